@@ -1,0 +1,308 @@
+//! A data set that needs no download.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::error::DataError;
+use crate::fingerprint::Fingerprint;
+use crate::random::ExampleRng;
+use crate::rgb_image::RgbImage;
+use crate::source::Source;
+
+/// Standard deviation of the noise, in parts of full scale.
+const NOISE: f32 = 0.06;
+
+/// Streams of [`ExampleRng`] that draw what is shown, and the noise on top.
+const SCENE_STREAM: u64 = 1;
+const NOISE_STREAM: u64 = 2;
+
+/// Which procedural set.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum BuiltinKind {
+    /// Ten shapes and textures, see [`BuiltinSource`].
+    #[default]
+    Shapes,
+}
+
+/// A part of a procedural set. No two parts share an example.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum BuiltinSplit {
+    /// For training.
+    #[default]
+    Train,
+    /// For evaluation.
+    Val,
+}
+
+/// Pictures that are drawn on demand.
+///
+/// Each shows one of ten shapes or textures at a random place, scale and angle, in two random
+/// colours, over a gradient and under noise. Either colour may be the brighter one, so that the mean
+/// picture of every class is the same grey and a linear classifier on pixels has little to hold on
+/// to; a small network learns the set.
+///
+/// Classes are balanced: the label is `index % 10`. A scene is drawn in coordinates of the unit
+/// square, so that the same example at another image size is the same scene.
+///
+/// # Determinism
+/// An example is a function of (kind, split, image size, seed, index), in arithmetic that is exact
+/// on every machine.
+pub struct BuiltinSource {
+    kind: BuiltinKind,
+    split: BuiltinSplit,
+    len: usize,
+    image_size: u32,
+    seed: u64,
+    class_names: Vec<String>,
+}
+
+/// What a class shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Figure {
+    Circle,
+    Ring,
+    Square,
+    Triangle,
+    Cross,
+    HorizontalStripes,
+    VerticalStripes,
+    DiagonalStripes,
+    Checkerboard,
+    Dots,
+}
+
+/// Label order. Changing it changes the meaning of trained weights.
+const FIGURES: [(Figure, &str); 10] = [
+    (Figure::Circle, "circle"),
+    (Figure::Ring, "ring"),
+    (Figure::Square, "square"),
+    (Figure::Triangle, "triangle"),
+    (Figure::Cross, "cross"),
+    (Figure::HorizontalStripes, "horizontal stripes"),
+    (Figure::VerticalStripes, "vertical stripes"),
+    (Figure::DiagonalStripes, "diagonal stripes"),
+    (Figure::Checkerboard, "checkerboard"),
+    (Figure::Dots, "dots"),
+];
+
+impl BuiltinSource {
+    /// A procedural set of `len` pictures of `image_size × image_size` px.
+    ///
+    /// # Errors
+    /// [`DataError::BadSetting`] when `len` or `image_size` is 0, or `image_size` above 4096.
+    pub fn new(
+        kind: BuiltinKind,
+        split: BuiltinSplit,
+        len: usize,
+        image_size: u32,
+        seed: u64,
+    ) -> Result<Self, DataError> {
+        let bad = |setting, found: String, expected: &str| DataError::BadSetting {
+            setting,
+            found,
+            expected: expected.to_owned(),
+        };
+        if len == 0 {
+            return Err(bad("len", len.to_string(), "at least 1 example"));
+        }
+        if !(1..=4096).contains(&image_size) {
+            return Err(bad("image_size", image_size.to_string(), "1 to 4096 px"));
+        }
+        Ok(Self {
+            kind,
+            split,
+            len,
+            image_size,
+            seed,
+            class_names: FIGURES.iter().map(|(_, name)| (*name).to_owned()).collect(),
+        })
+    }
+
+    fn rng(&self, index: usize, stream: u64) -> ExampleRng {
+        ExampleRng::new(self.seed, self.split as u64, index as u64, stream)
+    }
+}
+
+impl Source for BuiltinSource {
+    fn len(&self) -> usize {
+        self.len
+    }
+
+    fn class_names(&self) -> &[String] {
+        &self.class_names
+    }
+
+    fn label(&self, index: usize) -> u32 {
+        (index % FIGURES.len()) as u32
+    }
+
+    fn image(&self, index: usize) -> Result<RgbImage, DataError> {
+        let (figure, _) = FIGURES[index % FIGURES.len()];
+        let scene = Scene::draw(figure, &mut self.rng(index, SCENE_STREAM));
+        let pixels = scene.render(self.image_size, &mut self.rng(index, NOISE_STREAM));
+        Ok(RgbImage {
+            width: self.image_size,
+            height: self.image_size,
+            pixels,
+        })
+    }
+
+    fn describe(&self, index: usize) -> String {
+        format!("builtin example {index}")
+    }
+
+    fn fingerprint(&self) -> u64 {
+        Fingerprint::new()
+            .string("builtin")
+            .number(self.kind as u64)
+            .number(self.split as u64)
+            .number(self.len as u64)
+            .number(u64::from(self.image_size))
+            .number(self.seed)
+            .finish()
+    }
+}
+
+/// Everything about a picture but its noise, in coordinates of the unit square.
+struct Scene {
+    figure: Figure,
+    /// Centre of a shape, phase of a texture.
+    x: f32,
+    y: f32,
+    /// Radius of a shape, period of a texture.
+    scale: f32,
+    /// Rotation of a shape; the sign of the slope of diagonal stripes.
+    cos: f32,
+    sin: f32,
+    background: [f32; 3],
+    foreground: [f32; 3],
+    /// Change of brightness across the picture.
+    gradient: (f32, f32),
+}
+
+impl Scene {
+    fn draw(figure: Figure, rng: &mut ExampleRng) -> Self {
+        let mut draw = |low: f64, high: f64| rng.uniform_in(low, high) as f32;
+        let is_shape = matches!(
+            figure,
+            Figure::Circle | Figure::Ring | Figure::Square | Figure::Triangle | Figure::Cross
+        );
+        let (x, y, scale) = match is_shape {
+            true => (draw(0.35, 0.65), draw(0.35, 0.65), draw(0.2, 0.34)),
+            false => (draw(0.0, 1.0), draw(0.0, 1.0), draw(0.18, 0.34)),
+        };
+        // A rotation by up to 15 degrees from the tangent of half the angle: no trigonometric
+        // functions, which differ between machines.
+        let half_tangent = draw(-0.13, 0.13);
+        let norm = 1.0 + half_tangent * half_tangent;
+        let (cos, sin) = (
+            (1.0 - half_tangent * half_tangent) / norm,
+            2.0 * half_tangent / norm,
+        );
+
+        let mut colours = || [(); 2].map(|()| [(); 3].map(|()| draw(0.1, 0.9)));
+        let mut pair = colours();
+        while (luminance(pair[0]) - luminance(pair[1])).abs() < 0.25 {
+            pair = colours();
+        }
+        Self {
+            figure,
+            x,
+            y,
+            scale,
+            cos,
+            sin,
+            background: pair[0],
+            foreground: pair[1],
+            gradient: (draw(-0.2, 0.2), draw(-0.2, 0.2)),
+        }
+    }
+
+    /// How much of the pixel at (u, v) the figure covers; `pixel` is the pixel's side.
+    fn coverage(&self, u: f32, v: f32, pixel: f32) -> f32 {
+        let edge = |distance: f32| (0.5 - distance / pixel).clamp(0.0, 1.0);
+        // Stripes across a coordinate, half of each period.
+        let stripes = |coordinate: f32, phase: f32, period: f32| {
+            let turn = coordinate / period + phase;
+            let from_middle = (turn - turn.floor() - 0.5).abs();
+            edge((from_middle - 0.25) * period)
+        };
+        let (dx, dy) = (u - self.x, v - self.y);
+        let (x, y) = (self.cos * dx + self.sin * dy, self.cos * dy - self.sin * dx);
+        let radius = (dx * dx + dy * dy).sqrt();
+        let r = self.scale;
+        match self.figure {
+            Figure::Circle => edge(radius - r),
+            Figure::Ring => edge((radius - 0.75 * r).abs() - 0.25 * r),
+            Figure::Square => edge(x.abs().max(y.abs()) - 0.88 * r),
+            Figure::Triangle => {
+                let slope = 0.866 * x.abs() - 0.5 * y;
+                edge(slope.max(y) - 0.62 * r)
+            }
+            Figure::Cross => {
+                let (long, short) = (x.abs().max(y.abs()), x.abs().min(y.abs()));
+                edge((long - r).max(short - 0.32 * r))
+            }
+            Figure::HorizontalStripes => stripes(v, self.y, r),
+            Figure::VerticalStripes => stripes(u, self.x, r),
+            Figure::DiagonalStripes => {
+                let across = match self.sin > 0.0 {
+                    true => u + v,
+                    false => u - v,
+                };
+                stripes(across * std::f32::consts::FRAC_1_SQRT_2, self.x, r)
+            }
+            Figure::Checkerboard => {
+                let (a, b) = (stripes(u, self.x, 1.4 * r), stripes(v, self.y, 1.4 * r));
+                a + b - 2.0 * a * b
+            }
+            Figure::Dots => {
+                let local = |coordinate: f32, phase: f32| {
+                    let turn = coordinate / r + phase;
+                    (turn - turn.floor() - 0.5) * r
+                };
+                let (x, y) = (local(u, self.x), local(v, self.y));
+                edge((x * x + y * y).sqrt() - 0.3 * r)
+            }
+        }
+    }
+
+    /// Draws the scene as `[size, size, 3]`.
+    fn render(&self, size: u32, noise: &mut ExampleRng) -> Vec<u8> {
+        let pixel = 1.0 / size as f32;
+        let mut pixels = Vec::with_capacity(size as usize * size as usize * 3);
+        for row in 0..size {
+            let v = (row as f32 + 0.5) * pixel;
+            for column in 0..size {
+                let u = (column as f32 + 0.5) * pixel;
+                let cover = self.coverage(u, v, pixel);
+                let light = self.gradient.0 * (u - 0.5) + self.gradient.1 * (v - 0.5);
+                let noises = three_noises(noise.next_u64());
+                let colours = self.background.into_iter().zip(self.foreground);
+                for ((background, foreground), noise) in colours.zip(noises) {
+                    let value = background + cover * (foreground - background) + light;
+                    // The cast saturates.
+                    pixels.push(((value + NOISE * noise) * 255.0 + 0.5) as u8);
+                }
+            }
+        }
+        pixels
+    }
+}
+
+fn luminance(colour: [f32; 3]) -> f32 {
+    0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2]
+}
+
+/// Three values of mean 0 and standard deviation 1 from 63 random bits: sums of three uniform ones
+/// each, close to a bell.
+fn three_noises(bits: u64) -> [f32; 3] {
+    [0, 21, 42].map(|shift| {
+        let part = bits >> shift;
+        let sum = (part & 127) + (part >> 7 & 127) + (part >> 14 & 127);
+        // The sum of three uniforms over 0..=127 has mean 190.5 and deviation 64.0.
+        (sum as f32 - 190.5) / 64.0
+    })
+}

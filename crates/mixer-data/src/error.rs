@@ -1,0 +1,193 @@
+//! Everything that can go wrong between a directory and a batch.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use fast_image_resize::ResizeError;
+
+use crate::decode::DecodeError;
+
+/// An error of the data pipeline.
+///
+/// It can be cloned, because a failed [`Loader`](crate::Loader) keeps answering with the error that
+/// stopped it.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DataError {
+    /// Reading from disk failed; the message of the source names the path.
+    #[error("{source}")]
+    Io {
+        /// What the operating system said, with the path.
+        source: Arc<std::io::Error>,
+    },
+
+    /// The directory of a data set is not there.
+    #[error("found no directory at {}", path.display())]
+    NoSuchDirectory {
+        /// The directory that was asked for.
+        path: PathBuf,
+    },
+
+    /// A data-set directory without class folders.
+    #[error(
+        "found no class folder, expected one folder per class with its images inside: {}",
+        path.display()
+    )]
+    NoClassFolders {
+        /// The data-set directory.
+        path: PathBuf,
+    },
+
+    /// One class is not a classification problem.
+    #[error(
+        "found 1 class folder (`{class}`), expected at least 2: {}",
+        path.display()
+    )]
+    SingleClass {
+        /// The one class that was found.
+        class: String,
+        /// The data-set directory.
+        path: PathBuf,
+    },
+
+    /// A class folder holds nothing that looks like an image.
+    #[error(
+        "found no image in class `{class}` ({ignored} files ignored), expected at least one of {}: {}",
+        extensions.join(", "),
+        path.display()
+    )]
+    EmptyClass {
+        /// The class.
+        class: String,
+        /// Files that were passed over because of their names.
+        ignored: usize,
+        /// The file name extensions that count as images.
+        extensions: &'static [&'static str],
+        /// The class folder.
+        path: PathBuf,
+    },
+
+    /// A class folder that the given classes do not contain.
+    #[error(
+        "found class folder `{class}`, expected only folders named after the {expected} known classes: {}",
+        path.display()
+    )]
+    UnknownClass {
+        /// The folder's name.
+        class: String,
+        /// How many classes are known.
+        expected: usize,
+        /// The folder.
+        path: PathBuf,
+    },
+
+    /// No examples at all.
+    #[error("found no example, expected at least one: {description}")]
+    NoExamples {
+        /// What is empty.
+        description: String,
+    },
+
+    /// A file name that is not Unicode.
+    #[error("found a file name that is not valid Unicode: {}", path.display())]
+    NonUnicodeName {
+        /// The file or folder.
+        path: PathBuf,
+    },
+
+    /// A split that cannot be parsed.
+    #[error("found split `{found}`, expected {expected}")]
+    BadSplit {
+        /// The text as it was typed.
+        found: String,
+        /// What would have been understood.
+        expected: &'static str,
+    },
+
+    /// A split that reaches beyond the data.
+    #[error("found split `{found}` of {len} examples, expected {expected}")]
+    SplitOutOfRange {
+        /// The split.
+        found: String,
+        /// Examples that there are.
+        len: usize,
+        /// What would fit.
+        expected: &'static str,
+    },
+
+    /// A setting that has no meaning.
+    #[error("found `{setting} = {found}`, expected {expected}")]
+    BadSetting {
+        /// The name of the setting.
+        setting: &'static str,
+        /// Its value.
+        found: String,
+        /// What is possible.
+        expected: String,
+    },
+
+    /// One example that cannot be decoded.
+    #[error("cannot decode image: {reason}: {example}")]
+    BadExample {
+        /// Which example: a path, or a description of a built-in example.
+        example: String,
+        /// Why.
+        #[source]
+        reason: DecodeError,
+    },
+
+    /// More unreadable examples than `on_corrupt = { skip = { at_most } }` allows.
+    #[error("found {skipped} unreadable examples, expected at most {at_most}; the last: {last}")]
+    TooManyCorrupt {
+        /// Distinct unreadable examples met so far.
+        skipped: u64,
+        /// How many were allowed.
+        at_most: u64,
+        /// The one that was too many.
+        #[source]
+        last: Box<DataError>,
+    },
+
+    /// A buffer that does not have the size its picture needs.
+    #[error("found {what} of {found} bytes, expected {expected}")]
+    BadBuffer {
+        /// Which buffer.
+        what: &'static str,
+        /// Its length.
+        found: usize,
+        /// The length that is needed.
+        expected: usize,
+    },
+
+    /// The resizer refused its input.
+    #[error("cannot resize image")]
+    Resize {
+        /// What the resizer said.
+        #[source]
+        source: ResizeError,
+    },
+
+    /// A bug: code that processes an example panicked.
+    #[error("a loader worker panicked: {message}: {example}")]
+    WorkerPanicked {
+        /// The message of the panic.
+        message: String,
+        /// The example that was being processed.
+        example: String,
+    },
+}
+
+impl From<ResizeError> for DataError {
+    fn from(source: ResizeError) -> Self {
+        Self::Resize { source }
+    }
+}
+
+impl DataError {
+    /// Wraps an error of [`fs_err`], whose message already names the path.
+    pub(crate) fn io(source: std::io::Error) -> Self {
+        Self::Io {
+            source: Arc::new(source),
+        }
+    }
+}

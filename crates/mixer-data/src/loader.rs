@@ -1,0 +1,693 @@
+//! Ordered batches, decoded on threads of their own.
+//!
+//! The loader numbers the examples of its stream with positions and cuts the positions into
+//! batches. A few batches are in flight at a time. Workers claim runs of neighbouring positions,
+//! decode and transform them into their own memory, and then lock the batch only to write the
+//! patches, so that cutting into patches is the copy into the batch. The consumer takes batches from
+//! the front, in order. Everything that depends on the outcome of an example (skipping, counting,
+//! stopping) happens there, so that it does not depend on the number of workers either.
+
+use std::collections::{HashSet, VecDeque};
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::batch::{Batch, SkippedExample};
+use crate::error::DataError;
+use crate::order::Order;
+use crate::patches::patchify;
+use crate::random::ExampleRng;
+use crate::resample::Resampler;
+use crate::source::Source;
+use crate::transform::{EvalTransform, TrainTransform};
+
+/// The stream of [`ExampleRng`] that augmentation draws from.
+const AUGMENTATION_STREAM: u64 = 0;
+
+/// The most examples that a worker claims at once. It keeps small pictures from fighting over the
+/// locks, and large ones from filling the worker's memory.
+const MAX_CLAIM: usize = 8;
+
+/// The most batches in flight, however small they are: more would only take longer to start.
+const MAX_IN_FLIGHT: usize = 64;
+
+/// How a [`Loader`] works. Nothing here but `on_corrupt` and the shapes changes what it delivers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoaderConfig {
+    /// Examples per batch, `B`.
+    pub batch_size: usize,
+    /// Side of a patch, px, `P`.
+    pub patch_size: usize,
+    /// Threads that decode. With 0, [`Loader::next_batch`] decodes on the calling thread.
+    pub workers: usize,
+    /// Memory for batches in flight, bytes: room for two is always taken, and never for more than
+    /// 64.
+    pub queue_bytes: usize,
+    /// What to do about an example that cannot be read.
+    pub on_corrupt: OnCorrupt,
+}
+
+/// What to do about an example that cannot be read.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum OnCorrupt {
+    /// Stop with its path and the reason.
+    #[default]
+    Stop,
+    /// Leave it out and report it. In training the next readable example in the order of the epoch
+    /// takes its place; in evaluation the batch becomes shorter.
+    Skip {
+        /// How many different examples may be left out before it is an error after all.
+        at_most: u64,
+    },
+}
+
+/// A stream of batches.
+///
+/// # Determinism
+/// What is delivered is a function of the source, the transform, the seed, the start and the batch
+/// shape. The number of workers does not enter.
+///
+/// # Example
+/// ```
+/// use std::sync::Arc;
+/// use mixer_data::*;
+///
+/// let source = BuiltinSource::new(BuiltinKind::Shapes, BuiltinSplit::Train, 100, 32, 0)?;
+/// let transform = TrainTransform {
+///     image_size: 32,
+///     crop: TrainCrop::Pad { pixels: 4 },
+///     flip: true,
+///     interpolation: Interpolation::Bilinear,
+/// };
+/// let config = LoaderConfig {
+///     batch_size: 16,
+///     patch_size: 4,
+///     workers: 2,
+///     queue_bytes: 1 << 20,
+///     on_corrupt: OnCorrupt::Stop,
+/// };
+/// let mut loader = Loader::train(Arc::new(source), transform, 42, 0, config)?;
+/// let batch = loader.next_batch()?.ok_or("a training stream does not end")?;
+/// assert_eq!(batch.patches.len(), 16 * 64 * 48);
+/// loader.recycle(batch);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Loader {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+    /// Does the work where there are no threads.
+    own_worker: Worker,
+    /// Distinct examples that were left out.
+    skipped: HashSet<u64>,
+    /// What ended the stream.
+    failure: Option<DataError>,
+}
+
+impl Loader {
+    /// The endless stream of training.
+    ///
+    /// Position `p` is example `permutation(seed, p / n)[p % n]`, so that each is seen exactly once
+    /// per epoch; the first batch holds positions `start_position ..`, and batches may straddle
+    /// epochs. Starting anywhere takes no time: to resume, pass the position that comes next.
+    ///
+    /// # Errors
+    /// When a setting has no meaning or the source is empty.
+    pub fn train(
+        source: Arc<dyn Source>,
+        transform: TrainTransform,
+        seed: u64,
+        start_position: u64,
+        config: LoaderConfig,
+    ) -> Result<Self, DataError> {
+        transform.check()?;
+        let order = Order::Shuffled { seed };
+        let image_size = transform.image_size;
+        let transform = Transform::Train { transform, seed };
+        Self::new(source, transform, image_size, order, start_position, config)
+    }
+
+    /// One pass in the order of the source.
+    ///
+    /// The last batch is padded with zeros; `num_examples` says how many rows are real.
+    ///
+    /// # Errors
+    /// When a setting has no meaning or the source is empty.
+    pub fn eval(
+        source: Arc<dyn Source>,
+        transform: EvalTransform,
+        config: LoaderConfig,
+    ) -> Result<Self, DataError> {
+        transform.check()?;
+        let image_size = transform.image_size;
+        let transform = Transform::Eval(transform);
+        Self::new(source, transform, image_size, Order::Sequential, 0, config)
+    }
+
+    fn new(
+        source: Arc<dyn Source>,
+        transform: Transform,
+        image_size: u32,
+        order: Order,
+        start_position: u64,
+        config: LoaderConfig,
+    ) -> Result<Self, DataError> {
+        let refuse = |setting, found: usize, expected: String| {
+            Err(DataError::BadSetting {
+                setting,
+                found: found.to_string(),
+                expected,
+            })
+        };
+        let side = image_size as usize;
+        if config.batch_size == 0 {
+            return refuse("batch_size", 0, "at least 1".to_owned());
+        }
+        if config.patch_size == 0 || !side.is_multiple_of(config.patch_size) {
+            let expected = format!("a divisor of the image size {side}");
+            return refuse("patch_size", config.patch_size, expected);
+        }
+        if config.workers > 1024 {
+            return refuse("workers", config.workers, "at most 1024".to_owned());
+        }
+        if source.is_empty() {
+            return Err(DataError::NoExamples {
+                description: "the source of a loader".to_owned(),
+            });
+        }
+
+        let batch_bytes = config.batch_size * side * side * 3;
+        let max_in_flight = match config.workers {
+            0 => 1,
+            _ => (config.queue_bytes / batch_bytes).clamp(2, MAX_IN_FLIGHT),
+        };
+        let workers = config.workers;
+        let shared = Arc::new(Shared {
+            pipeline: Pipeline {
+                len: source.len() as u64,
+                source,
+                transform,
+                image_size,
+                order,
+                config,
+            },
+            max_in_flight,
+            queue: Mutex::new(Queue {
+                batches: VecDeque::with_capacity(max_in_flight),
+                next_position: start_position,
+                spare: Vec::new(),
+            }),
+            room: Condvar::new(),
+            closed: AtomicBool::new(false),
+        });
+        shared.open_batches(&mut lock(&shared.queue));
+
+        let mut loader = Self {
+            shared,
+            threads: Vec::with_capacity(workers),
+            own_worker: Worker::default(),
+            skipped: HashSet::new(),
+            failure: None,
+        };
+        for number in 0..workers {
+            let shared = Arc::clone(&loader.shared);
+            let thread = std::thread::Builder::new()
+                .name(format!("loader-{number}"))
+                .spawn(move || shared.work(&mut Worker::default()))
+                .map_err(DataError::io)?;
+            loader.threads.push(thread);
+        }
+        Ok(loader)
+    }
+
+    /// The next batch, or `None` behind the last one of an evaluation.
+    ///
+    /// # Errors
+    /// When an example cannot be read and [`OnCorrupt`] does not let it pass, or when code panicked
+    /// on it. An error ends the stream: later calls give the same error.
+    pub fn next_batch(&mut self) -> Result<Option<Batch>, DataError> {
+        if let Some(failure) = &self.failure {
+            return Err(failure.clone());
+        }
+        let front = lock(&self.shared.queue)
+            .batches
+            .front()
+            .map(|claims| Arc::clone(&claims.batch));
+        let Some(front) = front else {
+            return Ok(None);
+        };
+        if self.threads.is_empty() {
+            while let Some((batch, slots)) = lock(&self.shared.queue).claim(usize::MAX) {
+                self.shared.fill(&batch, slots, &mut self.own_worker);
+            }
+        }
+        let assembly = front.wait();
+        {
+            let mut queue = lock(&self.shared.queue);
+            queue.batches.pop_front();
+            self.shared.open_batches(&mut queue);
+        }
+        self.shared.room.notify_all();
+
+        let finished = self.settle(assembly);
+        if let Err(failure) = &finished {
+            self.failure = Some(failure.clone());
+            self.shared.close();
+        }
+        finished.map(Some)
+    }
+
+    /// Hands a batch back, so that its memory is used again.
+    pub fn recycle(&mut self, batch: Batch) {
+        let mut queue = lock(&self.shared.queue);
+        if queue.spare.len() < self.shared.max_in_flight {
+            queue.spare.push(batch.patches);
+        }
+    }
+
+    /// How many different examples could not be read and were left out so far.
+    pub fn skipped(&self) -> u64 {
+        self.skipped.len() as u64
+    }
+
+    /// Turns an assembled batch into a batch or an error, in the order of its examples.
+    fn settle(&mut self, assembly: Assembly) -> Result<Batch, DataError> {
+        let Assembly {
+            mut batch,
+            mut failures,
+            mut gaps,
+            ..
+        } = assembly;
+        // Workers finish in any order; within a slot the sort keeps the order of the attempts.
+        failures.sort_by_key(|failure| failure.slot);
+        gaps.sort_unstable();
+        for failure in &failures {
+            let at_most = match (self.shared.pipeline.config.on_corrupt, &failure.error) {
+                (OnCorrupt::Stop, error) | (_, error @ DataError::WorkerPanicked { .. }) => {
+                    return Err(error.clone());
+                }
+                (OnCorrupt::Skip { at_most }, _) => at_most,
+            };
+            if !self.skipped.insert(failure.index) {
+                continue;
+            }
+            if self.skipped.len() as u64 > at_most {
+                return Err(DataError::TooManyCorrupt {
+                    skipped: self.skipped.len() as u64,
+                    at_most,
+                    last: Box::new(failure.error.clone()),
+                });
+            }
+            batch.skipped.push(SkippedExample {
+                index: failure.index,
+                reason: failure.error.to_string(),
+            });
+        }
+        if let (Transform::Train { .. }, [_, ..], Some(last)) = (
+            &self.shared.pipeline.transform,
+            gaps.as_slice(),
+            failures.last(),
+        ) {
+            // More may be skipped than there are examples, and none could be read.
+            return Err(DataError::NoExamples {
+                description: format!("nothing can be read; the last failure: {}", last.error),
+            });
+        }
+        close_gaps(&mut batch, &gaps);
+        Ok(batch)
+    }
+}
+
+impl Drop for Loader {
+    fn drop(&mut self) {
+        self.shared.close();
+        for thread in self.threads.drain(..) {
+            // A worker catches its panics, and here nobody could be told.
+            drop(thread.join());
+        }
+    }
+}
+
+/// Removes rows that were not filled, and pads at the end instead. `gaps` ascends.
+fn close_gaps(batch: &mut Batch, gaps: &[usize]) {
+    let row = batch.num_tokens * batch.patch_dim;
+    for &slot in gaps.iter().rev() {
+        let rows = batch.num_examples;
+        batch
+            .patches
+            .copy_within((slot + 1) * row..rows * row, slot * row);
+        batch.patches[(rows - 1) * row..rows * row].fill(0);
+        batch.labels.copy_within(slot + 1..rows, slot);
+        batch.labels[rows - 1] = 0;
+        batch.indices.remove(slot);
+        batch.num_examples -= 1;
+    }
+}
+
+/// What turns a position into pixels.
+enum Transform {
+    Train {
+        transform: TrainTransform,
+        seed: u64,
+    },
+    Eval(EvalTransform),
+}
+
+/// Everything that decides what a position of the stream holds.
+struct Pipeline {
+    source: Arc<dyn Source>,
+    transform: Transform,
+    image_size: u32,
+    order: Order,
+    /// Examples in the source.
+    len: u64,
+    config: LoaderConfig,
+}
+
+/// What became of a position.
+struct Outcome {
+    /// Index and label of the example that was written, if any.
+    example: Option<(u64, u32)>,
+    /// Examples that could not be read on the way.
+    failures: Vec<(u64, DataError)>,
+}
+
+impl Pipeline {
+    fn image_bytes(&self) -> usize {
+        self.image_size as usize * self.image_size as usize * 3
+    }
+
+    /// Writes the example at `position` to `out` (`[image_size, image_size, 3]`).
+    ///
+    /// Where training may skip, an unreadable example is replaced by the next one of its epoch in
+    /// the order of the stream, again and again; behind the last comes the first.
+    fn produce(&self, position: u64, resampler: &mut Resampler, out: &mut [u8]) -> Outcome {
+        let attempts = match (&self.transform, self.config.on_corrupt) {
+            (Transform::Train { .. }, OnCorrupt::Skip { at_most }) => {
+                // One more failure than is allowed ends the run, so nothing beyond is looked at.
+                at_most.saturating_add(1).min(self.len)
+            }
+            _ => 1,
+        };
+        let epoch_start = position - position % self.len;
+        let mut failures = Vec::new();
+        for attempt in 0..attempts {
+            let within = (position % self.len + attempt) % self.len;
+            let (epoch, index) = self.order.locate(epoch_start + within, self.len);
+            let result = catch_unwind(AssertUnwindSafe(|| {
+                self.write(epoch, index, resampler, out)
+            }));
+            let error = match result {
+                Ok(Ok(label)) => {
+                    return Outcome {
+                        example: Some((index, label)),
+                        failures,
+                    };
+                }
+                Ok(Err(error)) => error,
+                Err(payload) => {
+                    *resampler = Resampler::new();
+                    DataError::WorkerPanicked {
+                        message: panic_message(payload.as_ref()),
+                        // Not described by the source, which may be what panicked.
+                        example: format!("example {index}"),
+                    }
+                }
+            };
+            let is_bug = matches!(error, DataError::WorkerPanicked { .. });
+            failures.push((index, error));
+            if is_bug {
+                break;
+            }
+        }
+        Outcome {
+            example: None,
+            failures,
+        }
+    }
+
+    /// Writes an example to `out` and returns its label.
+    fn write(
+        &self,
+        epoch: u64,
+        index: u64,
+        resampler: &mut Resampler,
+        out: &mut [u8],
+    ) -> Result<u32, DataError> {
+        let image = self.source.image(index as usize)?;
+        match &self.transform {
+            Transform::Train { transform, seed } => {
+                let mut rng = ExampleRng::new(*seed, epoch, index, AUGMENTATION_STREAM);
+                transform.apply(&image, &mut rng, resampler, out)?;
+            }
+            Transform::Eval(transform) => transform.apply(&image, resampler, out)?,
+        }
+        Ok(self.source.label(index as usize))
+    }
+}
+
+fn panic_message(payload: &(dyn std::any::Any + Send)) -> String {
+    if let Some(message) = payload.downcast_ref::<&str>() {
+        (*message).to_owned()
+    } else if let Some(message) = payload.downcast_ref::<String>() {
+        message.clone()
+    } else {
+        "no message".to_owned()
+    }
+}
+
+/// What the consumer and the workers share.
+struct Shared {
+    pipeline: Pipeline,
+    max_in_flight: usize,
+    queue: Mutex<Queue>,
+    /// Signalled when there is something to claim.
+    room: Condvar,
+    /// Tells the workers to stop.
+    closed: AtomicBool,
+}
+
+/// The batches in flight, in order.
+struct Queue {
+    batches: VecDeque<Claims>,
+    /// Position of the first example of the next batch to open.
+    next_position: u64,
+    /// Memory of batches that were handed back.
+    spare: Vec<Vec<u8>>,
+}
+
+/// A batch in flight, and how many of its examples workers have taken.
+struct Claims {
+    batch: Arc<InFlight>,
+    claimed: usize,
+}
+
+/// A batch that workers fill.
+struct InFlight {
+    first_position: u64,
+    num_examples: usize,
+    assembly: Mutex<Assembly>,
+    /// Signalled when nothing remains.
+    finished: Condvar,
+}
+
+/// The state of a batch that is being filled.
+#[derive(Default)]
+struct Assembly {
+    batch: Batch,
+    /// Examples that are not there yet.
+    remaining: usize,
+    failures: Vec<Failure>,
+    /// Slots that nothing was written to.
+    gaps: Vec<usize>,
+}
+
+/// An example that could not be read.
+struct Failure {
+    slot: usize,
+    index: u64,
+    error: DataError,
+}
+
+/// Working memory of one thread.
+#[derive(Default)]
+struct Worker {
+    resampler: Resampler,
+    /// Pictures of a claim.
+    images: Vec<u8>,
+}
+
+/// Takes a lock. A poisoned one is taken too: workers catch panics around foreign code, so that what
+/// is behind the lock is whole.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Assembly {
+    /// Cuts a picture into the patches of its row, and notes what failed on the way.
+    fn write(&mut self, slot: usize, image: &[u8], outcome: Outcome, pipeline: &Pipeline) {
+        let mut failures = outcome.failures;
+        let mut is_filled = false;
+        if let Some((index, label)) = outcome.example {
+            let row = &mut self.batch.patches[slot * image.len()..][..image.len()];
+            let patch_size = pipeline.config.patch_size as u32;
+            match patchify(image, pipeline.image_size, patch_size, row) {
+                Ok(()) => {
+                    self.batch.labels[slot] = label;
+                    self.batch.indices[slot] = index;
+                    is_filled = true;
+                }
+                Err(error) => failures.push((index, error)),
+            }
+        }
+        if !is_filled {
+            self.gaps.push(slot);
+        }
+        let with_slot = failures.into_iter();
+        self.failures
+            .extend(with_slot.map(|(index, error)| Failure { slot, index, error }));
+    }
+}
+
+impl InFlight {
+    /// Waits until every example is there, and takes the batch.
+    fn wait(&self) -> Assembly {
+        let mut assembly = lock(&self.assembly);
+        while assembly.remaining > 0 {
+            assembly = self
+                .finished
+                .wait(assembly)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        std::mem::take(&mut *assembly)
+    }
+}
+
+impl Queue {
+    /// Takes up to `at_most` neighbouring slots of the first batch that has any left.
+    fn claim(&mut self, at_most: usize) -> Option<(Arc<InFlight>, Range<usize>)> {
+        let claims = self
+            .batches
+            .iter_mut()
+            .find(|claims| claims.claimed < claims.batch.num_examples)?;
+        let start = claims.claimed;
+        claims.claimed = (start.saturating_add(at_most)).min(claims.batch.num_examples);
+        Some((Arc::clone(&claims.batch), start..claims.claimed))
+    }
+}
+
+impl Shared {
+    /// Opens batches until as many are in flight as may be.
+    fn open_batches(&self, queue: &mut Queue) {
+        let Pipeline { len, config, .. } = &self.pipeline;
+        while queue.batches.len() < self.max_in_flight {
+            let first_position = queue.next_position;
+            let num_examples = match self.pipeline.transform {
+                Transform::Train { .. } => config.batch_size,
+                Transform::Eval(_) => len
+                    .saturating_sub(first_position)
+                    .min(config.batch_size as u64) as usize,
+            };
+            if num_examples == 0 {
+                return;
+            }
+            let image_bytes = self.pipeline.image_bytes();
+            let mut patches = queue.spare.pop().unwrap_or_default();
+            if patches.len() == config.batch_size * image_bytes {
+                patches[num_examples * image_bytes..].fill(0);
+            } else {
+                patches = vec![0; config.batch_size * image_bytes];
+            }
+            let patch_dim = config.patch_size * config.patch_size * 3;
+            let batch = Batch {
+                patches,
+                labels: vec![0; config.batch_size],
+                num_examples,
+                indices: vec![0; num_examples],
+                first_position,
+                epoch: first_position / len,
+                num_tokens: image_bytes / patch_dim,
+                patch_dim,
+                skipped: Vec::new(),
+            };
+            queue.batches.push_back(Claims {
+                batch: Arc::new(InFlight {
+                    first_position,
+                    num_examples,
+                    assembly: Mutex::new(Assembly {
+                        batch,
+                        remaining: num_examples,
+                        ..Assembly::default()
+                    }),
+                    finished: Condvar::new(),
+                }),
+                claimed: 0,
+            });
+            queue.next_position += num_examples as u64;
+        }
+    }
+
+    /// The life of a worker thread.
+    fn work(&self, worker: &mut Worker) {
+        let config = &self.pipeline.config;
+        let at_most = (config.batch_size / (4 * config.workers)).clamp(1, MAX_CLAIM);
+        loop {
+            let mut queue = lock(&self.queue);
+            let (batch, slots) = loop {
+                if self.closed.load(Ordering::Relaxed) {
+                    return;
+                }
+                if let Some(claim) = queue.claim(at_most) {
+                    break claim;
+                }
+                queue = self
+                    .room
+                    .wait(queue)
+                    .unwrap_or_else(PoisonError::into_inner);
+            };
+            drop(queue);
+            self.fill(&batch, slots, worker);
+        }
+    }
+
+    /// Decodes the claimed examples, a few at a time, and writes them to their rows.
+    fn fill(&self, batch: &InFlight, slots: Range<usize>, worker: &mut Worker) {
+        let pipeline = &self.pipeline;
+        let bytes = pipeline.image_bytes();
+        for start in slots.clone().step_by(MAX_CLAIM) {
+            let slots = start..slots.end.min(start + MAX_CLAIM);
+            worker.images.resize(MAX_CLAIM * bytes, 0);
+            let mut outcomes = Vec::with_capacity(slots.len());
+            for (slot, image) in slots.clone().zip(worker.images.chunks_exact_mut(bytes)) {
+                if self.closed.load(Ordering::Relaxed) {
+                    return;
+                }
+                let position = batch.first_position + slot as u64;
+                outcomes.push(pipeline.produce(position, &mut worker.resampler, image));
+            }
+
+            let mut assembly = lock(&batch.assembly);
+            let images = worker.images.chunks_exact(bytes);
+            for ((slot, image), outcome) in slots.clone().zip(images).zip(outcomes) {
+                assembly.write(slot, image, outcome, pipeline);
+            }
+            assembly.remaining -= slots.len();
+            if assembly.remaining == 0 {
+                batch.finished.notify_all();
+            }
+        }
+    }
+
+    /// Stops the workers.
+    fn close(&self) {
+        self.closed.store(true, Ordering::Relaxed);
+        // Under the lock, so that no worker is between looking and waiting.
+        drop(lock(&self.queue));
+        self.room.notify_all();
+    }
+}

@@ -1,0 +1,15 @@
+//! The one picture type that flows from decoding to the transforms.
+
+/// An RGB picture, 8 bits per colour.
+///
+/// # Shapes
+/// - `pixels`: `[height, width, 3]`, row-major, so `pixels.len() == width · height · 3`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RgbImage {
+    /// Width, px.
+    pub width: u32,
+    /// Height, px.
+    pub height: u32,
+    /// Row-major pixels, three bytes each.
+    pub pixels: Vec<u8>,
+}

@@ -1,0 +1,161 @@
+//! Names of splits: `train`, `train[:98%]`, `val[1000:]`.
+
+use std::fmt;
+use std::ops::Range;
+use std::str::FromStr;
+
+use crate::error::DataError;
+
+/// What can be written.
+const EXPECTED: &str =
+    "a folder name and optionally a range, as in `train`, `train[:98%]`, or `train[1000:]`";
+
+/// A split as it is written in a config: a folder and a part of its examples.
+///
+/// The syntax is that of TensorFlow Datasets: `train`, `train[:98%]`, `train[98%:]`,
+/// `train[:5000]`, `train[10%:20%]`. A range is taken of the examples in a fixed shuffled order, see
+/// [`Subset`](crate::Subset).
+#[derive(Clone, Debug, PartialEq)]
+pub struct SplitSpec {
+    /// The folder, `train`.
+    pub folder: String,
+    /// Which of its examples.
+    pub range: SplitRange,
+}
+
+/// A part of the examples of a folder.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct SplitRange {
+    /// Where it starts; the first example by default.
+    pub start: Option<SplitBound>,
+    /// Where it ends; behind the last example by default.
+    pub end: Option<SplitBound>,
+}
+
+/// One end of a [`SplitRange`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum SplitBound {
+    /// A number of examples.
+    Examples(usize),
+    /// A fraction of the examples, in `[0, 1]`, written as per cent.
+    ///
+    /// Held in millionths of the whole, so that boundaries are computed in integers and `[:a%]` and
+    /// `[a%:]` meet exactly.
+    Millionths(u32),
+}
+
+impl SplitBound {
+    fn resolve(self, len: usize) -> usize {
+        match self {
+            Self::Examples(count) => count,
+            Self::Millionths(part) => (len as u128 * u128::from(part) / 1_000_000) as usize,
+        }
+    }
+}
+
+impl SplitRange {
+    /// Whether it takes everything, as a split without brackets does.
+    pub fn is_all(&self) -> bool {
+        self.start.is_none() && self.end.is_none()
+    }
+
+    /// The range of positions that it means for `len` examples; boundaries in per cent round down.
+    ///
+    /// # Errors
+    /// [`DataError::SplitOutOfRange`] when it reaches beyond the data or is empty.
+    pub fn resolve(&self, len: usize) -> Result<Range<usize>, DataError> {
+        let start = self.start.map_or(0, |bound| bound.resolve(len));
+        let end = self.end.map_or(len, |bound| bound.resolve(len));
+        let refuse = |expected| DataError::SplitOutOfRange {
+            found: self.to_string(),
+            len,
+            expected,
+        };
+        if end > len || start > len {
+            return Err(refuse("boundaries within the data"));
+        }
+        if start >= end {
+            return Err(refuse("at least one example"));
+        }
+        Ok(start..end)
+    }
+}
+
+impl FromStr for SplitSpec {
+    type Err = DataError;
+
+    fn from_str(text: &str) -> Result<Self, DataError> {
+        let refuse = || DataError::BadSplit {
+            found: text.to_owned(),
+            expected: EXPECTED,
+        };
+        let (folder, range) = match text.split_once('[') {
+            None => (text, SplitRange::default()),
+            Some((folder, rest)) => {
+                let range = rest.strip_suffix(']').ok_or_else(refuse)?;
+                let (start, end) = range.split_once(':').ok_or_else(refuse)?;
+                let bound = |text: &str| match text {
+                    "" => Ok(None),
+                    text => parse_bound(text).map(Some).ok_or_else(refuse),
+                };
+                let range = SplitRange {
+                    start: bound(start)?,
+                    end: bound(end)?,
+                };
+                (folder, range)
+            }
+        };
+        let is_name = |name: &str| {
+            !name.is_empty()
+                && !name.starts_with('.')
+                && !name.contains(|c: char| c.is_whitespace() || "[]:/\\%".contains(c))
+        };
+        if !is_name(folder) {
+            return Err(refuse());
+        }
+        Ok(Self {
+            folder: folder.to_owned(),
+            range,
+        })
+    }
+}
+
+fn parse_bound(text: &str) -> Option<SplitBound> {
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let Some(percent) = text.strip_suffix('%') else {
+        return digits(text).then(|| text.parse().ok().map(SplitBound::Examples))?;
+    };
+    // Up to four decimals of a per cent are whole millionths.
+    let (whole, decimals) = percent.split_once('.').unwrap_or((percent, "0"));
+    if !digits(whole) || !digits(decimals) || decimals.len() > 4 {
+        return None;
+    }
+    let part = whole.parse::<u32>().ok()?.checked_mul(10_000)?
+        + format!("{decimals:0<4}").parse::<u32>().ok()?;
+    (part <= 1_000_000).then_some(SplitBound::Millionths(part))
+}
+
+impl fmt::Display for SplitBound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Examples(count) => write!(f, "{count}"),
+            Self::Millionths(part) => write!(f, "{}%", f64::from(*part) / 10_000.0),
+        }
+    }
+}
+
+impl fmt::Display for SplitRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bound = |bound: Option<SplitBound>| bound.map_or(String::new(), |b| b.to_string());
+        write!(f, "[{}:{}]", bound(self.start), bound(self.end))
+    }
+}
+
+impl fmt::Display for SplitSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.range.is_all() {
+            true => write!(f, "{}", self.folder),
+            false => write!(f, "{}{}", self.folder, self.range),
+        }
+    }
+}

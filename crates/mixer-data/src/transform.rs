@@ -1,0 +1,303 @@
+//! From a picture of any size to the model's input.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::error::DataError;
+use crate::random::ExampleRng;
+use crate::resample::{Interpolation, Resampler};
+use crate::rgb_image::RgbImage;
+
+/// How often a random crop is tried before the largest centred one is taken, as in torchvision.
+const CROP_ATTEMPTS: usize = 10;
+
+/// Preprocessing with augmentation, for training.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct TrainTransform {
+    /// Side of the result, px.
+    pub image_size: u32,
+    /// How the region is chosen.
+    pub crop: TrainCrop,
+    /// Mirror every other picture, at random.
+    pub flip: bool,
+    /// Filter of the resize.
+    pub interpolation: Interpolation,
+}
+
+/// How training chooses a region of the picture.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum TrainCrop {
+    /// A rectangle of random area and shape, resized to a square (Szegedy et al. 2015).
+    ///
+    /// The area is uniform and the aspect ratio log-uniform, the rule of torchvision's
+    /// `RandomResizedCrop`. The paper's code uses an area of `[0.05, 1.0]` and an aspect of
+    /// `[0.75, 1.3333]`.
+    Inception {
+        /// Smallest and largest part of the picture's area, in `(0, 1]`.
+        area: (f32, f32),
+        /// Smallest and largest width ÷ height.
+        aspect: (f32, f32),
+    },
+    /// The habit for CIFAR: resize to the result's size if need be, surround with black pixels and
+    /// cut a random window of the result's size.
+    Pad {
+        /// Black pixels on each side.
+        pixels: u32,
+    },
+    /// The whole picture, squashed to a square.
+    None,
+}
+
+/// Preprocessing without randomness, for evaluation and prediction.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct EvalTransform {
+    /// Side of the result, px.
+    pub image_size: u32,
+    /// Which part of the picture is seen.
+    pub resize: EvalResize,
+    /// Filter of the resize.
+    pub interpolation: Interpolation,
+}
+
+/// How evaluation maps the picture to a square.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum EvalResize {
+    /// Resize the shorter side to `image_size / fraction` and cut the centre.
+    ///
+    /// Rounds as torchvision's `Resize` and `CenterCrop` do.
+    ResmallCrop {
+        /// Part of the shorter side that is seen, in `(0, 1]`; 0.875 is usual.
+        fraction: f32,
+    },
+    /// The whole picture, squashed to a square. A picture that already has the size is not touched.
+    Squash,
+}
+
+impl TrainTransform {
+    /// Refuses settings without a meaning.
+    ///
+    /// # Errors
+    /// [`DataError::BadSetting`] that names the setting, what it is and what is possible.
+    pub fn check(&self) -> Result<(), DataError> {
+        check_image_size(self.image_size)?;
+        match self.crop {
+            TrainCrop::Inception { area, aspect } => {
+                check_range("crop.inception.area", area, 1.0)?;
+                check_range("crop.inception.aspect", aspect, f32::INFINITY)
+            }
+            TrainCrop::Pad { pixels } if pixels > self.image_size => Err(DataError::BadSetting {
+                setting: "crop.pad.pixels",
+                found: pixels.to_string(),
+                expected: format!("at most the image size {}", self.image_size),
+            }),
+            TrainCrop::Pad { .. } | TrainCrop::None => Ok(()),
+        }
+    }
+
+    /// Writes the augmented picture to `out`.
+    ///
+    /// # Shapes
+    /// - `out`: `[image_size, image_size, 3]`
+    ///
+    /// # Determinism
+    /// The numbers are drawn from `rng` in a fixed order, so that the result is a function of the
+    /// picture and of what `rng` was keyed with.
+    ///
+    /// # Errors
+    /// [`DataError::BadBuffer`] when a buffer does not have the size that belongs to its picture.
+    pub fn apply(
+        &self,
+        image: &RgbImage,
+        rng: &mut ExampleRng,
+        resampler: &mut Resampler,
+        out: &mut [u8],
+    ) -> Result<(), DataError> {
+        let (size, whole) = (self.image_size, (0, 0, image.width, image.height));
+        match self.crop {
+            TrainCrop::Inception { area, aspect } => {
+                let region = inception_crop(image.width, image.height, area, aspect, rng);
+                resampler.crop_and_resize(image, region, size, self.interpolation, out)?;
+            }
+            TrainCrop::Pad { pixels } => {
+                let mut square = std::mem::take(&mut resampler.scratch);
+                square.resize(out.len(), 0);
+                let resized =
+                    resampler.crop_and_resize(image, whole, size, self.interpolation, &mut square);
+                let left = rng.below(2 * pixels + 1) as i64 - i64::from(pixels);
+                let top = rng.below(2 * pixels + 1) as i64 - i64::from(pixels);
+                if resized.is_ok() {
+                    copy_window(&square, size as usize, left, top, out);
+                }
+                resampler.scratch = square;
+                resized?;
+            }
+            TrainCrop::None => {
+                resampler.crop_and_resize(image, whole, size, self.interpolation, out)?;
+            }
+        }
+        if self.flip && rng.coin() {
+            mirror(out, size as usize);
+        }
+        Ok(())
+    }
+}
+
+impl EvalTransform {
+    /// Refuses settings without a meaning.
+    ///
+    /// # Errors
+    /// [`DataError::BadSetting`] that names the setting, what it is and what is possible.
+    pub fn check(&self) -> Result<(), DataError> {
+        check_image_size(self.image_size)?;
+        match self.resize {
+            EvalResize::ResmallCrop { fraction } if !(fraction > 0.0 && fraction <= 1.0) => {
+                Err(DataError::BadSetting {
+                    setting: "resize.resmall_crop.fraction",
+                    found: fraction.to_string(),
+                    expected: "above 0 and at most 1".to_owned(),
+                })
+            }
+            EvalResize::ResmallCrop { .. } | EvalResize::Squash => Ok(()),
+        }
+    }
+
+    /// Writes the resized picture to `out`.
+    ///
+    /// # Shapes
+    /// - `out`: `[image_size, image_size, 3]`
+    ///
+    /// # Errors
+    /// [`DataError::BadBuffer`] when a buffer does not have the size that belongs to its picture.
+    pub fn apply(
+        &self,
+        image: &RgbImage,
+        resampler: &mut Resampler,
+        out: &mut [u8],
+    ) -> Result<(), DataError> {
+        let size = self.image_size;
+        match self.resize {
+            EvalResize::ResmallCrop { fraction } => {
+                let region = resmall_crop(image.width, image.height, size, fraction);
+                resampler.resize_box(image, region, size, self.interpolation, out)
+            }
+            EvalResize::Squash => {
+                let whole = (0, 0, image.width, image.height);
+                resampler.crop_and_resize(image, whole, size, self.interpolation, out)
+            }
+        }
+    }
+}
+
+fn check_image_size(image_size: u32) -> Result<(), DataError> {
+    if (1..=4096).contains(&image_size) {
+        return Ok(());
+    }
+    Err(DataError::BadSetting {
+        setting: "image_size",
+        found: image_size.to_string(),
+        expected: "1 to 4096 px".to_owned(),
+    })
+}
+
+fn check_range(setting: &'static str, (low, high): (f32, f32), most: f32) -> Result<(), DataError> {
+    if low > 0.0 && low <= high && high <= most && high.is_finite() {
+        return Ok(());
+    }
+    let limit = match most.is_finite() {
+        true => format!(" and at most {most}"),
+        false => String::new(),
+    };
+    Err(DataError::BadSetting {
+        setting,
+        found: format!("[{low}, {high}]"),
+        expected: format!("[low, high] with low above 0, high not below low{limit}"),
+    })
+}
+
+/// A random rectangle (left, top, width, height) inside a picture.
+///
+/// PARITY: torchvision's `RandomResizedCrop.get_params`, fall-back included.
+fn inception_crop(
+    width: u32,
+    height: u32,
+    area: (f32, f32),
+    aspect: (f32, f32),
+    rng: &mut ExampleRng,
+) -> (u32, u32, u32, u32) {
+    let full_area = f64::from(width) * f64::from(height);
+    let (aspect_low, aspect_high) = (f64::from(aspect.0), f64::from(aspect.1));
+    for _ in 0..CROP_ATTEMPTS {
+        let target_area = full_area * rng.uniform_in(f64::from(area.0), f64::from(area.1));
+        let ratio = rng.uniform_in(aspect_low.ln(), aspect_high.ln()).exp();
+        let crop_width = (target_area * ratio).sqrt().round_ties_even() as u32;
+        let crop_height = (target_area / ratio).sqrt().round_ties_even() as u32;
+        if (1..=width).contains(&crop_width) && (1..=height).contains(&crop_height) {
+            let left = rng.below(width - crop_width + 1);
+            let top = rng.below(height - crop_height + 1);
+            return (left, top, crop_width, crop_height);
+        }
+    }
+    let ratio = (f64::from(width) / f64::from(height)).clamp(aspect_low, aspect_high);
+    let side = |length: f64, most: u32| (length.round_ties_even() as u32).clamp(1, most);
+    let crop_width = side(f64::from(height) * ratio, width);
+    let crop_height = side(f64::from(width) / ratio, height);
+    let (left, top) = ((width - crop_width) / 2, (height - crop_height) / 2);
+    (left, top, crop_width, crop_height)
+}
+
+/// The box of the source picture (left, top, width, height) that resizing the shorter side and
+/// cutting the centre would show.
+///
+/// PARITY: torchvision truncates the longer side and rounds the centre offset half to even.
+fn resmall_crop(width: u32, height: u32, size: u32, fraction: f32) -> (f64, f64, f64, f64) {
+    // In f32 as the fraction is: 224 / 0.875 is 256 either way, but 0.9f32 is above 0.9.
+    let short = ((size as f32 / fraction) as u32).max(size);
+    let scaled = |long: u32, by: u32| (u64::from(short) * u64::from(long) / u64::from(by)) as u32;
+    let (resized_width, resized_height) = match width <= height {
+        true => (short, scaled(height, width)),
+        false => (scaled(width, height), short),
+    };
+    let extent = |source: u32, resized: u32| {
+        let offset = (f64::from(resized - size) / 2.0).round_ties_even();
+        let scale = f64::from(source) / f64::from(resized);
+        let (start, mut length) = (offset * scale, f64::from(size) * scale);
+        // Rounding must not carry the box beyond the picture.
+        while start + length > f64::from(source) {
+            length = length.next_down();
+        }
+        (start, length)
+    };
+    let (left, box_width) = extent(width, resized_width);
+    let (top, box_height) = extent(height, resized_height);
+    (left, top, box_width, box_height)
+}
+
+/// Copies the window of a square picture that starts at (left, top), which may lie outside;
+/// what is outside is black.
+fn copy_window(square: &[u8], side: usize, left: i64, top: i64, out: &mut [u8]) {
+    out.fill(0);
+    let (shift_x, shift_y) = (left.unsigned_abs() as usize, top.unsigned_abs() as usize);
+    if shift_x >= side || shift_y >= side {
+        return;
+    }
+    let (source_x, target_x) = if left > 0 { (shift_x, 0) } else { (0, shift_x) };
+    let (source_y, target_y) = if top > 0 { (shift_y, 0) } else { (0, shift_y) };
+    let bytes = (side - shift_x) * 3;
+    for row in 0..side - shift_y {
+        let source = ((source_y + row) * side + source_x) * 3;
+        let target = ((target_y + row) * side + target_x) * 3;
+        out[target..target + bytes].copy_from_slice(&square[source..source + bytes]);
+    }
+}
+
+/// Mirrors a square picture left to right.
+fn mirror(pixels: &mut [u8], side: usize) {
+    for row in pixels.chunks_exact_mut(side * 3) {
+        let (row, _) = row.as_chunks_mut::<3>();
+        row.reverse();
+    }
+}

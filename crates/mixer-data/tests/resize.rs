@@ -1,0 +1,83 @@
+//! Resizing against Pillow.
+//!
+//! The fixtures come from `scripts/export_image_golden.py`.
+
+use std::path::Path;
+
+use mixer_data::{
+    DecodeOptions, EvalResize, EvalTransform, ExampleRng, Interpolation, Resampler, TrainCrop,
+    TrainTransform, decode,
+};
+
+const SOURCES: [&str; 3] = ["landscape", "portrait", "small"];
+const IMAGE_SIZE: u32 = 21;
+
+/// Grey levels by which a resize may differ from Pillow's.
+const MEAN_LIMIT: f64 = 0.3;
+const MAX_LIMIT_BILINEAR: u8 = 2;
+/// The cubic filter overshoots at edges, and Pillow clips between its two passes where we may not.
+const MAX_LIMIT_BICUBIC: u8 = 6;
+
+fn fixture(name: &str) -> Vec<u8> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/resize");
+    fs_err::read(folder.join(name)).unwrap()
+}
+
+fn assert_agrees(case: &str, found: &[u8], max_limit: u8) {
+    let expected = fixture(case);
+    assert_eq!(found.len(), expected.len(), "{case}");
+    let differences = found.iter().zip(&expected).map(|(a, b)| a.abs_diff(*b));
+    let max = differences.clone().max().unwrap();
+    let mean = differences.map(f64::from).sum::<f64>() / expected.len() as f64;
+    println!("{case}: mean {mean:.3}, max {max}");
+    assert!(
+        mean <= MEAN_LIMIT && max <= max_limit,
+        "{case}: mean {mean:.3}, max {max}"
+    );
+}
+
+#[test]
+fn evaluation_transforms_agree_with_pillow() {
+    let mut resampler = Resampler::new();
+    let mut out = vec![0; (IMAGE_SIZE * IMAGE_SIZE * 3) as usize];
+    for source in SOURCES {
+        let image = decode(&fixture(&format!("{source}.png")), &DecodeOptions::default()).unwrap();
+        for (filter, interpolation, max_limit) in [
+            ("bilinear", Interpolation::Bilinear, MAX_LIMIT_BILINEAR),
+            ("bicubic", Interpolation::Bicubic, MAX_LIMIT_BICUBIC),
+        ] {
+            for (case, resize) in [
+                ("squash", EvalResize::Squash),
+                ("resmall_0.875", EvalResize::ResmallCrop { fraction: 0.875 }),
+                ("resmall_1", EvalResize::ResmallCrop { fraction: 1.0 }),
+            ] {
+                let transform = EvalTransform {
+                    image_size: IMAGE_SIZE,
+                    resize,
+                    interpolation,
+                };
+                transform.apply(&image, &mut resampler, &mut out).unwrap();
+                let case = format!("{source}-{IMAGE_SIZE}-{case}-{filter}.rgb");
+                assert_agrees(&case, &out, max_limit);
+            }
+        }
+    }
+}
+
+#[test]
+fn training_without_a_crop_squashes_as_pillow_does() {
+    let transform = TrainTransform {
+        image_size: IMAGE_SIZE,
+        crop: TrainCrop::None,
+        flip: false,
+        interpolation: Interpolation::Bilinear,
+    };
+    let mut out = vec![0; (IMAGE_SIZE * IMAGE_SIZE * 3) as usize];
+    for source in SOURCES {
+        let image = decode(&fixture(&format!("{source}.png")), &DecodeOptions::default()).unwrap();
+        let mut rng = ExampleRng::new(0, 0, 0, 0);
+        transform.apply(&image, &mut rng, &mut Resampler::new(), &mut out).unwrap();
+        let case = format!("{source}-{IMAGE_SIZE}-squash-bilinear.rgb");
+        assert_agrees(&case, &out, MAX_LIMIT_BILINEAR);
+    }
+}

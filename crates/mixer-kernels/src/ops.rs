@@ -1,0 +1,74 @@
+//! The backend extension: which operations there are.
+//!
+//! The backward operations are part of the trait because a backend that writes the forward pass by
+//! hand wants to write the backward pass by hand too.
+
+// Burn deprecates its ndarray backend; it stays here as the second CPU backend that numbers are checked
+// against, until it is gone.
+#![allow(deprecated)]
+
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Backend, backend_extension};
+
+use crate::default;
+
+/// Mixer's operations on a Burn backend.
+#[backend_extension(
+    Flex: cfg(feature = "flex"),
+    NdArray: cfg(feature = "ndarray"),
+    Cube: cfg(any(feature = "wgpu", feature = "cuda")),
+    Autodiff,
+)]
+pub trait MixerOps: Backend {
+    /// `x Φ(x)`.
+    fn gelu_erf(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        default::gelu_erf::<Self>(x)
+    }
+
+    /// `grad · (Φ(x) + x φ(x))`.
+    fn gelu_erf_backward(x: FloatTensor<Self>, grad: FloatTensor<Self>) -> FloatTensor<Self> {
+        default::gelu_erf_backward::<Self>(x, grad)
+    }
+
+    /// `0.5 x (1 + tanh(√(2/π) (x + 0.044715 x³)))`.
+    fn gelu_tanh(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        default::gelu_tanh::<Self>(x)
+    }
+
+    /// `grad · (½(1 + t) + ½ x (1 − t²) √(2/π) (1 + 3 · 0.044715 x²))` with `t` the tanh of the
+    /// forward pass.
+    fn gelu_tanh_backward(x: FloatTensor<Self>, grad: FloatTensor<Self>) -> FloatTensor<Self> {
+        default::gelu_tanh_backward::<Self>(x, grad)
+    }
+
+    /// Layer normalisation over the last dimension. `x` is `[…, C]`, `gamma` and `beta` are `[C]`.
+    fn fused_layer_norm(
+        x: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        epsilon: f64,
+    ) -> FloatTensor<Self> {
+        default::layer_norm::<Self>(x, gamma, beta, epsilon)
+    }
+
+    /// Gradients of [`MixerOps::fused_layer_norm`] with respect to `x`, `gamma` and `beta`.
+    ///
+    /// With `n` the normalised input and `h = grad · gamma`:
+    /// `dx = (h − mean(h) − n · mean(h · n)) / √(var + epsilon)`, `dgamma = Σ grad · n`,
+    /// `dbeta = Σ grad`, the sums over all rows. The statistics are taken again from `x`, which
+    /// costs one pass and saves keeping an activation.
+    fn fused_layer_norm_backward(
+        x: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        epsilon: f64,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        default::layer_norm_backward::<Self>(x, gamma, grad, epsilon)
+    }
+}
+
+#[cfg(feature = "ndarray")]
+impl MixerOps for burn::backend::NdArray {}
+
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+impl MixerOps for burn::backend::Cube {}

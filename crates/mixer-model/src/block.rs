@@ -1,0 +1,77 @@
+//! One Mixer block: token mixing, then channel mixing, each normalised before and added after.
+
+use burn::module::Module;
+use burn::tensor::{Device, Tensor};
+
+use crate::config::Gelu;
+use crate::layer_norm::LayerNorm;
+use crate::mlp::{ChannelMixing, TokenMixing};
+use crate::weights::HostTensor;
+
+/// `U = X + token_mixing(LN(X))`, `Y = U + channel_mixing(LN(U))`.
+///
+/// # Source
+/// Tolstikhin et al. 2021, eq. 1; `vit_jax/models_mixer.py@c6de1e5` (`MixerBlock`).
+#[derive(Module, Debug)]
+pub struct MixerBlock {
+    /// Before token mixing.
+    pub norm_tokens: LayerNorm,
+    /// Across tokens.
+    pub token_mixing: TokenMixing,
+    /// Before channel mixing.
+    pub norm_channels: LayerNorm,
+    /// Across channels.
+    pub channel_mixing: ChannelMixing,
+}
+
+/// timm's names of a block's tensors, in the order of [`MixerBlock::from_host`].
+pub(crate) const TENSOR_NAMES: [&str; 12] = [
+    "norm1.weight",
+    "norm1.bias",
+    "mlp_tokens.fc1.weight",
+    "mlp_tokens.fc1.bias",
+    "mlp_tokens.fc2.weight",
+    "mlp_tokens.fc2.bias",
+    "norm2.weight",
+    "norm2.bias",
+    "mlp_channels.fc1.weight",
+    "mlp_channels.fc1.bias",
+    "mlp_channels.fc2.weight",
+    "mlp_channels.fc2.bias",
+];
+
+impl MixerBlock {
+    pub(crate) fn from_host(tensors: [&HostTensor; 12], gelu: Gelu, device: &Device) -> MixerBlock {
+        let [g1, b1, tw1, tb1, tw2, tb2, g2, b2, cw1, cb1, cw2, cb2] = tensors;
+        MixerBlock {
+            norm_tokens: LayerNorm::from_host(g1, b1, device),
+            token_mixing: TokenMixing::from_host([tw1, tb1, tw2, tb2], gelu, device),
+            norm_channels: LayerNorm::from_host(g2, b2, device),
+            channel_mixing: ChannelMixing::from_host([cw1, cb1, cw2, cb2], gelu, device),
+        }
+    }
+
+    /// The first half: adds token mixing to the residual stream.
+    ///
+    /// # Shapes
+    /// - input and output: `[B, S, C]`
+    /// - `branch_scale`: `[B]`, what each example's branch is multiplied by (stochastic depth)
+    pub fn mix_tokens(&self, x_bsc: Tensor<3>, branch_scale: Option<Tensor<1>>) -> Tensor<3> {
+        let branch = self.token_mixing.forward(self.norm_tokens.forward(x_bsc.clone()));
+        x_bsc + scaled(branch, branch_scale)
+    }
+
+    /// The second half: adds channel mixing to the residual stream. Shapes as in
+    /// [`MixerBlock::mix_tokens`].
+    pub fn mix_channels(&self, x_bsc: Tensor<3>, branch_scale: Option<Tensor<1>>) -> Tensor<3> {
+        let branch = self.channel_mixing.forward(self.norm_channels.forward(x_bsc.clone()));
+        x_bsc + scaled(branch, branch_scale)
+    }
+}
+
+fn scaled(branch_bsc: Tensor<3>, scale: Option<Tensor<1>>) -> Tensor<3> {
+    match scale {
+        Some(scale) => branch_bsc * scale.unsqueeze_dims::<3>(&[1, 2]),
+        None => branch_bsc,
+    }
+}

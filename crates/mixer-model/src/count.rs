@@ -1,0 +1,185 @@
+//! What a Mixer costs: parameters, multiply-accumulates, memory. Exact integers from the dimensions
+//! alone; nothing is measured.
+
+use crate::config::MixerConfig;
+
+/// Product in 64 bits. Saturates: a cost that overflows is too large by any measure.
+fn product(factors: &[usize]) -> u64 {
+    factors.iter().fold(1_u64, |n, &factor| n.saturating_mul(factor as u64))
+}
+
+fn sum(terms: &[u64]) -> u64 {
+    terms.iter().fold(0_u64, |n, &term| n.saturating_add(term))
+}
+
+/// Trainable parameters, the head included.
+///
+/// Per block `4 C + (2 S D_S + D_S + S) + (2 C D_C + D_C + C)`.
+///
+/// # Source
+/// Agrees with `vit_jax/models_test.py` for B/16, B/32 and L/16 with 1000 classes.
+#[must_use]
+pub fn num_params(config: &MixerConfig) -> u64 {
+    let head = sum(&[product(&[config.hidden_dim, config.num_classes]), config.num_classes as u64]);
+    num_params_without_head(config).saturating_add(head)
+}
+
+/// Trainable parameters without the head: what the paper's Table 1 counts.
+#[must_use]
+pub fn num_params_without_head(config: &MixerConfig) -> u64 {
+    let (c, s) = (config.hidden_dim, config.num_tokens());
+    let (d_s, d_c) = (config.tokens_mlp_dim, config.channels_mlp_dim);
+    let stem = sum(&[product(&[config.patch_dim(), c]), c as u64]);
+    let norms = product(&[4, c]);
+    let tokens = sum(&[product(&[2, s, d_s]), d_s as u64, s as u64]);
+    let channels = sum(&[product(&[2, c, d_c]), d_c as u64, c as u64]);
+    let blocks = sum(&[norms, tokens, channels]).saturating_mul(config.num_blocks as u64);
+    sum(&[stem, blocks, product(&[2, c])])
+}
+
+/// Multiply-accumulates of a forward pass of one image: all matrix products, the head's included.
+/// Normalisation, activation, biases and pooling are not counted, as is usual; they are linear in
+/// the activations.
+///
+/// `S P² 3 C + L (2 S D_S C + 2 S C D_C) + C K`
+#[must_use]
+pub fn macs(config: &MixerConfig) -> u64 {
+    let (c, s) = (config.hidden_dim, config.num_tokens());
+    let stem = product(&[s, config.patch_dim(), c]);
+    let tokens = product(&[2, config.num_blocks, s, config.tokens_mlp_dim, c]);
+    let channels = product(&[2, config.num_blocks, s, c, config.channels_mlp_dim]);
+    sum(&[stem, tokens, channels, product(&[c, config.num_classes])])
+}
+
+/// Floating-point operations of a training step per image: `3 · 2 ·` [`macs`]. The backward pass has
+/// two products for each one of the forward pass, and a multiply-accumulate is two operations. (The
+/// stem needs no gradient of its input, so this is slightly too much.)
+#[must_use]
+pub fn training_flops(config: &MixerConfig) -> u64 {
+    macs(config).saturating_mul(6)
+}
+
+/// Bytes of activations that plain reverse-mode differentiation keeps per image, in `f32`.
+///
+/// Counted, per block: the inputs of both normalisations and both normalised tensors (`4 S C`), and
+/// both hidden layers before and after the activation (`2 C D_S + 2 S D_C`). Once: the patches, the
+/// input and output of the last normalisation, the pooled features and the logits. Not counted: weights,
+/// gradients, optimizer state, buffers of the backward pass. Kernels that recompute keep less;
+/// transposes that are materialised keep more.
+#[must_use]
+pub fn activation_bytes(config: &MixerConfig) -> u64 {
+    let (c, s) = (config.hidden_dim, config.num_tokens());
+    let block = sum(&[
+        product(&[4, s, c]),
+        product(&[2, c, config.tokens_mlp_dim]),
+        product(&[2, s, config.channels_mlp_dim]),
+    ]);
+    let values = sum(&[
+        product(&[s, config.patch_dim()]),
+        block.saturating_mul(config.num_blocks as u64),
+        product(&[2, s, c]),
+        c as u64,
+        config.num_classes as u64,
+    ]);
+    values.saturating_mul(4)
+}
+
+/// Bytes of the weights in `f32`.
+#[must_use]
+pub fn weights_bytes(config: &MixerConfig) -> u64 {
+    num_params(config).saturating_mul(4)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Gelu, VARIANTS, Variant};
+    use crate::weights::Weights;
+
+    /// Name, parameters without head, with 1000 and with 21843 classes, GMACs with 1000 classes, all
+    /// at 224 px. The first three columns are the paper's Table 1, to the last digit; the counts with
+    /// 1000 classes of B/32, B/16 and L/16 are those of `vit_jax/models_test.py`.
+    const TABLE: [(&str, u64, u64, u64, &str); 8] = [
+        ("S/32", 18_591_624, 19_104_624, 29_797_083, "1.002"),
+        ("S/16", 18_015_264, 18_528_264, 29_220_723, "3.777"),
+        ("B/32", 59_524_428, 60_293_428, 76_321_695, "3.238"),
+        ("B/16", 59_111_472, 59_880_472, 75_908_739, "12.602"),
+        ("L/32", 205_914_264, 206_939_264, 228_303_339, "11.253"),
+        ("L/16", 207_171_168, 208_196_168, 229_560_243, "44.548"),
+        ("H/14", 431_069_952, 432_350_952, 459_050_835, "120.990"),
+        ("S/8", 20_133_504, 20_646_504, 31_338_963, "14.875"),
+    ];
+
+    #[test]
+    fn parameter_counts_are_those_of_the_paper() {
+        for (name, without_head, classes_1000, classes_21843, _) in TABLE {
+            let variant = Variant::parse(name).unwrap();
+            let config = variant.config(224, 1000, Gelu::Tanh);
+            assert_eq!(num_params_without_head(&config), without_head, "{name}");
+            assert_eq!(num_params(&config), classes_1000, "{name}");
+            let config = variant.config(224, 21843, Gelu::Tanh);
+            assert_eq!(num_params_without_head(&config), without_head, "{name}");
+            assert_eq!(num_params(&config), classes_21843, "{name}");
+        }
+    }
+
+    #[test]
+    fn every_variant_is_in_the_table() {
+        for variant in VARIANTS {
+            assert!(TABLE.iter().any(|row| row.0 == variant.name), "{}", variant.name);
+        }
+    }
+
+    #[test]
+    fn parameters_are_the_values_of_all_tensors() {
+        for (name, ..) in TABLE {
+            let config = Variant::parse(name).unwrap().config(224, 1000, Gelu::Tanh);
+            let values: u64 =
+                Weights::expected_tensors(&config).iter().map(|(_, shape)| product(shape)).sum();
+            assert_eq!(num_params(&config), values, "{name}");
+            assert_eq!(weights_bytes(&config), 4 * values, "{name}");
+        }
+    }
+
+    #[test]
+    fn multiply_accumulates_match_the_published_figures() {
+        for (name, .., gmacs) in TABLE {
+            let config = Variant::parse(name).unwrap().config(224, 1000, Gelu::Tanh);
+            assert_eq!(format!("{:.3}", macs(&config) as f64 / 1e9), gmacs, "{name}");
+            assert_eq!(training_flops(&config), 6 * macs(&config));
+        }
+    }
+
+    #[test]
+    fn activations_of_a_small_net_are_counted_term_by_term() {
+        let config = MixerConfig {
+            image_size: 24,
+            patch_size: 4,
+            hidden_dim: 10,
+            tokens_mlp_dim: 14,
+            channels_mlp_dim: 22,
+            num_blocks: 2,
+            num_classes: 7,
+            gelu: Gelu::Tanh,
+        };
+        let block = 4 * 36 * 10 + 2 * 10 * 14 + 2 * 36 * 22;
+        let values = 36 * 48 + 2 * block + 2 * 36 * 10 + 10 + 7;
+        assert_eq!(activation_bytes(&config), 4 * values);
+    }
+
+    #[test]
+    fn absurd_dimensions_saturate() {
+        let config = MixerConfig {
+            image_size: 1 << 30,
+            patch_size: 1,
+            hidden_dim: 1 << 40,
+            tokens_mlp_dim: 1 << 40,
+            channels_mlp_dim: 1 << 40,
+            num_blocks: 1 << 40,
+            num_classes: 1 << 40,
+            gelu: Gelu::Tanh,
+        };
+        assert_eq!(num_params(&config), u64::MAX);
+        assert_eq!(macs(&config), u64::MAX);
+    }
+}

@@ -1,0 +1,90 @@
+//! Everything that can be wrong with an architecture or a weights file.
+
+use std::path::PathBuf;
+
+use crate::config::MixerConfig;
+
+/// An architecture that cannot be built, or weights that cannot be read, written or fitted.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ModelError {
+    /// No variant has that name.
+    #[error("unknown variant `{found}`, expected one of S/32, S/16, B/32, B/16, L/32, L/16, H/14")]
+    UnknownVariant {
+        /// What was asked for.
+        found: String,
+    },
+    /// A dimension is zero.
+    #[error("`{name}` is 0, expected at least 1")]
+    ZeroDimension {
+        /// Name of the dimension.
+        name: &'static str,
+    },
+    /// Patches do not tile the image.
+    #[error("image size {image_size} is not divisible by the patch size {patch_size}")]
+    IndivisibleImage {
+        /// Image side, px.
+        image_size: usize,
+        /// Patch side, px.
+        patch_size: usize,
+    },
+    /// The file could not be read or written; the source names the path.
+    #[error("{source}")]
+    Io {
+        /// The failing operation and its path.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The file is no weights file, or a damaged one.
+    #[error("not a readable {format} weights file: {reason}: {}", path.display())]
+    Unreadable {
+        /// `npz`, `safetensors` or `pth`.
+        format: &'static str,
+        /// What is wrong with it.
+        reason: String,
+        /// The file.
+        path: PathBuf,
+    },
+    /// Its tensors are not those of a Mixer.
+    #[error("not the weights of an MLP-Mixer: {reason}: {}", path.display())]
+    NotAMixer {
+        /// Every difference, one phrase each.
+        reason: String,
+        /// The file.
+        path: PathBuf,
+    },
+    /// Nearly the tensors of a Mixer.
+    #[error("incomplete weights of {config}: {}\n{differences}", path.display())]
+    TensorMismatch {
+        /// What most of its tensors, or its metadata, say it is.
+        config: Box<MixerConfig>,
+        /// The file.
+        path: PathBuf,
+        /// Every difference, one line each.
+        differences: String,
+    },
+    /// Class names that are not one for each output of the head.
+    #[error("{found} class names for a head of {expected} classes")]
+    ClassCount {
+        /// Number of names.
+        found: usize,
+        /// Outputs of the head.
+        expected: usize,
+    },
+    /// A change of resolution to a network that no machine holds.
+    #[error("at {image_size} px the network would have {num_params} parameters")]
+    ResizeTooLarge {
+        /// The image side asked for, px.
+        image_size: usize,
+        /// Its parameters; saturated.
+        num_params: u64,
+    },
+    /// The tensors do not fit the model that was asked for.
+    #[error("weights do not fit {config}:\n{differences}")]
+    Mismatch {
+        /// The model.
+        config: Box<MixerConfig>,
+        /// Every difference, one line each.
+        differences: String,
+    },
+}

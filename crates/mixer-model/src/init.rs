@@ -1,0 +1,137 @@
+//! Official initialisation, made on the host so that a seed means the same network on every device.
+
+use std::collections::BTreeMap;
+
+use crate::config::MixerConfig;
+use crate::error::ModelError;
+use crate::weights::{HostTensor, Metadata, Weights};
+
+/// A normal distribution cut at two standard deviations has this deviation; draws are divided by it.
+const TRUNCATED_DEVIATION: f64 = 0.879_625_661_034_239_8;
+
+/// LeCun truncated normal kernels (variance 1 / inputs), zero biases, unit LayerNorm scales, a zero
+/// head kernel and a head bias of `head_bias`.
+///
+/// # Errors
+/// [`ModelError`] when the dimensions do not make a network.
+///
+/// # Source
+/// Flax's defaults, as used by `vit_jax/models_mixer.py@c6de1e5`.
+pub fn weights(config: &MixerConfig, seed: u64, head_bias: f32) -> Result<Weights, ModelError> {
+    config.validate()?;
+    let tensors: BTreeMap<String, HostTensor> = Weights::expected_tensors(config)
+        .into_iter()
+        .enumerate()
+        .map(|(index, (name, shape))| {
+            let is_norm = name.contains("norm");
+            let tensor = match (name.as_str(), is_norm, shape.len()) {
+                ("head.bias", ..) => HostTensor::filled(&shape, head_bias),
+                ("head.weight", ..) => HostTensor::filled(&shape, 0.0),
+                (_, true, _) => HostTensor::filled(&shape, f32::from(name.ends_with("weight"))),
+                (_, false, 1) => HostTensor::filled(&shape, 0.0),
+                _ => lecun_normal(&shape, &mut SplitMix::new(seed, index as u64)),
+            };
+            (name, tensor)
+        })
+        .collect();
+    Weights::new(config.clone(), tensors, Metadata::default())
+}
+
+/// Draws a kernel whose outputs are its first dimension and whose inputs are all others.
+fn lecun_normal(shape: &[usize], random: &mut SplitMix) -> HostTensor {
+    let inputs: usize = shape.iter().skip(1).product();
+    let deviation = (1.0 / inputs as f64).sqrt() / TRUNCATED_DEVIATION;
+    let mut tensor = HostTensor::filled(shape, 0.0);
+    for value in &mut tensor.data {
+        *value = (random.truncated_normal() * deviation) as f32;
+    }
+    tensor
+}
+
+/// Steele, Lea and Flood's SplitMix64: one multiplication chain per draw, stable for ever, so that a
+/// seed in a config keeps its meaning.
+struct SplitMix(u64);
+
+impl SplitMix {
+    fn new(seed: u64, stream: u64) -> SplitMix {
+        let mut mixed = SplitMix(seed);
+        let start = mixed.next() ^ SplitMix(stream.wrapping_add(0x6d69_7865_7273_7465)).next();
+        SplitMix(start)
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// Uniform in (0, 1].
+    fn uniform(&mut self) -> f64 {
+        ((self.next() >> 11) + 1) as f64 / (1u64 << 53) as f64
+    }
+
+    /// Standard normal by Box and Muller, drawn again beyond two deviations.
+    fn truncated_normal(&mut self) -> f64 {
+        loop {
+            let radius = (-2.0 * self.uniform().ln()).sqrt();
+            let value = radius * (std::f64::consts::TAU * self.uniform()).cos();
+            if value.abs() <= 2.0 {
+                return value;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Gelu, Variant};
+
+    fn deviation(values: &[f32]) -> f64 {
+        let n = values.len() as f64;
+        let mean = values.iter().map(|&v| f64::from(v)).sum::<f64>() / n;
+        (values.iter().map(|&v| (f64::from(v) - mean).powi(2)).sum::<f64>() / n).sqrt()
+    }
+
+    #[test]
+    fn kernels_have_lecun_deviation_and_end_at_two_of_them() {
+        let config = Variant::parse("S/32").unwrap().config(224, 10, Gelu::Tanh);
+        let weights = weights(&config, 7, -6.9).unwrap();
+        for (name, inputs) in [
+            ("stem.proj.weight", 3 * 32 * 32),
+            ("blocks.0.mlp_tokens.fc1.weight", 49),
+            ("blocks.3.mlp_channels.fc2.weight", 2048),
+        ] {
+            let data = &weights.tensors[name].data;
+            let expected = (1.0 / f64::from(inputs)).sqrt();
+            assert!((deviation(data) / expected - 1.0).abs() < 0.02, "{name}");
+            let limit = 2.0 * expected / TRUNCATED_DEVIATION;
+            assert!(data.iter().all(|v| f64::from(v.abs()) <= limit * 1.000_001), "{name}");
+        }
+        assert!(weights.tensors["head.weight"].data.iter().all(|&v| v == 0.0));
+        assert!(weights.tensors["head.bias"].data.iter().all(|&v| v == -6.9));
+        assert!(weights.tensors["blocks.0.norm1.weight"].data.iter().all(|&v| v == 1.0));
+        assert!(weights.tensors["blocks.0.mlp_tokens.fc1.bias"].data.iter().all(|&v| v == 0.0));
+    }
+
+    #[test]
+    fn seeds_and_tensors_draw_different_numbers() {
+        let config = Variant::parse("S/32").unwrap().config(64, 10, Gelu::Tanh);
+        let (a, b) = (weights(&config, 0, 0.0).unwrap(), weights(&config, 1, 0.0).unwrap());
+        let fc1 = |w: &Weights, i| w.tensors[&format!("blocks.{i}.mlp_channels.fc1.weight")].clone();
+        assert_eq!(fc1(&a, 0), fc1(&weights(&config, 0, 0.0).unwrap(), 0));
+        assert_ne!(fc1(&a, 0), fc1(&b, 0));
+        assert_ne!(fc1(&a, 0), fc1(&a, 1));
+    }
+
+    #[test]
+    fn first_draws_are_pinned() {
+        // Changing this changes what every seed in every config means.
+        let mut random = SplitMix::new(0, 0);
+        let draws: Vec<f32> = (0..3).map(|_| random.truncated_normal() as f32).collect();
+        assert_eq!(draws, PINNED);
+    }
+
+    const PINNED: [f32; 3] = [0.0, 0.0, 0.0];
+}

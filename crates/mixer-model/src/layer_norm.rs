@@ -1,0 +1,30 @@
+//! Layer normalisation over channels.
+
+use burn::module::{Module, Param};
+use burn::tensor::{Device, Tensor};
+
+use crate::weights::HostTensor;
+
+/// Flax's and timm's epsilon; Burn's default is ten times larger.
+const EPSILON: f64 = 1e-6;
+
+/// Normalises each token over its channels: `y = (x − mean) / √(var + 1e-6) · gamma + beta`.
+#[derive(Module, Debug)]
+pub struct LayerNorm {
+    /// Scale, `[C]`.
+    pub gamma: Param<Tensor<1>>,
+    /// Shift, `[C]`.
+    pub beta: Param<Tensor<1>>,
+}
+
+impl LayerNorm {
+    pub(crate) fn from_host(gamma: &HostTensor, beta: &HostTensor, device: &Device) -> LayerNorm {
+        LayerNorm { gamma: gamma.to_param(device), beta: beta.to_param(device) }
+    }
+
+    /// # Shapes
+    /// - input and output: `[B, S, C]`
+    pub fn forward(&self, x_bsc: Tensor<3>) -> Tensor<3> {
+        mixer_kernels::layer_norm(x_bsc, self.gamma.val(), self.beta.val(), EPSILON)
+    }
+}

@@ -1,0 +1,21 @@
+//! A parameter between host memory and a device.
+
+use burn::module::{Param, ParamId};
+use burn::tensor::{Device, Tensor, TensorData};
+
+use crate::weights::HostTensor;
+
+impl HostTensor {
+    /// The tensor as a parameter on `device`; it is given a new identity.
+    pub(crate) fn to_param<const D: usize>(&self, device: &Device) -> Param<Tensor<D>> {
+        let data = TensorData::new(self.data.clone(), self.shape.clone());
+        Param::initialized(ParamId::new(), Tensor::from_data(data, device).require_grad())
+    }
+
+    /// Copies a tensor to the host. SYNC: waits for the device.
+    #[must_use]
+    pub fn from_device<const D: usize>(tensor: Tensor<D>) -> HostTensor {
+        let shape = tensor.dims().to_vec();
+        HostTensor { shape, data: tensor.into_data().iter::<f32>().collect() }
+    }
+}

@@ -1,0 +1,335 @@
+//! The same network at another image size.
+//!
+//! Only token mixing depends on the number of tokens. When the image side grows by an integer factor
+//! K, the paper's expansion keeps the function: each of the K² tiles of the large image is mixed by
+//! the old weights, and the tiles do not see each other until training changes that. Any other ratio
+//! is an extension of this project: the weights are interpolated over the grid.
+
+use std::fmt;
+
+use crate::config::MixerConfig;
+use crate::count;
+use crate::error::ModelError;
+use crate::weights::{HostTensor, Weights};
+
+/// Parameters above which a resize is refused: 16 GiB in `f32`, ten times the largest variant.
+const MAX_PARAMS: u64 = 1 << 32;
+
+/// How weights get to another image size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ResizeMethod {
+    /// The size stays.
+    Unchanged,
+    /// Block-diagonal expansion. The logits of an image are exactly the mean of the old network's
+    /// logits over its `factor²` tiles.
+    Exact {
+        /// New image side ÷ old image side, at least 2.
+        factor: usize,
+    },
+    /// Interpolation over the grid of tokens. An approximation, to be fine-tuned; D_S stays.
+    Interpolated,
+}
+
+impl fmt::Display for ResizeMethod {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ResizeMethod::Unchanged => f.write_str("unchanged"),
+            ResizeMethod::Exact { factor } => write!(f, "exact ×{factor}"),
+            ResizeMethod::Interpolated => f.write_str("interpolated"),
+        }
+    }
+}
+
+impl ResizeMethod {
+    /// The method for a change of image size: exact where it can be.
+    #[must_use]
+    pub fn between(from_image_size: usize, to_image_size: usize) -> ResizeMethod {
+        if from_image_size == to_image_size {
+            ResizeMethod::Unchanged
+        } else if from_image_size > 0
+            && to_image_size > from_image_size
+            && to_image_size.is_multiple_of(from_image_size)
+        {
+            ResizeMethod::Exact { factor: to_image_size / from_image_size }
+        } else {
+            ResizeMethod::Interpolated
+        }
+    }
+
+    /// The architecture after the change.
+    ///
+    /// # Errors
+    /// [`ModelError::ZeroDimension`], [`ModelError::IndivisibleImage`], and
+    /// [`ModelError::ResizeTooLarge`] for a network that no machine holds.
+    pub fn config(from: &MixerConfig, image_size: usize) -> Result<MixerConfig, ModelError> {
+        let mut config = MixerConfig { image_size, ..from.clone() };
+        config.validate()?;
+        let too_large = |num_params| ModelError::ResizeTooLarge { image_size, num_params };
+        // The products below must not overflow before they are counted.
+        if image_size > 1 << 20 {
+            return Err(too_large(u64::MAX));
+        }
+        if let ResizeMethod::Exact { factor } = ResizeMethod::between(from.image_size, image_size) {
+            config.tokens_mlp_dim = from.tokens_mlp_dim.saturating_mul(factor * factor);
+        }
+        let num_params = count::num_params(&config);
+        if num_params > MAX_PARAMS {
+            return Err(too_large(num_params));
+        }
+        Ok(config)
+    }
+}
+
+impl Weights {
+    /// The same weights for another image size; see [`ResizeMethod`]. What was done is added to the
+    /// provenance under `resolution`. The same size changes nothing.
+    ///
+    /// # Errors
+    /// As [`ResizeMethod::config`].
+    ///
+    /// # Source
+    /// Tolstikhin et al. 2021, section 3 and appendix C. The paper orders the tokens of the large
+    /// image tile by tile; here the blocks sit at the raster positions of their tiles, so the model
+    /// needs no permutation.
+    pub fn resized(&self, image_size: usize) -> Result<Weights, ModelError> {
+        let method = ResizeMethod::between(self.config.image_size, image_size);
+        let config = ResizeMethod::config(&self.config, image_size)?;
+        if method == ResizeMethod::Unchanged {
+            return Ok(self.clone());
+        }
+        self.check_fits(&self.config)?;
+
+        let (grid, new_grid) = (self.config.grid_size(), config.grid_size());
+        let mut resized = self.clone();
+        for (name, tensor) in &mut resized.tensors {
+            let Some((_, parameter)) = name.split_once(".mlp_tokens.") else { continue };
+            *tensor = match method {
+                ResizeMethod::Exact { factor } => expanded(tensor, parameter, grid, factor),
+                _ => interpolated(tensor, parameter, grid, new_grid),
+            };
+        }
+        let done = format!("{method} from {} px", self.config.image_size);
+        resized
+            .metadata
+            .provenance
+            .entry("resolution".to_owned())
+            .and_modify(|history| *history = format!("{history}, then {done}"))
+            .or_insert(done);
+        resized.config = config;
+        resized.check_fits(&resized.config)?;
+        Ok(resized)
+    }
+}
+
+/// Raster position in the large image of token `s` of tile `t`; both count in raster order, tiles on a
+/// `factor × factor` grid, tokens on a `grid × grid` one.
+fn raster_position(t: usize, s: usize, grid: usize, factor: usize) -> usize {
+    let (tile_y, tile_x) = (t / factor, t % factor);
+    let (y, x) = (s / grid, s % grid);
+    (tile_y * grid + y) * (factor * grid) + tile_x * grid + x
+}
+
+/// One token-mixing parameter, `K²` times, each copy at the raster positions of its tile and zero
+/// between tiles.
+///
+/// # Shapes
+/// - `fc1.weight`: `[D_S, S]` to `[K² D_S, K² S]`; `fc2.weight`: `[S, D_S]` to `[K² S, K² D_S]`
+/// - `fc1.bias`: `[D_S]` to `[K² D_S]`; `fc2.bias`: `[S]` to `[K² S]`
+fn expanded(tensor: &HostTensor, parameter: &str, grid: usize, factor: usize) -> HostTensor {
+    let (num_tiles, s_old) = (factor * factor, grid * grid);
+    let s_new = num_tiles * s_old;
+    let position = |t, s| raster_position(t, s, grid, factor);
+    match parameter {
+        "fc1.weight" => {
+            let d_s = tensor.shape[0];
+            let mut wide = HostTensor::filled(&[num_tiles * d_s, s_new], 0.0);
+            for t in 0..num_tiles {
+                for h in 0..d_s {
+                    for s in 0..s_old {
+                        wide.data[(t * d_s + h) * s_new + position(t, s)] =
+                            tensor.data[h * s_old + s];
+                    }
+                }
+            }
+            wide
+        }
+        "fc2.weight" => {
+            let d_s = tensor.shape[1];
+            let mut wide = HostTensor::filled(&[s_new, num_tiles * d_s], 0.0);
+            for t in 0..num_tiles {
+                for s in 0..s_old {
+                    let row = position(t, s) * num_tiles * d_s + t * d_s;
+                    wide.data[row..row + d_s].copy_from_slice(&tensor.data[s * d_s..(s + 1) * d_s]);
+                }
+            }
+            wide
+        }
+        "fc1.bias" => HostTensor {
+            shape: vec![num_tiles * tensor.shape[0]],
+            data: tensor.data.repeat(num_tiles),
+        },
+        _ => {
+            let mut wide = HostTensor::filled(&[s_new], 0.0);
+            for t in 0..num_tiles {
+                for s in 0..s_old {
+                    wide.data[position(t, s)] = tensor.data[s];
+                }
+            }
+            wide
+        }
+    }
+}
+
+/// One token-mixing parameter, interpolated over the grid where it has an axis of tokens.
+///
+/// `fc1.weight` is scaled by `S / S'`, so that a hidden unit's sum over more (or fewer) tokens of the
+/// same picture keeps its magnitude. `fc2` emits one value per token and needs no scale; `fc1.bias`
+/// has no axis of tokens.
+fn interpolated(tensor: &HostTensor, parameter: &str, grid: usize, new_grid: usize) -> HostTensor {
+    let resample = Resample::new(grid, new_grid);
+    let s_new = new_grid * new_grid;
+    match parameter {
+        "fc1.weight" => {
+            let scale = (grid * grid) as f64 / s_new as f64;
+            let d_s = tensor.shape[0];
+            let mut data = Vec::with_capacity(d_s * s_new);
+            for unit in tensor.data.chunks_exact(grid * grid) {
+                data.extend(resample.plane(unit).iter().map(|value| (value * scale) as f32));
+            }
+            HostTensor { shape: vec![d_s, s_new], data }
+        }
+        // Tokens are the outer axis here: hidden unit by hidden unit on the transpose.
+        "fc2.weight" => {
+            let d_s = tensor.shape[1];
+            let by_unit = tensor.permuted(&[1, 0]);
+            let mut data = Vec::with_capacity(d_s * s_new);
+            for unit in by_unit.data.chunks_exact(grid * grid) {
+                data.extend(resample.plane(unit).iter().map(|value| *value as f32));
+            }
+            HostTensor { shape: vec![d_s, s_new], data }.permuted(&[1, 0])
+        }
+        "fc2.bias" => {
+            let data = resample.plane(&tensor.data).iter().map(|value| *value as f32).collect();
+            HostTensor { shape: vec![s_new], data }
+        }
+        _ => tensor.clone(),
+    }
+}
+
+/// Separable bilinear resampling of a square grid.
+///
+/// Sampling positions are half-pixel centred (as Pillow and PyTorch's `align_corners=False`), and the
+/// triangle widens when the grid shrinks, so no token is skipped. Weights at the border are
+/// normalised: a constant stays constant.
+struct Resample {
+    grid: usize,
+    /// Per output position: first input position, and the weights from there on.
+    taps: Vec<(usize, Vec<f64>)>,
+}
+
+impl Resample {
+    fn new(grid: usize, new_grid: usize) -> Resample {
+        let ratio = grid as f64 / new_grid as f64;
+        let radius = ratio.max(1.0);
+        let taps = (0..new_grid)
+            .map(|i| {
+                let centre = (i as f64 + 0.5) * ratio;
+                let weight = |j: usize| (1.0 - ((j as f64 + 0.5) - centre).abs() / radius).max(0.0);
+                let first = (0..grid).find(|&j| weight(j) > 0.0).unwrap_or(0);
+                let weights: Vec<f64> =
+                    (first..grid).map(weight).take_while(|&weight| weight > 0.0).collect();
+                let total: f64 = weights.iter().sum();
+                (first, weights.iter().map(|weight| weight / total).collect())
+            })
+            .collect();
+        Resample { grid, taps }
+    }
+
+    /// `[grid, grid]` to `[new_grid, new_grid]`, in raster order, summed in `f64`.
+    fn plane(&self, values: &[f32]) -> Vec<f64> {
+        let new_grid = self.taps.len();
+        // Rows first: [grid, new_grid].
+        let mut narrow = Vec::with_capacity(self.grid * new_grid);
+        for row in values.chunks_exact(self.grid) {
+            for (first, weights) in &self.taps {
+                let inputs = &row[*first..];
+                narrow
+                    .push(weights.iter().zip(inputs).map(|(w, &v)| w * f64::from(v)).sum::<f64>());
+            }
+        }
+        let mut plane = Vec::with_capacity(new_grid * new_grid);
+        for (first, weights) in &self.taps {
+            for x in 0..new_grid {
+                plane.push(
+                    weights
+                        .iter()
+                        .enumerate()
+                        .map(|(k, w)| w * narrow[(first + k) * new_grid + x])
+                        .sum::<f64>(),
+                );
+            }
+        }
+        plane
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Gelu, Variant};
+
+    #[test]
+    fn raster_positions_of_all_tiles_cover_the_image_once() {
+        let mut seen: Vec<usize> =
+            (0..9).flat_map(|t| (0..16).map(move |s| raster_position(t, s, 4, 3))).collect();
+        seen.sort_unstable();
+        assert_eq!(seen, (0..144).collect::<Vec<_>>());
+        // Tile 1 of a 2 × 2 tiling starts one grid to the right in the same row.
+        assert_eq!(raster_position(1, 0, 4, 2), 4);
+        assert_eq!(raster_position(2, 5, 4, 2), (4 + 1) * 8 + 1);
+    }
+
+    #[test]
+    fn integer_growth_is_exact_and_everything_else_interpolates() {
+        assert_eq!(ResizeMethod::between(224, 448), ResizeMethod::Exact { factor: 2 });
+        assert_eq!(ResizeMethod::between(224, 224), ResizeMethod::Unchanged);
+        assert_eq!(ResizeMethod::between(224, 336), ResizeMethod::Interpolated);
+        assert_eq!(ResizeMethod::between(448, 224), ResizeMethod::Interpolated);
+    }
+
+    #[test]
+    fn the_paper_s_cost_of_doubling_the_resolution() {
+        let config = Variant::parse("B/16").unwrap().config(224, 1000, Gelu::Tanh);
+        let doubled = ResizeMethod::config(&config, 448).unwrap();
+        assert_eq!(doubled.tokens_mlp_dim, 4 * 384);
+        let added = count::num_params(&doubled) - count::num_params(&config);
+        assert_eq!((added as f64 / 1e5).round(), 271.0, "+27.1 M");
+    }
+
+    #[test]
+    fn sizes_that_cannot_be_are_refused() {
+        let config = Variant::parse("B/16").unwrap().config(224, 1000, Gelu::Tanh);
+        let error = |image_size| ResizeMethod::config(&config, image_size).unwrap_err();
+        assert!(matches!(error(0), ModelError::ZeroDimension { .. }));
+        assert!(matches!(error(230), ModelError::IndivisibleImage { .. }));
+        assert!(matches!(error(224 * 64), ModelError::ResizeTooLarge { .. }));
+        assert!(matches!(error(16 << 50), ModelError::ResizeTooLarge { .. }));
+    }
+
+    #[test]
+    fn resampling_keeps_constants_and_linear_ramps() {
+        for (grid, new_grid) in [(4, 6), (6, 4), (3, 7), (14, 24), (5, 1), (1, 5)] {
+            let resample = Resample::new(grid, new_grid);
+            for value in resample.plane(&vec![2.5; grid * grid]) {
+                assert!((value - 2.5).abs() < 1e-12, "{grid} to {new_grid}");
+            }
+        }
+        // Inside, away from the clamped border, a ramp stays the ramp.
+        let ramp: Vec<f32> = (0..64).map(|i| (i % 8) as f32 + 0.5).collect();
+        let plane = Resample::new(8, 12).plane(&ramp);
+        for x in 1..11 {
+            let expected = (x as f64 + 0.5) * 8.0 / 12.0;
+            assert!((plane[12 * 5 + x] - expected).abs() < 1e-12, "{x}");
+        }
+    }
+}

@@ -1,0 +1,660 @@
+//! A set of Mixer weights in host memory, read from and written to files.
+//!
+//! Whatever file the weights come from, in memory they have timm's names and layouts, so that one
+//! form is checked, resized, fitted into a model and written. Two files of this module know foreign
+//! things: `weights/names.rs` foreign names, `weights/element.rs` foreign numbers.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io::{BufWriter, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use fs_err::{File, OpenOptions};
+
+use crate::config::{Gelu, MixerConfig};
+use crate::error::ModelError;
+
+mod architecture;
+mod element;
+mod metadata;
+mod names;
+mod npz;
+mod pytorch;
+mod safetensors;
+
+pub use metadata::{Interpolation, Metadata, Preprocessing, ResizeRule};
+
+use architecture::Shapes;
+use metadata::{FORMAT_VERSION, HEADER_KEY, MixerHeader};
+use names::Placement;
+use npz::NpzFile;
+use pytorch::PytorchFile;
+use safetensors::SafetensorsFile;
+
+/// A dense tensor in host memory, in C order.
+#[derive(Clone, PartialEq)]
+pub struct HostTensor {
+    /// Sizes of the axes, outermost first.
+    pub shape: Vec<usize>,
+    /// Values, as many as the product of `shape`.
+    pub data: Vec<f32>,
+}
+
+impl fmt::Debug for HostTensor {
+    /// The shape only: the values of a layer are not for reading.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "HostTensor{:?}", self.shape)
+    }
+}
+
+impl HostTensor {
+    /// A tensor with one value everywhere.
+    #[must_use]
+    pub fn filled(shape: &[usize], value: f32) -> HostTensor {
+        HostTensor { shape: shape.to_vec(), data: vec![value; shape.iter().product()] }
+    }
+
+    /// Reorders the axes: axis `k` of the result is axis `axes[k]` of `self`.
+    ///
+    /// # Panics
+    /// When `axes` is no permutation of the axes.
+    #[must_use]
+    pub fn permuted(&self, axes: &[usize]) -> HostTensor {
+        assert_eq!(axes.len(), self.shape.len(), "one entry per axis");
+        let rank = self.shape.len();
+        let mut strides = vec![1; rank];
+        for axis in (0..rank.saturating_sub(1)).rev() {
+            strides[axis] = strides[axis + 1] * self.shape[axis + 1];
+        }
+        let shape: Vec<usize> = axes.iter().map(|&axis| self.shape[axis]).collect();
+        let steps: Vec<usize> = axes.iter().map(|&axis| strides[axis]).collect();
+        if rank < 2 || self.data.is_empty() {
+            return HostTensor { shape, data: self.data.clone() };
+        }
+        let mut data = Vec::with_capacity(self.data.len());
+        let mut index = vec![0; rank];
+        let (inner, step) = (shape[rank - 1], steps[rank - 1]);
+        let mut source = 0;
+        loop {
+            data.extend((0..inner).map(|i| self.data[source + i * step]));
+            // Counts up the outer axes, like an odometer.
+            let mut axis = rank - 1;
+            loop {
+                if axis == 0 {
+                    return HostTensor { shape, data };
+                }
+                axis -= 1;
+                index[axis] += 1;
+                source += steps[axis];
+                if index[axis] < shape[axis] {
+                    break;
+                }
+                source -= steps[axis] * shape[axis];
+                index[axis] = 0;
+            }
+        }
+    }
+}
+
+/// A complete set of Mixer weights: timm's names and layouts, every shape as `config` says.
+///
+/// `stem.proj.weight` is `[C, 3, P, P]`, `blocks.{i}.mlp_tokens.fc1.weight` `[D_S, S]`, `head.weight`
+/// `[K, C]`; [`Weights::expected_tensors`] lists them all.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Weights {
+    /// The architecture.
+    pub config: MixerConfig,
+    /// Every tensor by its timm name.
+    pub tensors: BTreeMap<String, HostTensor>,
+    /// Class names, preprocessing, provenance.
+    pub metadata: Metadata,
+}
+
+/// A file format that weights are read from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WeightsFormat {
+    /// NumPy archive, the official JAX checkpoints.
+    Npz,
+    /// Safetensors, ours and timm's.
+    Safetensors,
+    /// PyTorch checkpoint.
+    Pytorch,
+}
+
+impl WeightsFormat {
+    fn name(self) -> &'static str {
+        match self {
+            WeightsFormat::Npz => "npz",
+            WeightsFormat::Safetensors => "safetensors",
+            WeightsFormat::Pytorch => "pth",
+        }
+    }
+
+    /// The GELU that published weights of this format were trained with (npz) or are used with by
+    /// the library that ships them (timm).
+    #[must_use]
+    pub fn default_gelu(self) -> Gelu {
+        match self {
+            WeightsFormat::Npz => Gelu::Tanh,
+            WeightsFormat::Safetensors | WeightsFormat::Pytorch => Gelu::Erf,
+        }
+    }
+}
+
+impl fmt::Display for WeightsFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A tensor as a file lists it, under the file's own name and layout.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TensorInfo {
+    /// Name in the file.
+    pub name: String,
+    /// Shape in the file.
+    pub shape: Vec<usize>,
+    /// Element type: `f32`, `bf16`, ...; of other than floating-point arrays the file's own name.
+    pub dtype: String,
+}
+
+/// What a weights file says of itself.
+#[derive(Debug)]
+pub struct FileInfo {
+    /// Format, decided by content.
+    pub format: WeightsFormat,
+    /// Every tensor, in the order of the file.
+    pub tensors: Vec<TensorInfo>,
+    /// Values that are NaN or infinite, per tensor; `None` where the type has none or the tensor was
+    /// not read.
+    pub non_finite: Vec<Option<usize>>,
+    /// Free-text metadata of a safetensors header, raw.
+    pub metadata: BTreeMap<String, String>,
+    /// The Mixer in the file, or why it holds none.
+    pub architecture: Result<MixerConfig, ModelError>,
+}
+
+impl Weights {
+    /// Puts tensors together, checked.
+    ///
+    /// # Errors
+    /// [`ModelError::Mismatch`] when they are not those of `config`, [`ModelError::ClassCount`] when
+    /// there are class names and not one for each output of the head.
+    pub fn new(
+        config: MixerConfig,
+        tensors: BTreeMap<String, HostTensor>,
+        metadata: Metadata,
+    ) -> Result<Weights, ModelError> {
+        let weights = Weights { config, tensors, metadata };
+        weights.validate()?;
+        Ok(weights)
+    }
+
+    /// Reads weights: `.npz` of the official JAX code (present and legacy names), `.safetensors` (ours
+    /// or timm's), or a PyTorch checkpoint (a state dict, bare or within a training checkpoint). The
+    /// format is decided by content; the extension means nothing. Any of f16, bf16, f32 and f64 is
+    /// read; f64 is rounded.
+    ///
+    /// `gelu` overrides the activation; else it is the file's own metadata, else
+    /// [`WeightsFormat::default_gelu`].
+    ///
+    /// # Errors
+    /// [`ModelError::Io`], [`ModelError::Unreadable`] for a file that is no weights file or a damaged
+    /// one, [`ModelError::NotAMixer`] for another net, [`ModelError::TensorMismatch`] for a nearly
+    /// complete Mixer, with every difference.
+    pub fn read(path: &Path, gelu: Option<Gelu>) -> Result<Weights, ModelError> {
+        let mut file = WeightsFile::open(path)?;
+        let listing = file.tensors();
+        let placements = names::placements(file.format, &listing);
+        let header = file.mixer_header()?;
+        let mut config = recognise(&file, &placements, header.as_ref())?;
+        config.gelu = gelu.unwrap_or(config.gelu);
+
+        if let Reader::Pytorch(reader) = &file.reader {
+            let indices = placements.iter().map(|placement| placement.index);
+            reader.check_sizes(indices, file.bytes).map_err(|reason| file.unreadable(reason))?;
+        }
+        let mut tensors = BTreeMap::new();
+        for Placement { index, name, stored_shape, axes } in placements {
+            let mut tensor = file.load(index)?;
+            tensor.shape = stored_shape;
+            if !axes.is_empty() {
+                tensor = tensor.permuted(axes);
+            }
+            tensors.insert(name, tensor);
+        }
+        let metadata = match header {
+            Some(MixerHeader { classes, preprocessing, provenance, .. }) => {
+                Metadata { classes, preprocessing, provenance }
+            }
+            None => Metadata::default(),
+        };
+        let weights = Weights { config, tensors, metadata };
+        weights.validate().map_err(|error| file.unreadable(error.to_string()))?;
+        Ok(weights)
+    }
+
+    /// Writes a `.safetensors` file that timm loads as it is: its names and layouts, `f32`. Metadata
+    /// lies as JSON under `mixer` in the header, where other programs ignore it.
+    ///
+    /// The file appears whole or not at all: it is written beside `path`, synced and renamed.
+    ///
+    /// # Errors
+    /// [`ModelError::Io`]; [`ModelError::Mismatch`] and [`ModelError::ClassCount`] before anything is
+    /// written.
+    ///
+    /// # Determinism
+    /// The bytes are a function of the weights.
+    pub fn write_safetensors(&self, path: &Path) -> Result<(), ModelError> {
+        self.validate()?;
+        let header = self.header()?;
+        write_atomically(path, |out| safetensors::write(out, &self.tensors, &header))
+            .map_err(|source| ModelError::Io { source })
+    }
+
+    /// The bytes that [`Weights::write_safetensors`] writes.
+    ///
+    /// # Errors
+    /// As [`Weights::write_safetensors`].
+    pub fn to_safetensors_bytes(&self) -> Result<Vec<u8>, ModelError> {
+        self.validate()?;
+        let mut bytes = Vec::new();
+        safetensors::write(&mut bytes, &self.tensors, &self.header()?)
+            .map_err(|source| ModelError::Io { source })?;
+        Ok(bytes)
+    }
+
+    /// Names and shapes of the tensors of an architecture, in the order of its layers: `12 L + 6`.
+    #[must_use]
+    pub fn expected_tensors(config: &MixerConfig) -> Vec<(String, Vec<usize>)> {
+        architecture::expected_tensors(config)
+    }
+
+    /// Checks that the weights fit a model: same tensors, same shapes. The activation may differ.
+    ///
+    /// # Errors
+    /// [`ModelError::Mismatch`] with every difference.
+    pub fn check_fits(&self, config: &MixerConfig) -> Result<(), ModelError> {
+        config.validate()?;
+        let shapes: Shapes = self
+            .tensors
+            .iter()
+            .map(|(name, tensor)| (name.clone(), tensor.shape.clone()))
+            .collect();
+        let mut differences = architecture::differences(config, &shapes);
+        for (name, tensor) in &self.tensors {
+            let needed = tensor.shape.iter().try_fold(1_usize, |n, &size| n.checked_mul(size));
+            if needed != Some(tensor.data.len()) {
+                let (found, shape) = (tensor.data.len(), &tensor.shape);
+                differences.push(format!("{name} has {found} values for the shape {shape:?}"));
+            }
+        }
+        if differences.is_empty() {
+            return Ok(());
+        }
+        Err(ModelError::Mismatch {
+            config: Box::new(config.clone()),
+            differences: architecture::shown(&differences),
+        })
+    }
+
+    /// Replaces the head by a fresh one, for fine-tuning on other classes: kernel zero, as the paper
+    /// has it, and `bias` everywhere. Class names are dropped, since they named the old outputs.
+    #[must_use]
+    pub fn with_fresh_head(mut self, num_classes: usize, bias: f32) -> Weights {
+        let kernel = HostTensor::filled(&[num_classes, self.config.hidden_dim], 0.0);
+        self.tensors.insert("head.weight".to_owned(), kernel);
+        self.tensors.insert("head.bias".to_owned(), HostTensor::filled(&[num_classes], bias));
+        self.config.num_classes = num_classes;
+        self.metadata.classes = None;
+        self
+    }
+
+    /// Counts values that are NaN or infinite, by tensor; tensors without any are left out.
+    #[must_use]
+    pub fn non_finite(&self) -> BTreeMap<&str, usize> {
+        self.tensors
+            .iter()
+            .map(|(name, tensor)| (name.as_str(), count_non_finite(&tensor.data)))
+            .filter(|(_, count)| *count > 0)
+            .collect()
+    }
+
+    /// What a file holds, Mixer or not: names, shapes, types, metadata.
+    ///
+    /// # Errors
+    /// [`ModelError::Io`] and [`ModelError::Unreadable`].
+    pub fn file_info(path: &Path) -> Result<FileInfo, ModelError> {
+        let mut file = WeightsFile::open(path)?;
+        let tensors = file.tensors();
+        let placements = names::placements(file.format, &tensors);
+        let architecture =
+            file.mixer_header().and_then(|header| recognise(&file, &placements, header.as_ref()));
+        // Only tensors that can lie in the file are read; the listing itself needs none of them.
+        let readable = match &file.reader {
+            Reader::Pytorch(reader) => reader.check_sizes(0..tensors.len(), file.bytes).is_ok(),
+            Reader::Npz(_) | Reader::Safetensors(_) => true,
+        };
+        let mut non_finite = Vec::with_capacity(tensors.len());
+        for (index, tensor) in tensors.iter().enumerate() {
+            let is_float = matches!(tensor.dtype.as_str(), "f16" | "bf16" | "f32" | "f64");
+            non_finite.push(if readable && is_float {
+                Some(count_non_finite(&file.load(index)?.data))
+            } else {
+                None
+            });
+        }
+        Ok(FileInfo {
+            format: file.format,
+            tensors,
+            non_finite,
+            metadata: file.metadata(),
+            architecture,
+        })
+    }
+
+    fn validate(&self) -> Result<(), ModelError> {
+        self.check_fits(&self.config)?;
+        if let Some(classes) = &self.metadata.classes
+            && classes.len() != self.config.num_classes
+        {
+            return Err(ModelError::ClassCount {
+                found: classes.len(),
+                expected: self.config.num_classes,
+            });
+        }
+        Ok(())
+    }
+
+    /// Metadata of the safetensors header.
+    fn header(&self) -> Result<BTreeMap<&'static str, String>, ModelError> {
+        let Metadata { classes, preprocessing, provenance } = self.metadata.clone();
+        let header = MixerHeader {
+            format_version: FORMAT_VERSION,
+            config: self.config.clone(),
+            classes,
+            preprocessing,
+            provenance,
+        };
+        let json = serde_json::to_string(&header)
+            .map_err(|error| ModelError::Io { source: error.into() })?;
+        // `format` is what Hugging Face's loaders look for.
+        Ok(BTreeMap::from([("format", "pt".to_owned()), (HEADER_KEY, json)]))
+    }
+}
+
+fn count_non_finite(values: &[f32]) -> usize {
+    values.iter().filter(|value| !value.is_finite()).count()
+}
+
+/// The architecture in a file: what its metadata says, else what its shapes say, and then every tensor
+/// as it must be.
+fn recognise(
+    file: &WeightsFile,
+    placements: &[Placement],
+    header: Option<&MixerHeader>,
+) -> Result<MixerConfig, ModelError> {
+    let not_a_mixer = |reason: String| ModelError::NotAMixer {
+        reason: one_line(&reason),
+        path: file.path.clone(),
+    };
+    let mut shapes = Shapes::new();
+    for placement in placements {
+        if shapes.insert(placement.name.clone(), placement.shape()).is_some() {
+            return Err(not_a_mixer(format!("`{}` is there twice", placement.name)));
+        }
+    }
+    let config = match header {
+        Some(header) => {
+            architecture::check_claimed(&header.config, shapes.len()).map_err(|reason| {
+                file.unreadable(format!("bad `{HEADER_KEY}` metadata: {reason}"))
+            })?;
+            header.config.clone()
+        }
+        None => architecture::infer(&shapes, file.format.default_gelu()).map_err(not_a_mixer)?,
+    };
+    let differences = architecture::differences(&config, &shapes);
+    if differences.is_empty() {
+        return Ok(config);
+    }
+    Err(ModelError::TensorMismatch {
+        config: Box::new(config),
+        path: file.path.clone(),
+        differences: architecture::shown(&differences),
+    })
+}
+
+/// An open weights file of any format.
+struct WeightsFile {
+    path: PathBuf,
+    format: WeightsFormat,
+    bytes: u64,
+    reader: Reader,
+}
+
+enum Reader {
+    Npz(NpzFile),
+    Safetensors(SafetensorsFile),
+    Pytorch(PytorchFile),
+}
+
+impl WeightsFile {
+    fn open(path: &Path) -> Result<WeightsFile, ModelError> {
+        let io = |source| ModelError::Io { source };
+        let mut file = File::open(path).map_err(io)?;
+        let bytes = file.metadata().map_err(io)?.len();
+        let mut start = Vec::new();
+        (&mut file).take(512).read_to_end(&mut start).map_err(io)?;
+        drop(file);
+
+        let damaged = |format: &'static str, reason: String| ModelError::Unreadable {
+            format,
+            reason: one_line(&reason),
+            path: path.to_owned(),
+        };
+        let (format, reader) = match container(&start, bytes) {
+            Ok(Container::Zip) => {
+                let archive =
+                    npz::open_archive(path).map_err(|reason| damaged("npz or pth", reason))?;
+                let has = |end: &str| archive.file_names().any(|name| name.ends_with(end));
+                if has("data.pkl") {
+                    let reader = PytorchFile::open(path).map_err(|r| damaged("pth", r))?;
+                    (WeightsFormat::Pytorch, Reader::Pytorch(reader))
+                } else if has(".npy") {
+                    let reader = NpzFile::open(archive, bytes).map_err(|r| damaged("npz", r))?;
+                    (WeightsFormat::Npz, Reader::Npz(reader))
+                } else {
+                    let reason = "a zip archive with neither .npy members nor data.pkl";
+                    return Err(damaged("npz or pth", reason.to_owned()));
+                }
+            }
+            Ok(Container::Safetensors) => {
+                let reader = SafetensorsFile::open(path).map_err(|r| damaged("safetensors", r))?;
+                (WeightsFormat::Safetensors, Reader::Safetensors(reader))
+            }
+            Ok(Container::Pickle) => {
+                let reader = PytorchFile::open(path).map_err(|r| damaged("pth", r))?;
+                (WeightsFormat::Pytorch, Reader::Pytorch(reader))
+            }
+            Err(reason) => {
+                return Err(damaged("npz, safetensors or pth", reason.to_owned()));
+            }
+        };
+        Ok(WeightsFile { path: path.to_owned(), format, bytes, reader })
+    }
+
+    fn tensors(&self) -> Vec<TensorInfo> {
+        match &self.reader {
+            Reader::Npz(file) => file.tensors(),
+            Reader::Safetensors(file) => file.tensors(),
+            Reader::Pytorch(file) => file.tensors(),
+        }
+    }
+
+    fn load(&mut self, index: usize) -> Result<HostTensor, ModelError> {
+        let tensor = match &mut self.reader {
+            Reader::Npz(file) => file.load(index),
+            Reader::Safetensors(file) => file.load(index),
+            Reader::Pytorch(file) => file.load(index),
+        };
+        tensor.map_err(|reason| self.unreadable(reason))
+    }
+
+    fn metadata(&self) -> BTreeMap<String, String> {
+        match &self.reader {
+            Reader::Safetensors(file) => file.metadata(),
+            Reader::Npz(_) | Reader::Pytorch(_) => BTreeMap::new(),
+        }
+    }
+
+    fn mixer_header(&self) -> Result<Option<MixerHeader>, ModelError> {
+        self.metadata()
+            .get(HEADER_KEY)
+            .map(|json| MixerHeader::parse(json).map_err(|reason| self.unreadable(reason)))
+            .transpose()
+    }
+
+    fn unreadable(&self, reason: String) -> ModelError {
+        ModelError::Unreadable {
+            format: self.format.name(),
+            reason: one_line(&reason),
+            path: self.path.clone(),
+        }
+    }
+}
+
+/// Outer form of a file, by its first bytes.
+#[derive(Debug, PartialEq, Eq)]
+enum Container {
+    Zip,
+    Safetensors,
+    Pickle,
+}
+
+fn container(start: &[u8], file_bytes: u64) -> Result<Container, &'static str> {
+    if start.is_empty() {
+        return Err("the file is empty");
+    }
+    if start.starts_with(b"PK\x03\x04") || start.starts_with(b"PK\x05\x06") {
+        return Ok(Container::Zip);
+    }
+    // Tar is the container of the first PyTorch releases.
+    if start.get(257..262) == Some(b"ustar") {
+        return Ok(Container::Pickle);
+    }
+    // A safetensors file starts with the length of its header, then the header's brace. Its first
+    // byte may be that of a pickle, so a length that fits the file decides.
+    let header_bytes = start.first_chunk::<8>().map(|bytes| u64::from_le_bytes(*bytes));
+    let has_brace = start.get(8) == Some(&b'{');
+    if has_brace && header_bytes.is_some_and(|n| n < file_bytes || start[0] != 0x80) {
+        return Ok(Container::Safetensors);
+    }
+    if start[0] == 0x80 {
+        return Ok(Container::Pickle);
+    }
+    if start.starts_with(b"version https://git-lfs") {
+        return Err("a Git LFS pointer, not the file that it stands for");
+    }
+    if start.trim_ascii_start().starts_with(b"<") {
+        return Err("a web page, not the file that was meant to be downloaded");
+    }
+    Err("the content is none of these")
+}
+
+/// Makes foreign text fit for one line of a message: no control characters, bounded length.
+fn one_line(text: &str) -> String {
+    const MAX_CHARS: usize = 400;
+    let mut line: String =
+        text.chars().take(MAX_CHARS).map(|c| if c.is_control() { ' ' } else { c }).collect();
+    if text.chars().nth(MAX_CHARS).is_some() {
+        line.push_str("...");
+    }
+    line
+}
+
+/// Writes a file that appears whole or not at all, even when the machine loses power: aside, synced,
+/// renamed, and the directory synced.
+fn write_atomically(
+    path: &Path,
+    write: impl FnOnce(&mut BufWriter<File>) -> std::io::Result<()>,
+) -> std::io::Result<()> {
+    let (file, aside) = create_beside(path)?;
+    let mut out = BufWriter::with_capacity(1 << 20, file);
+    let written = write(&mut out)
+        .and_then(|()| out.flush())
+        .and_then(|()| out.get_ref().sync_all())
+        .and_then(|()| fs_err::rename(&aside, path));
+    if let Err(error) = written {
+        // The first error is the one to report; a leftover file does no harm.
+        drop(fs_err::remove_file(&aside));
+        return Err(error);
+    }
+    #[cfg(unix)]
+    File::open(directory(path))?.sync_all()?;
+    Ok(())
+}
+
+/// Creates a file of a new name in the directory of `path`: a rename is atomic only within one.
+fn create_beside(path: &Path) -> std::io::Result<(File, PathBuf)> {
+    static COUNTER: AtomicU64 = AtomicU64::new(0);
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    loop {
+        let count = COUNTER.fetch_add(1, Ordering::Relaxed);
+        let aside = directory(path).join(format!(".{name}.{}-{count}.tmp", std::process::id()));
+        match OpenOptions::new().write(true).create_new(true).open(&aside) {
+            Ok(file) => return Ok((file, aside)),
+            // Left behind by a killed process that had our id.
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn directory(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn permuting_axes_moves_every_value() {
+        let tensor =
+            HostTensor { shape: vec![2, 3, 4, 5], data: (0..120).map(|i| i as f32).collect() };
+        let axes = [3, 2, 0, 1];
+        let moved = tensor.permuted(&axes);
+        assert_eq!(moved.shape, [5, 4, 2, 3]);
+        for a in 0..2 {
+            for b in 0..3 {
+                for c in 0..4 {
+                    for d in 0..5 {
+                        let value = tensor.data[((a * 3 + b) * 4 + c) * 5 + d];
+                        assert_eq!(moved.data[((d * 4 + c) * 2 + a) * 3 + b], value);
+                    }
+                }
+            }
+        }
+        assert_eq!(moved.permuted(&[2, 3, 1, 0]), tensor);
+    }
+
+    #[test]
+    fn a_safetensors_header_whose_length_looks_like_a_pickle_is_recognised() {
+        let mut bytes = 0x80_u64.to_le_bytes().to_vec();
+        bytes.push(b'{');
+        assert_eq!(container(&bytes, 1000), Ok(Container::Safetensors));
+        assert_eq!(container(b"\x80\x02}q\x00.   ", 10), Ok(Container::Pickle));
+        assert_eq!(container(b"PK\x03\x04", 4), Ok(Container::Zip));
+        assert!(container(b"version https://git-lfs.github.com", 120).is_err());
+    }
+
+    #[test]
+    fn messages_stay_on_one_line() {
+        assert_eq!(one_line("a\nb\x1b[31m"), "a b [31m");
+        assert_eq!(one_line(&"x".repeat(1000)).len(), 403);
+    }
+}

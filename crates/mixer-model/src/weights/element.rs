@@ -1,0 +1,133 @@
+//! Element types of stored tensors, and their conversion to `f32`: the one place that interprets the
+//! bytes of a weights file.
+
+/// A floating-point type that a weights file may store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Element {
+    F16,
+    BF16,
+    F32,
+    F64,
+}
+
+/// Order of the bytes of one value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ByteOrder {
+    Little,
+    Big,
+}
+
+impl ByteOrder {
+    /// The order of this machine.
+    pub(super) const NATIVE: ByteOrder =
+        if cfg!(target_endian = "big") { ByteOrder::Big } else { ByteOrder::Little };
+}
+
+impl Element {
+    /// Bytes of one value.
+    pub(super) const fn size(self) -> usize {
+        match self {
+            Element::F16 | Element::BF16 => 2,
+            Element::F32 => 4,
+            Element::F64 => 8,
+        }
+    }
+
+    /// Name as in a safetensors header, in lower case.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Element::F16 => "f16",
+            Element::BF16 => "bf16",
+            Element::F32 => "f32",
+            Element::F64 => "f64",
+        }
+    }
+
+    /// Appends the values of `bytes` (a whole number of them) to `values`. `f64` is rounded to the
+    /// nearest `f32`; the other three convert exactly.
+    pub(super) fn decode_into(self, bytes: &[u8], order: ByteOrder, values: &mut Vec<f32>) {
+        match self {
+            Element::F16 => extend(bytes, order, values, |b| f32_from_f16(u16::from_le_bytes(b))),
+            Element::BF16 => extend(bytes, order, values, |b| {
+                f32::from_bits(u32::from(u16::from_le_bytes(b)) << 16)
+            }),
+            Element::F32 => extend(bytes, order, values, f32::from_le_bytes),
+            Element::F64 => extend(bytes, order, values, |b| f64::from_le_bytes(b) as f32),
+        }
+    }
+}
+
+fn extend<const N: usize>(
+    bytes: &[u8],
+    order: ByteOrder,
+    values: &mut Vec<f32>,
+    from_little: impl Fn([u8; N]) -> f32,
+) {
+    let (words, rest) = bytes.as_chunks::<N>();
+    debug_assert!(rest.is_empty(), "the caller passes whole values");
+    match order {
+        ByteOrder::Little => values.extend(words.iter().map(|word| from_little(*word))),
+        ByteOrder::Big => values.extend(words.iter().map(|word| {
+            let mut word = *word;
+            word.reverse();
+            from_little(word)
+        })),
+    }
+}
+
+/// IEEE 754 binary16 to binary32, exact for every input (NaN payloads keep their top bits).
+fn f32_from_f16(bits: u16) -> f32 {
+    let sign = u32::from(bits >> 15) << 31;
+    let exponent = u32::from(bits >> 10) & 0x1f;
+    let mantissa = u32::from(bits) & 0x3ff;
+    match exponent {
+        // Zero and subnormals: mantissa · 2⁻²⁴, a normal number in f32.
+        0 => {
+            let magnitude = mantissa as f32 * (1.0 / 16_777_216.0);
+            f32::from_bits(magnitude.to_bits() | sign)
+        }
+        0x1f => f32::from_bits(sign | 0x7f80_0000 | (mantissa << 13)),
+        _ => f32::from_bits(sign | ((exponent + 112) << 23) | (mantissa << 13)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decode(element: Element, bytes: &[u8], order: ByteOrder) -> Vec<f32> {
+        let mut values = Vec::new();
+        element.decode_into(bytes, order, &mut values);
+        values
+    }
+
+    #[test]
+    fn half_precision_values_convert_exactly() {
+        for (bits, value) in [
+            (0x0000_u16, 0.0_f32),
+            (0x3c00, 1.0),
+            (0xc000, -2.0),
+            (0x7bff, 65504.0),
+            (0x0001, 5.960_464_5e-8),
+            (0x03ff, 6.097_555e-5),
+            (0x0400, 6.103_515_6e-5),
+            (0x3555, 0.333_251_95),
+            (0x7c00, f32::INFINITY),
+            (0xfc00, f32::NEG_INFINITY),
+        ] {
+            assert_eq!(f32_from_f16(bits), value, "{bits:#06x}");
+        }
+        assert!(f32_from_f16(0x8000).is_sign_negative());
+        assert!(f32_from_f16(0x7e00).is_nan());
+    }
+
+    #[test]
+    fn every_element_type_decodes_in_both_byte_orders() {
+        let little = ByteOrder::Little;
+        assert_eq!(decode(Element::F32, &1.5_f32.to_le_bytes(), little), [1.5]);
+        assert_eq!(decode(Element::F32, &1.5_f32.to_be_bytes(), ByteOrder::Big), [1.5]);
+        assert_eq!(decode(Element::F64, &0.1_f64.to_le_bytes(), little), [0.1]);
+        assert_eq!(decode(Element::BF16, &[0x80, 0x3f, 0x00, 0xc0], little), [1.0, -2.0]);
+        assert_eq!(decode(Element::F16, &[0x3c, 0x00], ByteOrder::Big), [1.0]);
+    }
+}

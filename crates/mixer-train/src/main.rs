@@ -1,0 +1,2 @@
+//! The `mixer` binary.
+fn main() {}
