@@ -306,3 +306,143 @@ fn three_noises(bits: u64) -> [f32; 3] {
         (sum as f32 - 190.5) / 64.0
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn builtin(split: BuiltinSplit, len: usize, image_size: u32) -> BuiltinSource {
+        BuiltinSource::new(BuiltinKind::Shapes, split, len, image_size, 0).unwrap()
+    }
+
+    #[test]
+    fn examples_are_repeatable_and_differ_between_splits_and_seeds() {
+        let train = builtin(BuiltinSplit::Train, 100, 32);
+        let val = builtin(BuiltinSplit::Val, 100, 32);
+        let other =
+            BuiltinSource::new(BuiltinKind::Shapes, BuiltinSplit::Train, 100, 32, 1).unwrap();
+        for index in 0..100 {
+            let image = train.image(index).unwrap();
+            assert_eq!(image, train.image(index).unwrap());
+            assert_ne!(image, val.image(index).unwrap());
+            assert_ne!(image, other.image(index).unwrap());
+        }
+        assert_ne!(train.fingerprint(), val.fingerprint());
+        assert_ne!(train.fingerprint(), other.fingerprint());
+    }
+
+    #[test]
+    fn classes_are_balanced_and_named() {
+        let source = builtin(BuiltinSplit::Train, 100, 8);
+        for label in 0..10 {
+            assert_eq!(
+                (0..100)
+                    .filter(|&index| source.label(index) == label)
+                    .count(),
+                10
+            );
+        }
+        assert_eq!(source.class_names()[1], "ring");
+        assert_eq!(source.describe(17), "builtin example 17");
+    }
+
+    #[test]
+    fn an_example_shows_the_same_scene_at_every_size() {
+        let (small, large) = (
+            builtin(BuiltinSplit::Train, 20, 32),
+            builtin(BuiltinSplit::Train, 20, 64),
+        );
+        for index in 0..20 {
+            let (small, large) = (small.image(index).unwrap(), large.image(index).unwrap());
+            let mut difference = 0.0;
+            for (at, &value) in small.pixels.iter().enumerate() {
+                let (y, x, colour) = (at / 96, at / 3 % 32, at % 3);
+                let sum: u32 = [(0, 0), (0, 1), (1, 0), (1, 1)]
+                    .iter()
+                    .map(|(dy, dx)| {
+                        u32::from(large.pixels[((2 * y + dy) * 64 + 2 * x + dx) * 3 + colour])
+                    })
+                    .sum();
+                difference += (f64::from(sum) / 4.0 - f64::from(value)).abs();
+            }
+            let mean = difference / small.pixels.len() as f64;
+            // The noise alone accounts for about 13 grey levels.
+            assert!(mean < 20.0, "example {index}: mean difference {mean}");
+        }
+    }
+
+    #[test]
+    fn a_picture_is_pinned() {
+        // Changing this changes the data that published results were measured on.
+        let image = builtin(BuiltinSplit::Train, 20, 16).image(13).unwrap();
+        let hash = image
+            .pixels
+            .iter()
+            .fold(0xcbf2_9ce4_8422_2325u64, |hash, &byte| {
+                (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+            });
+        assert_eq!(hash, 1_126_763_535_378_641_425);
+    }
+
+    /// Softmax regression on pixels by stochastic gradient descent, held-out accuracy.
+    fn linear_accuracy(num_train: usize, num_val: usize, epochs: usize) -> f64 {
+        const PIXELS: usize = 32 * 32 * 3;
+        let load = |split, len| -> Vec<Vec<f32>> {
+            let source = builtin(split, len, 32);
+            let centred = |image: RgbImage| {
+                image
+                    .pixels
+                    .iter()
+                    .map(|&value| f32::from(value) / 127.5 - 1.0)
+                    .collect()
+            };
+            (0..len)
+                .map(|index| centred(source.image(index).unwrap()))
+                .collect()
+        };
+        let (train, val) = (
+            load(BuiltinSplit::Train, num_train),
+            load(BuiltinSplit::Val, num_val),
+        );
+        let mut weights = vec![[0.0f32; PIXELS]; 10];
+        let logits = |weights: &[[f32; PIXELS]], x: &[f32]| -> Vec<f32> {
+            let dot = |row: &[f32; PIXELS]| row.iter().zip(x).map(|(w, x)| w * x).sum();
+            weights.iter().map(dot).collect()
+        };
+        for epoch in 0..epochs {
+            let order = crate::Permutation::new(1, epoch as u64, num_train as u64);
+            let rate = 0.003 * (1.0 - epoch as f32 / epochs as f32);
+            for position in 0..num_train as u64 {
+                let index = order.get(position) as usize;
+                let x = &train[index];
+                let logits = logits(&weights, x);
+                let largest = logits.iter().copied().fold(f32::MIN, f32::max);
+                let exps: Vec<f32> = logits.iter().map(|logit| (logit - largest).exp()).collect();
+                let total: f32 = exps.iter().sum();
+                for (label, (row, exp)) in weights.iter_mut().zip(&exps).enumerate() {
+                    let gradient = exp / total - f32::from(u8::from(label == index % 10));
+                    row.iter_mut()
+                        .zip(x)
+                        .for_each(|(w, x)| *w -= rate * gradient * x);
+                }
+            }
+        }
+        let correct = val.iter().enumerate().filter(|(index, x)| {
+            let logits = logits(&weights, x);
+            let best = (0..10)
+                .max_by(|&a, &b| logits[a].total_cmp(&logits[b]))
+                .unwrap();
+            best == index % 10
+        });
+        correct.count() as f64 / num_val as f64
+    }
+
+    #[test]
+    fn a_linear_classifier_stays_below_60_percent() {
+        let accuracy = linear_accuracy(5000, 1000, 8);
+        println!("held-out accuracy of softmax regression: {accuracy:.3}");
+        assert!(accuracy < 0.6, "{accuracy}");
+        // It must beat chance clearly, or this test would prove nothing.
+        assert!(accuracy > 0.13, "{accuracy}");
+    }
+}

@@ -36,6 +36,8 @@ struct ClassFiles {
     /// The folder's name.
     folder: String,
     label: u32,
+    /// Files that were passed over.
+    ignored: usize,
     /// Index of its first example.
     start: usize,
     /// File names below the folder, joined without separators.
@@ -73,7 +75,7 @@ impl FolderSource {
         if let Some(class) = empty {
             return Err(DataError::EmptyClass {
                 class: class.folder.clone(),
-                ignored: source.ignored,
+                ignored: class.ignored,
                 extensions: EXTENSIONS,
                 path: root.join(&class.folder),
             });
@@ -135,7 +137,8 @@ impl FolderSource {
                 });
             };
             let mut files = Vec::new();
-            ignored += list_images(&path, "", &mut files)?;
+            let class_ignored = list_images(&path, "", &mut files)?;
+            ignored += class_ignored;
             files.sort_unstable();
 
             let mut names = String::with_capacity(files.iter().map(String::len).sum());
@@ -149,6 +152,7 @@ impl FolderSource {
             classes.push(ClassFiles {
                 folder,
                 label: label as u32,
+                ignored: class_ignored,
                 start: len,
                 names,
                 ends,
@@ -272,4 +276,129 @@ fn has_image_extension(name: &str) -> bool {
     EXTENSIONS
         .iter()
         .any(|known| extension.eq_ignore_ascii_case(known))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A folder with empty files; nothing is decoded here.
+    fn folder_with(files: &[&str]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for file in files {
+            let path = folder.path().join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "").unwrap();
+        }
+        folder
+    }
+
+    fn open(folder: &tempfile::TempDir) -> Result<FolderSource, DataError> {
+        FolderSource::open(folder.path(), DecodeOptions::default())
+    }
+
+    fn message<T>(outcome: Result<T, DataError>, folder: &tempfile::TempDir) -> String {
+        let root = folder.path().display().to_string();
+        outcome.err().unwrap().to_string().replace(&root, "DATA")
+    }
+
+    #[test]
+    fn classes_and_files_are_sorted_and_other_files_are_counted() {
+        let folder = folder_with(&[
+            "dog/b.JPG",
+            "dog/a.jpeg",
+            "dog/notes.txt",
+            "cat/z.png",
+            "cat/.hidden.png",
+            "cat/sub/y.webp",
+            ".git/x.png",
+            "readme.md",
+            "ant/1.gif",
+            "ant/2.bmp",
+            "ant/none",
+        ]);
+        let source = open(&folder).unwrap();
+        assert_eq!(source.class_names(), ["ant", "cat", "dog"]);
+        let found: Vec<(String, u32)> = (0..source.len())
+            .map(|index| (source.describe(index), source.label(index)))
+            .collect();
+        let expected = [
+            ("ant/1.gif", 0),
+            ("ant/2.bmp", 0),
+            ("cat/sub/y.webp", 1),
+            ("cat/z.png", 1),
+            ("dog/a.jpeg", 2),
+            ("dog/b.JPG", 2),
+        ];
+        let path = |file: &str| folder.path().join(file).display().to_string();
+        assert_eq!(found, expected.map(|(file, label)| (path(file), label)));
+        assert_eq!(source.ignored(), 2);
+    }
+
+    #[test]
+    fn what_is_no_data_set_is_refused_with_its_path() {
+        let folder = folder_with(&["a/1.png", "a/notes.txt", "b/notes.txt"]);
+        assert_eq!(
+            message(open(&folder), &folder),
+            "found no image in class `b` (1 files ignored), expected at least one of jpg, jpeg, \
+             png, webp, bmp, gif: DATA/b"
+        );
+        let folder = folder_with(&["a/1.png"]);
+        assert_eq!(
+            message(open(&folder), &folder),
+            "found 1 class folder (`a`), expected at least 2: DATA"
+        );
+        let folder = folder_with(&["1.png"]);
+        assert_eq!(
+            message(open(&folder), &folder),
+            "found no class folder, expected one folder per class with its images inside: DATA"
+        );
+        let missing = FolderSource::open(folder.path().join("no"), DecodeOptions::default());
+        assert_eq!(message(missing, &folder), "found no directory at DATA/no");
+    }
+
+    #[test]
+    fn a_validation_folder_maps_onto_the_classes_of_training() {
+        let classes = ["ant", "bee", "cat"].map(String::from);
+        let open = |folder: &tempfile::TempDir| {
+            FolderSource::open_with_classes(folder.path(), &classes, DecodeOptions::default())
+        };
+        let folder = folder_with(&["cat/1.png", "ant/1.png"]);
+        let source = open(&folder).unwrap();
+        assert_eq!(source.class_names(), classes);
+        assert_eq!((source.label(0), source.label(1)), (0, 2));
+
+        let folder = folder_with(&["cat/1.png", "cow/1.png"]);
+        assert_eq!(
+            message(open(&folder), &folder),
+            "found class folder `cow`, expected only folders named after the 3 known classes: DATA/cow"
+        );
+        let folder = folder_with(&["cat/notes.txt"]);
+        assert_eq!(
+            message(open(&folder), &folder),
+            "found no example, expected at least one: DATA"
+        );
+    }
+
+    #[test]
+    fn fingerprint_survives_a_move_and_notices_a_change() {
+        let files = ["a/1.png", "b/1.png"];
+        let fingerprint = |files: &[&str]| open(&folder_with(files)).unwrap().fingerprint();
+        assert_eq!(fingerprint(&files), fingerprint(&files));
+        assert_ne!(fingerprint(&files), fingerprint(&["a/1.png", "b/2.png"]));
+        assert_ne!(
+            fingerprint(&files),
+            fingerprint(&["a/1.png", "b/1.png", "b/2.png"])
+        );
+        assert_ne!(fingerprint(&files), fingerprint(&["a/1.png", "c/1.png"]));
+    }
+
+    #[test]
+    fn a_file_that_vanished_is_an_error_with_its_path() {
+        let folder = folder_with(&["a/1.png", "b/1.png"]);
+        let source = open(&folder).unwrap();
+        fs::remove_file(folder.path().join("a/1.png")).unwrap();
+        let message = message(source.image(0), &folder);
+        assert!(message.contains("DATA/a/1.png"), "{message}");
+    }
 }

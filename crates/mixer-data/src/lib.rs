@@ -17,6 +17,8 @@
 //! # Symbols
 //! `B` batch · `P` patch side (px) · `S = (image side / P)²` tokens · `n` examples in a source.
 
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a failed test may panic"))]
+
 mod batch;
 mod builtin;
 mod decode;

@@ -2,7 +2,9 @@
 
 use fast_image_resize::images::{TypedCroppedImage, TypedImage, TypedImageRef};
 use fast_image_resize::pixels::U8x3;
-use fast_image_resize::{CropBoxError, FilterType, ResizeAlg, ResizeError, ResizeOptions, Resizer};
+use fast_image_resize::{
+    CropBoxError, Filter, FilterType, ResizeAlg, ResizeError, ResizeOptions, Resizer,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -81,11 +83,38 @@ fn crop_error(error: CropBoxError) -> DataError {
 fn options(interpolation: Interpolation) -> ResizeOptions {
     let filter = match interpolation {
         Interpolation::Bilinear => FilterType::Bilinear,
-        Interpolation::Bicubic => FilterType::CatmullRom,
+        Interpolation::Bicubic => Filter::new("bicubic", cubic, CUBIC_SUPPORT)
+            .map_or(FilterType::CatmullRom, FilterType::Custom),
     };
     ResizeOptions::new()
         .resize_alg(ResizeAlg::Convolution(filter))
         .use_alpha(false)
+}
+
+/// Radius of [`cubic`].
+const CUBIC_SUPPORT: f64 = 2.0;
+
+/// The cubic convolution kernel with a = −½ (Keys 1981), but never zero inside its support.
+///
+/// fast_image_resize 6.1.0 drops zero weights at the ends of a window and then takes the first
+/// window for the leftmost. Its own `CatmullRom` is zero at ±1, so that enlarging a box whose first
+/// pixel falls exactly on a source pixel made it read outside of its buffer. A weight of 2⁻¹⁰²²
+/// rounds to nothing and keeps the windows in order.
+fn cubic(x: f64) -> f64 {
+    const A: f64 = -0.5;
+    let x = x.abs();
+    let weight = if x < 1.0 {
+        ((A + 2.0) * x - (A + 3.0)) * x * x + 1.0
+    } else if x < CUBIC_SUPPORT {
+        (((x - 5.0) * x + 8.0) * x - 4.0) * A
+    } else {
+        return 0.0;
+    };
+    if weight == 0.0 {
+        f64::MIN_POSITIVE
+    } else {
+        weight
+    }
 }
 
 fn view(image: &RgbImage) -> Result<TypedImageRef<'_, U8x3>, DataError> {
@@ -113,4 +142,45 @@ fn target(size: u32, out: &mut [u8]) -> Result<TypedImage<'_, U8x3>, DataError> 
         return Err(bad_buffer());
     }
     TypedImage::from_buffer(size, size, out).map_err(|_| bad_buffer())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn enlarging_a_box_that_begins_on_a_pixel_centre_stays_inside_the_picture() {
+        // The first output pixel is centred on source pixel 4, where a cubic kernel has zeros on
+        // both sides. This read wild memory before `cubic` avoided exact zeros.
+        let image = RgbImage {
+            width: 12,
+            height: 12,
+            pixels: (0..12 * 12 * 3).map(|at| at as u8 / 12 * 12).collect(),
+        };
+        let mut resampler = Resampler::new();
+        for scale in [0.5, 0.25, 0.4] {
+            let start = 4.5 - scale / 2.0;
+            let region = (start, start, 8.0 * scale, 8.0 * scale);
+            let mut out = [0; 8 * 8 * 3];
+            resampler
+                .resize_box(&image, region, 8, Interpolation::Bicubic, &mut out)
+                .unwrap();
+            // A kernel centred on a pixel is that pixel.
+            let centre = (4 * 12 + 4) * 3;
+            assert_eq!(out[..3], image.pixels[centre..centre + 3]);
+        }
+    }
+
+    #[test]
+    fn the_cubic_kernel_has_no_zero_inside_and_shifts_of_it_sum_to_one() {
+        assert_eq!(cubic(0.0), 1.0);
+        assert_eq!(cubic(2.0), 0.0);
+        for step in 0..2000 {
+            let x = f64::from(step) / 1000.0;
+            assert_ne!(cubic(x), 0.0);
+            // Shifted kernels sum to one.
+            let sum: f64 = (-3..=3).map(|shift| cubic(x + f64::from(shift))).sum();
+            assert!((sum - 1.0).abs() < 1e-12, "{sum}");
+        }
+    }
 }

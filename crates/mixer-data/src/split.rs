@@ -105,10 +105,12 @@ impl FromStr for SplitSpec {
                 (folder, range)
             }
         };
+        // `.` is the data folder itself; any other name that starts with a dot is hidden.
         let is_name = |name: &str| {
-            !name.is_empty()
-                && !name.starts_with('.')
-                && !name.contains(|c: char| c.is_whitespace() || "[]:/\\%".contains(c))
+            name == "."
+                || !name.is_empty()
+                    && !name.starts_with('.')
+                    && !name.contains(|c: char| c.is_whitespace() || "[]:/\\%".contains(c))
         };
         if !is_name(folder) {
             return Err(refuse());
@@ -156,6 +158,118 @@ impl fmt::Display for SplitSpec {
         match self.range.is_all() {
             true => write!(f, "{}", self.folder),
             false => write!(f, "{}{}", self.folder, self.range),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn parse(text: &str) -> SplitSpec {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn splits_parse_and_print() {
+        for text in [
+            "train",
+            "val",
+            "test",
+            "train[:98%]",
+            "train[98%:]",
+            "train[1000:]",
+            "train[:5000]",
+            "train[10%:20%]",
+            "train[99.5%:]",
+            ".[:90%]",
+        ] {
+            assert_eq!(parse(text).to_string(), text);
+        }
+        let split = parse("my-data_2[5:25%]");
+        assert_eq!(split.folder, "my-data_2");
+        assert_eq!(split.range.start, Some(SplitBound::Examples(5)));
+        assert_eq!(split.range.end, Some(SplitBound::Millionths(250_000)));
+        assert_eq!(parse("train[:]").to_string(), "train");
+    }
+
+    #[test]
+    fn nonsense_is_refused_with_what_is_possible() {
+        for text in [
+            "",
+            "train[",
+            "train]",
+            "train[5]",
+            "train[:101%]",
+            "train[:-5]",
+            "train[a:]",
+            "train[:5%%]",
+            "train[:1.23456%]",
+            "[:5]",
+            "..",
+            "a/b",
+            "train[:5] ",
+            "train[+5:]",
+            "train[:99999999999999999999999]",
+        ] {
+            let error = text.parse::<SplitSpec>().unwrap_err();
+            assert!(
+                matches!(error, DataError::BadSplit { .. }),
+                "{text}: {error}"
+            );
+        }
+        assert_eq!(
+            "train[5]".parse::<SplitSpec>().unwrap_err().to_string(),
+            "found split `train[5]`, expected a folder name and optionally a range, as in `train`, \
+             `train[:98%]`, or `train[1000:]`"
+        );
+    }
+
+    #[test]
+    fn ranges_beyond_the_data_and_empty_ranges_are_refused() {
+        let resolve = |text: &str| parse(text).range.resolve(100);
+        assert_eq!(resolve("train[:100]").unwrap(), 0..100);
+        for text in [
+            "train[:101]",
+            "train[101:]",
+            "train[50:50]",
+            "train[60:50]",
+            "train[100%:]",
+        ] {
+            assert!(
+                matches!(resolve(text), Err(DataError::SplitOutOfRange { .. })),
+                "{text}"
+            );
+        }
+        assert_eq!(
+            resolve("train[:101]").unwrap_err().to_string(),
+            "found split `[:101]` of 100 examples, expected boundaries within the data"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn two_ranges_that_meet_partition_the_data(len in 1usize..5000, part in 0u32..=10_000) {
+            let percent = f64::from(part) / 100.0;
+            let below = parse(&format!("train[:{percent}%]")).range.resolve(len);
+            let above = parse(&format!("train[{percent}%:]")).range.resolve(len);
+            match (below, above) {
+                (Ok(below), Ok(above)) => {
+                    prop_assert_eq!(below.start, 0);
+                    prop_assert_eq!(below.end, above.start);
+                    prop_assert_eq!(above.end, len);
+                }
+                // One of them is empty, so the other has everything.
+                (Err(_), Ok(all)) | (Ok(all), Err(_)) => prop_assert_eq!(all, 0..len),
+                (Err(_), Err(_)) => prop_assert!(false, "both are empty"),
+            }
+        }
+
+        #[test]
+        fn parsing_never_panics(text in ".*") {
+            let _outcome = text.parse::<SplitSpec>();
         }
     }
 }

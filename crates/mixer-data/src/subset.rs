@@ -83,3 +83,81 @@ impl Source for Subset {
             .finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::builtin::{BuiltinKind, BuiltinSource, BuiltinSplit};
+    use crate::split::SplitSpec;
+
+    fn builtin(len: usize) -> Arc<dyn Source> {
+        let source = BuiltinSource::new(BuiltinKind::Shapes, BuiltinSplit::Train, len, 8, 0);
+        Arc::new(source.unwrap())
+    }
+
+    fn subset(source: &Arc<dyn Source>, split: &str) -> Arc<dyn Source> {
+        let split: SplitSpec = split.parse().unwrap();
+        Subset::of(Arc::clone(source), &split.range).unwrap()
+    }
+
+    fn descriptions(source: &Arc<dyn Source>) -> Vec<String> {
+        (0..source.len())
+            .map(|index| source.describe(index))
+            .collect()
+    }
+
+    #[test]
+    fn two_halves_share_nothing_and_miss_nothing() {
+        let source = builtin(1003);
+        let below = subset(&source, "train[:98%]");
+        let above = subset(&source, "train[98%:]");
+        assert_eq!((below.len(), above.len()), (982, 21));
+        let mut together = [descriptions(&below), descriptions(&above)].concat();
+        let mut expected = descriptions(&source);
+        together.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(together, expected);
+    }
+
+    #[test]
+    fn labels_and_images_follow_the_example() {
+        let source = builtin(50);
+        let part = subset(&source, "train[10:20]");
+        for index in 0..part.len() {
+            let description = part.describe(index);
+            let whole = (0..50)
+                .find(|&i| source.describe(i) == description)
+                .unwrap();
+            assert_eq!(part.label(index), source.label(whole));
+            assert_eq!(part.image(index).unwrap(), source.image(whole).unwrap());
+        }
+    }
+
+    #[test]
+    fn a_split_without_a_range_is_the_source_itself() {
+        let source = builtin(20);
+        assert!(Arc::ptr_eq(&source, &subset(&source, "train")));
+    }
+
+    #[test]
+    fn fingerprints_tell_subsets_apart() {
+        let source = builtin(100);
+        let first = subset(&source, "train[:50%]");
+        let second = subset(&source, "train[50%:]");
+        assert_ne!(first.fingerprint(), second.fingerprint());
+        assert_ne!(first.fingerprint(), source.fingerprint());
+        assert_eq!(
+            first.fingerprint(),
+            subset(&source, "train[:50]").fingerprint()
+        );
+    }
+
+    #[test]
+    fn membership_is_pinned() {
+        // Changing this changes what `train[:98%]` means, and breaks resume of existing runs.
+        let part = subset(&builtin(1000), "train[:5]");
+        let found = descriptions(&part);
+        let expected = [106, 563, 299, 289, 300].map(|index| format!("builtin example {index}"));
+        assert_eq!(found, expected);
+    }
+}

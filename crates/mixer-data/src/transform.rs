@@ -255,15 +255,15 @@ fn inception_crop(
 /// PARITY: torchvision truncates the longer side and rounds the centre offset half to even.
 fn resmall_crop(width: u32, height: u32, size: u32, fraction: f32) -> (f64, f64, f64, f64) {
     // In f32 as the fraction is: 224 / 0.875 is 256 either way, but 0.9f32 is above 0.9.
-    let short = ((size as f32 / fraction) as u32).max(size);
-    let scaled = |long: u32, by: u32| (u64::from(short) * u64::from(long) / u64::from(by)) as u32;
+    let short = ((size as f32 / fraction) as u64).clamp(u64::from(size), u64::from(u32::MAX));
+    let scaled = |long: u32, by: u32| short * u64::from(long) / u64::from(by);
     let (resized_width, resized_height) = match width <= height {
         true => (short, scaled(height, width)),
         false => (scaled(width, height), short),
     };
-    let extent = |source: u32, resized: u32| {
-        let offset = (f64::from(resized - size) / 2.0).round_ties_even();
-        let scale = f64::from(source) / f64::from(resized);
+    let extent = |source: u32, resized: u64| {
+        let offset = ((resized - u64::from(size)) as f64 / 2.0).round_ties_even();
+        let scale = f64::from(source) / resized as f64;
         let (start, mut length) = (offset * scale, f64::from(size) * scale);
         // Rounding must not carry the box beyond the picture.
         while start + length > f64::from(source) {
@@ -299,5 +299,259 @@ fn mirror(pixels: &mut [u8], side: usize) {
     for row in pixels.chunks_exact_mut(side * 3) {
         let (row, _) = row.as_chunks_mut::<3>();
         row.reverse();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn picture(width: u32, height: u32) -> RgbImage {
+        let mut rng = ExampleRng::new(0, 0, 0, 0);
+        let len = (width * height * 3) as usize;
+        RgbImage {
+            width,
+            height,
+            pixels: (0..len).map(|_| rng.next_u64() as u8).collect(),
+        }
+    }
+
+    fn train(crop: TrainCrop, flip: bool, image_size: u32) -> TrainTransform {
+        TrainTransform {
+            image_size,
+            crop,
+            flip,
+            interpolation: Interpolation::Bilinear,
+        }
+    }
+
+    fn apply(transform: &TrainTransform, image: &RgbImage, index: u64) -> Vec<u8> {
+        let mut out = vec![0; (transform.image_size * transform.image_size * 3) as usize];
+        let mut rng = ExampleRng::new(1, 2, index, 0);
+        transform
+            .apply(image, &mut rng, &mut Resampler::new(), &mut out)
+            .unwrap();
+        out
+    }
+
+    const INCEPTION: TrainCrop = TrainCrop::Inception {
+        area: (0.05, 1.0),
+        aspect: (0.75, 1.3333),
+    };
+
+    proptest! {
+        #[test]
+        fn inception_crops_lie_inside(
+            width in 1u32..3000, height in 1u32..3000, index: u64,
+            area_low in 0.01f32..1.0, aspect_low in 0.1f32..1.0, aspect_high in 1.0f32..10.0,
+        ) {
+            let mut rng = ExampleRng::new(0, 0, index, 0);
+            let (area, aspect) = ((area_low, 1.0), (aspect_low, aspect_high));
+            let (left, top, w, h) = inception_crop(width, height, area, aspect, &mut rng);
+            prop_assert!(w >= 1 && h >= 1 && left + w <= width && top + h <= height);
+        }
+
+        #[test]
+        fn resmall_boxes_lie_inside(
+            width in 1u32..=16384, height in 1u32..=16384, size in 1u32..=4096, fraction in 1e-6f32..=1.0,
+        ) {
+            let (left, top, w, h) = resmall_crop(width, height, size, fraction);
+            prop_assert!(left >= 0.0 && top >= 0.0 && w > 0.0 && h > 0.0);
+            prop_assert!(left + w <= f64::from(width) && top + h <= f64::from(height));
+        }
+
+        #[test]
+        fn any_picture_passes_every_transform(
+            width in 1u32..60, height in 1u32..60, size in 1u32..40, index: u64,
+        ) {
+            let image = picture(width, height);
+            for crop in [INCEPTION, TrainCrop::Pad { pixels: size / 8 }, TrainCrop::None] {
+                apply(&train(crop, true, size), &image, index);
+            }
+            for resize in [EvalResize::ResmallCrop { fraction: 0.875 }, EvalResize::Squash] {
+                let interpolation = Interpolation::Bicubic;
+                let transform = EvalTransform { image_size: size, resize, interpolation };
+                let mut out = vec![0; (size * size * 3) as usize];
+                transform.apply(&image, &mut Resampler::new(), &mut out).unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn inception_crops_follow_the_area_and_aspect_they_are_given() {
+        let (mut areas, mut ratios) = (0.0, 0.0);
+        let count = 4000;
+        for index in 0..count {
+            let mut rng = ExampleRng::new(3, 0, index, 0);
+            let (_, _, w, h) =
+                inception_crop(1000, 1000, (0.05, 0.5), (0.75, 1.0 / 0.75), &mut rng);
+            areas += f64::from(w * h) / 1e6;
+            ratios += (f64::from(w) / f64::from(h)).ln();
+        }
+        let (area, ratio) = (areas / count as f64, ratios / count as f64);
+        assert!((area - 0.275).abs() < 0.01, "mean area {area}");
+        assert!(ratio.abs() < 0.02, "mean log aspect {ratio}");
+    }
+
+    #[test]
+    fn a_crop_equals_cropping_first() {
+        let image = picture(40, 30);
+        let (left, top, width, height) = (7u32, 5u32, 21u32, 18u32);
+        let mut cropped = Vec::new();
+        for row in top..top + height {
+            let start = ((row * image.width + left) * 3) as usize;
+            cropped.extend_from_slice(&image.pixels[start..start + (width * 3) as usize]);
+        }
+        let cropped = RgbImage {
+            width,
+            height,
+            pixels: cropped,
+        };
+        let mut resampler = Resampler::new();
+        let (mut found, mut expected) = ([0; 12 * 12 * 3], [0; 12 * 12 * 3]);
+        let (region, whole) = ((left, top, width, height), (0, 0, width, height));
+        let filter = Interpolation::Bilinear;
+        resampler
+            .crop_and_resize(&image, region, 12, filter, &mut found)
+            .unwrap();
+        resampler
+            .crop_and_resize(&cropped, whole, 12, filter, &mut expected)
+            .unwrap();
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn squash_leaves_a_picture_of_the_right_size_untouched() {
+        let image = picture(16, 16);
+        let mut out = vec![0; 16 * 16 * 3];
+        for interpolation in [Interpolation::Bilinear, Interpolation::Bicubic] {
+            for resize in [
+                EvalResize::Squash,
+                EvalResize::ResmallCrop { fraction: 1.0 },
+            ] {
+                let transform = EvalTransform {
+                    image_size: 16,
+                    resize,
+                    interpolation,
+                };
+                transform
+                    .apply(&image, &mut Resampler::new(), &mut out)
+                    .unwrap();
+                assert_eq!(out, image.pixels);
+            }
+        }
+        assert_eq!(
+            apply(&train(TrainCrop::None, false, 16), &image, 0),
+            image.pixels
+        );
+    }
+
+    #[test]
+    fn flipping_mirrors_about_half_of_the_pictures() {
+        let image = picture(8, 8);
+        let mut mirrored = image.pixels.clone();
+        mirror(&mut mirrored, 8);
+        assert_eq!(mirrored[..3], image.pixels[7 * 3..8 * 3]);
+        let flipped = (0..1000).filter(|&index| {
+            let out = apply(&train(TrainCrop::None, true, 8), &image, index);
+            assert!(out == image.pixels || out == mirrored);
+            out == mirrored
+        });
+        assert!((400..600).contains(&flipped.count()));
+    }
+
+    #[test]
+    fn padded_crops_are_windows_of_the_padded_picture() {
+        let (side, pad) = (8i64, 2i64);
+        let image = picture(8, 8);
+        let transform = train(TrainCrop::Pad { pixels: 2 }, false, 8);
+        let window = |left: i64, top: i64| {
+            let mut out = Vec::new();
+            for (y, x) in (0..side).flat_map(|y| (0..side).map(move |x| (y + top, x + left))) {
+                let inside = (0..side).contains(&y) && (0..side).contains(&x);
+                let at = (y * side + x) as usize * 3;
+                out.extend(if inside {
+                    image.pixels[at..at + 3].to_vec()
+                } else {
+                    vec![0; 3]
+                });
+            }
+            out
+        };
+        let windows: Vec<Vec<u8>> = (-pad..=pad)
+            .flat_map(|top| (-pad..=pad).map(move |left| (left, top)))
+            .map(|(left, top)| window(left, top))
+            .collect();
+        let mut seen = vec![false; windows.len()];
+        for index in 0..500 {
+            let out = apply(&transform, &image, index);
+            let which = windows.iter().position(|window| *window == out).unwrap();
+            seen[which] = true;
+        }
+        assert!(seen.iter().all(|&seen| seen), "every window appears");
+    }
+
+    #[test]
+    fn an_augmented_picture_is_pinned() {
+        // Changing this breaks resume of existing runs.
+        let out = apply(&train(INCEPTION, true, 24), &picture(50, 40), 17);
+        let hash = out.iter().fold(0xcbf2_9ce4_8422_2325u64, |hash, &byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+        });
+        assert_eq!(hash, 8_599_227_685_639_742_572);
+    }
+
+    #[test]
+    fn settings_without_a_meaning_are_refused() {
+        let inception =
+            |area, aspect| train(TrainCrop::Inception { area, aspect }, false, 32).check();
+        assert!(inception((0.05, 1.0), (0.75, 1.33)).is_ok());
+        assert_eq!(
+            inception((0.5, 0.2), (0.75, 1.33)).unwrap_err().to_string(),
+            "found `crop.inception.area = [0.5, 0.2]`, expected [low, high] with low above 0, high \
+             not below low and at most 1"
+        );
+        assert!(inception((0.0, 1.0), (0.75, 1.33)).is_err());
+        assert!(inception((0.1, f32::NAN), (0.75, 1.33)).is_err());
+        assert!(inception((0.1, 1.0), (0.75, f32::INFINITY)).is_err());
+        assert!(
+            train(TrainCrop::Pad { pixels: 33 }, false, 32)
+                .check()
+                .is_err()
+        );
+        assert!(train(TrainCrop::None, false, 0).check().is_err());
+        for fraction in [0.0, 1.01, f32::NAN] {
+            let resize = EvalResize::ResmallCrop { fraction };
+            let interpolation = Interpolation::Bilinear;
+            assert!(
+                EvalTransform {
+                    image_size: 8,
+                    resize,
+                    interpolation
+                }
+                .check()
+                .is_err()
+            );
+        }
+    }
+
+    #[test]
+    fn a_picture_with_the_wrong_number_of_pixels_is_an_error() {
+        let mut image = picture(4, 4);
+        image.pixels.pop();
+        let mut out = vec![0; 12];
+        let mut rng = ExampleRng::new(0, 0, 0, 0);
+        let outcome = train(TrainCrop::None, false, 2).apply(
+            &image,
+            &mut rng,
+            &mut Resampler::new(),
+            &mut out,
+        );
+        assert_eq!(
+            outcome.unwrap_err().to_string(),
+            "found an image of 47 bytes, expected 48"
+        );
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! The fixtures come from `scripts/export_image_golden.py`.
 
+#![allow(clippy::unwrap_used, reason = "a failed test may panic")]
+
 use std::path::Path;
 
 use mixer_data::{
@@ -15,8 +17,9 @@ const IMAGE_SIZE: u32 = 21;
 /// Grey levels by which a resize may differ from Pillow's.
 const MEAN_LIMIT: f64 = 0.3;
 const MAX_LIMIT_BILINEAR: u8 = 2;
-/// The cubic filter overshoots at edges, and Pillow clips between its two passes where we may not.
-const MAX_LIMIT_BICUBIC: u8 = 6;
+/// The cubic filter overshoots at edges, and what is clipped between its two passes depends on which
+/// pass comes first.
+const MAX_LIMIT_BICUBIC: u8 = 12;
 
 fn fixture(name: &str) -> Vec<u8> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/resize");
@@ -41,7 +44,11 @@ fn evaluation_transforms_agree_with_pillow() {
     let mut resampler = Resampler::new();
     let mut out = vec![0; (IMAGE_SIZE * IMAGE_SIZE * 3) as usize];
     for source in SOURCES {
-        let image = decode(&fixture(&format!("{source}.png")), &DecodeOptions::default()).unwrap();
+        let image = decode(
+            &fixture(&format!("{source}.png")),
+            &DecodeOptions::default(),
+        )
+        .unwrap();
         for (filter, interpolation, max_limit) in [
             ("bilinear", Interpolation::Bilinear, MAX_LIMIT_BILINEAR),
             ("bicubic", Interpolation::Bicubic, MAX_LIMIT_BICUBIC),
@@ -74,9 +81,15 @@ fn training_without_a_crop_squashes_as_pillow_does() {
     };
     let mut out = vec![0; (IMAGE_SIZE * IMAGE_SIZE * 3) as usize];
     for source in SOURCES {
-        let image = decode(&fixture(&format!("{source}.png")), &DecodeOptions::default()).unwrap();
+        let image = decode(
+            &fixture(&format!("{source}.png")),
+            &DecodeOptions::default(),
+        )
+        .unwrap();
         let mut rng = ExampleRng::new(0, 0, 0, 0);
-        transform.apply(&image, &mut rng, &mut Resampler::new(), &mut out).unwrap();
+        transform
+            .apply(&image, &mut rng, &mut Resampler::new(), &mut out)
+            .unwrap();
         let case = format!("{source}-{IMAGE_SIZE}-squash-bilinear.rgb");
         assert_agrees(&case, &out, MAX_LIMIT_BILINEAR);
     }

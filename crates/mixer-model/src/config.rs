@@ -147,7 +147,7 @@ impl MixerConfig {
         if let Some((name, _)) = dims.iter().find(|(_, value)| *value == 0) {
             return Err(ModelError::ZeroDimension { name });
         }
-        if self.image_size % self.patch_size != 0 {
+        if !self.image_size.is_multiple_of(self.patch_size) {
             return Err(ModelError::IndivisibleImage {
                 image_size: self.image_size,
                 patch_size: self.patch_size,

@@ -1,6 +1,6 @@
 //! A parameter between host memory and a device.
 
-use burn::module::{Param, ParamId};
+use burn::module::Param;
 use burn::tensor::{Device, Tensor, TensorData};
 
 use crate::weights::HostTensor;
@@ -9,7 +9,8 @@ impl HostTensor {
     /// The tensor as a parameter on `device`; it is given a new identity.
     pub(crate) fn to_param<const D: usize>(&self, device: &Device) -> Param<Tensor<D>> {
         let data = TensorData::new(self.data.clone(), self.shape.clone());
-        Param::initialized(ParamId::new(), Tensor::from_data(data, device).require_grad())
+        // Records that it is to be trained, also where the device cannot differentiate.
+        Param::from_tensor(Tensor::from_data(data, device))
     }
 
     /// Copies a tensor to the host. SYNC: waits for the device.

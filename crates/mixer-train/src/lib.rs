@@ -1,1 +1,33 @@
-//! mixer-train
+//! Pre-trains, fine-tunes and evaluates MLP-Mixers.
+//!
+//! ```text
+//! TOML ─► RunConfig ─► RunPlan ─► Trainer ─► run directory
+//!       (as typed)   (resolved)     │
+//!                                   ├ Loader ─► Normaliser ─► Mixer ─► Loss ─► Optimizer
+//!                                   ├ Evaluator
+//!                                   └ Checkpoint
+//! ```
+//!
+//! Data flows one way; [`backend`] is the only file that names a backend, [`input`] the only one where
+//! host data becomes tensors.
+
+pub mod backend;
+pub mod checkpoint;
+pub mod cli;
+pub mod config;
+pub mod dataset;
+pub mod drop_path;
+pub mod error;
+pub mod evaluation;
+pub mod input;
+pub mod interrupt;
+pub mod loss;
+pub mod metrics;
+pub mod optimizer;
+pub mod plan;
+pub mod progress;
+pub mod run_dir;
+pub mod schedule;
+pub mod trainer;
+
+pub use error::{TrainError, exit_code};

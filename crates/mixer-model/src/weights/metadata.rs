@@ -34,8 +34,8 @@ pub struct Preprocessing {
 }
 
 impl Default for Preprocessing {
-    /// What reproduces the published ImageNet figures of Google's weights: pixels to `[-1, 1]`,
-    /// shorter side ÷ 0.875, bicubic, centre crop (timm's configuration of `mixer_b16_224`).
+    /// timm's configuration of Google's weights (`mixer_b16_224`): pixels to `[-1, 1]`, shorter side
+    /// ÷ 0.875, bicubic, centre crop.
     fn default() -> Self {
         Preprocessing {
             mean: [0.5; 3],

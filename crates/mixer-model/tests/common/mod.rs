@@ -1,0 +1,80 @@
+//! What several tests need: fixtures, devices, and a comparison that says where two tensors differ.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use burn::tensor::{Device, Tensor, TensorData};
+use mixer_model::HostTensor;
+
+pub fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
+}
+
+/// Every CPU device that is compiled in, by name.
+pub fn devices() -> Vec<(&'static str, Device)> {
+    vec![
+        #[cfg(feature = "flex")]
+        ("flex", Device::flex()),
+        #[cfg(feature = "ndarray")]
+        #[allow(deprecated, reason = "the second backend that numbers are checked against")]
+        ("ndarray", Device::ndarray()),
+    ]
+}
+
+pub fn to_device<const D: usize>(tensor: &HostTensor, device: &Device) -> Tensor<D> {
+    Tensor::from_data(TensorData::new(tensor.data.clone(), tensor.shape.clone()), device)
+}
+
+/// How far a tensor is from its reference.
+pub struct Difference {
+    /// Of the tensor.
+    pub name: String,
+    /// Largest |difference|; infinite where a value is NaN.
+    pub absolute: f64,
+    /// Largest |difference| ÷ largest |reference|.
+    pub relative: f64,
+    index: Vec<usize>,
+    found: Vec<f32>,
+    expected: Vec<f32>,
+}
+
+impl Difference {
+    pub fn between(name: &str, found: &HostTensor, expected: &HostTensor) -> Difference {
+        assert_eq!(found.shape, expected.shape, "{name}");
+        assert_eq!(found.data.len(), expected.data.len(), "{name}");
+        let (mut absolute, mut scale, mut position) = (0.0_f64, 0.0_f64, 0);
+        for (i, (&f, &e)) in found.data.iter().zip(&expected.data).enumerate() {
+            let difference = (f64::from(f) - f64::from(e)).abs();
+            // `f64::max` and `>` would both pass over a NaN.
+            let difference = if difference.is_nan() { f64::INFINITY } else { difference };
+            if difference > absolute {
+                (absolute, position) = (difference, i);
+            }
+            scale = scale.max(f64::from(e).abs());
+        }
+        let mut index = vec![0; expected.shape.len()];
+        for (index, size) in index.iter_mut().zip(&expected.shape).rev() {
+            *index = position % size;
+            position /= size;
+        }
+        Difference {
+            name: name.to_owned(),
+            absolute,
+            relative: if absolute == 0.0 { 0.0 } else { absolute / scale },
+            index,
+            found: found.data.iter().copied().take(4).collect(),
+            expected: expected.data.iter().copied().take(4).collect(),
+        }
+    }
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Difference { name, absolute, relative, index, found, expected } = self;
+        write!(
+            f,
+            "{name}: max |Δ| {absolute:.2e} (relative {relative:.2e}) at {index:?}; \
+             found {found:?}…, expected {expected:?}…"
+        )
+    }
+}

@@ -1,0 +1,246 @@
+//! Holds the network against two references, Flax (tanh GELU) and timm (erf GELU): every stage of the
+//! forward pass, the loss, and the gradient of every parameter.
+//!
+//! `docs/parity.md` says what is compared and how closely, `scripts/export_golden.py` made the
+//! fixtures. `cargo test --test golden -- --nocapture` prints the differences that were measured.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use std::collections::BTreeMap;
+
+use burn::module::{Module, ModuleMapper, Param};
+use burn::tensor::activation::log_softmax;
+use burn::tensor::{Device, Gradients, Tensor, TensorData};
+use common::{Difference, devices, fixture, to_device};
+use mixer_model::{Gelu, HostTensor, Metadata, Mixer, Weights};
+use safetensors::SafeTensors;
+
+/// Largest |difference| ÷ largest |reference| of one tensor.
+const RELATIVE_TOLERANCE: f64 = 1e-5;
+/// Largest |difference| where the true value is zero and the references hold rounding.
+const ZERO_TOLERANCE: f64 = 1e-6;
+
+struct Reference {
+    name: &'static str,
+    weights: Weights,
+    gradients: Weights,
+    /// Inputs, every stage, loss.
+    values: BTreeMap<String, HostTensor>,
+    labels: Vec<usize>,
+}
+
+fn references() -> [Reference; 2] {
+    [("flax", "npz", Gelu::Tanh), ("timm", "safetensors", Gelu::Erf)].map(
+        |(name, extension, gelu)| {
+            let read = |file: String| Weights::read(&fixture(&file), None).unwrap();
+            let weights = read(format!("{name}_tiny.{extension}"));
+            assert_eq!(weights.config.gelu, gelu, "{name}");
+            let (values, labels) = read_values(&format!("{name}_tiny_io.safetensors"));
+            let gradients = read(format!("{name}_tiny_grads.{extension}"));
+            Reference { name, weights, gradients, values, labels }
+        },
+    )
+}
+
+fn read_values(file: &str) -> (BTreeMap<String, HostTensor>, Vec<usize>) {
+    let bytes = std::fs::read(fixture(file)).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let mut values = BTreeMap::new();
+    let mut labels = Vec::new();
+    for (name, tensor) in file.iter() {
+        if name == "labels" {
+            let (eights, []) = tensor.data().as_chunks::<8>() else { panic!("{name} is no I64") };
+            labels = eights.iter().map(|&b| i64::from_le_bytes(b).try_into().unwrap()).collect();
+            continue;
+        }
+        let (fours, []) = tensor.data().as_chunks::<4>() else { panic!("{name} is no F32") };
+        let data = fours.iter().map(|&b| f32::from_le_bytes(b)).collect();
+        values.insert(name.to_owned(), HostTensor { shape: tensor.shape().to_vec(), data });
+    }
+    (values, labels)
+}
+
+impl Reference {
+    fn patches(&self, device: &Device) -> Tensor<3> {
+        to_device(&self.values["patches"], device)
+    }
+
+    /// Softmax cross-entropy, averaged over the batch.
+    fn loss(&self, logits: Tensor<2>) -> Tensor<1> {
+        let [b, k] = logits.dims();
+        let mut one_hot = vec![0.0_f32; b * k];
+        for (row, &label) in one_hot.chunks_exact_mut(k).zip(&self.labels) {
+            row[label] = 1.0;
+        }
+        let one_hot = Tensor::from_data(TensorData::new(one_hot, [b, k]), &logits.device());
+        (log_softmax(logits, 1) * one_hot).sum().neg() / b as f32
+    }
+}
+
+/// Every stage under the reference's name for it.
+fn stages(mixer: &Mixer, patches: Tensor<3>) -> Vec<(String, HostTensor)> {
+    let stages = mixer.intermediates(patches);
+    let mut values: Vec<(String, HostTensor)> = stages
+        .tokens
+        .into_iter()
+        .map(|(name, tokens)| (name, HostTensor::from_device(tokens)))
+        .collect();
+    values.push(("features".to_owned(), HostTensor::from_device(stages.features)));
+    values.push(("logits".to_owned(), HostTensor::from_device(stages.logits)));
+    values
+}
+
+/// Puts each parameter's gradient in its place.
+struct IntoGradients<'a>(&'a Gradients);
+
+impl ModuleMapper for IntoGradients<'_> {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let gradient = param.val().grad(self.0).expect("every parameter has a gradient");
+        Param::initialized(param.id, gradient)
+    }
+}
+
+/// The gradient of every parameter, under timm's names and in its layouts.
+fn gradients(mixer: Mixer, loss: &Tensor<1>) -> BTreeMap<String, HostTensor> {
+    let gradients = loss.backward();
+    mixer.map(&mut IntoGradients(&gradients)).to_weights(Metadata::default()).unwrap().tensors
+}
+
+/// Shifts all channels of a token alike, which the next normalisation undoes: its gradient is zero.
+fn has_no_effect(parameter: &str) -> bool {
+    parameter.ends_with("mlp_tokens.fc2.bias")
+}
+
+fn worst(differences: &[Difference]) -> &Difference {
+    differences.iter().max_by(|a, b| a.relative.total_cmp(&b.relative)).expect("not empty")
+}
+
+/// Panics with every difference beyond the tolerance.
+fn assert_close(context: &str, differences: &[Difference]) {
+    // Not `>`, which a NaN passes.
+    let far = differences.iter().filter(|d| !(d.relative <= RELATIVE_TOLERANCE));
+    let far: Vec<String> = far.map(ToString::to_string).collect();
+    assert!(far.is_empty(), "{context}: {} of {}\n{}", far.len(), differences.len(), far.join("\n"));
+}
+
+#[test]
+fn every_stage_agrees_with_the_reference() {
+    for reference in references() {
+        for (device_name, device) in devices() {
+            let context = format!("{} on {device_name}", reference.name);
+            let mixer = Mixer::from_weights(&reference.weights, &device).unwrap();
+            let stages = stages(&mixer, reference.patches(&device));
+            let blocks = reference.weights.config.num_blocks;
+            assert_eq!(stages.len(), 1 + 2 * blocks + 3, "{context}");
+            let differences: Vec<Difference> = stages
+                .iter()
+                .map(|(name, found)| Difference::between(name, found, &reference.values[name]))
+                .collect();
+            let logits = differences.last().unwrap();
+            println!("{context}, logits: {:.2e}", logits.relative);
+            println!("{context}, worst stage: {}", worst(&differences));
+            assert_close(&context, &differences);
+        }
+    }
+}
+
+#[test]
+fn every_way_forward_gives_the_same_logits() {
+    for reference in references() {
+        for (device_name, device) in devices() {
+            let context = format!("{} on {device_name}", reference.name);
+            let mixer = Mixer::from_weights(&reference.weights, &device).unwrap();
+            let patches = reference.patches(&device);
+            let stages = mixer.intermediates(patches.clone());
+            let logits = HostTensor::from_device(stages.logits);
+            let features = HostTensor::from_device(mixer.features(patches.clone()));
+            assert_eq!(features.data, HostTensor::from_device(stages.features).data, "{context}");
+            let forward = HostTensor::from_device(mixer.forward(patches.clone()));
+            assert_eq!(forward.data, logits.data, "{context}");
+            let training = HostTensor::from_device(mixer.forward_training(patches, None));
+            assert_eq!(training.data, logits.data, "{context}");
+        }
+    }
+}
+
+#[test]
+fn every_gradient_agrees_with_the_reference() {
+    for reference in references() {
+        for (device_name, device) in devices() {
+            let context = format!("{} on {device_name}", reference.name);
+            let device = device.autodiff();
+            let mixer = Mixer::from_weights(&reference.weights, &device).unwrap();
+            let loss = reference.loss(mixer.forward_training(reference.patches(&device), None));
+
+            let found = HostTensor::from_device(loss.clone());
+            let difference = Difference::between("loss", &found, &reference.values["loss"]);
+            println!("{context}, loss: {:.2e}", difference.relative);
+            assert_close(&context, &[difference]);
+
+            let found = gradients(mixer, &loss);
+            assert!(found.keys().eq(reference.gradients.tensors.keys()), "{context}");
+            let (zero, differences): (Vec<_>, Vec<_>) = found
+                .iter()
+                .map(|(name, found)| {
+                    Difference::between(name, found, &reference.gradients.tensors[name])
+                })
+                .partition(|difference| has_no_effect(&difference.name));
+            println!("{context}, worst gradient: {}", worst(&differences));
+            assert_close(&context, &differences);
+            assert_eq!(zero.len(), reference.weights.config.num_blocks, "{context}");
+            for difference in zero {
+                assert!(difference.absolute <= ZERO_TOLERANCE, "{context}: {difference}");
+                let largest = found[&difference.name].data.iter().map(|v| v.abs());
+                assert!(largest.fold(0.0, f32::max) <= ZERO_TOLERANCE as f32, "{context}");
+            }
+        }
+    }
+}
+
+/// The parameters of the two references are the same, so reading them must give the same bits.
+#[test]
+fn both_references_have_the_same_parameters() {
+    let [flax, timm] = references();
+    assert!(flax.weights.tensors.keys().eq(timm.weights.tensors.keys()));
+    for (name, tensor) in &flax.weights.tensors {
+        let bits = |tensor: &HostTensor| tensor.data.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+        assert_eq!(tensor.shape, timm.weights.tensors[name].shape, "{name}");
+        assert_eq!(bits(tensor), bits(&timm.weights.tensors[name]), "{name}");
+    }
+    for name in ["patches", "images"] {
+        assert_eq!(flax.values[name].data, timm.values[name].data, "{name}");
+    }
+    assert_eq!(flax.labels, timm.labels);
+}
+
+/// From the host to the device and back, nothing is lost or moved.
+#[test]
+fn parameters_survive_the_device() {
+    for reference in references() {
+        for (device_name, device) in devices() {
+            let mixer = Mixer::from_weights(&reference.weights, &device).unwrap();
+            let back = mixer.to_weights(reference.weights.metadata.clone()).unwrap();
+            assert_eq!(back, reference.weights, "{} on {device_name}", reference.name);
+        }
+    }
+}
+
+/// A tolerance is only worth something where a mistake breaks it.
+#[test]
+fn the_other_form_of_gelu_is_noticed() {
+    for mut reference in references() {
+        reference.weights.config.gelu = match reference.weights.config.gelu {
+            Gelu::Tanh => Gelu::Erf,
+            Gelu::Erf => Gelu::Tanh,
+        };
+        for (device_name, device) in devices() {
+            let context = format!("{} on {device_name}", reference.name);
+            let mixer = Mixer::from_weights(&reference.weights, &device).unwrap();
+            let logits = HostTensor::from_device(mixer.forward(reference.patches(&device)));
+            let difference = Difference::between("logits", &logits, &reference.values["logits"]);
+            assert!(difference.relative > 10.0 * RELATIVE_TOLERANCE, "{context}: {difference}");
+        }
+    }
+}

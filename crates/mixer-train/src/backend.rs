@@ -1,0 +1,128 @@
+//! The backends: the one file that names them. Everything else takes a [`Device`].
+
+use burn::tensor::Device;
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+use burn::tensor::DeviceType;
+
+use crate::error::TrainError;
+
+/// A device that this binary can use, as `mixer devices` lists it.
+#[derive(Debug, Clone)]
+pub struct DeviceEntry {
+    /// What `--device` takes.
+    pub name: String,
+    /// What it is.
+    pub description: &'static str,
+    /// The device.
+    pub device: Device,
+}
+
+/// Every backend: its name, the cargo feature that adds it, and whether it is compiled in.
+const BACKENDS: [(&str, &str, bool); 5] = [
+    ("cuda", "cuda", cfg!(feature = "cuda")),
+    ("vulkan", "wgpu", cfg!(feature = "wgpu")),
+    ("wgpu", "wgpu", cfg!(feature = "wgpu")),
+    ("flex", "flex", cfg!(feature = "flex")),
+    ("ndarray", "ndarray", cfg!(feature = "ndarray")),
+];
+
+/// The devices that are really there, best first. GPUs are enumerated, never constructed blindly: a
+/// missing driver would panic on another thread.
+#[must_use]
+pub fn available() -> Vec<DeviceEntry> {
+    let mut entries = Vec::new();
+    let mut push = |name: String, description, device| {
+        entries.push(DeviceEntry { name, description, device });
+    };
+    #[cfg(feature = "cuda")]
+    for (index, device) in Device::enumerate(DeviceType::Cuda).into_iter().enumerate() {
+        push(format!("cuda:{index}"), "NVIDIA GPU through CUDA", device);
+    }
+    #[cfg(feature = "wgpu")]
+    for (index, device) in Device::enumerate(DeviceType::Wgpu).into_iter().enumerate() {
+        push(format!("vulkan:{index}"), "GPU through Vulkan, Metal or WebGPU", device);
+    }
+    #[cfg(feature = "flex")]
+    push("flex".to_owned(), "CPU (also called `cpu`)", Device::flex());
+    #[cfg(feature = "ndarray")]
+    // Deprecated upstream, kept as the second CPU backend for as long as it is there.
+    #[allow(deprecated)]
+    push("ndarray".to_owned(), "CPU, second implementation for cross-checks", Device::ndarray());
+    entries
+}
+
+/// Opens the device of `--device`: `auto` (the best that is there), `cpu`, `flex`, `ndarray`,
+/// `vulkan[:N]`, `wgpu[:N]`, `cuda[:N]`.
+///
+/// # Errors
+/// [`TrainError::Device`] when it is unknown, not compiled in or not there.
+pub fn open(requested: &str) -> Result<DeviceEntry, TrainError> {
+    let entries = available();
+    let names: Vec<&str> = entries.iter().map(|entry| entry.name.as_str()).collect();
+    let listed = format!("available here: {}", names.join(", "));
+    if requested == "auto" {
+        return entries
+            .into_iter()
+            .next()
+            .ok_or_else(|| unusable("no device is available on this machine".to_owned(), listed));
+    }
+    let name = match requested {
+        "cpu" if cfg!(feature = "flex") => "flex",
+        "cpu" => "ndarray",
+        other => other,
+    };
+    let (backend, index) = match name.split_once(':') {
+        Some((backend, index)) => (backend, index.parse::<usize>().ok()),
+        None => (name, Some(0)),
+    };
+    let known = BACKENDS.iter().find(|(known, ..)| *known == backend);
+    let (Some((_, feature, compiled)), Some(index)) = (known, index) else {
+        let message = format!(
+            "unknown device `{requested}`, expected auto, cpu, flex, ndarray, vulkan[:N], wgpu[:N] or cuda[:N]"
+        );
+        return Err(unusable(message, listed));
+    };
+    if !compiled {
+        let message = format!("device `{requested}` is not compiled into this binary");
+        return Err(unusable(message, format!("build with `--features {feature}`; {listed}")));
+    }
+    // `wgpu` and `vulkan` open the same adapters; a CPU has no index.
+    let wanted = match backend {
+        "flex" | "ndarray" => name.to_owned(),
+        "wgpu" => format!("vulkan:{index}"),
+        gpu => format!("{gpu}:{index}"),
+    };
+    entries.into_iter().find(|entry| entry.name == wanted).ok_or_else(|| {
+        unusable(format!("device `{requested}` was not found on this machine"), listed)
+    })
+}
+
+fn unusable(message: String, hint: String) -> TrainError {
+    TrainError::Device { message, hint: Some(hint) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn auto_and_cpu_open_a_device_that_is_listed() {
+        for requested in ["auto", "cpu"] {
+            let opened = open(requested).unwrap();
+            assert!(available().iter().any(|entry| entry.name == opened.name), "{opened:?}");
+        }
+    }
+
+    #[test]
+    fn a_device_that_is_unknown_or_not_compiled_in_says_what_is_there() {
+        let unknown = open("tpu").unwrap_err();
+        assert_eq!(unknown.exit_code(), 7);
+        assert!(unknown.hint().unwrap().contains("flex"), "{unknown}");
+        assert_eq!(open("cuda:x").unwrap_err().exit_code(), 7);
+        if !cfg!(feature = "cuda") {
+            let error = open("cuda:0").unwrap_err();
+            assert_eq!(error.to_string(), "device `cuda:0` is not compiled into this binary");
+            assert!(error.hint().unwrap().contains("--features cuda"));
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! The command line: what each command takes. What it does is in the file of its name.
+
+mod completions;
+mod config;
+mod devices;
+mod evaluate;
+mod predict;
+mod summary;
+mod train;
+mod weights;
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+
+use crate::error::{TrainError, exit_code};
+
+/// Pre-train, fine-tune, evaluate and ship MLP-Mixer image classifiers.
+#[derive(Debug, Parser)]
+#[command(name = "mixer", version, arg_required_else_help = true, after_help = EXIT_CODES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_CODES: &str = "\
+Data goes to stdout, everything else to stderr. Exit codes: 0 done, 1 unexpected, 2 usage, 3 config or \
+run directory, 4 data, 5 weights or checkpoint, 6 diverged, 7 device, 130 interrupted with a \
+checkpoint written.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Train a Mixer from scratch.
+    ///
+    /// Reads a TOML configuration, resolves it against the data and trains into a run directory. The
+    /// same command again continues where the run stopped.
+    #[command(after_help = "Example: mixer pretrain configs/quickstart.toml --set train.epochs=2")]
+    Pretrain(train::TrainArgs),
+    /// Fine-tune given weights, at any resolution and on any classes.
+    ///
+    /// Token mixing is expanded when the configuration's `model.image_size` differs from the weights':
+    /// exactly for a multiple, by interpolation otherwise. The head is reset when the classes differ.
+    #[command(after_help = "Example: mixer finetune configs/finetune/cifar10_64px.toml --init runs/cifar10_mixer")]
+    Finetune(train::FinetuneArgs),
+    /// Measure loss and accuracy on a split of a folder.
+    Evaluate(evaluate::EvaluateArgs),
+    /// Classify pictures.
+    Predict(predict::PredictArgs),
+    /// Parameters, products and memory of an architecture.
+    Summary(summary::SummaryArgs),
+    /// Look into, convert or resize weights files.
+    #[command(subcommand)]
+    Weights(weights::WeightsCommand),
+    /// Check and explain configurations.
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
+    /// List the devices that this binary can use here.
+    Devices,
+    /// Print a shell completion script.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// The device to compute on.
+#[derive(Debug, Clone, Args)]
+struct DeviceArg {
+    /// auto, cpu, flex, ndarray, vulkan[:N], wgpu[:N] or cuda[:N]; see `mixer devices`.
+    #[arg(long, default_value = "auto", value_name = "DEV")]
+    device: String,
+}
+
+/// Form of GELU on the command line.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum GeluArg {
+    Tanh,
+    Erf,
+}
+
+impl From<GeluArg> for mixer_model::Gelu {
+    fn from(arg: GeluArg) -> Self {
+        match arg {
+            GeluArg::Tanh => mixer_model::Gelu::Tanh,
+            GeluArg::Erf => mixer_model::Gelu::Erf,
+        }
+    }
+}
+
+/// Preprocessing on the command line.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum PreprocessArg {
+    /// Shorter side ÷ 0.875, then a centre crop.
+    ResmallCrop,
+    /// Straight to the model's size.
+    Squash,
+}
+
+/// The weights of a command that reads some.
+#[derive(Debug, Clone, Args)]
+struct WeightsArg {
+    /// A run directory, or a .safetensors, .npz or .pth file.
+    #[arg(value_name = "WEIGHTS")]
+    weights: PathBuf,
+    /// Override the form of GELU [default: the file's; tanh for .npz, erf for timm's files].
+    #[arg(long, value_enum)]
+    gelu: Option<GeluArg>,
+}
+
+impl WeightsArg {
+    fn read(&self) -> Result<mixer_model::Weights, TrainError> {
+        crate::run_dir::read_weights(&self.weights, self.gelu.map(Into::into))
+    }
+}
+
+/// How a picture is prepared for weights: what `--preprocess` says, else the file, else the default.
+fn preprocessing(
+    weights: &mixer_model::Weights,
+    arg: Option<PreprocessArg>,
+) -> mixer_model::weights::Preprocessing {
+    use mixer_model::weights::ResizeRule;
+    let mut rule = weights.metadata.preprocessing.unwrap_or_default();
+    match arg {
+        None => {}
+        Some(PreprocessArg::Squash) => rule.resize = ResizeRule::Squash,
+        Some(PreprocessArg::ResmallCrop) => rule.resize = ResizeRule::ResmallCrop { fraction: 0.875 },
+    }
+    rule
+}
+
+/// Runs the command line of this process.
+#[must_use]
+pub fn main() -> ExitCode {
+    std::panic::set_hook(Box::new(|info| {
+        eprintln!("error: unexpected: {info}");
+        eprintln!("hint: this is a bug in mixer; please report it with the command that you ran");
+    }));
+    let result = match Cli::try_parse() {
+        Ok(cli) => std::panic::catch_unwind(|| run(cli.command)),
+        Err(error) => {
+            // Help and version are no errors: clap prints them to stdout and says so in its code.
+            let code = if error.use_stderr() { exit_code::USAGE } else { exit_code::OK };
+            drop(error.print());
+            return ExitCode::from(code);
+        }
+    };
+    match result {
+        Ok(Ok(())) => ExitCode::from(exit_code::OK),
+        Ok(Err(error)) if is_closed_pipe(&error) => ExitCode::from(exit_code::OK),
+        Ok(Err(error)) => {
+            eprintln!("error: {error}");
+            if let Some(hint) = error.hint() {
+                eprintln!("hint: {hint}");
+            }
+            ExitCode::from(error.exit_code())
+        }
+        Err(_) => ExitCode::from(exit_code::UNEXPECTED),
+    }
+}
+
+fn run(command: Command) -> Result<(), TrainError> {
+    match command {
+        Command::Pretrain(args) => train::pretrain(args),
+        Command::Finetune(args) => train::finetune(args),
+        Command::Evaluate(args) => evaluate::run(&args),
+        Command::Predict(args) => predict::run(&args),
+        Command::Summary(args) => summary::run(&args),
+        Command::Weights(command) => weights::run(command),
+        Command::Config(command) => config::run(command),
+        Command::Devices => devices::run(),
+        Command::Completions { shell } => completions::run(shell, &mut Cli::command()),
+    }
+}
+
+/// `mixer … | head` closes stdout early, which is no failure.
+fn is_closed_pipe(error: &TrainError) -> bool {
+    matches!(error, TrainError::Io(source) if source.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+/// Writes data to stdout.
+fn print(text: &str) -> Result<(), TrainError> {
+    let mut stdout = std::io::stdout().lock();
+    stdout.write_all(text.as_bytes())?;
+    if !text.ends_with('\n') {
+        stdout.write_all(b"\n")?;
+    }
+    Ok(stdout.flush()?)
+}
+
+/// Writes a value to stdout as JSON.
+fn print_json(value: &impl serde::Serialize) -> Result<(), TrainError> {
+    print(&serde_json::to_string_pretty(value).map_err(std::io::Error::other)?)
+}

@@ -1,0 +1,55 @@
+//! `mixer config check|show|schema`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use super::train;
+use crate::config::RunConfig;
+use crate::error::TrainError;
+use crate::plan::Task;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ConfigCommand {
+    /// Check a configuration against itself and its data.
+    Check(ConfigArgs),
+    /// Print every value that a run of it would use.
+    Show(ConfigArgs),
+    /// Print the JSON Schema of configurations: every key with its meaning and default.
+    Schema,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(super) struct ConfigArgs {
+    /// The TOML configuration.
+    config: PathBuf,
+    /// Override a key; may be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    overrides: Vec<String>,
+}
+
+pub(super) fn run(command: ConfigCommand) -> Result<(), TrainError> {
+    match command {
+        ConfigCommand::Check(args) => {
+            let plan = plan(&args)?;
+            for warning in plan.warnings() {
+                eprintln!("warning: {warning}");
+            }
+            super::print(&format!("{}: ok", args.config.display()))
+        }
+        ConfigCommand::Show(args) => super::print(&plan(&args)?.to_toml()?),
+        ConfigCommand::Schema => super::print_json(&schemars::schema_for!(RunConfig)),
+    }
+}
+
+/// A configuration that names weights is a fine-tuning job.
+fn plan(args: &ConfigArgs) -> Result<crate::plan::RunPlan, TrainError> {
+    let (config, _) = RunConfig::read(&args.config, &args.overrides)?;
+    let (task, initial) = match config.init.weights {
+        Some(_) => (Task::Finetune, Some(train::read_init(&config)?)),
+        None => (Task::Pretrain, None),
+    };
+    let (plan, _) = train::resolve(&config, task, initial.as_ref())
+        .map_err(|error| error.in_file(&args.config))?;
+    Ok(plan)
+}

@@ -1,0 +1,192 @@
+//! `mixer predict`.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+use mixer_data::{Batch, DataError, DecodeOptions, Resampler, RgbImage, decode, patchify};
+use mixer_model::Mixer;
+use serde::Serialize;
+
+use super::{DeviceArg, PreprocessArg, WeightsArg};
+use crate::backend;
+use crate::error::TrainError;
+use crate::input::{self, Normaliser};
+
+#[derive(Debug, Clone, Args)]
+pub(super) struct PredictArgs {
+    #[command(flatten)]
+    weights: WeightsArg,
+    /// Pictures, or folders of pictures.
+    #[arg(required = true, value_name = "IMAGE|DIR")]
+    images: Vec<PathBuf>,
+    /// Classes per picture.
+    #[arg(long, default_value_t = 5)]
+    top_k: usize,
+    /// Form of the result.
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    format: Format,
+    /// Add every logit to the JSON.
+    #[arg(long)]
+    logits: bool,
+    /// How pictures are prepared [default: as the weights say, else resmall-crop].
+    #[arg(long, value_enum)]
+    preprocess: Option<PreprocessArg>,
+    #[command(flatten)]
+    device: DeviceArg,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Table,
+    Json,
+    Csv,
+}
+
+/// One picture's answer; the JSON form is part of the interface.
+#[derive(Debug, Serialize)]
+struct Answer {
+    path: String,
+    predictions: Vec<Prediction>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    logits: Option<Vec<f32>>,
+}
+
+#[derive(Debug, Serialize)]
+struct Prediction {
+    class: String,
+    index: usize,
+    probability: f64,
+}
+
+pub(super) fn run(args: &PredictArgs) -> Result<(), TrainError> {
+    if args.logits && args.format != Format::Json {
+        return Err(TrainError::Usage {
+            message: "`--logits` has no effect without `--format json`".to_owned(),
+        });
+    }
+    let device = backend::open(&args.device.device)?.device;
+    let weights = args.weights.read()?;
+    let paths = expand(&args.images)?;
+    let preprocessing = super::preprocessing(&weights, args.preprocess);
+    let config = weights.config.clone();
+    let transform = input::eval_transform(&preprocessing, config.image_size);
+    let normaliser = Normaliser::new(&preprocessing, config.patch_size, &device);
+    let mixer = Mixer::from_weights(&weights, &device)?;
+    let mut resampler = Resampler::new();
+    let mut answers = Vec::with_capacity(paths.len());
+    for path in &paths {
+        let image = read_image(path)?;
+        let mut square = vec![0; config.image_size * config.image_size * 3];
+        transform.apply(&image, &mut resampler, &mut square)?;
+        let mut patches = vec![0; square.len()];
+        patchify(&square, config.image_size as u32, config.patch_size as u32, &mut patches)?;
+        let batch = Batch {
+            patches,
+            labels: vec![0],
+            num_examples: 1,
+            num_tokens: config.num_tokens(),
+            patch_dim: config.patch_dim(),
+            ..Batch::default()
+        };
+        // SYNC: one read per picture.
+        let logits = mixer.forward(normaliser.patches(&batch)).into_data();
+        let logits: Vec<f32> = logits.iter::<f32>().collect();
+        answers.push(answer(path, logits, weights.metadata.classes.as_deref(), args));
+    }
+    match args.format {
+        Format::Json => super::print_json(&answers),
+        Format::Csv => {
+            let mut text = "path,rank,class,index,probability\n".to_owned();
+            for answer in &answers {
+                for (rank, p) in answer.predictions.iter().enumerate() {
+                    text += &format!(
+                        "{},{},{},{},{:.6}\n",
+                        quoted(&answer.path),
+                        rank + 1,
+                        quoted(&p.class),
+                        p.index,
+                        p.probability
+                    );
+                }
+            }
+            super::print(&text)
+        }
+        Format::Table => {
+            let mut text = String::new();
+            for answer in &answers {
+                text += &format!("{}\n", answer.path);
+                for p in &answer.predictions {
+                    text += &format!("  {:6.2} %  {}\n", 100.0 * p.probability, p.class);
+                }
+            }
+            super::print(&text)
+        }
+    }
+}
+
+fn read_image(path: &Path) -> Result<RgbImage, TrainError> {
+    let bytes = fs_err::read(path).map_err(|error| TrainError::DataMismatch {
+        message: format!("cannot read the picture: {error}"),
+        hint: None,
+    })?;
+    decode(&bytes, &DecodeOptions::default()).map_err(|reason| {
+        DataError::BadExample { example: path.display().to_string(), reason }.into()
+    })
+}
+
+fn answer(path: &Path, logits: Vec<f32>, classes: Option<&[String]>, args: &PredictArgs) -> Answer {
+    let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let exp: Vec<f64> = logits.iter().map(|&logit| f64::from(logit - max).exp()).collect();
+    let sum: f64 = exp.iter().sum();
+    let mut order: Vec<usize> = (0..logits.len()).collect();
+    order.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]));
+    let predictions = order
+        .into_iter()
+        .take(args.top_k)
+        .map(|index| Prediction {
+            class: classes
+                .and_then(|classes| classes.get(index))
+                .map_or_else(|| format!("class {index}"), Clone::clone),
+            index,
+            probability: exp[index] / sum,
+        })
+        .collect();
+    let path = path.display().to_string();
+    Answer { path, predictions, logits: args.logits.then_some(logits) }
+}
+
+/// Folders become the files in them, sorted; hidden files are left out.
+fn expand(images: &[PathBuf]) -> Result<Vec<PathBuf>, TrainError> {
+    let mut paths = Vec::new();
+    for image in images {
+        if !image.is_dir() {
+            paths.push(image.clone());
+            continue;
+        }
+        let mut found = Vec::new();
+        for entry in fs_err::read_dir(image)? {
+            let entry = entry?;
+            let hidden = entry.file_name().to_string_lossy().starts_with('.');
+            if !hidden && entry.path().is_file() {
+                found.push(entry.path());
+            }
+        }
+        if found.is_empty() {
+            return Err(TrainError::DataMismatch {
+                message: format!("the folder holds no files: {}", image.display()),
+                hint: None,
+            });
+        }
+        found.sort();
+        paths.append(&mut found);
+    }
+    Ok(paths)
+}
+
+/// A CSV field (RFC 4180).
+fn quoted(field: &str) -> String {
+    if field.contains([',', '"', '\n', '\r']) {
+        return format!("\"{}\"", field.replace('"', "\"\""));
+    }
+    field.to_owned()
+}

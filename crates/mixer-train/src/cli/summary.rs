@@ -1,0 +1,67 @@
+//! `mixer summary`.
+
+use clap::Args;
+use mixer_model::config::VARIANTS;
+use mixer_model::{Gelu, MixerConfig, Variant, count};
+
+use crate::error::TrainError;
+
+#[derive(Debug, Clone, Args)]
+pub(super) struct SummaryArgs {
+    /// A variant; may be repeated [default: the paper's seven].
+    #[arg(long = "model", value_name = "B/16")]
+    models: Vec<String>,
+    /// Side of the input, px.
+    #[arg(long, default_value_t = 224)]
+    image_size: usize,
+    /// Outputs of the head.
+    #[arg(long, default_value_t = 1000)]
+    num_classes: usize,
+}
+
+/// Parameters in millions as the paper's Table 1 prints them: 224 px, without head.
+const PAPER_MILLIONS: [(&str, u64); 7] = [
+    ("S/32", 19),
+    ("S/16", 18),
+    ("B/32", 60),
+    ("B/16", 59),
+    ("L/32", 206),
+    ("L/16", 207),
+    ("H/14", 431),
+];
+
+pub(super) fn run(args: &SummaryArgs) -> Result<(), TrainError> {
+    let names: Vec<String> = match args.models.as_slice() {
+        [] => VARIANTS.iter().map(|variant| variant.name.to_owned()).collect(),
+        models => models.to_vec(),
+    };
+    let mut text = format!(
+        "{:<6} {:>7} {:>14} {:>14} {:>9} {:>9} {:>12} {:>13}\n",
+        "model", "tokens", "parameters", "without head", "paper M", "GMACs", "weights MiB", "training MiB"
+    );
+    for name in &names {
+        let config: MixerConfig =
+            Variant::parse(name)?.config(args.image_size, args.num_classes, Gelu::Tanh);
+        config.validate()?;
+        let paper = PAPER_MILLIONS
+            .iter()
+            .find(|(known, _)| args.image_size == 224 && known.eq_ignore_ascii_case(name))
+            .map_or_else(|| "-".to_owned(), |(_, millions)| millions.to_string());
+        text += &format!(
+            "{:<6} {:>7} {:>14} {:>14} {:>9} {:>9.3} {:>12.1} {:>13.1}\n",
+            name,
+            config.num_tokens(),
+            count::num_params(&config),
+            count::num_params_without_head(&config),
+            paper,
+            count::macs(&config) as f64 / 1e9,
+            count::weights_bytes(&config) as f64 / f64::from(1 << 20),
+            count::activation_bytes(&config) as f64 / f64::from(1 << 20),
+        );
+    }
+    text += &format!(
+        "GMACs: multiply-accumulates of one image forward, without head; training MiB: activations of one image in f32, at {} px",
+        args.image_size
+    );
+    super::print(&text)
+}

@@ -1,0 +1,225 @@
+//! `mixer pretrain` and `mixer finetune`.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+use mixer_model::{Weights, init};
+
+use super::DeviceArg;
+use crate::backend;
+use crate::checkpoint;
+use crate::config::RunConfig;
+use crate::dataset::Dataset;
+use crate::error::TrainError;
+use crate::plan::{DataFacts, InitFacts, RunPlan, Task};
+use crate::run_dir::{self, Environment, RunDir};
+use crate::trainer::Trainer;
+
+#[derive(Debug, Clone, Args)]
+pub(super) struct TrainArgs {
+    /// The TOML configuration; `mixer config schema` describes every key.
+    config: PathBuf,
+    /// Where the run is kept [default: runs/ and the configuration's name].
+    #[arg(long, value_name = "DIR")]
+    run_dir: Option<PathBuf>,
+    #[command(flatten)]
+    device: DeviceArg,
+    /// Override a key of the configuration; may be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    overrides: Vec<String>,
+    /// What to do when the run directory holds this run already.
+    #[arg(long, value_enum, default_value_t = Resume::Auto)]
+    resume: Resume,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(super) struct FinetuneArgs {
+    #[command(flatten)]
+    train: TrainArgs,
+    /// Start from these weights instead of `init.weights`.
+    #[arg(long, value_name = "WEIGHTS")]
+    init: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Resume {
+    /// Continue it, or start it.
+    Auto,
+    /// Refuse.
+    Never,
+    /// Continue it, and refuse when there is no checkpoint.
+    Must,
+}
+
+pub(super) fn pretrain(args: TrainArgs) -> Result<(), TrainError> {
+    let (config, text) = RunConfig::read(&args.config, &args.overrides)?;
+    if config.init.weights.is_some() || config.init.head.is_some() {
+        return Err(TrainError::config("`init` has no meaning in pre-training")
+            .with_hint("use `mixer finetune` to start from given weights")
+            .in_file(&args.config));
+    }
+    train(&args, config, &text, Task::Pretrain)
+}
+
+pub(super) fn finetune(args: FinetuneArgs) -> Result<(), TrainError> {
+    let mut overrides = args.train.overrides.clone();
+    if let Some(weights) = &args.init {
+        let quoted = toml::Value::from(weights.display().to_string());
+        overrides.push(format!("init.weights={quoted}"));
+    }
+    let (config, text) = RunConfig::read(&args.train.config, &overrides)?;
+    train(&args.train, config, &text, Task::Finetune)
+}
+
+fn train(args: &TrainArgs, config: RunConfig, text: &str, task: Task) -> Result<(), TrainError> {
+    let device = backend::open(&args.device.device)?;
+    let run_dir = RunDir::new(match &args.run_dir {
+        Some(path) => path.clone(),
+        None => Path::new("runs").join(args.config.file_stem().unwrap_or_default()),
+    });
+    if run_dir.exists() && args.resume == Resume::Never {
+        return Err(TrainError::RunDir {
+            message: "the directory holds a run already".to_owned(),
+            hint: Some("`--resume auto` continues it; `--run-dir` starts another".to_owned()),
+            path: run_dir.path().to_owned(),
+        });
+    }
+    let (plan, dataset, initial, checkpoint) = if run_dir.exists() {
+        let plan = run_dir.resume(&config)?;
+        let dataset = Dataset::open(&config.data, plan.model.image_size)?;
+        same_data(&plan.data, &DataFacts::of(&dataset))?;
+        let checkpoint = checkpoint::newest(&run_dir.checkpoints(), |error| {
+            eprintln!("warning: {error}; trying the one before");
+        })?;
+        // Without a checkpoint the run starts again, from the same weights.
+        let initial = match (&checkpoint, task) {
+            (None, Task::Finetune) => Some(read_init(&config)?),
+            _ => None,
+        };
+        (plan, dataset, initial, checkpoint)
+    } else {
+        let initial = match task {
+            Task::Pretrain => None,
+            Task::Finetune => Some(read_init(&config)?),
+        };
+        let (plan, dataset) = resolve(&config, task, initial.as_ref())
+            .map_err(|error| error.in_file(&args.config))?;
+        (plan, dataset, initial, None)
+    };
+    if checkpoint.is_none() && args.resume == Resume::Must {
+        return Err(TrainError::RunDir {
+            message: "there is no checkpoint to continue from".to_owned(),
+            hint: Some("`--resume auto` starts the run".to_owned()),
+            path: run_dir.path().to_owned(),
+        });
+    }
+    for warning in plan.warnings() {
+        eprintln!("warning: {warning}");
+    }
+    if !run_dir.exists() {
+        run_dir.create(text, &plan, &Environment::current(&device.name))?;
+    }
+    announce(&plan, &run_dir, &device.name, checkpoint.as_ref().map(|(path, c)| (path, c.state.step)));
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let trainer = Trainer {
+        workers: config.data.workers.unwrap_or(cores.min(16)),
+        queue_bytes: config.data.queue_mib.unwrap_or(256) << 20,
+        dataset,
+        run_dir: run_dir.clone(),
+        device,
+        plan,
+    };
+    let start = || starting_weights(&trainer.plan, initial);
+    let outcome = trainer.run(start, checkpoint.map(|(_, checkpoint)| checkpoint))?;
+    if let Some((step, best)) = outcome.best {
+        eprintln!(
+            "done in {:.0} s: best top-1 {:.2} % at step {step}; weights in {}",
+            outcome.elapsed.as_secs_f64(),
+            100.0 * best.top1,
+            run_dir.best().display()
+        );
+    }
+    Ok(())
+}
+
+/// Opens the data and resolves a new run.
+pub(super) fn resolve(
+    config: &RunConfig,
+    task: Task,
+    initial: Option<&Weights>,
+) -> Result<(RunPlan, Dataset), TrainError> {
+    let facts = initial.map(|weights| InitFacts {
+        config: weights.config.clone(),
+        metadata: weights.metadata.clone(),
+    });
+    let image_size = config
+        .model
+        .image_size
+        .or(facts.as_ref().map(|facts| facts.config.image_size))
+        .unwrap_or(224);
+    let dataset = Dataset::open(&config.data, image_size)?;
+    let plan = RunPlan::resolve(config, task, facts.as_ref(), DataFacts::of(&dataset))?;
+    Ok((plan, dataset))
+}
+
+/// Reads the weights that fine-tuning starts from.
+pub(super) fn read_init(config: &RunConfig) -> Result<Weights, TrainError> {
+    let path = config.init.weights.as_deref().ok_or_else(|| {
+        TrainError::config("`init.weights` is missing")
+            .with_hint("name the weights with `--init`, or use `mixer pretrain` to start from scratch")
+    })?;
+    run_dir::read_weights(path, config.model.gelu)
+}
+
+/// The weights of update 0.
+fn starting_weights(plan: &RunPlan, initial: Option<Weights>) -> Result<Weights, TrainError> {
+    let Some(weights) = initial else {
+        return Ok(init::weights(&plan.model, plan.seed, plan.head_bias)?);
+    };
+    let mut weights = weights.resized(plan.model.image_size)?;
+    weights.config.gelu = plan.model.gelu;
+    if plan.init.as_ref().is_some_and(|init| init.reset_head) {
+        weights = weights.with_fresh_head(plan.model.num_classes, plan.head_bias);
+    }
+    Ok(weights)
+}
+
+fn same_data(planned: &DataFacts, found: &DataFacts) -> Result<(), TrainError> {
+    let message = if planned.classes != found.classes {
+        "the classes are not those that the run was started with".to_owned()
+    } else if (planned.train_examples, planned.val_examples) != (found.train_examples, found.val_examples)
+    {
+        format!(
+            "found {} training and {} validation examples, the run was started with {} and {}",
+            found.train_examples, found.val_examples, planned.train_examples, planned.val_examples
+        )
+    } else if planned != found {
+        "the names of the data files are not those that the run was started with".to_owned()
+    } else {
+        return Ok(());
+    };
+    Err(TrainError::DataMismatch {
+        message,
+        hint: Some("restore the data, or start another run with `--run-dir`".to_owned()),
+    })
+}
+
+fn announce(plan: &RunPlan, run_dir: &RunDir, device: &str, resumed: Option<(&PathBuf, u64)>) {
+    eprintln!("{} on {device}", plan.model);
+    if let Some(init) = &plan.init {
+        let head = if init.reset_head { "reset" } else { "kept" };
+        eprintln!("from weights at {} px: token mixing {}, head {head}", init.image_size, init.resolution);
+    }
+    eprintln!(
+        "{} training and {} validation examples, {} updates of {} ({:.1} epochs)",
+        plan.data.train_examples,
+        plan.data.val_examples,
+        plan.schedule.total_steps,
+        plan.batch_size,
+        plan.schedule.total_steps as f64 / plan.steps_per_epoch()
+    );
+    eprintln!("run directory {}", run_dir.path().display());
+    if let Some((path, step)) = resumed {
+        eprintln!("continuing at step {step} from {}", path.display());
+    }
+}

@@ -1,0 +1,100 @@
+//! `mixer weights inspect|convert|resize`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use mixer_model::Weights;
+
+use super::WeightsArg;
+use crate::error::TrainError;
+use crate::run_dir;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum WeightsCommand {
+    /// List what is in a weights file, whatever network it is of.
+    Inspect {
+        /// A run directory, or a .safetensors, .npz or .pth file.
+        weights: PathBuf,
+    },
+    /// Write weights as safetensors with timm's names and layouts, and all that is known of them.
+    Convert {
+        #[command(flatten)]
+        weights: WeightsArg,
+        #[command(flatten)]
+        out: OutArg,
+    },
+    /// Change the resolution: exactly for a multiple of the present one, by interpolation otherwise.
+    Resize {
+        #[command(flatten)]
+        weights: WeightsArg,
+        /// The new side of the input, px.
+        #[arg(long, value_name = "PX")]
+        image_size: usize,
+        #[command(flatten)]
+        out: OutArg,
+    },
+}
+
+#[derive(Debug, Clone, Args)]
+pub(super) struct OutArg {
+    /// The file to write; an existing one is refused.
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+}
+
+pub(super) fn run(command: WeightsCommand) -> Result<(), TrainError> {
+    match command {
+        WeightsCommand::Inspect { weights } => inspect(&run_dir::weights_file(&weights)?),
+        WeightsCommand::Convert { weights, out } => write(&weights.read()?, &out),
+        WeightsCommand::Resize { weights, image_size, out } => {
+            let resized = weights.read()?.resized(image_size)?;
+            if let Some(how) = resized.metadata.provenance.get("resolution") {
+                eprintln!("token mixing: {how}");
+            }
+            write(&resized, &out)
+        }
+    }
+}
+
+fn write(weights: &Weights, out: &OutArg) -> Result<(), TrainError> {
+    if out.out.exists() {
+        return Err(TrainError::Usage {
+            message: format!("the file exists already: {}", out.out.display()),
+        });
+    }
+    weights.write_safetensors(&out.out)?;
+    eprintln!("{} written: {}", weights.config, out.out.display());
+    Ok(())
+}
+
+fn inspect(path: &std::path::Path) -> Result<(), TrainError> {
+    let info = Weights::file_info(path)?;
+    let mut text = String::new();
+    let mut total = 0usize;
+    let mut broken = 0;
+    for (tensor, non_finite) in info.tensors.iter().zip(&info.non_finite) {
+        let shape: Vec<String> = tensor.shape.iter().map(ToString::to_string).collect();
+        total += tensor.shape.iter().product::<usize>();
+        let note = match non_finite {
+            Some(count) if *count > 0 => {
+                broken += count;
+                format!("  {count} values are not finite")
+            }
+            _ => String::new(),
+        };
+        text += &format!("{:<60} {:<8} [{}]{note}\n", tensor.name, tensor.dtype, shape.join(", "));
+    }
+    text += &format!("{} tensors, {total} values", info.tensors.len());
+    if broken > 0 {
+        text += &format!(", {broken} of them not finite");
+    }
+    text += &format!("\nformat: {}\n", info.format);
+    match &info.architecture {
+        Ok(config) => text += &format!("architecture: {config}, gelu {}\n", config.gelu),
+        Err(error) => text += &format!("architecture: {error}\n"),
+    }
+    for (key, value) in &info.metadata {
+        text += &format!("{key}: {value}\n");
+    }
+    super::print(&text)
+}

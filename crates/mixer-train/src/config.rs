@@ -1,0 +1,341 @@
+//! A run's configuration, exactly as it was typed: TOML plus `--set` overrides. Nothing is looked up
+//! and no default is chosen here; that is [`crate::plan`].
+
+use std::path::{Path, PathBuf};
+
+use mixer_data::{EvalResize, Interpolation, OnCorrupt, TrainCrop};
+use mixer_model::Gelu;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::drop_path::DropPathScaling;
+use crate::error::TrainError;
+use crate::loss::Loss;
+use crate::schedule::Decay;
+
+/// A pre-training run or a fine-tuning job.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RunConfig {
+    /// Seed of everything random: initial weights, order, augmentation, stochastic depth. Default 0.
+    pub seed: Option<u64>,
+    /// The network.
+    pub model: ModelConfig,
+    /// Where fine-tuning starts.
+    pub init: InitConfig,
+    /// The data.
+    pub data: DataConfig,
+    /// The optimizer.
+    pub optimizer: OptimizerConfig,
+    /// The learning rate over the run.
+    pub schedule: ScheduleConfig,
+    /// Batches, length, loss, and how often to evaluate and save.
+    pub train: TrainConfig,
+}
+
+/// The network: a variant of the paper, or its dimensions.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ModelConfig {
+    /// `S/32`, `S/16`, `B/32`, `B/16`, `L/32`, `L/16`, `H/14`, or such a letter with another patch
+    /// side. Excludes the dimensions below.
+    pub variant: Option<String>,
+    /// Side of the square input, px. Default 224; in fine-tuning, that of the weights.
+    pub image_size: Option<usize>,
+    /// Side of a patch, px; divides `image_size`.
+    pub patch_size: Option<usize>,
+    /// Channels of a token.
+    pub hidden_dim: Option<usize>,
+    /// Number of blocks.
+    pub num_blocks: Option<usize>,
+    /// Hidden width of the token-mixing MLP. Default `hidden_dim / 2`, as in every paper variant.
+    pub tokens_mlp_dim: Option<usize>,
+    /// Hidden width of the channel-mixing MLP. Default `4 · hidden_dim`, as in every paper variant.
+    pub channels_mlp_dim: Option<usize>,
+    /// Form of GELU: `tanh` (official code) or `erf` (timm). Default `tanh`; in fine-tuning, that of
+    /// the weights.
+    pub gelu: Option<Gelu>,
+    /// Stochastic depth: probability of dropping a branch of the last block, linear from 0 at the
+    /// first. Default 0.
+    pub drop_path_rate: Option<f64>,
+    /// Whether kept branches are divided by their probability (`keep`, timm) or not (`none`, the
+    /// paper's code). Default `none`.
+    pub drop_path_scaling: Option<DropPathScaling>,
+    /// Initial bias of the head. Default 0; `-6.9` (about `-ln 1000`) goes with `loss = "sigmoid"`.
+    pub head_bias: Option<f32>,
+}
+
+/// Where fine-tuning starts.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct InitConfig {
+    /// A run directory, or a `.safetensors`, `.npz` or `.pth` file. `--init` overrides it.
+    pub weights: Option<PathBuf>,
+    /// What happens to the head. Default `auto`.
+    pub head: Option<HeadInit>,
+}
+
+/// What fine-tuning does to the head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum HeadInit {
+    /// Reset when the class names differ, or their number where the weights have no names.
+    Auto,
+    /// Reset to zeros.
+    Reset,
+    /// Keep; an error when the number of classes differs.
+    Keep,
+}
+
+/// Where examples come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DataKind {
+    /// A folder of class folders for each split.
+    Folder,
+    /// Ten procedural shapes and textures; needs no files.
+    Builtin,
+}
+
+/// The data and how it is prepared.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct DataConfig {
+    /// Kind of source. Default `folder`.
+    pub source: Option<DataKind>,
+    /// The folder above `train/` and `val/` (or `test/`).
+    pub path: Option<PathBuf>,
+    /// Split to train on: a folder below `path` (`.` is `path` itself), with an optional range:
+    /// `train[:98%]`. Default `train`.
+    pub train: Option<String>,
+    /// Split to evaluate on. Default `val`, or `test` where there is no `val`.
+    pub val: Option<String>,
+    /// Size of the built-in training set. Default 20000.
+    pub train_examples: Option<usize>,
+    /// Size of the built-in validation set. Default 2000.
+    pub val_examples: Option<usize>,
+    /// Training crop: `"none"`, `{ pad = { pixels = 4 } }` or
+    /// `{ inception = { area = [0.05, 1.0], aspect = [0.75, 1.3333] } }`. Default inception with these
+    /// values (Szegedy et al. 2015, the paper's choice).
+    pub crop: Option<TrainCrop>,
+    /// Mirror every other training picture. Default true.
+    pub flip: Option<bool>,
+    /// Evaluation: `"squash"` or `{ resmall_crop = { fraction = 0.875 } }`, the default.
+    pub eval_resize: Option<EvalResize>,
+    /// Filter of every resize, antialiased. Default `bilinear`.
+    pub interpolation: Option<Interpolation>,
+    /// Mean per colour of pixels in [0, 1]. Default 0.5 each; in fine-tuning, that of the weights.
+    pub mean: Option<[f32; 3]>,
+    /// Standard deviation per colour of pixels in [0, 1]. Default 0.5 each; in fine-tuning, that of
+    /// the weights.
+    pub std: Option<[f32; 3]>,
+    /// Turn pictures as their EXIF data says. Default false, as every peer.
+    pub apply_exif_orientation: Option<bool>,
+    /// Refuse pictures with more pixels. Default 64 million.
+    pub max_pixels: Option<u64>,
+    /// What to do about a file that cannot be read: `"stop"`, the default, or
+    /// `{ skip = { at_most = 10 } }`.
+    pub on_corrupt: Option<OnCorrupt>,
+    /// Decoding threads. Default: the cores, at most 16. Changes no result.
+    pub workers: Option<usize>,
+    /// Memory for decoded batches that wait, MiB. Default 256. Changes no result.
+    pub queue_mib: Option<usize>,
+}
+
+/// Which optimizer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OptimizerKind {
+    /// Adam with decoupled weight decay on kernels.
+    Adamw,
+    /// Gradient descent with momentum.
+    Sgd,
+}
+
+/// The optimizer.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct OptimizerConfig {
+    /// Default `adamw` in pre-training, `sgd` in fine-tuning (the paper's choices).
+    pub kind: Option<OptimizerKind>,
+    /// Highest learning rate. Default 0.001 for AdamW, 0.03 for SGD.
+    pub learning_rate: Option<f64>,
+    /// Decoupled decay, multiplied by the learning rate, on kernels only. Default 0.1 for AdamW, 0 for
+    /// SGD.
+    pub weight_decay: Option<f64>,
+    /// SGD only. Default 0.9.
+    pub momentum: Option<f64>,
+    /// AdamW only. Default 0.9.
+    pub beta1: Option<f64>,
+    /// AdamW only. Default 0.999.
+    pub beta2: Option<f64>,
+    /// AdamW only. Default 1e-8.
+    pub epsilon: Option<f64>,
+}
+
+/// The learning rate over the run.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ScheduleConfig {
+    /// `cosine`, `linear` or `constant`. Default `cosine`.
+    pub decay: Option<Decay>,
+    /// Updates of linear warm-up from 0. Default 0.
+    pub warmup_steps: Option<u64>,
+    /// Linear only: the last rate as a fraction of the highest. Default 0.
+    pub linear_end: Option<f64>,
+}
+
+/// Batches, length, loss, and how often to evaluate and save.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct TrainConfig {
+    /// Examples per update. Default 512, the paper's in fine-tuning.
+    pub batch_size: Option<usize>,
+    /// Examples per forward and backward pass; divides `batch_size`, gradients are averaged. Default
+    /// `batch_size`.
+    pub microbatch_size: Option<usize>,
+    /// Length in passes over the data. Either this or `steps`.
+    pub epochs: Option<f64>,
+    /// Length in updates. Either this or `epochs`.
+    pub steps: Option<u64>,
+    /// `softmax` or `sigmoid`. Default `softmax`.
+    pub loss: Option<Loss>,
+    /// Label smoothing in [0, 1). Default 0.
+    pub label_smoothing: Option<f32>,
+    /// Largest norm of the whole gradient; 0 never clips. Default 1.
+    pub clip_norm: Option<f64>,
+    /// Updates between lines of metrics. Default 10.
+    pub log_every_steps: Option<u64>,
+    /// Updates between evaluations. Default one epoch.
+    pub eval_every_steps: Option<u64>,
+    /// Examples per batch of evaluation. Default `microbatch_size`.
+    pub eval_batch_size: Option<usize>,
+    /// Updates between checkpoints. Default as evaluations.
+    pub checkpoint_every_steps: Option<u64>,
+    /// Checkpoints that are kept. Default 2.
+    pub keep_checkpoints: Option<usize>,
+}
+
+impl RunConfig {
+    /// Reads a configuration and applies `KEY=VALUE` overrides. Also returns the text that was
+    /// parsed: the file with the overrides in it.
+    ///
+    /// # Errors
+    /// [`TrainError::Config`] for a file that cannot be read, TOML that cannot be parsed, an unknown
+    /// key (with the nearest one) or a wrong type, with line and column.
+    pub fn read(path: &Path, overrides: &[String]) -> Result<(RunConfig, String), TrainError> {
+        let text = fs_err::read_to_string(path).map_err(|source| {
+            let hint = "shipped configurations are in `configs/`";
+            TrainError::config(format!("cannot read the configuration: {source}")).with_hint(hint)
+        })?;
+        RunConfig::parse(&text, overrides).map_err(|error| error.in_file(path))
+    }
+
+    /// Parses a configuration from text. See [`RunConfig::read`].
+    ///
+    /// # Errors
+    /// As [`RunConfig::read`].
+    pub fn parse(text: &str, overrides: &[String]) -> Result<(RunConfig, String), TrainError> {
+        if overrides.is_empty() {
+            return Ok((deserialise(text)?, text.to_owned()));
+        }
+        let mut document: toml_edit::DocumentMut =
+            text.parse().map_err(|error: toml_edit::TomlError| {
+                TrainError::config(format!("invalid TOML:\n{}", error.to_string().trim_end()))
+            })?;
+        for entry in overrides {
+            apply_override(&mut document, entry)?;
+        }
+        let text = document.to_string();
+        Ok((deserialise(&text)?, text))
+    }
+}
+
+fn deserialise(text: &str) -> Result<RunConfig, TrainError> {
+    toml::from_str(text).map_err(|error| {
+        let rendered = format!("invalid configuration:\n{}", error.to_string().trim_end());
+        let error = TrainError::config(rendered.clone());
+        match nearest_key(&rendered) {
+            Some(key) => error.with_hint(format!("did you mean `{key}`?")),
+            None => error,
+        }
+    })
+}
+
+/// Sets `a.b.c=value` in a document. The value is TOML; a bare word is a string.
+fn apply_override(document: &mut toml_edit::DocumentMut, entry: &str) -> Result<(), TrainError> {
+    let malformed = |why: &str| {
+        TrainError::config(format!("`--set {entry}`: {why}"))
+            .with_hint("write `--set optimizer.learning_rate=0.01`")
+    };
+    let (path, value) = entry.split_once('=').ok_or_else(|| malformed("expected KEY=VALUE"))?;
+    let value = value.trim();
+    let value: toml_edit::Value = value.parse().unwrap_or_else(|_| value.into());
+    let keys: Vec<&str> = path.trim().split('.').collect();
+    let Some((last, parents)) = keys.split_last().filter(|_| keys.iter().all(|k| !k.is_empty())) else {
+        return Err(malformed("a part of the key is empty"));
+    };
+    let mut table: &mut dyn toml_edit::TableLike = document.as_table_mut();
+    for key in parents {
+        let item = table.entry(key).or_insert_with(toml_edit::table);
+        if !item.is_table_like() {
+            // `crop = "none"` gives way to `crop.pad.pixels=4`.
+            *item = toml_edit::Item::Value(toml_edit::InlineTable::new().into());
+        }
+        table = item.as_table_like_mut().ok_or_else(|| malformed("not a table"))?;
+    }
+    table.insert(last, toml_edit::Item::Value(value));
+    Ok(())
+}
+
+/// The expected key nearest to the unknown one that serde's message names.
+fn nearest_key(message: &str) -> Option<String> {
+    let rest = message.split("unknown field `").nth(1).or(message.split("unknown variant `").nth(1))?;
+    let (unknown, rest) = rest.split_once('`')?;
+    let expected = rest.split_once("expected")?.1;
+    expected
+        .split('`')
+        .skip(1)
+        .step_by(2)
+        .map(|key| (strsim::damerau_levenshtein(unknown, key), key))
+        .min()
+        .filter(|(distance, key)| *distance <= key.len() / 2 + 1)
+        .map(|(_, key)| key.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_key_names_its_place_and_the_nearest_key() {
+        let error = RunConfig::parse("[train]\nbatch_sise = 3\n", &[]).unwrap_err();
+        assert!(error.to_string().contains("line 2, column 1"), "{error}");
+        assert_eq!(error.hint().as_deref(), Some("did you mean `batch_size`?"));
+        assert_eq!(error.exit_code(), 3);
+    }
+
+    #[test]
+    fn a_wrong_type_names_its_place() {
+        let error = RunConfig::parse("[train]\nbatch_size = \"many\"\n", &[]).unwrap_err();
+        assert!(error.to_string().contains("line 2, column 14"), "{error}");
+        assert!(error.to_string().contains("expected usize"), "{error}");
+    }
+
+    #[test]
+    fn overrides_make_tables_replace_values_and_take_bare_words() {
+        let text = "[data]\ncrop = \"none\"\n";
+        let set = |entry: &str| RunConfig::parse(text, &[entry.to_owned()]);
+        assert_eq!(set("seed=7").unwrap().0.seed, Some(7));
+        assert_eq!(set("model.variant=B/16").unwrap().0.model.variant.as_deref(), Some("B/16"));
+        assert_eq!(
+            set("data.crop.pad.pixels=4").unwrap().0.data.crop,
+            Some(TrainCrop::Pad { pixels: 4 })
+        );
+        let skip = set("data.on_corrupt.skip.at_most=3").unwrap();
+        assert_eq!(skip.0.data.on_corrupt, Some(OnCorrupt::Skip { at_most: 3 }));
+        assert_eq!(RunConfig::parse(&skip.1, &[]).unwrap().0, skip.0);
+        assert!(set("seed").is_err() && set("a..b=1").is_err());
+        assert!(set("train.bathc_size=1").unwrap_err().hint().unwrap().contains("batch_size"));
+    }
+}

@@ -1,0 +1,124 @@
+//! Loss and accuracy over a split, counting every example once.
+
+use std::sync::Arc;
+
+use burn::tensor::Device;
+use mixer_data::{EvalTransform, Loader, LoaderConfig, OnCorrupt, Source};
+use mixer_model::Mixer;
+use mixer_model::weights::Preprocessing;
+use serde::{Deserialize, Serialize};
+
+use crate::error::TrainError;
+use crate::input::Normaliser;
+use crate::loss::{Loss, smoothed_targets};
+
+/// What an evaluation found.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Evaluation {
+    /// Mean loss, without label smoothing.
+    pub loss: f64,
+    /// Fraction of examples whose most probable class is theirs.
+    pub top1: f64,
+    /// Fraction of examples whose class is among the five most probable.
+    pub top5: f64,
+    /// Examples counted.
+    pub n: u64,
+}
+
+/// How to evaluate.
+#[derive(Debug, Clone)]
+pub struct Evaluator {
+    /// Preprocessing of pictures.
+    pub transform: EvalTransform,
+    /// Normalisation of their pixels.
+    pub preprocessing: Preprocessing,
+    /// Loss that is reported.
+    pub loss: Loss,
+    /// Examples per batch; the last one is padded, so that shapes never change.
+    pub batch_size: usize,
+    /// Decoding threads.
+    pub workers: usize,
+    /// Memory for decoded batches, bytes.
+    pub queue_bytes: usize,
+    /// What to do about unreadable examples.
+    pub on_corrupt: OnCorrupt,
+}
+
+impl Evaluator {
+    /// Evaluates a network without autodiff over a whole source; `progress` is called with the number
+    /// of examples done and may stop it by returning false.
+    ///
+    /// # Errors
+    /// [`TrainError::Data`] when an example cannot be read.
+    pub fn run(
+        &self,
+        mixer: &Mixer,
+        device: &Device,
+        source: &Arc<dyn Source>,
+        mut progress: impl FnMut(u64) -> bool,
+    ) -> Result<Option<Evaluation>, TrainError> {
+        let config = LoaderConfig {
+            batch_size: self.batch_size,
+            patch_size: mixer.config().patch_size,
+            workers: self.workers,
+            queue_bytes: self.queue_bytes,
+            on_corrupt: self.on_corrupt,
+        };
+        let num_classes = mixer.config().num_classes;
+        let mut loader = Loader::eval(Arc::clone(source), self.transform.clone(), config)?;
+        let normaliser =
+            Normaliser::new(&self.preprocessing, mixer.config().patch_size, device);
+        let mut sum = Evaluation { loss: 0.0, top1: 0.0, top5: 0.0, n: 0 };
+        while let Some(batch) = loader.next_batch()? {
+            let logits = mixer.forward(normaliser.patches(&batch));
+            let targets = smoothed_targets(&batch.labels, num_classes, 0.0);
+            let targets = normaliser.matrix(targets, batch.labels.len());
+            let losses = self.loss.per_example(logits.clone(), targets);
+            // SYNC: one read of the losses and one of the logits per batch.
+            let losses: Vec<f32> = losses.into_data().iter::<f32>().collect();
+            let logits: Vec<f32> = logits.into_data().iter::<f32>().collect();
+            for i in 0..batch.num_examples {
+                let rank = rank(&logits[i * num_classes..(i + 1) * num_classes], batch.labels[i]);
+                sum.loss += f64::from(losses[i]);
+                sum.top1 += f64::from(u8::from(rank < 1));
+                sum.top5 += f64::from(u8::from(rank < 5));
+                sum.n += 1;
+            }
+            loader.recycle(batch);
+            if !progress(sum.n) {
+                return Ok(None);
+            }
+        }
+        let n = (sum.n as f64).max(1.0);
+        let Evaluation { loss, top1, top5, n: count } = sum;
+        Ok(Some(Evaluation { loss: loss / n, top1: top1 / n, top5: top5 / n, n: count }))
+    }
+}
+
+/// How many classes come before the label's. Ties go to the lower class, as in `argmax`; a logit that
+/// is not a number never counts as right.
+fn rank(logits: &[f32], label: u32) -> usize {
+    let Some(&own) = logits.get(label as usize) else { return usize::MAX };
+    if own.is_nan() {
+        return usize::MAX;
+    }
+    logits
+        .iter()
+        .enumerate()
+        .filter(|&(class, &logit)| logit > own || (logit == own && class < label as usize))
+        .count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rank_counts_better_classes_and_breaks_ties_downwards() {
+        assert_eq!(rank(&[1.0, 3.0, 2.0], 1), 0);
+        assert_eq!(rank(&[1.0, 3.0, 2.0], 0), 2);
+        assert_eq!(rank(&[1.0, 1.0], 0), 0);
+        assert_eq!(rank(&[1.0, 1.0], 1), 1);
+        assert_eq!(rank(&[f32::NAN, 1.0], 0), usize::MAX);
+    }
+}

@@ -1,0 +1,91 @@
+//! Where host data becomes tensors, and where a preprocessing rule in a weights file meets the
+//! transform that carries it out.
+
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
+use mixer_data::{Batch, EvalResize, EvalTransform, Interpolation};
+use mixer_model::weights::{self, Preprocessing, ResizeRule};
+
+/// Turns bytes into the network's input.
+#[derive(Debug, Clone)]
+pub struct Normaliser {
+    /// `1 / (255 std)` and `−mean / std` of every value of a patch, `[1, 1, P·P·3]`.
+    scale: Tensor<3>,
+    shift: Tensor<3>,
+    device: Device,
+}
+
+impl Normaliser {
+    /// For patches of `patch_size` on `device`.
+    #[must_use]
+    pub fn new(preprocessing: &Preprocessing, patch_size: usize, device: &Device) -> Normaliser {
+        let row = |f: &dyn Fn(usize) -> f32| {
+            let values: Vec<f32> = (0..patch_size * patch_size * 3).map(|i| f(i % 3)).collect();
+            let dims = [1, 1, values.len()];
+            Tensor::from_data(TensorData::new(values, dims), device)
+        };
+        let (mean, std) = (preprocessing.mean, preprocessing.std);
+        Normaliser {
+            scale: row(&|colour| 1.0 / (255.0 * std[colour])),
+            shift: row(&|colour| -mean[colour] / std[colour]),
+            device: device.clone(),
+        }
+    }
+
+    /// Uploads the batch's bytes, then casts and normalises on the device: a quarter of the bytes of
+    /// `f32` crosses the bus.
+    ///
+    /// # Shapes
+    /// - output: `[B, S, P·P·3]`
+    #[must_use]
+    pub fn patches(&self, batch: &Batch) -> Tensor<3> {
+        let dims = [batch.labels.len(), batch.num_tokens, batch.patch_dim];
+        let bytes = TensorData::new(batch.patches.clone(), dims);
+        let bytes = Tensor::<3, Int>::from_data(bytes, (&self.device, DType::U8));
+        bytes.float() * self.scale.clone() + self.shift.clone()
+    }
+
+    /// A row-major matrix of host values on the device.
+    #[must_use]
+    pub fn matrix(&self, values: Vec<f32>, rows: usize) -> Tensor<2> {
+        let columns = values.len() / rows;
+        Tensor::from_data(TensorData::new(values, [rows, columns]), &self.device)
+    }
+}
+
+/// The evaluation transform that a weights file asks for.
+#[must_use]
+pub fn eval_transform(preprocessing: &Preprocessing, image_size: usize) -> EvalTransform {
+    EvalTransform {
+        image_size: image_size as u32,
+        resize: match preprocessing.resize {
+            ResizeRule::ResmallCrop { fraction } => {
+                EvalResize::ResmallCrop { fraction: fraction as f32 }
+            }
+            ResizeRule::Squash => EvalResize::Squash,
+        },
+        interpolation: match preprocessing.interpolation {
+            weights::Interpolation::Bilinear => Interpolation::Bilinear,
+            weights::Interpolation::Bicubic => Interpolation::Bicubic,
+        },
+    }
+}
+
+/// The rule that a weights file keeps of an evaluation transform.
+#[must_use]
+pub fn preprocessing(transform: &EvalTransform, mean: [f32; 3], std: [f32; 3]) -> Preprocessing {
+    Preprocessing {
+        mean,
+        std,
+        resize: match transform.resize {
+            // Through decimal text, so that 0.875f32 and 0.7f32 are written as typed.
+            EvalResize::ResmallCrop { fraction } => ResizeRule::ResmallCrop {
+                fraction: fraction.to_string().parse().unwrap_or(f64::from(fraction)),
+            },
+            EvalResize::Squash => ResizeRule::Squash,
+        },
+        interpolation: match transform.interpolation {
+            Interpolation::Bilinear => weights::Interpolation::Bilinear,
+            Interpolation::Bicubic => weights::Interpolation::Bicubic,
+        },
+    }
+}

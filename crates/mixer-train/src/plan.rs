@@ -1,0 +1,527 @@
+//! A run with every value resolved: data-set size × batch size become updates, the number of classes
+//! meets the data, divisibility is checked and every default becomes a value. It is saved with the
+//! run, and `mixer config show` prints it.
+
+use mixer_data::{EvalResize, EvalTransform, Interpolation, OnCorrupt, Source, TrainCrop, TrainTransform};
+use mixer_model::resolution::ResizeMethod;
+use mixer_model::weights::Preprocessing;
+use mixer_model::{Gelu, Metadata, MixerConfig, Variant};
+use serde::{Deserialize, Serialize};
+
+use crate::config::{HeadInit, ModelConfig, OptimizerKind, RunConfig};
+use crate::dataset::Dataset;
+use crate::drop_path::{DropPath, DropPathScaling};
+use crate::error::TrainError;
+use crate::input;
+use crate::loss::Loss;
+use crate::optimizer::Rule;
+use crate::schedule::{Decay, Schedule};
+
+/// What a run is for; it decides a few defaults.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Task {
+    /// From freshly initialised weights.
+    Pretrain,
+    /// From given weights.
+    Finetune,
+}
+
+/// What a plan needs to know of the data.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataFacts {
+    /// Examples to train on.
+    pub train_examples: u64,
+    /// Examples to evaluate on.
+    pub val_examples: u64,
+    /// Hash of the names and labels of the training examples, hexadecimal. A resumed run compares it.
+    pub train_fingerprint: String,
+    /// The same of the evaluation examples.
+    pub val_fingerprint: String,
+    /// Class names, in the order of the labels.
+    pub classes: Vec<String>,
+}
+
+impl DataFacts {
+    /// Counts and names of opened data.
+    #[must_use]
+    pub fn of(dataset: &Dataset) -> DataFacts {
+        let fingerprint = |source: &dyn Source| format!("{:016x}", source.fingerprint());
+        DataFacts {
+            train_examples: dataset.train.len() as u64,
+            val_examples: dataset.val.len() as u64,
+            train_fingerprint: fingerprint(&*dataset.train),
+            val_fingerprint: fingerprint(&*dataset.val),
+            classes: dataset.train.class_names().to_vec(),
+        }
+    }
+}
+
+/// The weights that fine-tuning starts from, as far as a plan needs to know them.
+#[derive(Debug, Clone)]
+pub struct InitFacts {
+    /// Their architecture.
+    pub config: MixerConfig,
+    /// Class names and preprocessing, where the file has them.
+    pub metadata: Metadata,
+}
+
+/// How a run starts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InitPlan {
+    /// Resolution of the weights, px; it differs from the model's when token mixing is expanded.
+    pub image_size: usize,
+    /// What happens to token mixing.
+    pub resolution: String,
+    /// Whether the head starts from zeros.
+    pub reset_head: bool,
+}
+
+/// A run with every value resolved.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunPlan {
+    /// What the run is for.
+    pub task: Task,
+    /// Seed of everything random.
+    pub seed: u64,
+    /// Examples per update.
+    pub batch_size: usize,
+    /// Examples per forward and backward pass.
+    pub microbatch_size: usize,
+    /// Examples per batch of evaluation.
+    pub eval_batch_size: usize,
+    /// The loss.
+    pub loss: Loss,
+    /// Label smoothing.
+    pub label_smoothing: f32,
+    /// Largest norm of the whole gradient; absent when it is never clipped.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub clip_norm: Option<f64>,
+    /// Updates between lines of metrics.
+    pub log_every_steps: u64,
+    /// Updates between evaluations.
+    pub eval_every_steps: u64,
+    /// Updates between checkpoints.
+    pub checkpoint_every_steps: u64,
+    /// Checkpoints that are kept.
+    pub keep_checkpoints: usize,
+    /// Initial bias of the head.
+    pub head_bias: f32,
+    /// What to do about unreadable examples.
+    pub on_corrupt: OnCorrupt,
+    /// The network.
+    pub model: MixerConfig,
+    /// Stochastic depth.
+    pub drop_path: DropPath,
+    /// How the run starts; absent in pre-training.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub init: Option<InitPlan>,
+    /// The optimizer.
+    pub optimizer: Rule,
+    /// The learning rate.
+    pub schedule: Schedule,
+    /// Augmentation.
+    pub train_transform: TrainTransform,
+    /// Preprocessing of evaluation.
+    pub eval_transform: EvalTransform,
+    /// Preprocessing as it is written into weights files.
+    pub preprocessing: Preprocessing,
+    /// The data.
+    pub data: DataFacts,
+}
+
+impl RunPlan {
+    /// Resolves a configuration.
+    ///
+    /// # Errors
+    /// [`TrainError::Config`] for a value out of range, for keys that contradict each other, and for
+    /// keys that would have no effect; [`TrainError::Model`] for dimensions that make no network.
+    pub fn resolve(
+        config: &RunConfig,
+        task: Task,
+        init: Option<&InitFacts>,
+        data: DataFacts,
+    ) -> Result<RunPlan, TrainError> {
+        let model = model(&config.model, init, data.classes.len())?;
+        let train = &config.train;
+        let batch_size = positive("train.batch_size", train.batch_size, 512)?;
+        let microbatch_size = positive("train.microbatch_size", train.microbatch_size, batch_size)?;
+        if batch_size % microbatch_size != 0 {
+            return Err(TrainError::config(format!(
+                "`train.batch_size` is {batch_size}, expected a multiple of `train.microbatch_size`, {microbatch_size}"
+            )));
+        }
+        let steps_per_epoch = (data.train_examples as f64 / batch_size as f64).max(1.0);
+        let total_steps = match (train.steps, train.epochs) {
+            (Some(steps), None) if steps > 0 => steps,
+            (None, Some(epochs)) if epochs > 0.0 && epochs.is_finite() => {
+                (epochs * steps_per_epoch).round().max(1.0) as u64
+            }
+            (None, None) => {
+                return Err(TrainError::config("neither `train.epochs` nor `train.steps` is set")
+                    .with_hint("set the length of the run, for example `epochs = 10`"));
+            }
+            (Some(_), Some(_)) => {
+                return Err(TrainError::config(
+                    "both `train.epochs` and `train.steps` are set, expected one of them",
+                ));
+            }
+            _ => {
+                return Err(TrainError::config(
+                    "the run is 0 updates long, expected `train.steps` or `train.epochs` above 0",
+                ));
+            }
+        };
+        let epoch_steps = (steps_per_epoch.round() as u64).clamp(1, total_steps);
+        let eval_every_steps = positive("train.eval_every_steps", train.eval_every_steps, epoch_steps)?;
+        let default_kind = match task {
+            Task::Pretrain => OptimizerKind::Adamw,
+            Task::Finetune => OptimizerKind::Sgd,
+        };
+        let kind = config.optimizer.kind.unwrap_or(default_kind);
+        let (train_transform, eval_transform, preprocessing) =
+            transforms(config, init, model.image_size)?;
+        let init = match init {
+            Some(facts) => Some(init_plan(config, facts, &model, &data.classes)?),
+            None => None,
+        };
+        let smoothing = train.label_smoothing.unwrap_or(0.0);
+        in_range("train.label_smoothing", f64::from(smoothing), 0.0, 1.0)?;
+        let drop_path_rate = config.model.drop_path_rate.unwrap_or(0.0);
+        in_range("model.drop_path_rate", drop_path_rate, 0.0, 1.0)?;
+        let clip_norm = train.clip_norm.unwrap_or(1.0);
+        in_range("train.clip_norm", clip_norm, 0.0, f64::MAX)?;
+        if data.val_examples == 0 || data.train_examples == 0 {
+            return Err(TrainError::config("a split of the data has no examples"));
+        }
+        Ok(RunPlan {
+            task,
+            seed: config.seed.unwrap_or(0),
+            batch_size,
+            microbatch_size,
+            eval_batch_size: positive("train.eval_batch_size", train.eval_batch_size, microbatch_size)?,
+            loss: train.loss.unwrap_or(Loss::Softmax),
+            label_smoothing: smoothing,
+            clip_norm: (clip_norm > 0.0).then_some(clip_norm),
+            log_every_steps: positive("train.log_every_steps", train.log_every_steps, 10)?,
+            eval_every_steps,
+            checkpoint_every_steps: positive(
+                "train.checkpoint_every_steps",
+                train.checkpoint_every_steps,
+                eval_every_steps,
+            )?,
+            keep_checkpoints: positive("train.keep_checkpoints", train.keep_checkpoints, 2)?,
+            head_bias: config.model.head_bias.unwrap_or(0.0),
+            on_corrupt: config.data.on_corrupt.unwrap_or_default(),
+            model,
+            drop_path: DropPath {
+                rate: drop_path_rate,
+                scaling: config.model.drop_path_scaling.unwrap_or(DropPathScaling::None),
+            },
+            init,
+            optimizer: rule(config, kind)?,
+            schedule: schedule(config, kind, total_steps)?,
+            train_transform,
+            eval_transform,
+            preprocessing,
+            data,
+        })
+    }
+
+    /// Updates in one pass over the training data; not a whole number.
+    #[must_use]
+    pub fn steps_per_epoch(&self) -> f64 {
+        self.data.train_examples as f64 / self.batch_size as f64
+    }
+
+    /// What is worth saying about a plan that is legal.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if self.batch_size as u64 > self.data.train_examples {
+            warnings.push(format!(
+                "`train.batch_size` is {}, more than the {} training examples: a batch holds some of them twice",
+                self.batch_size, self.data.train_examples
+            ));
+        }
+        if self.eval_every_steps > self.schedule.total_steps {
+            warnings.push(format!(
+                "`train.eval_every_steps` is {}, more than the {} updates of the run: it is evaluated only at its end",
+                self.eval_every_steps, self.schedule.total_steps
+            ));
+        }
+        if let Some(init) = &self.init
+            && init.resolution.contains("interpolat")
+        {
+            warnings.push(format!("token mixing is {}: an extension of the paper's method, not exact", init.resolution));
+        }
+        warnings
+    }
+
+    /// The plan as TOML.
+    ///
+    /// # Errors
+    /// [`TrainError::Config`] if a value has no TOML form.
+    pub fn to_toml(&self) -> Result<String, TrainError> {
+        toml::to_string(self).map_err(|error| TrainError::config(error.to_string()))
+    }
+}
+
+fn positive<T: PartialEq + From<u8>>(key: &str, value: Option<T>, default: T) -> Result<T, TrainError> {
+    match value {
+        Some(value) if value == T::from(0) => {
+            Err(TrainError::config(format!("`{key}` is 0, expected at least 1")))
+        }
+        value => Ok(value.unwrap_or(default)),
+    }
+}
+
+/// `low ≤ value < high`.
+fn in_range(key: &str, value: f64, low: f64, high: f64) -> Result<(), TrainError> {
+    if (low..high).contains(&value) {
+        return Ok(());
+    }
+    let expected = if high == f64::MAX {
+        format!("at least {low}")
+    } else {
+        format!("at least {low} and below {high}")
+    };
+    Err(TrainError::config(format!("`{key}` is {value}, expected {expected}")))
+}
+
+fn no_effect(key: &str, because: &str) -> TrainError {
+    TrainError::config(format!("`{key}` has no effect {because}"))
+}
+
+fn model(
+    config: &ModelConfig,
+    init: Option<&InitFacts>,
+    num_classes: usize,
+) -> Result<MixerConfig, TrainError> {
+    let dimensions = [
+        ("model.patch_size", config.patch_size),
+        ("model.hidden_dim", config.hidden_dim),
+        ("model.num_blocks", config.num_blocks),
+        ("model.tokens_mlp_dim", config.tokens_mlp_dim),
+        ("model.channels_mlp_dim", config.channels_mlp_dim),
+    ];
+    let given = dimensions.iter().find(|(_, value)| value.is_some());
+    if let Some(init) = init {
+        return finetuned_model(config, init, num_classes, &dimensions);
+    }
+    let image_size = config.image_size.unwrap_or(224);
+    let gelu = config.gelu.unwrap_or(Gelu::Tanh);
+    let resolved = match (&config.variant, given) {
+        (Some(variant), Some((key, _))) => {
+            return Err(TrainError::config(format!(
+                "both `model.variant = \"{variant}\"` and `{key}` are set, expected one of them"
+            )));
+        }
+        (Some(variant), None) => Variant::parse(variant)?.config(image_size, num_classes, gelu),
+        (None, _) => {
+            let need = |(key, value): (&str, Option<usize>)| {
+                value.ok_or_else(|| {
+                    TrainError::config(format!("`{key}` is missing"))
+                        .with_hint("or name a variant, for example `model.variant = \"S/16\"`")
+                })
+            };
+            let hidden_dim = need(("model.hidden_dim", config.hidden_dim))?;
+            MixerConfig {
+                image_size,
+                patch_size: need(("model.patch_size", config.patch_size))?,
+                hidden_dim,
+                tokens_mlp_dim: config.tokens_mlp_dim.unwrap_or((hidden_dim / 2).max(1)),
+                channels_mlp_dim: config.channels_mlp_dim.unwrap_or(hidden_dim.saturating_mul(4)),
+                num_blocks: need(("model.num_blocks", config.num_blocks))?,
+                num_classes,
+                gelu,
+            }
+        }
+    };
+    resolved.validate()?;
+    if resolved.image_size > 16_384 {
+        return Err(TrainError::config(format!(
+            "`model.image_size` is {}, expected at most 16384",
+            resolved.image_size
+        )));
+    }
+    Ok(resolved)
+}
+
+/// The architecture is that of the weights; the configuration may change resolution, classes and
+/// GELU, and may repeat what it is.
+fn finetuned_model(
+    config: &ModelConfig,
+    init: &InitFacts,
+    num_classes: usize,
+    dimensions: &[(&str, Option<usize>)],
+) -> Result<MixerConfig, TrainError> {
+    let weights = &init.config;
+    let image_size = config.image_size.unwrap_or(weights.image_size);
+    let mut resolved = ResizeMethod::config(weights, image_size)?;
+    resolved.num_classes = num_classes;
+    resolved.gelu = config.gelu.unwrap_or(weights.gelu);
+    let actual = [
+        resolved.patch_size,
+        resolved.hidden_dim,
+        resolved.num_blocks,
+        resolved.tokens_mlp_dim,
+        resolved.channels_mlp_dim,
+    ];
+    for ((key, wanted), actual) in dimensions.iter().zip(actual) {
+        if let Some(wanted) = wanted.filter(|wanted| *wanted != actual) {
+            return Err(TrainError::config(format!(
+                "`{key}` is {wanted}, but the weights have {actual}"
+            ))
+            .with_hint("fine-tuning takes the architecture from the weights: leave the key out"));
+        }
+    }
+    if let Some(name) = &config.variant {
+        let variant = Variant::parse(name)?;
+        if (variant.patch_size, variant.hidden_dim, variant.num_blocks)
+            != (resolved.patch_size, resolved.hidden_dim, resolved.num_blocks)
+        {
+            return Err(TrainError::config(format!(
+                "`model.variant` is {name}, but the weights are {weights}"
+            ))
+            .with_hint("fine-tuning takes the architecture from the weights: leave the key out"));
+        }
+    }
+    Ok(resolved)
+}
+
+fn init_plan(
+    config: &RunConfig,
+    facts: &InitFacts,
+    model: &MixerConfig,
+    classes: &[String],
+) -> Result<InitPlan, TrainError> {
+    let same_count = facts.config.num_classes == model.num_classes;
+    let same_classes = match &facts.metadata.classes {
+        Some(names) => names == classes,
+        None => same_count,
+    };
+    let reset_head = match config.init.head.unwrap_or(HeadInit::Auto) {
+        HeadInit::Auto => !same_classes,
+        HeadInit::Reset => true,
+        HeadInit::Keep if same_count => false,
+        HeadInit::Keep => {
+            return Err(TrainError::config(format!(
+                "`init.head = \"keep\"`, but the weights have {} classes and the data {}",
+                facts.config.num_classes, model.num_classes
+            )));
+        }
+    };
+    if config.model.head_bias.is_some() && !reset_head {
+        return Err(no_effect("model.head_bias", "when the head of the weights is kept"));
+    }
+    Ok(InitPlan {
+        image_size: facts.config.image_size,
+        resolution: ResizeMethod::between(facts.config.image_size, model.image_size).to_string(),
+        reset_head,
+    })
+}
+
+fn transforms(
+    config: &RunConfig,
+    init: Option<&InitFacts>,
+    image_size: usize,
+) -> Result<(TrainTransform, EvalTransform, Preprocessing), TrainError> {
+    let data = &config.data;
+    let inherited = init.and_then(|facts| facts.metadata.preprocessing);
+    let train = TrainTransform {
+        image_size: image_size as u32,
+        crop: data.crop.clone().unwrap_or(TrainCrop::Inception {
+            area: (0.05, 1.0),
+            aspect: (0.75, 4.0 / 3.0),
+        }),
+        flip: data.flip.unwrap_or(true),
+        interpolation: data.interpolation.unwrap_or(Interpolation::Bilinear),
+    };
+    train.check()?;
+    let eval = EvalTransform {
+        image_size: image_size as u32,
+        resize: data.eval_resize.clone().unwrap_or(EvalResize::ResmallCrop { fraction: 0.875 }),
+        interpolation: train.interpolation,
+    };
+    eval.check()?;
+    let mean = data.mean.or(inherited.map(|p| p.mean)).unwrap_or([0.5; 3]);
+    let std = data.std.or(inherited.map(|p| p.std)).unwrap_or([0.5; 3]);
+    if let Some(bad) = std.iter().find(|std| !(**std > 0.0 && std.is_finite())) {
+        return Err(TrainError::config(format!("`data.std` holds {bad}, expected values above 0")));
+    }
+    if let Some(bad) = mean.iter().find(|mean| !mean.is_finite()) {
+        return Err(TrainError::config(format!("`data.mean` holds {bad}, expected finite values")));
+    }
+    let preprocessing = input::preprocessing(&eval, mean, std);
+    Ok((train, eval, preprocessing))
+}
+
+fn rule(config: &RunConfig, kind: OptimizerKind) -> Result<Rule, TrainError> {
+    let optimizer = &config.optimizer;
+    let weight_decay = |default| -> Result<f64, TrainError> {
+        let value = optimizer.weight_decay.unwrap_or(default);
+        in_range("optimizer.weight_decay", value, 0.0, f64::MAX)?;
+        Ok(value)
+    };
+    match kind {
+        OptimizerKind::Adamw => {
+            if optimizer.momentum.is_some() {
+                return Err(no_effect("optimizer.momentum", "with AdamW"));
+            }
+            let beta1 = optimizer.beta1.unwrap_or(0.9);
+            let beta2 = optimizer.beta2.unwrap_or(0.999);
+            let epsilon = optimizer.epsilon.unwrap_or(1e-8);
+            in_range("optimizer.beta1", beta1, 0.0, 1.0)?;
+            in_range("optimizer.beta2", beta2, 0.0, 1.0)?;
+            in_range("optimizer.epsilon", epsilon, 0.0, f64::MAX)?;
+            Ok(Rule::Adamw { beta1, beta2, epsilon, weight_decay: weight_decay(0.1)? })
+        }
+        OptimizerKind::Sgd => {
+            for (key, set) in [
+                ("optimizer.beta1", optimizer.beta1.is_some()),
+                ("optimizer.beta2", optimizer.beta2.is_some()),
+                ("optimizer.epsilon", optimizer.epsilon.is_some()),
+            ] {
+                if set {
+                    return Err(no_effect(key, "with SGD"));
+                }
+            }
+            let momentum = optimizer.momentum.unwrap_or(0.9);
+            in_range("optimizer.momentum", momentum, 0.0, 1.0)?;
+            Ok(Rule::Sgd { momentum, weight_decay: weight_decay(0.0)? })
+        }
+    }
+}
+
+fn schedule(
+    config: &RunConfig,
+    kind: OptimizerKind,
+    total_steps: u64,
+) -> Result<Schedule, TrainError> {
+    let base = config.optimizer.learning_rate.unwrap_or(match kind {
+        OptimizerKind::Adamw => 0.001,
+        OptimizerKind::Sgd => 0.03,
+    });
+    if !(base > 0.0 && base.is_finite()) {
+        return Err(TrainError::config(format!(
+            "`optimizer.learning_rate` is {base}, expected above 0"
+        )));
+    }
+    let decay = config.schedule.decay.unwrap_or(Decay::Cosine);
+    if config.schedule.linear_end.is_some() && decay != Decay::Linear {
+        return Err(no_effect("schedule.linear_end", "unless `schedule.decay = \"linear\"`"));
+    }
+    let linear_end = config.schedule.linear_end.unwrap_or(0.0);
+    in_range("schedule.linear_end", linear_end, 0.0, 1.0)?;
+    let warmup_steps = config.schedule.warmup_steps.unwrap_or(0);
+    if warmup_steps >= total_steps {
+        return Err(TrainError::config(format!(
+            "`schedule.warmup_steps` is {warmup_steps}, expected fewer than the {total_steps} updates of the run"
+        )));
+    }
+    Ok(Schedule { base, decay, warmup_steps, total_steps, linear_end })
+}

@@ -1,0 +1,216 @@
+//! A run on disk: which file is where, and whose directory it is.
+
+use std::path::{Path, PathBuf};
+
+use mixer_model::{Metadata, Weights};
+use serde::{Deserialize, Serialize};
+
+use crate::config::RunConfig;
+use crate::error::TrainError;
+use crate::plan::RunPlan;
+
+/// A run directory.
+#[derive(Debug, Clone)]
+pub struct RunDir {
+    path: PathBuf,
+}
+
+/// On what a run was made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Environment {
+    /// Version of `mixer`.
+    pub version: String,
+    /// Name of the device.
+    pub device: String,
+    /// Threads of the CPU backend.
+    pub threads: usize,
+    /// Operating system and architecture.
+    pub platform: String,
+}
+
+impl Environment {
+    /// This process on `device`.
+    #[must_use]
+    pub fn current(device: &str) -> Environment {
+        Environment {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            device: device.to_owned(),
+            threads: rayon::current_num_threads(),
+            platform: format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS),
+        }
+    }
+}
+
+impl RunDir {
+    /// Names a run directory; nothing is touched.
+    #[must_use]
+    pub fn new(path: impl Into<PathBuf>) -> RunDir {
+        RunDir { path: path.into() }
+    }
+
+    /// The directory.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The configuration as typed, with overrides.
+    #[must_use]
+    pub fn config(&self) -> PathBuf {
+        self.path.join("config.toml")
+    }
+
+    /// Every value resolved.
+    #[must_use]
+    pub fn plan(&self) -> PathBuf {
+        self.path.join("plan.toml")
+    }
+
+    /// The metrics.
+    #[must_use]
+    pub fn metrics(&self) -> PathBuf {
+        self.path.join("metrics.jsonl")
+    }
+
+    /// The checkpoints.
+    #[must_use]
+    pub fn checkpoints(&self) -> PathBuf {
+        self.path.join("checkpoints")
+    }
+
+    /// Weights of the best evaluation.
+    #[must_use]
+    pub fn best(&self) -> PathBuf {
+        self.path.join("best.safetensors")
+    }
+
+    /// Weights of the last update.
+    #[must_use]
+    pub fn last(&self) -> PathBuf {
+        self.path.join("final.safetensors")
+    }
+
+    /// Whether a run was started here.
+    #[must_use]
+    pub fn exists(&self) -> bool {
+        self.plan().exists()
+    }
+
+    /// Makes the directory for a new run and writes its configuration, plan and environment.
+    ///
+    /// # Errors
+    /// [`TrainError::RunDir`] when something else is there, [`TrainError::Io`] when it cannot be made.
+    pub fn create(
+        &self,
+        config_text: &str,
+        plan: &RunPlan,
+        environment: &Environment,
+    ) -> Result<(), TrainError> {
+        if self.path.is_dir() && fs_err::read_dir(&self.path)?.next().is_some() {
+            return Err(TrainError::RunDir {
+                message: "the directory holds files but no run".to_owned(),
+                hint: Some("choose another one with `--run-dir`".to_owned()),
+                path: self.path.clone(),
+            });
+        }
+        fs_err::create_dir_all(self.checkpoints())?;
+        fs_err::write(self.config(), config_text)?;
+        let environment = serde_json::to_vec_pretty(environment).map_err(std::io::Error::other)?;
+        fs_err::write(self.path.join("environment.json"), environment)?;
+        // Last: its presence is what makes the directory a run.
+        fs_err::write(self.plan(), plan.to_toml()?)?;
+        Ok(())
+    }
+
+    /// The plan of the run that is here, if it is a run of this configuration.
+    ///
+    /// # Errors
+    /// [`TrainError::RunDir`] when it is a run of another configuration, with the first key that
+    /// differs.
+    pub fn resume(&self, config: &RunConfig) -> Result<RunPlan, TrainError> {
+        let refused = |message: String| TrainError::RunDir {
+            message,
+            hint: Some("choose another one with `--run-dir`, or run the configuration that it was made with".to_owned()),
+            path: self.path.clone(),
+        };
+        let text = fs_err::read_to_string(self.config())?;
+        let (found, _) = RunConfig::parse(&text, &[])
+            .map_err(|error| refused(format!("its `config.toml` cannot be read: {error}")))?;
+        if let Some(key) = first_difference(&identity(config.clone())?, &identity(found)?) {
+            return Err(refused(format!(
+                "the run directory belongs to another configuration: `{key}` differs"
+            )));
+        }
+        let text = fs_err::read_to_string(self.plan())?;
+        toml::from_str(&text).map_err(|error| {
+            refused(format!("its `plan.toml` cannot be read: {}", error.message()))
+        })
+    }
+}
+
+/// What makes two configurations the same run: everything but where the data lies, what only changes
+/// speed, and the weights that the run started from, which it no longer needs.
+fn identity(mut config: RunConfig) -> Result<toml::Value, TrainError> {
+    config.data.path = None;
+    config.data.workers = None;
+    config.data.queue_mib = None;
+    config.init.weights = None;
+    toml::Value::try_from(config).map_err(|error| TrainError::config(error.to_string()))
+}
+
+/// The dotted key of the first value that differs.
+fn first_difference(a: &toml::Value, b: &toml::Value) -> Option<String> {
+    let (toml::Value::Table(a), toml::Value::Table(b)) = (a, b) else {
+        return (a != b).then(String::new);
+    };
+    for key in a.keys().chain(b.keys()) {
+        let difference = match (a.get(key), b.get(key)) {
+            (Some(a), Some(b)) => first_difference(a, b),
+            (None, None) => None,
+            _ => Some(String::new()),
+        };
+        match difference {
+            Some(rest) if rest.is_empty() => return Some(key.clone()),
+            Some(rest) => return Some(format!("{key}.{rest}")),
+            None => {}
+        }
+    }
+    None
+}
+
+/// The weights file that a user means: a file, or a run directory's best, or its last.
+///
+/// # Errors
+/// [`TrainError::RunDir`] for a directory without weights.
+pub fn weights_file(path: &Path) -> Result<PathBuf, TrainError> {
+    if !path.is_dir() {
+        return Ok(path.to_owned());
+    }
+    let run = RunDir::new(path);
+    [run.best(), run.last()].into_iter().find(|file| file.exists()).ok_or_else(|| {
+        TrainError::RunDir {
+            message: "the directory holds no weights, expected `best.safetensors` or `final.safetensors`"
+                .to_owned(),
+            hint: Some("weights appear with the first evaluation of a run".to_owned()),
+            path: path.to_owned(),
+        }
+    })
+}
+
+/// What a run writes into its weights files besides weights.
+#[must_use]
+pub fn metadata(plan: &RunPlan, provenance: &[(&str, String)]) -> Metadata {
+    Metadata {
+        classes: Some(plan.data.classes.clone()),
+        preprocessing: Some(plan.preprocessing),
+        provenance: provenance.iter().map(|(k, v)| ((*k).to_owned(), v.clone())).collect(),
+    }
+}
+
+/// Reads the weights that a user means by `path`. See [`weights_file`].
+///
+/// # Errors
+/// [`TrainError::Model`] when they cannot be read.
+pub fn read_weights(path: &Path, gelu: Option<mixer_model::Gelu>) -> Result<Weights, TrainError> {
+    Ok(Weights::read(&weights_file(path)?, gelu)?)
+}

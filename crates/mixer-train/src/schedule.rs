@@ -1,0 +1,96 @@
+//! The learning rate as a pure function of the update.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Shape of the decay after warm-up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Decay {
+    /// `½ (1 + cos πp)`.
+    Cosine,
+    /// `end + (1 − end)(1 − p)`.
+    Linear,
+    /// 1.
+    Constant,
+}
+
+/// Learning rate over a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Schedule {
+    /// Rate at the end of warm-up.
+    pub base: f64,
+    /// Decay after warm-up.
+    pub decay: Decay,
+    /// Updates of linear warm-up from 0.
+    pub warmup_steps: u64,
+    /// Updates in all.
+    pub total_steps: u64,
+    /// Where a linear decay ends, as a fraction of `base`.
+    pub linear_end: f64,
+}
+
+impl Schedule {
+    /// The rate of update `step`, counted from 0:
+    /// `base · min(1, step / warmup) · decay(clip((step − warmup) / (total − warmup), 0, 1))`.
+    ///
+    /// # Source
+    /// `vit_jax/utils.py@c6de1e5`, `big_vision/utils.py@0127fb6`.
+    #[must_use]
+    pub fn rate(&self, step: u64) -> f64 {
+        let (step, warmup, total) = (step as f64, self.warmup_steps as f64, self.total_steps as f64);
+        let rise = if warmup > 0.0 { (step / warmup).min(1.0) } else { 1.0 };
+        let progress = if total > warmup {
+            ((step - warmup) / (total - warmup)).clamp(0.0, 1.0)
+        } else {
+            0.0
+        };
+        let decay = match self.decay {
+            Decay::Cosine => 0.5 * (1.0 + (std::f64::consts::PI * progress).cos()),
+            Decay::Linear => self.linear_end + (1.0 - self.linear_end) * (1.0 - progress),
+            Decay::Constant => 1.0,
+        };
+        self.base * rise * decay
+    }
+
+    /// The rate of update `step` as a fraction of `base`.
+    #[must_use]
+    pub fn relative(&self, step: u64) -> f64 {
+        self.rate(step) / self.base
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn schedule(decay: Decay, linear_end: f64) -> Schedule {
+        Schedule { base: 0.8, decay, warmup_steps: 4, total_steps: 12, linear_end }
+    }
+
+    #[test]
+    fn warm_up_rises_from_zero_to_the_base_without_a_jump() {
+        let s = schedule(Decay::Cosine, 0.0);
+        assert_eq!(s.rate(0), 0.0);
+        assert!((s.rate(2) - 0.4).abs() < 1e-15);
+        assert!((s.rate(4) - 0.8).abs() < 1e-15);
+        assert!(s.rate(5) < s.rate(4));
+    }
+
+    #[test]
+    fn decays_reach_their_ends() {
+        assert!((schedule(Decay::Cosine, 0.0).rate(8) - 0.4).abs() < 1e-15);
+        assert!(schedule(Decay::Cosine, 0.0).rate(12).abs() < 1e-15);
+        assert!((schedule(Decay::Linear, 0.25).rate(8) - 0.5).abs() < 1e-15);
+        assert!((schedule(Decay::Linear, 0.25).rate(12) - 0.2).abs() < 1e-15);
+        assert_eq!(schedule(Decay::Constant, 0.0).rate(12), 0.8);
+        assert!((schedule(Decay::Linear, 0.25).rate(100) - 0.2).abs() < 1e-15);
+    }
+
+    #[test]
+    fn no_warm_up_starts_at_the_base() {
+        let s = Schedule { warmup_steps: 0, ..schedule(Decay::Cosine, 0.0) };
+        assert_eq!(s.rate(0), 0.8);
+    }
+}

@@ -1,0 +1,366 @@
+//! The loop: batches in, updates out; evaluates, logs and saves on the way.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use burn::module::Module;
+use burn::tensor::{Device, Tensor};
+use mixer_data::{Loader, LoaderConfig};
+use mixer_model::{Mixer, Weights};
+
+use crate::backend::DeviceEntry;
+use crate::checkpoint::{self, Checkpoint, RunState};
+use crate::dataset::Dataset;
+use crate::error::TrainError;
+use crate::evaluation::{Evaluation, Evaluator};
+use crate::input::Normaliser;
+use crate::interrupt;
+use crate::loss::smoothed_targets;
+use crate::metrics::{Metric, MetricsFile};
+use crate::optimizer::{GradientSum, Optimizer, clip_factor};
+use crate::plan::RunPlan;
+use crate::progress::Progress;
+use crate::run_dir::{self, RunDir};
+
+/// Everything that a run is made of.
+pub struct Trainer {
+    /// Every value resolved.
+    pub plan: RunPlan,
+    /// What to train and to evaluate on.
+    pub dataset: Dataset,
+    /// Where the run lives.
+    pub run_dir: RunDir,
+    /// What it runs on.
+    pub device: DeviceEntry,
+    /// Decoding threads.
+    pub workers: usize,
+    /// Memory for decoded batches, bytes.
+    pub queue_bytes: usize,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy)]
+pub struct Outcome {
+    /// The last evaluation; absent when the run had already ended before.
+    pub last: Option<Evaluation>,
+    /// The best evaluation and its update.
+    pub best: Option<(u64, Evaluation)>,
+    /// Time in this process.
+    pub elapsed: Duration,
+}
+
+/// What an update reports.
+struct StepReport {
+    loss: f64,
+    grad_norm: f64,
+}
+
+/// A run in memory.
+struct Run<'a> {
+    trainer: &'a Trainer,
+    mixer: Mixer,
+    optimizer: Optimizer,
+    state: RunState,
+    metrics: MetricsFile,
+    normaliser: Normaliser,
+    loader: Loader,
+    since_line: Interval,
+}
+
+/// Time since the last line of metrics.
+struct Interval {
+    started: Instant,
+    waited: Duration,
+    examples: u64,
+}
+
+impl Interval {
+    fn start() -> Interval {
+        Interval { started: Instant::now(), waited: Duration::ZERO, examples: 0 }
+    }
+
+    fn images_per_sec(&self) -> f64 {
+        self.examples as f64 / self.started.elapsed().as_secs_f64().max(1e-9)
+    }
+
+    fn data_wait(&self) -> f64 {
+        self.waited.as_secs_f64() / self.started.elapsed().as_secs_f64().max(1e-9)
+    }
+}
+
+impl Trainer {
+    /// Runs to the end, from `initial` weights or from the newest checkpoint.
+    ///
+    /// # Errors
+    /// [`TrainError::Interrupted`] after Ctrl-C, with a checkpoint written; [`TrainError::Diverged`]
+    /// before an update that is not finite; whatever reading data and writing files can raise.
+    pub fn run(
+        &self,
+        initial: impl FnOnce() -> Result<Weights, TrainError>,
+        checkpoint: Option<Checkpoint>,
+    ) -> Result<Outcome, TrainError> {
+        let started = Instant::now();
+        interrupt::listen();
+        let total = self.plan.schedule.total_steps;
+        let mut run = Run::start(self, initial, checkpoint)?;
+        let mut last = None;
+        let mut saved = run.state.step;
+        let mut progress = Progress::new("step", total, run.state.step);
+        let result = loop {
+            let step = run.state.step;
+            if self.is_due(step, self.plan.eval_every_steps) && run.state.evaluated_step < step {
+                match run.evaluate(&progress)? {
+                    Some(evaluation) => last = Some(evaluation),
+                    None => break run.interrupted(),
+                }
+            }
+            if self.is_due(step, self.plan.checkpoint_every_steps) && saved < step {
+                run.save()?;
+                saved = step;
+            }
+            if step == total {
+                break Ok(());
+            }
+            if interrupt::requested() {
+                break run.interrupted();
+            }
+            let report = run.update(&progress)?;
+            let lr = self.plan.schedule.rate(step);
+            let rate = run.since_line.images_per_sec();
+            progress.update(step + 1, || {
+                let loss = report.loss;
+                format!("loss {loss:.4} lr {lr:.2e} {rate:.0} images/s")
+            });
+            run.log(lr, report)?;
+        };
+        progress.finish();
+        result?;
+        run.write_weights(&self.run_dir.last())?;
+        Ok(Outcome { last, best: run.state.best, elapsed: started.elapsed() })
+    }
+
+    fn is_due(&self, step: u64, every: u64) -> bool {
+        step > 0 && (step.is_multiple_of(every) || step == self.plan.schedule.total_steps)
+    }
+
+    fn evaluator(&self) -> Evaluator {
+        Evaluator {
+            transform: self.plan.eval_transform.clone(),
+            preprocessing: self.plan.preprocessing,
+            loss: self.plan.loss,
+            batch_size: self.plan.eval_batch_size,
+            workers: self.workers,
+            queue_bytes: self.queue_bytes,
+            on_corrupt: self.plan.on_corrupt,
+        }
+    }
+
+    fn autodiff_device(&self) -> Device {
+        self.device.device.clone().autodiff()
+    }
+}
+
+impl<'a> Run<'a> {
+    fn start(
+        trainer: &'a Trainer,
+        initial: impl FnOnce() -> Result<Weights, TrainError>,
+        checkpoint: Option<Checkpoint>,
+    ) -> Result<Run<'a>, TrainError> {
+        let plan = &trainer.plan;
+        let device = trainer.autodiff_device();
+        let (mixer, optimizer, state) = match checkpoint {
+            Some(checkpoint) => {
+                checkpoint.weights.check_fits(&plan.model)?;
+                let rule = plan.optimizer.clone();
+                let path = trainer.run_dir.checkpoints();
+                let optimizer = checkpoint.optimizer(rule, &trainer.device.device, &path)?;
+                let mixer = Mixer::from_weights(&checkpoint.weights, &device)?;
+                (mixer, optimizer, checkpoint.state)
+            }
+            None => {
+                let weights = initial()?;
+                weights.check_fits(&plan.model)?;
+                let optimizer = Optimizer::new(plan.optimizer.clone());
+                (Mixer::from_weights(&weights, &device)?, optimizer, RunState::default())
+            }
+        };
+        let loader = Loader::train(
+            Arc::clone(&trainer.dataset.train),
+            plan.train_transform.clone(),
+            plan.seed,
+            state.step * plan.batch_size as u64,
+            LoaderConfig {
+                batch_size: plan.microbatch_size,
+                patch_size: plan.model.patch_size,
+                workers: trainer.workers,
+                queue_bytes: trainer.queue_bytes,
+                on_corrupt: plan.on_corrupt,
+            },
+        )?;
+        Ok(Run {
+            trainer,
+            mixer,
+            optimizer,
+            metrics: MetricsFile::open(&trainer.run_dir.metrics(), state.metrics_bytes)?,
+            state,
+            normaliser: Normaliser::new(&plan.preprocessing, plan.model.patch_size, &device),
+            loader,
+            since_line: Interval::start(),
+        })
+    }
+
+    /// One update over `batch_size` examples.
+    fn update(&mut self, progress: &Progress) -> Result<StepReport, TrainError> {
+        let plan = &self.trainer.plan;
+        let device = self.trainer.autodiff_device();
+        let microbatches = plan.batch_size / plan.microbatch_size;
+        let mut gradients = GradientSum::default();
+        let mut loss_sum = Tensor::<1>::zeros([1], &self.trainer.device.device);
+        for _ in 0..microbatches {
+            let waiting = Instant::now();
+            let Some(batch) = self.loader.next_batch()? else {
+                unreachable!("a training stream does not end");
+            };
+            self.since_line.waited += waiting.elapsed();
+            for skipped in &batch.skipped {
+                progress.note(&format!("warning: passed over an example: {}", skipped.reason));
+                self.state.skipped += 1;
+                self.metrics.write(&Metric::Skipped {
+                    step: self.state.step,
+                    index: skipped.index,
+                    reason: skipped.reason.clone(),
+                })?;
+            }
+            let rows = plan.microbatch_size;
+            let targets = smoothed_targets(&batch.labels, plan.model.num_classes, plan.label_smoothing);
+            let positions = batch.first_position..batch.first_position + rows as u64;
+            let scales = plan
+                .drop_path
+                .branch_scales(plan.model.num_blocks, plan.seed, positions)
+                .map(|scales| {
+                    let rows = 2 * plan.model.num_blocks;
+                    let columns = scales.len() / rows;
+                    Tensor::from_data(burn::tensor::TensorData::new(scales, [rows, columns]), &device)
+                });
+            let logits = self.mixer.forward_training(self.normaliser.patches(&batch), scales);
+            let targets = self.normaliser.matrix(targets, rows);
+            let loss = plan.loss.per_example(logits, targets).mean() / microbatches as f64;
+            loss_sum = loss_sum + loss.clone().inner();
+            gradients.add(&self.mixer, &loss.backward());
+            self.since_line.examples += rows as u64;
+            self.loader.recycle(batch);
+        }
+        // SYNC: the loss and the norm in one read; the update waits for it, so that one that is not
+        // finite is never applied.
+        let squared_norm = gradients
+            .squared_norm()
+            .unwrap_or_else(|| Tensor::zeros([1], &self.trainer.device.device));
+        let values = Tensor::cat(vec![loss_sum, squared_norm], 0).into_data();
+        let mut values = values.iter::<f32>().map(f64::from);
+        let loss = values.next().unwrap_or(f64::NAN);
+        let grad_norm = values.next().unwrap_or(f64::NAN).sqrt();
+        let step = self.state.step;
+        for (quantity, value) in [("loss", loss), ("gradient norm", grad_norm)] {
+            if !value.is_finite() {
+                return Err(TrainError::Diverged { quantity, value, step });
+            }
+        }
+        let factor = clip_factor(grad_norm, plan.clip_norm);
+        let rate = plan.schedule.rate(step);
+        self.mixer = self.optimizer.update(self.mixer.clone(), gradients, factor, rate);
+        self.state.step += 1;
+        Ok(StepReport { loss, grad_norm })
+    }
+
+    /// Adds an update to the sums and writes a line when one is due.
+    fn log(&mut self, lr: f64, report: StepReport) -> Result<(), TrainError> {
+        let plan = &self.trainer.plan;
+        self.state.loss_sum += report.loss;
+        self.state.grad_norm_sum += report.grad_norm;
+        self.state.summed_steps += 1;
+        let step = self.state.step;
+        if !self.trainer.is_due(step, plan.log_every_steps) {
+            return Ok(());
+        }
+        let n = self.state.summed_steps as f64;
+        self.metrics.write(&Metric::Train {
+            step,
+            epoch: step as f64 / plan.steps_per_epoch(),
+            loss: self.state.loss_sum / n,
+            lr,
+            grad_norm: self.state.grad_norm_sum / n,
+            images_per_sec: self.since_line.images_per_sec(),
+            data_wait: self.since_line.data_wait(),
+        })?;
+        (self.state.loss_sum, self.state.grad_norm_sum, self.state.summed_steps) = (0.0, 0.0, 0);
+        self.since_line = Interval::start();
+        Ok(())
+    }
+
+    /// Evaluates; `None` when Ctrl-C came first, and then it will be done again after the resume.
+    fn evaluate(&mut self, progress: &Progress) -> Result<Option<Evaluation>, TrainError> {
+        let trainer = self.trainer;
+        let started = Instant::now();
+        let mixer = self.mixer.valid();
+        let evaluator = trainer.evaluator();
+        let device = &trainer.device.device;
+        let go_on = |_| !interrupt::requested();
+        let Some(evaluation) = evaluator.run(&mixer, device, &trainer.dataset.val, go_on)? else {
+            return Ok(None);
+        };
+        let step = self.state.step;
+        let Evaluation { loss, top1, top5, n } = evaluation;
+        let split = "val".to_owned();
+        self.metrics.write(&Metric::Eval { step, split, loss, top1, top5, n })?;
+        progress.note(&format!(
+            "step {step} (epoch {:.2}): val loss {loss:.4}, top-1 {:.2} %, top-5 {:.2} % of {n}",
+            step as f64 / trainer.plan.steps_per_epoch(),
+            100.0 * top1,
+            100.0 * top5
+        ));
+        self.state.evaluated_step = step;
+        if self.state.best.is_none_or(|(_, best)| top1 > best.top1) {
+            self.state.best = Some((step, evaluation));
+            self.write_weights(&trainer.run_dir.best())?;
+        }
+        // An evaluation is no training time.
+        self.since_line.started += started.elapsed();
+        Ok(Some(evaluation))
+    }
+
+    /// Writes a checkpoint and removes what is too old.
+    fn save(&mut self) -> Result<std::path::PathBuf, TrainError> {
+        let started = Instant::now();
+        self.state.metrics_bytes = self.metrics.sync()?;
+        let directory = self.trainer.run_dir.checkpoints();
+        let metadata = self.metadata();
+        let state = self.state.clone();
+        let path = Checkpoint::capture(&self.mixer, &self.optimizer, state, metadata)?
+            .write(&directory)?;
+        checkpoint::prune(&directory, self.trainer.plan.keep_checkpoints)?;
+        self.since_line.started += started.elapsed();
+        Ok(path)
+    }
+
+    fn interrupted(&mut self) -> Result<(), TrainError> {
+        let path = self.save()?;
+        Err(TrainError::Interrupted { step: self.state.step, path })
+    }
+
+    fn write_weights(&self, path: &std::path::Path) -> Result<(), TrainError> {
+        Ok(self.mixer.to_weights(self.metadata())?.write_safetensors(path)?)
+    }
+
+    fn metadata(&self) -> mixer_model::Metadata {
+        let plan = &self.trainer.plan;
+        let mut provenance = vec![
+            ("mixer_version", env!("CARGO_PKG_VERSION").to_owned()),
+            ("step", self.state.step.to_string()),
+            ("train_examples", plan.data.train_examples.to_string()),
+        ];
+        if let Some(init) = &plan.init {
+            provenance.push(("resolution", format!("{} from {} px", init.resolution, init.image_size)));
+        }
+        run_dir::metadata(plan, &provenance)
+    }
+}
