@@ -70,7 +70,8 @@ impl<B: MixerOps, C: CheckpointStrategy> MixerOps for Autodiff<B, C> {
                 let [parent_x, parent_gamma, parent_beta] = ops.parents;
                 let grad = grads.consume::<B>(&ops.node);
                 let (dx, dgamma, dbeta) = B::fused_layer_norm_backward(x, gamma, grad, epsilon);
-                for (parent, grad) in [(parent_x, dx), (parent_gamma, dgamma), (parent_beta, dbeta)] {
+                for (parent, grad) in [(parent_x, dx), (parent_gamma, dgamma), (parent_beta, dbeta)]
+                {
                     if let Some(parent) = parent {
                         grads.register::<B>(parent.id, grad);
                     }

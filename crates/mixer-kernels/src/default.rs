@@ -16,7 +16,10 @@ pub(crate) fn gelu_erf<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
     B::float_mul(x, cdf)
 }
 
-pub(crate) fn gelu_erf_backward<B: Backend>(x: FloatTensor<B>, grad: FloatTensor<B>) -> FloatTensor<B> {
+pub(crate) fn gelu_erf_backward<B: Backend>(
+    x: FloatTensor<B>,
+    grad: FloatTensor<B>,
+) -> FloatTensor<B> {
     let cdf = normal_cdf::<B>(x.clone());
     let square = B::float_mul(x.clone(), x.clone());
     let exp = B::float_exp(B::float_mul_scalar(square, (-0.5).into()));
@@ -30,20 +33,17 @@ pub(crate) fn gelu_tanh<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
     B::float_mul(x, gate)
 }
 
-pub(crate) fn gelu_tanh_backward<B: Backend>(x: FloatTensor<B>, grad: FloatTensor<B>) -> FloatTensor<B> {
+pub(crate) fn gelu_tanh_backward<B: Backend>(
+    x: FloatTensor<B>,
+    grad: FloatTensor<B>,
+) -> FloatTensor<B> {
     let t = B::float_tanh(tanh_argument::<B>(x.clone()));
     let square = B::float_mul(x.clone(), x.clone());
     let slope = B::float_mul_scalar(
-        B::float_add_scalar(
-            B::float_mul_scalar(square, (3.0 * TANH_CUBIC).into()),
-            1.0.into(),
-        ),
+        B::float_add_scalar(B::float_mul_scalar(square, (3.0 * TANH_CUBIC).into()), 1.0.into()),
         TANH_SLOPE.into(),
     );
-    let sech2 = B::float_add_scalar(
-        B::float_neg(B::float_mul(t.clone(), t.clone())),
-        1.0.into(),
-    );
+    let sech2 = B::float_add_scalar(B::float_neg(B::float_mul(t.clone(), t.clone())), 1.0.into());
     let rest = B::float_mul(B::float_mul(x, sech2), slope);
     let twice = B::float_add(B::float_add_scalar(t, 1.0.into()), rest);
     B::float_mul(grad, B::float_mul_scalar(twice, 0.5.into()))
@@ -75,10 +75,7 @@ pub(crate) fn layer_norm_backward<B: Backend>(
     let h = B::float_mul(grad, broadcast::<B>(gamma, &shape));
     let mean_h = B::float_mean_dim(h.clone(), last);
     let mean_hn = B::float_mean_dim(B::float_mul(h.clone(), normal.clone()), last);
-    let centred = B::float_sub(
-        B::float_sub(h, mean_h),
-        B::float_mul(normal, mean_hn),
-    );
+    let centred = B::float_sub(B::float_sub(h, mean_h), B::float_mul(normal, mean_hn));
     (B::float_mul(centred, inverse_deviation), dgamma, dbeta)
 }
 

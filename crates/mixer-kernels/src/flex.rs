@@ -119,14 +119,13 @@ fn map(x: FlexTensor, f: impl Fn(f32) -> f32 + Sync) -> FlexTensor {
 fn zip(x: &FlexTensor, grad: FlexTensor, f: impl Fn(f32, f32) -> f32 + Sync) -> FlexTensor {
     let x = x.to_contiguous();
     let mut grad = owned(grad);
-    grad.storage_mut::<f32>()
-        .par_chunks_mut(PIECE)
-        .zip(values(&x).par_chunks(PIECE))
-        .for_each(|(grad, x)| {
+    grad.storage_mut::<f32>().par_chunks_mut(PIECE).zip(values(&x).par_chunks(PIECE)).for_each(
+        |(grad, x)| {
             for (grad, &x) in grad.iter_mut().zip(x) {
                 *grad = f(x, *grad);
             }
-        });
+        },
+    );
     grad
 }
 

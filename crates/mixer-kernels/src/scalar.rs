@@ -67,7 +67,10 @@ pub(crate) fn gelu_erf_derivative(x: f32) -> f32 {
 /// `σ(2z)` with `z` the tanh form's argument, which is `½ (1 + tanh z)` without its cancellation.
 #[inline(always)]
 fn tanh_gate(x: f32) -> f32 {
-    let z2 = 2.0 * super::default::TANH_SLOPE as f32 * x * (1.0 + super::default::TANH_CUBIC as f32 * x * x);
+    let z2 = 2.0
+        * super::default::TANH_SLOPE as f32
+        * x
+        * (1.0 + super::default::TANH_CUBIC as f32 * x * x);
     let exp = exp_negative(-z2.abs());
     let sigmoid = 1.0 / (1.0 + exp);
     if z2 < 0.0 { exp * sigmoid } else { sigmoid }
@@ -124,7 +127,10 @@ mod tests {
             let expected = f64::from(x) * cdf_f64(f64::from(x));
             let error = (f64::from(gelu_erf(x)) - expected).abs();
             // Far in the tail the rounding of x²/2 shows: relative 2e-6 at x = −6.
-            assert!(error <= 1e-5 * expected.abs() && error <= 4e-7 * (1.0 + expected.abs()), "{x}: {error}");
+            assert!(
+                error <= 1e-5 * expected.abs() && error <= 4e-7 * (1.0 + expected.abs()),
+                "{x}: {error}"
+            );
             let pdf = (-0.5 * f64::from(x).powi(2)).exp() / (2.0 * std::f64::consts::PI).sqrt();
             let slope = cdf_f64(f64::from(x)) + f64::from(x) * pdf;
             assert!((f64::from(gelu_erf_derivative(x)) - slope).abs() < 5e-7, "{x}");

