@@ -142,11 +142,7 @@ impl Source for BuiltinSource {
         let (figure, _) = FIGURES[index % FIGURES.len()];
         let scene = Scene::draw(figure, &mut self.rng(index, SCENE_STREAM));
         let pixels = scene.render(self.image_size, &mut self.rng(index, NOISE_STREAM));
-        Ok(RgbImage {
-            width: self.image_size,
-            height: self.image_size,
-            pixels,
-        })
+        Ok(RgbImage { width: self.image_size, height: self.image_size, pixels })
     }
 
     fn describe(&self, index: usize) -> String {
@@ -197,10 +193,7 @@ impl Scene {
         // functions, which differ between machines.
         let half_tangent = draw(-0.13, 0.13);
         let norm = 1.0 + half_tangent * half_tangent;
-        let (cos, sin) = (
-            (1.0 - half_tangent * half_tangent) / norm,
-            2.0 * half_tangent / norm,
-        );
+        let (cos, sin) = ((1.0 - half_tangent * half_tangent) / norm, 2.0 * half_tangent / norm);
 
         let mut colours = || [(); 2].map(|()| [(); 3].map(|()| draw(0.1, 0.9)));
         let mut pair = colours();
@@ -335,12 +328,7 @@ mod tests {
     fn classes_are_balanced_and_named() {
         let source = builtin(BuiltinSplit::Train, 100, 8);
         for label in 0..10 {
-            assert_eq!(
-                (0..100)
-                    .filter(|&index| source.label(index) == label)
-                    .count(),
-                10
-            );
+            assert_eq!((0..100).filter(|&index| source.label(index) == label).count(), 10);
         }
         assert_eq!(source.class_names()[1], "ring");
         assert_eq!(source.describe(17), "builtin example 17");
@@ -348,10 +336,8 @@ mod tests {
 
     #[test]
     fn an_example_shows_the_same_scene_at_every_size() {
-        let (small, large) = (
-            builtin(BuiltinSplit::Train, 20, 32),
-            builtin(BuiltinSplit::Train, 20, 64),
-        );
+        let (small, large) =
+            (builtin(BuiltinSplit::Train, 20, 32), builtin(BuiltinSplit::Train, 20, 64));
         for index in 0..20 {
             let (small, large) = (small.image(index).unwrap(), large.image(index).unwrap());
             let mut difference = 0.0;
@@ -375,12 +361,9 @@ mod tests {
     fn a_picture_is_pinned() {
         // Changing this changes the data that published results were measured on.
         let image = builtin(BuiltinSplit::Train, 20, 16).image(13).unwrap();
-        let hash = image
-            .pixels
-            .iter()
-            .fold(0xcbf2_9ce4_8422_2325u64, |hash, &byte| {
-                (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-            });
+        let hash = image.pixels.iter().fold(0xcbf2_9ce4_8422_2325u64, |hash, &byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+        });
         assert_eq!(hash, 1_126_763_535_378_641_425);
     }
 
@@ -390,20 +373,11 @@ mod tests {
         let load = |split, len| -> Vec<Vec<f32>> {
             let source = builtin(split, len, 32);
             let centred = |image: RgbImage| {
-                image
-                    .pixels
-                    .iter()
-                    .map(|&value| f32::from(value) / 127.5 - 1.0)
-                    .collect()
+                image.pixels.iter().map(|&value| f32::from(value) / 127.5 - 1.0).collect()
             };
-            (0..len)
-                .map(|index| centred(source.image(index).unwrap()))
-                .collect()
+            (0..len).map(|index| centred(source.image(index).unwrap())).collect()
         };
-        let (train, val) = (
-            load(BuiltinSplit::Train, num_train),
-            load(BuiltinSplit::Val, num_val),
-        );
+        let (train, val) = (load(BuiltinSplit::Train, num_train), load(BuiltinSplit::Val, num_val));
         let mut weights = vec![[0.0f32; PIXELS]; 10];
         let logits = |weights: &[[f32; PIXELS]], x: &[f32]| -> Vec<f32> {
             let dot = |row: &[f32; PIXELS]| row.iter().zip(x).map(|(w, x)| w * x).sum();
@@ -421,17 +395,13 @@ mod tests {
                 let total: f32 = exps.iter().sum();
                 for (label, (row, exp)) in weights.iter_mut().zip(&exps).enumerate() {
                     let gradient = exp / total - f32::from(u8::from(label == index % 10));
-                    row.iter_mut()
-                        .zip(x)
-                        .for_each(|(w, x)| *w -= rate * gradient * x);
+                    row.iter_mut().zip(x).for_each(|(w, x)| *w -= rate * gradient * x);
                 }
             }
         }
         let correct = val.iter().enumerate().filter(|(index, x)| {
             let logits = logits(&weights, x);
-            let best = (0..10)
-                .max_by(|&a, &b| logits[a].total_cmp(&logits[b]))
-                .unwrap();
+            let best = (0..10).max_by(|&a, &b| logits[a].total_cmp(&logits[b])).unwrap();
             best == index % 10
         });
         correct.count() as f64 / num_val as f64

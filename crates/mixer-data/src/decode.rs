@@ -34,10 +34,7 @@ pub struct DecodeOptions {
 
 impl Default for DecodeOptions {
     fn default() -> Self {
-        Self {
-            apply_orientation: false,
-            max_pixels: 64_000_000,
-        }
+        Self { apply_orientation: false, max_pixels: 64_000_000 }
     }
 }
 
@@ -130,21 +127,9 @@ pub fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<RgbImage, DecodeE
         [b'G', b'I', b'F', b'8', b'7' | b'9', b'a', ..] => {
             decode_other(bytes, ImageFormat::Gif, "GIF", options)
         }
-        [
-            b'R',
-            b'I',
-            b'F',
-            b'F',
-            _,
-            _,
-            _,
-            _,
-            b'W',
-            b'E',
-            b'B',
-            b'P',
-            ..,
-        ] => decode_other(bytes, ImageFormat::WebP, "WebP", options),
+        [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => {
+            decode_other(bytes, ImageFormat::WebP, "WebP", options)
+        }
         [b'B', b'M', ..] => decode_other(bytes, ImageFormat::Bmp, "BMP", options),
         _ => Err(DecodeError::NotAnImage {
             start: bytes[..bytes.len().min(4)].escape_ascii().to_string(),
@@ -179,10 +164,7 @@ fn decode_other(
         image::ImageError::IoError(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
             DecodeError::Truncated
         }
-        error => DecodeError::Broken {
-            format: name,
-            message: error.to_string(),
-        },
+        error => DecodeError::Broken { format: name, message: error.to_string() },
     };
 
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
@@ -199,11 +181,7 @@ fn decode_other(
     let mut image = DynamicImage::from_decoder(decoder).map_err(broken)?;
     image.apply_orientation(orientation);
     let (width, height) = (image.width(), image.height());
-    Ok(RgbImage {
-        width,
-        height,
-        pixels: rgb8_pixels(image),
-    })
+    Ok(RgbImage { width, height, pixels: rgb8_pixels(image) })
 }
 
 /// The pixels of a picture of any colour type as RGB8: alpha dropped, high bytes of 16 bits.
@@ -218,14 +196,12 @@ fn rgb8_pixels(image: DynamicImage) -> Vec<u8> {
         }
         DynamicImage::ImageLuma8(image) => image.pixels().flat_map(|p| [p[0]; 3]).collect(),
         DynamicImage::ImageLumaA8(image) => image.pixels().flat_map(|p| [p[0]; 3]).collect(),
-        DynamicImage::ImageRgb16(image) => image
-            .pixels()
-            .flat_map(|p| [p[0], p[1], p[2]].map(high_byte))
-            .collect(),
-        DynamicImage::ImageRgba16(image) => image
-            .pixels()
-            .flat_map(|p| [p[0], p[1], p[2]].map(high_byte))
-            .collect(),
+        DynamicImage::ImageRgb16(image) => {
+            image.pixels().flat_map(|p| [p[0], p[1], p[2]].map(high_byte)).collect()
+        }
+        DynamicImage::ImageRgba16(image) => {
+            image.pixels().flat_map(|p| [p[0], p[1], p[2]].map(high_byte)).collect()
+        }
         DynamicImage::ImageLuma16(image) => {
             image.pixels().flat_map(|p| [high_byte(p[0]); 3]).collect()
         }
@@ -254,17 +230,11 @@ fn decode_jpeg(bytes: &[u8], options: &DecodeOptions) -> Result<RgbImage, Decode
     } else {
         decode_jpeg_without_end(bytes, options)?
     };
-    let image = RgbImage {
-        width: decoded.width,
-        height: decoded.height,
-        pixels: decoded.pixels,
-    };
+    let image = RgbImage { width: decoded.width, height: decoded.height, pixels: decoded.pixels };
     if !options.apply_orientation {
         return Ok(image);
     }
-    let orientation = decoded
-        .exif
-        .and_then(|chunk| Orientation::from_exif_chunk(&chunk));
+    let orientation = decoded.exif.and_then(|chunk| Orientation::from_exif_chunk(&chunk));
     Ok(match orientation {
         Some(orientation) => turned(image, orientation),
         None => image,
@@ -339,10 +309,7 @@ fn run_zune(
     if pixels.len() != expected {
         return Err(DecodeError::Broken {
             format: "JPEG",
-            message: format!(
-                "its colours came out as {} bytes, not {expected}",
-                pixels.len()
-            ),
+            message: format!("its colours came out as {} bytes, not {expected}", pixels.len()),
         });
     }
     Ok(JpegPixels {

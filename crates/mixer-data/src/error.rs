@@ -186,8 +186,6 @@ impl From<ResizeError> for DataError {
 impl DataError {
     /// Wraps an error of [`fs_err`], whose message already names the path.
     pub(crate) fn io(source: std::io::Error) -> Self {
-        Self::Io {
-            source: Arc::new(source),
-        }
+        Self::Io { source: Arc::new(source) }
     }
 }

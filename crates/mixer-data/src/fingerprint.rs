@@ -12,9 +12,7 @@ pub(crate) struct Fingerprint {
 
 impl Fingerprint {
     pub(crate) fn new() -> Self {
-        Self {
-            state: 0xcbf2_9ce4_8422_2325,
-        }
+        Self { state: 0xcbf2_9ce4_8422_2325 }
     }
 
     /// Adds a string, with its length so that neighbouring strings cannot trade letters.

@@ -65,10 +65,7 @@ impl FolderSource {
         let root = root.as_ref();
         let class_names = class_folders(root)?;
         if let [class] = class_names.as_slice() {
-            return Err(DataError::SingleClass {
-                class: class.clone(),
-                path: root.to_path_buf(),
-            });
+            return Err(DataError::SingleClass { class: class.clone(), path: root.to_path_buf() });
         }
         let source = Self::read(root, class_names.clone(), class_names, options)?;
         let empty = source.classes.iter().find(|class| class.ends.is_empty());
@@ -100,9 +97,7 @@ impl FolderSource {
         let folders = class_folders(root)?;
         let source = Self::read(root, folders, classes.to_vec(), options)?;
         if source.is_empty() {
-            return Err(DataError::NoExamples {
-                description: root.display().to_string(),
-            });
+            return Err(DataError::NoExamples { description: root.display().to_string() });
         }
         Ok(source)
     }
@@ -193,16 +188,10 @@ impl Source for FolderSource {
 
     fn image(&self, index: usize) -> Result<RgbImage, DataError> {
         let path = self.path(index);
-        let bad = |reason| DataError::BadExample {
-            example: path.display().to_string(),
-            reason,
-        };
+        let bad = |reason| DataError::BadExample { example: path.display().to_string(), reason };
         let found = fs::metadata(&path).map_err(DataError::io)?.len();
         if found > MAX_FILE_BYTES {
-            return Err(bad(DecodeError::FileTooLarge {
-                found,
-                expected: MAX_FILE_BYTES,
-            }));
+            return Err(bad(DecodeError::FileTooLarge { found, expected: MAX_FILE_BYTES }));
         }
         let bytes = fs::read(&path).map_err(DataError::io)?;
         decode(&bytes, &self.options).map_err(bad)
@@ -220,9 +209,7 @@ impl Source for FolderSource {
 /// The names of the class folders in `root`, sorted.
 fn class_folders(root: &Path) -> Result<Vec<String>, DataError> {
     if !root.is_dir() {
-        return Err(DataError::NoSuchDirectory {
-            path: root.to_path_buf(),
-        });
+        return Err(DataError::NoSuchDirectory { path: root.to_path_buf() });
     }
     let mut folders = Vec::new();
     for entry in fs::read_dir(root).map_err(DataError::io)? {
@@ -233,9 +220,7 @@ fn class_folders(root: &Path) -> Result<Vec<String>, DataError> {
         }
     }
     if folders.is_empty() {
-        return Err(DataError::NoClassFolders {
-            path: root.to_path_buf(),
-        });
+        return Err(DataError::NoClassFolders { path: root.to_path_buf() });
     }
     folders.sort_unstable();
     Ok(folders)
@@ -273,9 +258,7 @@ fn has_image_extension(name: &str) -> bool {
     let Some((_, extension)) = name.rsplit_once('.') else {
         return false;
     };
-    EXTENSIONS
-        .iter()
-        .any(|known| extension.eq_ignore_ascii_case(known))
+    EXTENSIONS.iter().any(|known| extension.eq_ignore_ascii_case(known))
 }
 
 #[cfg(test)]
@@ -319,9 +302,8 @@ mod tests {
         ]);
         let source = open(&folder).unwrap();
         assert_eq!(source.class_names(), ["ant", "cat", "dog"]);
-        let found: Vec<(String, u32)> = (0..source.len())
-            .map(|index| (source.describe(index), source.label(index)))
-            .collect();
+        let found: Vec<(String, u32)> =
+            (0..source.len()).map(|index| (source.describe(index), source.label(index))).collect();
         let expected = [
             ("ant/1.gif", 0),
             ("ant/2.bmp", 0),
@@ -386,10 +368,7 @@ mod tests {
         let fingerprint = |files: &[&str]| open(&folder_with(files)).unwrap().fingerprint();
         assert_eq!(fingerprint(&files), fingerprint(&files));
         assert_ne!(fingerprint(&files), fingerprint(&["a/1.png", "b/2.png"]));
-        assert_ne!(
-            fingerprint(&files),
-            fingerprint(&["a/1.png", "b/1.png", "b/2.png"])
-        );
+        assert_ne!(fingerprint(&files), fingerprint(&["a/1.png", "b/1.png", "b/2.png"]));
         assert_ne!(fingerprint(&files), fingerprint(&["a/1.png", "c/1.png"]));
     }
 

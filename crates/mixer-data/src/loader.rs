@@ -158,11 +158,7 @@ impl Loader {
         config: LoaderConfig,
     ) -> Result<Self, DataError> {
         let refuse = |setting, found: usize, expected: String| {
-            Err(DataError::BadSetting {
-                setting,
-                found: found.to_string(),
-                expected,
-            })
+            Err(DataError::BadSetting { setting, found: found.to_string(), expected })
         };
         let side = image_size as usize;
         if config.batch_size == 0 {
@@ -176,9 +172,7 @@ impl Loader {
             return refuse("workers", config.workers, "at most 1024".to_owned());
         }
         if source.is_empty() {
-            return Err(DataError::NoExamples {
-                description: "the source of a loader".to_owned(),
-            });
+            return Err(DataError::NoExamples { description: "the source of a loader".to_owned() });
         }
 
         let batch_bytes = config.batch_size * side * side * 3;
@@ -234,10 +228,8 @@ impl Loader {
         if let Some(failure) = &self.failure {
             return Err(failure.clone());
         }
-        let front = lock(&self.shared.queue)
-            .batches
-            .front()
-            .map(|claims| Arc::clone(&claims.batch));
+        let front =
+            lock(&self.shared.queue).batches.front().map(|claims| Arc::clone(&claims.batch));
         let Some(front) = front else {
             return Ok(None);
         };
@@ -277,12 +269,7 @@ impl Loader {
 
     /// Turns an assembled batch into a batch or an error, in the order of its examples.
     fn settle(&mut self, assembly: Assembly) -> Result<Batch, DataError> {
-        let Assembly {
-            mut batch,
-            mut failures,
-            mut gaps,
-            ..
-        } = assembly;
+        let Assembly { mut batch, mut failures, mut gaps, .. } = assembly;
         // Workers finish in any order; within a slot the sort keeps the order of the attempts.
         failures.sort_by_key(|failure| failure.slot);
         gaps.sort_unstable();
@@ -303,16 +290,13 @@ impl Loader {
                     last: Box::new(failure.error.clone()),
                 });
             }
-            batch.skipped.push(SkippedExample {
-                index: failure.index,
-                reason: failure.error.to_string(),
-            });
+            batch
+                .skipped
+                .push(SkippedExample { index: failure.index, reason: failure.error.to_string() });
         }
-        if let (Transform::Train { .. }, [_, ..], Some(last)) = (
-            &self.shared.pipeline.transform,
-            gaps.as_slice(),
-            failures.last(),
-        ) {
+        if let (Transform::Train { .. }, [_, ..], Some(last)) =
+            (&self.shared.pipeline.transform, gaps.as_slice(), failures.last())
+        {
             // More may be skipped than there are examples, and none could be read.
             return Err(DataError::NoExamples {
                 description: format!("nothing can be read; the last failure: {}", last.error),
@@ -338,9 +322,7 @@ fn close_gaps(batch: &mut Batch, gaps: &[usize]) {
     let row = batch.num_tokens * batch.patch_dim;
     for &slot in gaps.iter().rev() {
         let rows = batch.num_examples;
-        batch
-            .patches
-            .copy_within((slot + 1) * row..rows * row, slot * row);
+        batch.patches.copy_within((slot + 1) * row..rows * row, slot * row);
         batch.patches[(rows - 1) * row..rows * row].fill(0);
         batch.labels.copy_within(slot + 1..rows, slot);
         batch.labels[rows - 1] = 0;
@@ -351,10 +333,7 @@ fn close_gaps(batch: &mut Batch, gaps: &[usize]) {
 
 /// What turns a position into pixels.
 enum Transform {
-    Train {
-        transform: TrainTransform,
-        seed: u64,
-    },
+    Train { transform: TrainTransform, seed: u64 },
     Eval(EvalTransform),
 }
 
@@ -399,15 +378,11 @@ impl Pipeline {
         for attempt in 0..attempts {
             let within = (position % self.len + attempt) % self.len;
             let (epoch, index) = self.order.locate(epoch_start + within, self.len);
-            let result = catch_unwind(AssertUnwindSafe(|| {
-                self.write(epoch, index, resampler, out)
-            }));
+            let result =
+                catch_unwind(AssertUnwindSafe(|| self.write(epoch, index, resampler, out)));
             let error = match result {
                 Ok(Ok(label)) => {
-                    return Outcome {
-                        example: Some((index, label)),
-                        failures,
-                    };
+                    return Outcome { example: Some((index, label)), failures };
                 }
                 Ok(Err(error)) => error,
                 Err(payload) => {
@@ -425,10 +400,7 @@ impl Pipeline {
                 break;
             }
         }
-        Outcome {
-            example: None,
-            failures,
-        }
+        Outcome { example: None, failures }
     }
 
     /// Writes an example to `out` and returns its label.
@@ -549,8 +521,7 @@ impl Assembly {
             self.gaps.push(slot);
         }
         let with_slot = failures.into_iter();
-        self.failures
-            .extend(with_slot.map(|(index, error)| Failure { slot, index, error }));
+        self.failures.extend(with_slot.map(|(index, error)| Failure { slot, index, error }));
     }
 }
 
@@ -559,10 +530,7 @@ impl InFlight {
     fn wait(&self) -> Assembly {
         let mut assembly = lock(&self.assembly);
         while assembly.remaining > 0 {
-            assembly = self
-                .finished
-                .wait(assembly)
-                .unwrap_or_else(PoisonError::into_inner);
+            assembly = self.finished.wait(assembly).unwrap_or_else(PoisonError::into_inner);
         }
         std::mem::take(&mut *assembly)
     }
@@ -571,10 +539,8 @@ impl InFlight {
 impl Queue {
     /// Takes up to `at_most` neighbouring slots of the first batch that has any left.
     fn claim(&mut self, at_most: usize) -> Option<(Arc<InFlight>, Range<usize>)> {
-        let claims = self
-            .batches
-            .iter_mut()
-            .find(|claims| claims.claimed < claims.batch.num_examples)?;
+        let claims =
+            self.batches.iter_mut().find(|claims| claims.claimed < claims.batch.num_examples)?;
         let start = claims.claimed;
         claims.claimed = (start.saturating_add(at_most)).min(claims.batch.num_examples);
         Some((Arc::clone(&claims.batch), start..claims.claimed))
@@ -589,9 +555,9 @@ impl Shared {
             let first_position = queue.next_position;
             let num_examples = match self.pipeline.transform {
                 Transform::Train { .. } => config.batch_size,
-                Transform::Eval(_) => len
-                    .saturating_sub(first_position)
-                    .min(config.batch_size as u64) as usize,
+                Transform::Eval(_) => {
+                    len.saturating_sub(first_position).min(config.batch_size as u64) as usize
+                }
             };
             if num_examples == 0 {
                 return;
@@ -645,10 +611,7 @@ impl Shared {
                 if let Some(claim) = queue.claim(at_most) {
                     break claim;
                 }
-                queue = self
-                    .room
-                    .wait(queue)
-                    .unwrap_or_else(PoisonError::into_inner);
+                queue = self.room.wait(queue).unwrap_or_else(PoisonError::into_inner);
             };
             drop(queue);
             self.fill(&batch, slots, worker);

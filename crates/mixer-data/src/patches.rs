@@ -29,11 +29,7 @@ pub fn patchify(
     let expected = side * side * 3;
     for (what, found) in [("an image", image.len()), ("a patch buffer", out.len())] {
         if found != expected {
-            return Err(DataError::BadBuffer {
-                what,
-                found,
-                expected,
-            });
+            return Err(DataError::BadBuffer { what, found, expected });
         }
     }
 
@@ -43,10 +39,7 @@ pub fn patchify(
     for (y, row) in rows.enumerate() {
         let tokens = &mut out[y / patch * (side / patch) * token..];
         let start = y % patch * segment;
-        for (source, target) in row
-            .chunks_exact(segment)
-            .zip(tokens.chunks_exact_mut(token))
-        {
+        for (source, target) in row.chunks_exact(segment).zip(tokens.chunks_exact_mut(token)) {
             target[start..start + segment].copy_from_slice(source);
         }
     }

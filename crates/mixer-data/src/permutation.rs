@@ -48,11 +48,7 @@ impl Permutation {
     /// # Panics
     /// When `position` is not below [`len`](Self::len).
     pub fn get(&self, position: u64) -> u64 {
-        assert!(
-            position < self.len,
-            "position {position} of a permutation of {}",
-            self.len
-        );
+        assert!(position < self.len, "position {position} of a permutation of {}", self.len);
         let mut value = self.pass(position);
         while value >= self.len {
             value = self.pass(value);
@@ -108,9 +104,7 @@ mod tests {
         // Changing this breaks resume of existing runs.
         let permutation = Permutation::new(42, 3, 50_000);
         let found: Vec<u64> = (0..10).map(|position| permutation.get(position)).collect();
-        let expected = [
-            48_328, 911, 33_131, 5_597, 30_692, 8_387, 25_464, 16_366, 15_237, 35_147,
-        ];
+        let expected = [48_328, 911, 33_131, 5_597, 30_692, 8_387, 25_464, 16_366, 15_237, 35_147];
         assert_eq!(found, expected);
     }
 

@@ -22,9 +22,7 @@ impl ExampleRng {
     ///
     /// Streams are independent sequences for different purposes.
     pub fn new(seed: u64, epoch: u64, index: u64, stream: u64) -> Self {
-        Self {
-            state: hash_words(&[seed, epoch, index, stream]),
-        }
+        Self { state: hash_words(&[seed, epoch, index, stream]) }
     }
 
     /// The next 64 random bits.
@@ -66,9 +64,7 @@ pub(crate) fn mix(word: u64) -> u64 {
 /// Hashes words in order: each is added to the mixed hash of those before it.
 pub(crate) fn hash_words(words: &[u64]) -> u64 {
     words.iter().fold(GOLDEN_GAMMA, |hash, &word| {
-        mix(hash
-            .wrapping_mul(GOLDEN_GAMMA)
-            .wrapping_add(mix(word.wrapping_add(GOLDEN_GAMMA))))
+        mix(hash.wrapping_mul(GOLDEN_GAMMA).wrapping_add(mix(word.wrapping_add(GOLDEN_GAMMA))))
     })
 }
 
@@ -81,11 +77,8 @@ mod tests {
         // Changing this breaks resume of existing runs.
         let mut rng = ExampleRng::new(1, 2, 3, 4);
         let found: Vec<u64> = (0..3).map(|_| rng.next_u64()).collect();
-        let expected = [
-            1_635_063_327_975_976_934,
-            10_876_622_890_792_740_036,
-            252_335_811_672_314_661,
-        ];
+        let expected =
+            [1_635_063_327_975_976_934, 10_876_622_890_792_740_036, 252_335_811_672_314_661];
         assert_eq!(found, expected);
     }
 
@@ -107,16 +100,13 @@ mod tests {
     #[test]
     fn neighbouring_examples_look_independent() {
         // Correlation of first draws of neighbouring indices, and uniformity of the mean.
-        let draws: Vec<f64> = (0..20_000)
-            .map(|index| ExampleRng::new(7, 0, index, 0).uniform())
-            .collect();
+        let draws: Vec<f64> =
+            (0..20_000).map(|index| ExampleRng::new(7, 0, index, 0).uniform()).collect();
         let mean = draws.iter().sum::<f64>() / draws.len() as f64;
         assert!((mean - 0.5).abs() < 0.01, "mean {mean}");
-        let covariance = draws
-            .windows(2)
-            .map(|pair| (pair[0] - 0.5) * (pair[1] - 0.5))
-            .sum::<f64>()
-            / draws.len() as f64;
+        let covariance =
+            draws.windows(2).map(|pair| (pair[0] - 0.5) * (pair[1] - 0.5)).sum::<f64>()
+                / draws.len() as f64;
         assert!(covariance.abs() < 0.002, "covariance {covariance}");
     }
 
@@ -127,10 +117,7 @@ mod tests {
         for _ in 0..7_000 {
             seen[rng.below(7) as usize] += 1;
         }
-        assert!(
-            seen.iter().all(|&count| (800..1200).contains(&count)),
-            "{seen:?}"
-        );
+        assert!(seen.iter().all(|&count| (800..1200).contains(&count)), "{seen:?}");
         assert_eq!(rng.below(0), 0);
     }
 }

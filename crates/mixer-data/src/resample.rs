@@ -86,9 +86,7 @@ fn options(interpolation: Interpolation) -> ResizeOptions {
         Interpolation::Bicubic => Filter::new("bicubic", cubic, CUBIC_SUPPORT)
             .map_or(FilterType::CatmullRom, FilterType::Custom),
     };
-    ResizeOptions::new()
-        .resize_alg(ResizeAlg::Convolution(filter))
-        .use_alpha(false)
+    ResizeOptions::new().resize_alg(ResizeAlg::Convolution(filter)).use_alpha(false)
 }
 
 /// Radius of [`cubic`].
@@ -110,20 +108,13 @@ fn cubic(x: f64) -> f64 {
     } else {
         return 0.0;
     };
-    if weight == 0.0 {
-        f64::MIN_POSITIVE
-    } else {
-        weight
-    }
+    if weight == 0.0 { f64::MIN_POSITIVE } else { weight }
 }
 
 fn view(image: &RgbImage) -> Result<TypedImageRef<'_, U8x3>, DataError> {
     let expected = image.width as usize * image.height as usize * 3;
-    let bad_buffer = || DataError::BadBuffer {
-        what: "an image",
-        found: image.pixels.len(),
-        expected,
-    };
+    let bad_buffer =
+        || DataError::BadBuffer { what: "an image", found: image.pixels.len(), expected };
     if image.pixels.len() != expected || expected == 0 {
         return Err(bad_buffer());
     }
@@ -133,11 +124,7 @@ fn view(image: &RgbImage) -> Result<TypedImageRef<'_, U8x3>, DataError> {
 fn target(size: u32, out: &mut [u8]) -> Result<TypedImage<'_, U8x3>, DataError> {
     let found = out.len();
     let expected = size as usize * size as usize * 3;
-    let bad_buffer = || DataError::BadBuffer {
-        what: "an output buffer",
-        found,
-        expected,
-    };
+    let bad_buffer = || DataError::BadBuffer { what: "an output buffer", found, expected };
     if found != expected {
         return Err(bad_buffer());
     }
@@ -162,9 +149,7 @@ mod tests {
             let start = 4.5 - scale / 2.0;
             let region = (start, start, 8.0 * scale, 8.0 * scale);
             let mut out = [0; 8 * 8 * 3];
-            resampler
-                .resize_box(&image, region, 8, Interpolation::Bicubic, &mut out)
-                .unwrap();
+            resampler.resize_box(&image, region, 8, Interpolation::Bicubic, &mut out).unwrap();
             // A kernel centred on a pixel is that pixel.
             let centre = (4 * 12 + 4) * 3;
             assert_eq!(out[..3], image.pixels[centre..centre + 3]);

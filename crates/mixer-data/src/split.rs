@@ -66,11 +66,8 @@ impl SplitRange {
     pub fn resolve(&self, len: usize) -> Result<Range<usize>, DataError> {
         let start = self.start.map_or(0, |bound| bound.resolve(len));
         let end = self.end.map_or(len, |bound| bound.resolve(len));
-        let refuse = |expected| DataError::SplitOutOfRange {
-            found: self.to_string(),
-            len,
-            expected,
-        };
+        let refuse =
+            |expected| DataError::SplitOutOfRange { found: self.to_string(), len, expected };
         if end > len || start > len {
             return Err(refuse("boundaries within the data"));
         }
@@ -85,10 +82,7 @@ impl FromStr for SplitSpec {
     type Err = DataError;
 
     fn from_str(text: &str) -> Result<Self, DataError> {
-        let refuse = || DataError::BadSplit {
-            found: text.to_owned(),
-            expected: EXPECTED,
-        };
+        let refuse = || DataError::BadSplit { found: text.to_owned(), expected: EXPECTED };
         let (folder, range) = match text.split_once('[') {
             None => (text, SplitRange::default()),
             Some((folder, rest)) => {
@@ -98,10 +92,7 @@ impl FromStr for SplitSpec {
                     "" => Ok(None),
                     text => parse_bound(text).map(Some).ok_or_else(refuse),
                 };
-                let range = SplitRange {
-                    start: bound(start)?,
-                    end: bound(end)?,
-                };
+                let range = SplitRange { start: bound(start)?, end: bound(end)? };
                 (folder, range)
             }
         };
@@ -115,10 +106,7 @@ impl FromStr for SplitSpec {
         if !is_name(folder) {
             return Err(refuse());
         }
-        Ok(Self {
-            folder: folder.to_owned(),
-            range,
-        })
+        Ok(Self { folder: folder.to_owned(), range })
     }
 }
 
@@ -215,10 +203,7 @@ mod tests {
             "train[:99999999999999999999999]",
         ] {
             let error = text.parse::<SplitSpec>().unwrap_err();
-            assert!(
-                matches!(error, DataError::BadSplit { .. }),
-                "{text}: {error}"
-            );
+            assert!(matches!(error, DataError::BadSplit { .. }), "{text}: {error}");
         }
         assert_eq!(
             "train[5]".parse::<SplitSpec>().unwrap_err().to_string(),
@@ -231,17 +216,8 @@ mod tests {
     fn ranges_beyond_the_data_and_empty_ranges_are_refused() {
         let resolve = |text: &str| parse(text).range.resolve(100);
         assert_eq!(resolve("train[:100]").unwrap(), 0..100);
-        for text in [
-            "train[:101]",
-            "train[101:]",
-            "train[50:50]",
-            "train[60:50]",
-            "train[100%:]",
-        ] {
-            assert!(
-                matches!(resolve(text), Err(DataError::SplitOutOfRange { .. })),
-                "{text}"
-            );
+        for text in ["train[:101]", "train[101:]", "train[50:50]", "train[60:50]", "train[100%:]"] {
+            assert!(matches!(resolve(text), Err(DataError::SplitOutOfRange { .. })), "{text}");
         }
         assert_eq!(
             resolve("train[:101]").unwrap_err().to_string(),

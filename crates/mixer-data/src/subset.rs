@@ -45,11 +45,7 @@ impl Subset {
 
     /// The index in the whole source.
     fn inner(&self, index: usize) -> usize {
-        assert!(
-            index < self.range.len(),
-            "example {index} of {}",
-            self.range.len()
-        );
+        assert!(index < self.range.len(), "example {index} of {}", self.range.len());
         self.permutation.get((self.range.start + index) as u64) as usize
     }
 }
@@ -101,9 +97,7 @@ mod tests {
     }
 
     fn descriptions(source: &Arc<dyn Source>) -> Vec<String> {
-        (0..source.len())
-            .map(|index| source.describe(index))
-            .collect()
+        (0..source.len()).map(|index| source.describe(index)).collect()
     }
 
     #[test]
@@ -125,9 +119,7 @@ mod tests {
         let part = subset(&source, "train[10:20]");
         for index in 0..part.len() {
             let description = part.describe(index);
-            let whole = (0..50)
-                .find(|&i| source.describe(i) == description)
-                .unwrap();
+            let whole = (0..50).find(|&i| source.describe(i) == description).unwrap();
             assert_eq!(part.label(index), source.label(whole));
             assert_eq!(part.image(index).unwrap(), source.image(whole).unwrap());
         }
@@ -146,10 +138,7 @@ mod tests {
         let second = subset(&source, "train[50%:]");
         assert_ne!(first.fingerprint(), second.fingerprint());
         assert_ne!(first.fingerprint(), source.fingerprint());
-        assert_eq!(
-            first.fingerprint(),
-            subset(&source, "train[:50]").fingerprint()
-        );
+        assert_eq!(first.fingerprint(), subset(&source, "train[:50]").fingerprint());
     }
 
     #[test]

@@ -311,35 +311,21 @@ mod tests {
     fn picture(width: u32, height: u32) -> RgbImage {
         let mut rng = ExampleRng::new(0, 0, 0, 0);
         let len = (width * height * 3) as usize;
-        RgbImage {
-            width,
-            height,
-            pixels: (0..len).map(|_| rng.next_u64() as u8).collect(),
-        }
+        RgbImage { width, height, pixels: (0..len).map(|_| rng.next_u64() as u8).collect() }
     }
 
     fn train(crop: TrainCrop, flip: bool, image_size: u32) -> TrainTransform {
-        TrainTransform {
-            image_size,
-            crop,
-            flip,
-            interpolation: Interpolation::Bilinear,
-        }
+        TrainTransform { image_size, crop, flip, interpolation: Interpolation::Bilinear }
     }
 
     fn apply(transform: &TrainTransform, image: &RgbImage, index: u64) -> Vec<u8> {
         let mut out = vec![0; (transform.image_size * transform.image_size * 3) as usize];
         let mut rng = ExampleRng::new(1, 2, index, 0);
-        transform
-            .apply(image, &mut rng, &mut Resampler::new(), &mut out)
-            .unwrap();
+        transform.apply(image, &mut rng, &mut Resampler::new(), &mut out).unwrap();
         out
     }
 
-    const INCEPTION: TrainCrop = TrainCrop::Inception {
-        area: (0.05, 1.0),
-        aspect: (0.75, 1.3333),
-    };
+    const INCEPTION: TrainCrop = TrainCrop::Inception { area: (0.05, 1.0), aspect: (0.75, 1.3333) };
 
     proptest! {
         #[test]
@@ -404,21 +390,13 @@ mod tests {
             let start = ((row * image.width + left) * 3) as usize;
             cropped.extend_from_slice(&image.pixels[start..start + (width * 3) as usize]);
         }
-        let cropped = RgbImage {
-            width,
-            height,
-            pixels: cropped,
-        };
+        let cropped = RgbImage { width, height, pixels: cropped };
         let mut resampler = Resampler::new();
         let (mut found, mut expected) = ([0; 12 * 12 * 3], [0; 12 * 12 * 3]);
         let (region, whole) = ((left, top, width, height), (0, 0, width, height));
         let filter = Interpolation::Bilinear;
-        resampler
-            .crop_and_resize(&image, region, 12, filter, &mut found)
-            .unwrap();
-        resampler
-            .crop_and_resize(&cropped, whole, 12, filter, &mut expected)
-            .unwrap();
+        resampler.crop_and_resize(&image, region, 12, filter, &mut found).unwrap();
+        resampler.crop_and_resize(&cropped, whole, 12, filter, &mut expected).unwrap();
         assert_eq!(found, expected);
     }
 
@@ -427,25 +405,13 @@ mod tests {
         let image = picture(16, 16);
         let mut out = vec![0; 16 * 16 * 3];
         for interpolation in [Interpolation::Bilinear, Interpolation::Bicubic] {
-            for resize in [
-                EvalResize::Squash,
-                EvalResize::ResmallCrop { fraction: 1.0 },
-            ] {
-                let transform = EvalTransform {
-                    image_size: 16,
-                    resize,
-                    interpolation,
-                };
-                transform
-                    .apply(&image, &mut Resampler::new(), &mut out)
-                    .unwrap();
+            for resize in [EvalResize::Squash, EvalResize::ResmallCrop { fraction: 1.0 }] {
+                let transform = EvalTransform { image_size: 16, resize, interpolation };
+                transform.apply(&image, &mut Resampler::new(), &mut out).unwrap();
                 assert_eq!(out, image.pixels);
             }
         }
-        assert_eq!(
-            apply(&train(TrainCrop::None, false, 16), &image, 0),
-            image.pixels
-        );
+        assert_eq!(apply(&train(TrainCrop::None, false, 16), &image, 0), image.pixels);
     }
 
     #[test]
@@ -472,11 +438,7 @@ mod tests {
             for (y, x) in (0..side).flat_map(|y| (0..side).map(move |x| (y + top, x + left))) {
                 let inside = (0..side).contains(&y) && (0..side).contains(&x);
                 let at = (y * side + x) as usize * 3;
-                out.extend(if inside {
-                    image.pixels[at..at + 3].to_vec()
-                } else {
-                    vec![0; 3]
-                });
+                out.extend(if inside { image.pixels[at..at + 3].to_vec() } else { vec![0; 3] });
             }
             out
         };
@@ -516,24 +478,12 @@ mod tests {
         assert!(inception((0.0, 1.0), (0.75, 1.33)).is_err());
         assert!(inception((0.1, f32::NAN), (0.75, 1.33)).is_err());
         assert!(inception((0.1, 1.0), (0.75, f32::INFINITY)).is_err());
-        assert!(
-            train(TrainCrop::Pad { pixels: 33 }, false, 32)
-                .check()
-                .is_err()
-        );
+        assert!(train(TrainCrop::Pad { pixels: 33 }, false, 32).check().is_err());
         assert!(train(TrainCrop::None, false, 0).check().is_err());
         for fraction in [0.0, 1.01, f32::NAN] {
             let resize = EvalResize::ResmallCrop { fraction };
             let interpolation = Interpolation::Bilinear;
-            assert!(
-                EvalTransform {
-                    image_size: 8,
-                    resize,
-                    interpolation
-                }
-                .check()
-                .is_err()
-            );
+            assert!(EvalTransform { image_size: 8, resize, interpolation }.check().is_err());
         }
     }
 
@@ -549,9 +499,6 @@ mod tests {
             &mut Resampler::new(),
             &mut out,
         );
-        assert_eq!(
-            outcome.unwrap_err().to_string(),
-            "found an image of 47 bytes, expected 48"
-        );
+        assert_eq!(outcome.unwrap_err().to_string(), "found an image of 47 bytes, expected 48");
     }
 }

@@ -30,17 +30,10 @@ fn assert_agrees(name: &str, mean_limit: f64, max_limit: u8) {
     let expected = fixture(&format!("{name}.rgb"));
     assert_eq!((found.width, found.height), SIZE, "{name}");
     assert_eq!(found.pixels.len(), expected.len(), "{name}");
-    let differences = found
-        .pixels
-        .iter()
-        .zip(&expected)
-        .map(|(a, b)| a.abs_diff(*b));
+    let differences = found.pixels.iter().zip(&expected).map(|(a, b)| a.abs_diff(*b));
     let max = differences.clone().max().unwrap();
     let mean = differences.map(f64::from).sum::<f64>() / expected.len() as f64;
-    assert!(
-        mean <= mean_limit && max <= max_limit,
-        "{name}: mean {mean:.3}, max {max}"
-    );
+    assert!(mean <= mean_limit && max <= max_limit, "{name}: mean {mean:.3}, max {max}");
 }
 
 #[test]
@@ -109,25 +102,16 @@ fn sixteen_bit_png_keeps_its_high_bytes() {
 fn orientation_is_ignored_unless_asked_for() {
     let bytes = fixture("orientation.jpg");
     let plain = decode_default(&bytes).unwrap();
-    let options = DecodeOptions {
-        apply_orientation: true,
-        ..DecodeOptions::default()
-    };
+    let options = DecodeOptions { apply_orientation: true, ..DecodeOptions::default() };
     let turned = decode(&bytes, &options).unwrap();
     assert_eq!((plain.width, plain.height), SIZE);
     assert_eq!((turned.width, turned.height), (SIZE.1, SIZE.0));
     // Orientation 6 is viewed rotated by 90 degrees clockwise: left bottom becomes left top.
     let bottom_left = (plain.height - 1) as usize * plain.width as usize * 3;
-    assert_eq!(
-        turned.pixels[..3],
-        plain.pixels[bottom_left..bottom_left + 3]
-    );
+    assert_eq!(turned.pixels[..3], plain.pixels[bottom_left..bottom_left + 3]);
     // A picture without the tag stays.
     let bytes = fixture("baseline.jpg");
-    assert_eq!(
-        decode(&bytes, &options).unwrap(),
-        decode_default(&bytes).unwrap()
-    );
+    assert_eq!(decode(&bytes, &options).unwrap(), decode_default(&bytes).unwrap());
 }
 
 #[test]
@@ -156,11 +140,7 @@ fn truncated_jpegs_are_refused() {
         let bytes = fixture(name);
         for percent in [50, 90, 99] {
             let cut = &bytes[..bytes.len() * percent / 100];
-            assert_eq!(
-                decode_default(cut),
-                Err(DecodeError::Truncated),
-                "{name} {percent} %"
-            );
+            assert_eq!(decode_default(cut), Err(DecodeError::Truncated), "{name} {percent} %");
         }
     }
 }
@@ -170,11 +150,7 @@ fn a_jpeg_that_only_lacks_its_end_marker_is_accepted() {
     for name in ["baseline.jpg", "subsampled.jpg", "grey.jpg", "cmyk.jpg"] {
         let bytes = fixture(name);
         let whole = decode_default(&bytes).unwrap();
-        assert_eq!(
-            decode_default(&bytes[..bytes.len() - 2]).unwrap(),
-            whole,
-            "{name}"
-        );
+        assert_eq!(decode_default(&bytes[..bytes.len() - 2]).unwrap(), whole, "{name}");
     }
 }
 
@@ -195,13 +171,7 @@ fn harmless_oddities_of_jpegs_are_accepted() {
 
 #[test]
 fn truncated_files_of_other_formats_are_refused() {
-    for name in [
-        "rgb.png",
-        "animated.gif",
-        "rgb.bmp",
-        "lossless.webp",
-        "lossy.webp",
-    ] {
+    for name in ["rgb.png", "animated.gif", "rgb.bmp", "lossless.webp", "lossy.webp"] {
         let bytes = fixture(name);
         for percent in [10, 30] {
             let cut = &bytes[..bytes.len() * percent / 100];
@@ -214,15 +184,9 @@ fn truncated_files_of_other_formats_are_refused() {
 fn what_is_no_image_is_named() {
     let reason = |bytes: &[u8]| decode_default(bytes).unwrap_err().to_string();
     assert_eq!(reason(b""), "the file is empty");
-    assert_eq!(
-        reason(b"<html><body>404"),
-        "not an image: starts with `<htm`"
-    );
+    assert_eq!(reason(b"<html><body>404"), "not an image: starts with `<htm`");
     assert_eq!(reason(b"hello"), "not an image: starts with `hell`");
-    assert_eq!(
-        reason(b"\x00\x01"),
-        "not an image: starts with `\\x00\\x01`"
-    );
+    assert_eq!(reason(b"\x00\x01"), "not an image: starts with `\\x00\\x01`");
     assert_eq!(reason(&[0xff, 0xd8, 0xff]), "the file is truncated");
 }
 
@@ -244,11 +208,8 @@ fn the_name_of_a_file_does_not_matter_and_errors_end_with_its_path() {
     let path = root.join("a").join("1.jpg");
     assert_eq!(
         error.to_string(),
-        format!(
-            "cannot decode image: not an image: starts with `not\\x20`: {}",
-            path.display()
-        )
-        .replace("\\x20", " ")
+        format!("cannot decode image: not an image: starts with `not\\x20`: {}", path.display())
+            .replace("\\x20", " ")
     );
 }
 
@@ -256,10 +217,7 @@ fn the_name_of_a_file_does_not_matter_and_errors_end_with_its_path() {
 fn header_bombs_are_refused_before_anything_is_allocated() {
     // 60000 x 60000 in the frame header of a JPEG.
     let mut jpeg = fixture("baseline.jpg");
-    let frame = jpeg
-        .windows(2)
-        .position(|pair| pair == [0xff, 0xc0])
-        .unwrap();
+    let frame = jpeg.windows(2).position(|pair| pair == [0xff, 0xc0]).unwrap();
     jpeg[frame + 5..frame + 9].copy_from_slice(&[0xea, 0x60, 0xea, 0x60]);
     // And in the header chunk of a PNG, whose checksum has to match.
     let mut png = fixture("rgb.png");
@@ -276,31 +234,16 @@ fn header_bombs_are_refused_before_anything_is_allocated() {
 
 #[test]
 fn max_pixels_is_respected() {
-    let options = DecodeOptions {
-        max_pixels: 29 * 18 - 1,
-        ..DecodeOptions::default()
-    };
-    for name in [
-        "baseline.jpg",
-        "rgb.png",
-        "rgb.bmp",
-        "animated.gif",
-        "lossy.webp",
-    ] {
+    let options = DecodeOptions { max_pixels: 29 * 18 - 1, ..DecodeOptions::default() };
+    for name in ["baseline.jpg", "rgb.png", "rgb.bmp", "animated.gif", "lossy.webp"] {
         let error = decode(&fixture(name), &options).unwrap_err();
-        assert!(
-            matches!(error, DecodeError::PictureTooLarge { .. }),
-            "{name}: {error}"
-        );
+        assert!(matches!(error, DecodeError::PictureTooLarge { .. }), "{name}: {error}");
     }
 }
 
 #[test]
 fn flipped_bits_never_panic() {
-    let options = DecodeOptions {
-        max_pixels: 1 << 20,
-        ..DecodeOptions::default()
-    };
+    let options = DecodeOptions { max_pixels: 1 << 20, ..DecodeOptions::default() };
     for name in [
         "baseline.jpg",
         "progressive.jpg",

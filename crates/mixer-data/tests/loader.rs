@@ -41,8 +41,7 @@ impl TestSource {
     }
 
     fn with(mut self, fault: Fault, indices: impl IntoIterator<Item = usize>) -> Self {
-        self.faults
-            .extend(indices.into_iter().map(|index| (index, fault)));
+        self.faults.extend(indices.into_iter().map(|index| (index, fault)));
         self
     }
 }
@@ -77,11 +76,7 @@ impl Source for TestSource {
         let pixels = (0..width as usize * height as usize * 3)
             .map(|at| (at * (index + 3) + index) as u8)
             .collect();
-        Ok(RgbImage {
-            width,
-            height,
-            pixels,
-        })
+        Ok(RgbImage { width, height, pixels })
     }
 
     fn describe(&self, index: usize) -> String {
@@ -94,22 +89,13 @@ impl Source for TestSource {
 }
 
 fn config(batch_size: usize, workers: usize, on_corrupt: OnCorrupt) -> LoaderConfig {
-    LoaderConfig {
-        batch_size,
-        patch_size: PATCH_SIZE,
-        workers,
-        queue_bytes: 4096,
-        on_corrupt,
-    }
+    LoaderConfig { batch_size, patch_size: PATCH_SIZE, workers, queue_bytes: 4096, on_corrupt }
 }
 
 fn train_transform() -> TrainTransform {
     TrainTransform {
         image_size: IMAGE_SIZE,
-        crop: TrainCrop::Inception {
-            area: (0.2, 1.0),
-            aspect: (0.75, 1.3333),
-        },
+        crop: TrainCrop::Inception { area: (0.2, 1.0), aspect: (0.75, 1.3333) },
         flip: true,
         interpolation: Interpolation::Bilinear,
     }
@@ -132,9 +118,7 @@ fn eval(source: TestSource, config: LoaderConfig) -> Loader {
 }
 
 fn take(loader: &mut Loader, count: usize) -> Vec<Batch> {
-    (0..count)
-        .map(|_| loader.next_batch().unwrap().unwrap())
-        .collect()
+    (0..count).map(|_| loader.next_batch().unwrap().unwrap()).collect()
 }
 
 fn drain(loader: &mut Loader) -> Vec<Batch> {
@@ -154,15 +138,9 @@ fn batches_are_the_same_for_any_number_of_workers() {
 
 #[test]
 fn evaluation_is_the_same_for_any_number_of_workers() {
-    let reference = drain(&mut eval(
-        TestSource::new(50),
-        config(8, 0, OnCorrupt::Stop),
-    ));
+    let reference = drain(&mut eval(TestSource::new(50), config(8, 0, OnCorrupt::Stop)));
     for workers in [1, 2, 16] {
-        let found = drain(&mut eval(
-            TestSource::new(50),
-            config(8, workers, OnCorrupt::Stop),
-        ));
+        let found = drain(&mut eval(TestSource::new(50), config(8, workers, OnCorrupt::Stop)));
         assert!(found == reference, "{workers} workers");
     }
 }
@@ -230,19 +208,14 @@ fn rows_hold_the_patches_and_labels_of_their_examples() {
     let source = TestSource::new(10);
     let mut expected = vec![0; 192];
     let mut square = vec![0; 192];
-    let batches = drain(&mut eval(
-        TestSource::new(10),
-        config(4, 2, OnCorrupt::Stop),
-    ));
+    let batches = drain(&mut eval(TestSource::new(10), config(4, 2, OnCorrupt::Stop)));
     assert_eq!((batches[0].num_tokens, batches[0].patch_dim), (4, 48));
     assert_eq!(batches[2].num_examples, 2);
     assert_eq!(batches[1].first_position, 4);
     for batch in &batches {
         for (row, &index) in batch.indices.iter().enumerate() {
             let image = source.image(index as usize).unwrap();
-            eval_transform()
-                .apply(&image, &mut Resampler::new(), &mut square)
-                .unwrap();
+            eval_transform().apply(&image, &mut Resampler::new(), &mut square).unwrap();
             patchify(&square, IMAGE_SIZE, PATCH_SIZE as u32, &mut expected).unwrap();
             assert_eq!(batch.patches[row * 192..(row + 1) * 192], expected);
             assert_eq!(batch.labels[row], index as u32 % 3);
@@ -252,21 +225,11 @@ fn rows_hold_the_patches_and_labels_of_their_examples() {
 
 #[test]
 fn epochs_are_shuffled_and_augmented_anew() {
-    let batches = take(
-        &mut train_from(TestSource::new(12), 0, config(12, 2, OnCorrupt::Stop)),
-        3,
-    );
+    let batches = take(&mut train_from(TestSource::new(12), 0, config(12, 2, OnCorrupt::Stop)), 3);
     assert_ne!(batches[0].indices, batches[1].indices);
-    assert_eq!(
-        batches.iter().map(|batch| batch.epoch).collect::<Vec<_>>(),
-        [0, 1, 2]
-    );
+    assert_eq!(batches.iter().map(|batch| batch.epoch).collect::<Vec<_>>(), [0, 1, 2]);
     let row_of = |batch: &Batch, index: u64| {
-        let row = batch
-            .indices
-            .iter()
-            .position(|&found| found == index)
-            .unwrap();
+        let row = batch.indices.iter().position(|&found| found == index).unwrap();
         batch.patches[row * 192..(row + 1) * 192].to_vec()
     };
     let same = (0..12).filter(|&index| row_of(&batches[0], index) == row_of(&batches[1], index));
@@ -290,10 +253,7 @@ fn a_corrupt_example_stops_the_stream_by_default_and_stays_an_error() {
 
 #[test]
 fn training_replaces_a_corrupt_example_by_the_next_of_its_epoch() {
-    let clean = take(
-        &mut train_from(TestSource::new(10), 0, config(10, 0, OnCorrupt::Stop)),
-        2,
-    );
+    let clean = take(&mut train_from(TestSource::new(10), 0, config(10, 0, OnCorrupt::Stop)), 2);
     // Two neighbours in the order of the first epoch, so that the first skips over both.
     let (first, second) = (clean[0].indices[4], clean[0].indices[5]);
     let source = TestSource::new(10).with(Fault::Unreadable, [first as usize, second as usize]);
@@ -318,10 +278,7 @@ fn training_replaces_a_corrupt_example_by_the_next_of_its_epoch() {
 
 #[test]
 fn the_last_example_of_an_epoch_is_replaced_by_its_first() {
-    let clean = take(
-        &mut train_from(TestSource::new(10), 0, config(10, 0, OnCorrupt::Stop)),
-        1,
-    );
+    let clean = take(&mut train_from(TestSource::new(10), 0, config(10, 0, OnCorrupt::Stop)), 1);
     let last = clean[0].indices[9];
     let source = TestSource::new(10).with(Fault::Unreadable, [last as usize]);
     let mut loader = train_from(source, 0, config(10, 0, OnCorrupt::Skip { at_most: 1 }));
@@ -335,10 +292,7 @@ fn evaluation_leaves_a_corrupt_example_out() {
     let batches = drain(&mut loader);
     let indices: Vec<_> = batches.iter().map(|batch| batch.indices.clone()).collect();
     assert_eq!(indices, [vec![0, 2], vec![4, 5, 6, 7], vec![]]);
-    let clean = drain(&mut eval(
-        TestSource::new(10),
-        config(4, 0, OnCorrupt::Stop),
-    ));
+    let clean = drain(&mut eval(TestSource::new(10), config(4, 0, OnCorrupt::Stop)));
     assert_eq!(batches[0].num_examples, 2);
     assert_eq!(batches[0].patches[192..384], clean[0].patches[384..576]);
     assert_eq!(batches[0].labels, [0, 2, 0, 0]);
@@ -367,10 +321,7 @@ fn training_on_nothing_readable_is_an_error_however_much_may_be_skipped() {
         let mut loader = train_from(source, 0, config(4, 2, OnCorrupt::Skip { at_most }));
         let error = loader.next_batch().unwrap_err();
         match at_most {
-            3 => assert!(
-                matches!(error, DataError::TooManyCorrupt { skipped: 4, .. }),
-                "{error}"
-            ),
+            3 => assert!(matches!(error, DataError::TooManyCorrupt { skipped: 4, .. }), "{error}"),
             _ => assert!(matches!(error, DataError::NoExamples { .. }), "{error}"),
         }
     }
@@ -401,11 +352,7 @@ fn dropping_a_busy_loader_takes_no_longer_than_an_example() {
     let start = Instant::now();
     loader.recycle(Batch::default());
     drop(loader);
-    assert!(
-        start.elapsed() < Duration::from_millis(1500),
-        "{:?}",
-        start.elapsed()
-    );
+    assert!(start.elapsed() < Duration::from_millis(1500), "{:?}", start.elapsed());
 }
 
 #[test]
@@ -442,36 +389,21 @@ fn settings_without_a_meaning_are_refused() {
     let good = config(4, 0, OnCorrupt::Stop);
     assert!(open(good.clone(), 5).is_none());
     let message = |config: LoaderConfig, len| open(config, len).unwrap().to_string();
-    let no_batch = LoaderConfig {
-        batch_size: 0,
-        ..good.clone()
-    };
-    assert_eq!(
-        message(no_batch, 5),
-        "found `batch_size = 0`, expected at least 1"
-    );
-    let no_divisor = LoaderConfig {
-        patch_size: 3,
-        ..good.clone()
-    };
+    let no_batch = LoaderConfig { batch_size: 0, ..good.clone() };
+    assert_eq!(message(no_batch, 5), "found `batch_size = 0`, expected at least 1");
+    let no_divisor = LoaderConfig { patch_size: 3, ..good.clone() };
     assert_eq!(
         message(no_divisor, 5),
         "found `patch_size = 3`, expected a divisor of the image size 8"
     );
-    assert_eq!(
-        message(good, 0),
-        "found no example, expected at least one: the source of a loader"
-    );
+    assert_eq!(message(good, 0), "found no example, expected at least one: the source of a loader");
 }
 
 #[test]
 fn on_corrupt_reads_as_it_is_documented() {
     let parse = |text: &str| serde_json::from_str::<OnCorrupt>(text);
     assert_eq!(parse(r#""stop""#).unwrap(), OnCorrupt::Stop);
-    assert_eq!(
-        parse(r#"{"skip": {"at_most": 10}}"#).unwrap(),
-        OnCorrupt::Skip { at_most: 10 }
-    );
+    assert_eq!(parse(r#"{"skip": {"at_most": 10}}"#).unwrap(), OnCorrupt::Skip { at_most: 10 });
     assert!(parse(r#"{"skip": {"at_mots": 10}}"#).is_err());
     let crop: TrainCrop = serde_json::from_str(r#"{"pad": {"pixels": 4}}"#).unwrap();
     assert_eq!(crop, TrainCrop::Pad { pixels: 4 });

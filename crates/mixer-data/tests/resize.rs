@@ -33,10 +33,7 @@ fn assert_agrees(case: &str, found: &[u8], max_limit: u8) {
     let max = differences.clone().max().unwrap();
     let mean = differences.map(f64::from).sum::<f64>() / expected.len() as f64;
     println!("{case}: mean {mean:.3}, max {max}");
-    assert!(
-        mean <= MEAN_LIMIT && max <= max_limit,
-        "{case}: mean {mean:.3}, max {max}"
-    );
+    assert!(mean <= MEAN_LIMIT && max <= max_limit, "{case}: mean {mean:.3}, max {max}");
 }
 
 #[test]
@@ -44,11 +41,7 @@ fn evaluation_transforms_agree_with_pillow() {
     let mut resampler = Resampler::new();
     let mut out = vec![0; (IMAGE_SIZE * IMAGE_SIZE * 3) as usize];
     for source in SOURCES {
-        let image = decode(
-            &fixture(&format!("{source}.png")),
-            &DecodeOptions::default(),
-        )
-        .unwrap();
+        let image = decode(&fixture(&format!("{source}.png")), &DecodeOptions::default()).unwrap();
         for (filter, interpolation, max_limit) in [
             ("bilinear", Interpolation::Bilinear, MAX_LIMIT_BILINEAR),
             ("bicubic", Interpolation::Bicubic, MAX_LIMIT_BICUBIC),
@@ -58,11 +51,7 @@ fn evaluation_transforms_agree_with_pillow() {
                 ("resmall_0.875", EvalResize::ResmallCrop { fraction: 0.875 }),
                 ("resmall_1", EvalResize::ResmallCrop { fraction: 1.0 }),
             ] {
-                let transform = EvalTransform {
-                    image_size: IMAGE_SIZE,
-                    resize,
-                    interpolation,
-                };
+                let transform = EvalTransform { image_size: IMAGE_SIZE, resize, interpolation };
                 transform.apply(&image, &mut resampler, &mut out).unwrap();
                 let case = format!("{source}-{IMAGE_SIZE}-{case}-{filter}.rgb");
                 assert_agrees(&case, &out, max_limit);
@@ -81,15 +70,9 @@ fn training_without_a_crop_squashes_as_pillow_does() {
     };
     let mut out = vec![0; (IMAGE_SIZE * IMAGE_SIZE * 3) as usize];
     for source in SOURCES {
-        let image = decode(
-            &fixture(&format!("{source}.png")),
-            &DecodeOptions::default(),
-        )
-        .unwrap();
+        let image = decode(&fixture(&format!("{source}.png")), &DecodeOptions::default()).unwrap();
         let mut rng = ExampleRng::new(0, 0, 0, 0);
-        transform
-            .apply(&image, &mut rng, &mut Resampler::new(), &mut out)
-            .unwrap();
+        transform.apply(&image, &mut rng, &mut Resampler::new(), &mut out).unwrap();
         let case = format!("{source}-{IMAGE_SIZE}-squash-bilinear.rgb");
         assert_agrees(&case, &out, MAX_LIMIT_BILINEAR);
     }

@@ -59,6 +59,8 @@ enum Layout {
     Plain,
     /// The last two axes exchanged.
     Swapped,
+    /// In order from the start, with other elements after.
+    Prefix,
     /// In order, with other elements before and after.
     Window,
     /// Rows with other elements between them.
@@ -67,8 +69,14 @@ enum Layout {
     Reversed,
 }
 
-const LAYOUTS: [Layout; 5] =
-    [Layout::Plain, Layout::Swapped, Layout::Window, Layout::Columns, Layout::Reversed];
+const LAYOUTS: [Layout; 6] = [
+    Layout::Plain,
+    Layout::Swapped,
+    Layout::Prefix,
+    Layout::Window,
+    Layout::Columns,
+    Layout::Reversed,
+];
 
 impl Layout {
     /// The shape that `view` makes `shape` of.
@@ -76,6 +84,7 @@ impl Layout {
         match self {
             Layout::Plain | Layout::Reversed => [a, b, c],
             Layout::Swapped => [a, c, b],
+            Layout::Prefix => [a + 1, b, c],
             Layout::Window => [a + 2, b, c],
             Layout::Columns => [a, b, c + 3],
         }
@@ -86,6 +95,7 @@ impl Layout {
         match self {
             Layout::Plain => buffer,
             Layout::Swapped => buffer.swap_dims(1, 2),
+            Layout::Prefix => buffer.slice([0..a - 1, 0..b, 0..c]),
             Layout::Window => buffer.slice([1..a - 1, 0..b, 0..c]),
             Layout::Columns => buffer.slice([0..a, 0..b, 1..c - 2]),
             Layout::Reversed => buffer.flip([2]),
@@ -144,7 +154,7 @@ const SHAPES: [[usize; 3]; 10] = [
     [2, 3, 20_011],
 ];
 
-/// The layouts that make sense at a size: all of them, where they are cheap.
+/// Every shape in every layout.
 fn cases() -> impl Iterator<Item = ([usize; 3], Layout)> {
     SHAPES.into_iter().flat_map(|shape| LAYOUTS.map(|layout| (shape, layout)))
 }

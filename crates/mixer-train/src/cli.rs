@@ -42,7 +42,9 @@ enum Command {
     ///
     /// Token mixing is expanded when the configuration's `model.image_size` differs from the weights':
     /// exactly for a multiple, by interpolation otherwise. The head is reset when the classes differ.
-    #[command(after_help = "Example: mixer finetune configs/finetune/cifar10_64px.toml --init runs/cifar10_mixer")]
+    #[command(
+        after_help = "Example: mixer finetune configs/finetune/cifar10_64px.toml --init runs/cifar10_mixer"
+    )]
     Finetune(train::FinetuneArgs),
     /// Measure loss and accuracy on a split of a folder.
     Evaluate(evaluate::EvaluateArgs),
@@ -125,7 +127,9 @@ fn preprocessing(
     match arg {
         None => {}
         Some(PreprocessArg::Squash) => rule.resize = ResizeRule::Squash,
-        Some(PreprocessArg::ResmallCrop) => rule.resize = ResizeRule::ResmallCrop { fraction: 0.875 },
+        Some(PreprocessArg::ResmallCrop) => {
+            rule.resize = ResizeRule::ResmallCrop { fraction: 0.875 }
+        }
     }
     rule
 }

@@ -278,7 +278,8 @@ fn apply_override(document: &mut toml_edit::DocumentMut, entry: &str) -> Result<
         ["train", "epochs"] => Some("steps"),
         _ => None,
     };
-    let Some((last, parents)) = keys.split_last().filter(|_| keys.iter().all(|k| !k.is_empty())) else {
+    let Some((last, parents)) = keys.split_last().filter(|_| keys.iter().all(|k| !k.is_empty()))
+    else {
         return Err(malformed("a part of the key is empty"));
     };
     let mut table: &mut dyn toml_edit::TableLike = document.as_table_mut();
@@ -299,7 +300,8 @@ fn apply_override(document: &mut toml_edit::DocumentMut, entry: &str) -> Result<
 
 /// The expected key nearest to the unknown one that serde's message names.
 fn nearest_key(message: &str) -> Option<String> {
-    let rest = message.split("unknown field `").nth(1).or(message.split("unknown variant `").nth(1))?;
+    let rest =
+        message.split("unknown field `").nth(1).or(message.split("unknown variant `").nth(1))?;
     let (unknown, rest) = rest.split_once('`')?;
     let expected = rest.split_once("expected")?.1;
     expected

@@ -4,7 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use mixer_data::{
-    BuiltinKind, BuiltinSource, BuiltinSplit, DecodeOptions, FolderSource, Source, SplitSpec, Subset,
+    BuiltinKind, BuiltinSource, BuiltinSplit, DecodeOptions, FolderSource, Source, SplitSpec,
+    Subset,
 };
 
 use crate::config::{DataConfig, DataKind};
@@ -63,7 +64,8 @@ impl Dataset {
                         .with_hint("set it to the folder above `train/` and `val/`, or use `data.source = \"builtin\"`")
                 })?;
                 let options = decode_options(config);
-                let train = open_split(root, config.train.as_deref().unwrap_or("train"), None, &options)?;
+                let train =
+                    open_split(root, config.train.as_deref().unwrap_or("train"), None, &options)?;
                 let default = default_val_split(root);
                 let val = config.val.as_deref().unwrap_or(default);
                 let val = open_split(root, val, Some(train.class_names()), &options)?;

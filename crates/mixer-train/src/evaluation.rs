@@ -66,8 +66,7 @@ impl Evaluator {
         };
         let num_classes = mixer.config().num_classes;
         let mut loader = Loader::eval(Arc::clone(source), self.transform.clone(), config)?;
-        let normaliser =
-            Normaliser::new(&self.preprocessing, mixer.config().patch_size, device);
+        let normaliser = Normaliser::new(&self.preprocessing, mixer.config().patch_size, device);
         let mut sum = Evaluation { loss: 0.0, top1: 0.0, top5: 0.0, n: 0 };
         while let Some(batch) = loader.next_batch()? {
             let logits = mixer.forward(normaliser.patches(&batch));

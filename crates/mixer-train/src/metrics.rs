@@ -75,7 +75,9 @@ impl MetricsFile {
         if found < length {
             return Err(TrainError::Checkpoint {
                 action: "cannot continue the metrics",
-                reason: format!("the file has {found} bytes, the checkpoint was written after {length}"),
+                reason: format!(
+                    "the file has {found} bytes, the checkpoint was written after {length}"
+                ),
                 path: path.to_owned(),
             });
         }

@@ -2,7 +2,9 @@
 //! meets the data, divisibility is checked and every default becomes a value. It is saved with the
 //! run, and `mixer config show` prints it.
 
-use mixer_data::{EvalResize, EvalTransform, Interpolation, OnCorrupt, Source, TrainCrop, TrainTransform};
+use mixer_data::{
+    EvalResize, EvalTransform, Interpolation, OnCorrupt, Source, TrainCrop, TrainTransform,
+};
 use mixer_model::resolution::ResizeMethod;
 use mixer_model::weights::Preprocessing;
 use mixer_model::{Gelu, Metadata, MixerConfig, Variant};
@@ -176,7 +178,8 @@ impl RunPlan {
             }
         };
         let epoch_steps = (steps_per_epoch.round() as u64).clamp(1, total_steps);
-        let eval_every_steps = positive("train.eval_every_steps", train.eval_every_steps, epoch_steps)?;
+        let eval_every_steps =
+            positive("train.eval_every_steps", train.eval_every_steps, epoch_steps)?;
         let default_kind = match task {
             Task::Pretrain => OptimizerKind::Adamw,
             Task::Finetune => OptimizerKind::Sgd,
@@ -202,7 +205,11 @@ impl RunPlan {
             seed: config.seed.unwrap_or(0),
             batch_size,
             microbatch_size,
-            eval_batch_size: positive("train.eval_batch_size", train.eval_batch_size, microbatch_size)?,
+            eval_batch_size: positive(
+                "train.eval_batch_size",
+                train.eval_batch_size,
+                microbatch_size,
+            )?,
             loss: train.loss.unwrap_or(Loss::Softmax),
             label_smoothing: smoothing,
             clip_norm: (clip_norm > 0.0).then_some(clip_norm),
@@ -256,7 +263,10 @@ impl RunPlan {
         if let Some(init) = &self.init
             && init.resolution.contains("interpolat")
         {
-            warnings.push(format!("token mixing is {}: an extension of the paper's method, not exact", init.resolution));
+            warnings.push(format!(
+                "token mixing is {}: an extension of the paper's method, not exact",
+                init.resolution
+            ));
         }
         warnings
     }
@@ -270,7 +280,11 @@ impl RunPlan {
     }
 }
 
-fn positive<T: PartialEq + From<u8>>(key: &str, value: Option<T>, default: T) -> Result<T, TrainError> {
+fn positive<T: PartialEq + From<u8>>(
+    key: &str,
+    value: Option<T>,
+    default: T,
+) -> Result<T, TrainError> {
     match value {
         Some(value) if value == T::from(0) => {
             Err(TrainError::config(format!("`{key}` is 0, expected at least 1")))
@@ -434,10 +448,10 @@ fn transforms(
     let inherited = init.and_then(|facts| facts.metadata.preprocessing);
     let train = TrainTransform {
         image_size: image_size as u32,
-        crop: data.crop.clone().unwrap_or(TrainCrop::Inception {
-            area: (0.05, 1.0),
-            aspect: (0.75, 4.0 / 3.0),
-        }),
+        crop: data
+            .crop
+            .clone()
+            .unwrap_or(TrainCrop::Inception { area: (0.05, 1.0), aspect: (0.75, 4.0 / 3.0) }),
         flip: data.flip.unwrap_or(true),
         interpolation: data.interpolation.unwrap_or(Interpolation::Bilinear),
     };

@@ -128,10 +128,12 @@ impl RunDir {
     /// [`TrainError::RunDir`] when it is a run of another configuration, with the first key that
     /// differs.
     pub fn resume(&self, config: &RunConfig) -> Result<RunPlan, TrainError> {
-        let refused = |message: String| TrainError::RunDir {
+        let refused = |message: String| {
+            TrainError::RunDir {
             message,
             hint: Some("choose another one with `--run-dir`, or run the configuration that it was made with".to_owned()),
             path: self.path.clone(),
+        }
         };
         let text = fs_err::read_to_string(self.config())?;
         let (found, _) = RunConfig::parse(&text, &[])
@@ -189,8 +191,9 @@ pub fn weights_file(path: &Path) -> Result<PathBuf, TrainError> {
     let run = RunDir::new(path);
     [run.best(), run.last()].into_iter().find(|file| file.exists()).ok_or_else(|| {
         TrainError::RunDir {
-            message: "the directory holds no weights, expected `best.safetensors` or `final.safetensors`"
-                .to_owned(),
+            message:
+                "the directory holds no weights, expected `best.safetensors` or `final.safetensors`"
+                    .to_owned(),
             hint: Some("weights appear with the first evaluation of a run".to_owned()),
             path: path.to_owned(),
         }

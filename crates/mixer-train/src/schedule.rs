@@ -39,13 +39,11 @@ impl Schedule {
     /// `vit_jax/utils.py@c6de1e5`, `big_vision/utils.py@0127fb6`.
     #[must_use]
     pub fn rate(&self, step: u64) -> f64 {
-        let (step, warmup, total) = (step as f64, self.warmup_steps as f64, self.total_steps as f64);
+        let (step, warmup, total) =
+            (step as f64, self.warmup_steps as f64, self.total_steps as f64);
         let rise = if warmup > 0.0 { (step / warmup).min(1.0) } else { 1.0 };
-        let progress = if total > warmup {
-            ((step - warmup) / (total - warmup)).clamp(0.0, 1.0)
-        } else {
-            0.0
-        };
+        let progress =
+            if total > warmup { ((step - warmup) / (total - warmup)).clamp(0.0, 1.0) } else { 0.0 };
         let decay = match self.decay {
             Decay::Cosine => 0.5 * (1.0 + (std::f64::consts::PI * progress).cos()),
             Decay::Linear => self.linear_end + (1.0 - self.linear_end) * (1.0 - progress),

@@ -232,7 +232,8 @@ impl<'a> Run<'a> {
                 })?;
             }
             let rows = plan.microbatch_size;
-            let targets = smoothed_targets(&batch.labels, plan.model.num_classes, plan.label_smoothing);
+            let targets =
+                smoothed_targets(&batch.labels, plan.model.num_classes, plan.label_smoothing);
             let positions = batch.first_position..batch.first_position + rows as u64;
             let scales = plan
                 .drop_path
@@ -240,7 +241,10 @@ impl<'a> Run<'a> {
                 .map(|scales| {
                     let rows = 2 * plan.model.num_blocks;
                     let columns = scales.len() / rows;
-                    Tensor::from_data(burn::tensor::TensorData::new(scales, [rows, columns]), &device)
+                    Tensor::from_data(
+                        burn::tensor::TensorData::new(scales, [rows, columns]),
+                        &device,
+                    )
                 });
             let logits = self.mixer.forward_training(self.normaliser.patches(&batch), scales);
             let targets = self.normaliser.matrix(targets, rows);
@@ -359,7 +363,8 @@ impl<'a> Run<'a> {
             ("train_examples", plan.data.train_examples.to_string()),
         ];
         if let Some(init) = &plan.init {
-            provenance.push(("resolution", format!("{} from {} px", init.resolution, init.image_size)));
+            provenance
+                .push(("resolution", format!("{} from {} px", init.resolution, init.image_size)));
         }
         run_dir::metadata(plan, &provenance)
     }

@@ -60,7 +60,10 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<(), TrainError> {
                 weights.config.num_classes,
                 args.data.display()
             ),
-            hint: Some("the weights carry no class names, so the folders must match their outputs".to_owned()),
+            hint: Some(
+                "the weights carry no class names, so the folders must match their outputs"
+                    .to_owned(),
+            ),
         });
     }
     let preprocessing = super::preprocessing(&weights, args.preprocess);

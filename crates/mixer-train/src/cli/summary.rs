@@ -37,7 +37,14 @@ pub(super) fn run(args: &SummaryArgs) -> Result<(), TrainError> {
     };
     let mut text = format!(
         "{:<6} {:>7} {:>14} {:>14} {:>9} {:>9} {:>12} {:>13}\n",
-        "model", "tokens", "parameters", "without head", "paper M", "GMACs", "weights MiB", "training MiB"
+        "model",
+        "tokens",
+        "parameters",
+        "without head",
+        "paper M",
+        "GMACs",
+        "weights MiB",
+        "training MiB"
     );
     for name in &names {
         let config: MixerConfig =

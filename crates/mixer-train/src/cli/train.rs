@@ -119,7 +119,12 @@ fn train(args: &TrainArgs, config: RunConfig, text: &str, task: Task) -> Result<
     if !run_dir.exists() {
         run_dir.create(text, &plan, &Environment::current(&device.name))?;
     }
-    announce(&plan, &run_dir, &device.name, checkpoint.as_ref().map(|(path, c)| (path, c.state.step)));
+    announce(
+        &plan,
+        &run_dir,
+        &device.name,
+        checkpoint.as_ref().map(|(path, c)| (path, c.state.step)),
+    );
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let trainer = Trainer {
         workers: config.data.workers.unwrap_or(cores.min(16)),
@@ -165,8 +170,9 @@ pub(super) fn resolve(
 /// Reads the weights that fine-tuning starts from.
 pub(super) fn read_init(config: &RunConfig) -> Result<Weights, TrainError> {
     let path = config.init.weights.as_deref().ok_or_else(|| {
-        TrainError::config("`init.weights` is missing")
-            .with_hint("name the weights with `--init`, or use `mixer pretrain` to start from scratch")
+        TrainError::config("`init.weights` is missing").with_hint(
+            "name the weights with `--init`, or use `mixer pretrain` to start from scratch",
+        )
     })?;
     run_dir::read_weights(path, config.model.gelu)
 }
@@ -187,7 +193,8 @@ fn starting_weights(plan: &RunPlan, initial: Option<Weights>) -> Result<Weights,
 fn same_data(planned: &DataFacts, found: &DataFacts) -> Result<(), TrainError> {
     let message = if planned.classes != found.classes {
         "the classes are not those that the run was started with".to_owned()
-    } else if (planned.train_examples, planned.val_examples) != (found.train_examples, found.val_examples)
+    } else if (planned.train_examples, planned.val_examples)
+        != (found.train_examples, found.val_examples)
     {
         format!(
             "found {} training and {} validation examples, the run was started with {} and {}",
@@ -208,7 +215,10 @@ fn announce(plan: &RunPlan, run_dir: &RunDir, device: &str, resumed: Option<(&Pa
     eprintln!("{} on {device}", plan.model);
     if let Some(init) = &plan.init {
         let head = if init.reset_head { "reset" } else { "kept" };
-        eprintln!("from weights at {} px: token mixing {}, head {head}", init.image_size, init.resolution);
+        eprintln!(
+            "from weights at {} px: token mixing {}, head {head}",
+            init.image_size, init.resolution
+        );
     }
     eprintln!(
         "{} training and {} validation examples, {} updates of {} ({:.1} epochs)",

@@ -1,0 +1,230 @@
+//! Training follows optax and PyTorch update by update: the same losses, gradient norms and final
+//! weights on a fixed full batch. The references are made by `scripts/export_golden.py`.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::path::{Path, PathBuf};
+
+use burn::tensor::{Device, Tensor, TensorData};
+use mixer_model::{Metadata, Mixer, Weights};
+use mixer_train::loss::{Loss, smoothed_targets};
+use mixer_train::optimizer::{GradientSum, Optimizer, Rule, clip_factor};
+use mixer_train::schedule::{Decay, Schedule};
+use safetensors::SafeTensors;
+
+/// Relative error of a loss or gradient norm.
+const LOSS_TOLERANCE: f64 = 1e-4;
+/// Error of a final weight relative to the largest of its tensor.
+const WEIGHT_TOLERANCE: f64 = 1e-4;
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../mixer-model/tests/fixtures").join(name)
+}
+
+fn floats(file: &SafeTensors, name: &str) -> Vec<f32> {
+    let data = file.tensor(name).unwrap().data().to_vec();
+    data.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect()
+}
+
+struct Reference {
+    losses: Vec<f64>,
+    grad_norms: Vec<f64>,
+    schedule: Schedule,
+    rule: Rule,
+    clip: f64,
+}
+
+fn reference(name: &str) -> Reference {
+    let bytes = std::fs::read(fixture(name)).unwrap();
+    let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
+    let meta = header.metadata().clone().unwrap();
+    let number = |key: &str| meta[key].parse::<f64>().unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let list = |name| floats(&file, name).into_iter().map(f64::from).collect();
+    let decay = match meta["schedule"].as_str() {
+        "cosine" => Decay::Cosine,
+        "linear" => Decay::Linear,
+        other => panic!("unknown schedule {other}"),
+    };
+    Reference {
+        losses: list("losses"),
+        grad_norms: list("grad_norms"),
+        schedule: Schedule {
+            base: number("lr"),
+            decay,
+            warmup_steps: number("warmup_steps") as u64,
+            total_steps: number("total_steps") as u64,
+            linear_end: 0.0,
+        },
+        rule: match meta["optimizer"].as_str() {
+            "sgd" => Rule::Sgd { momentum: number("momentum"), weight_decay: 0.0 },
+            "adamw" => Rule::Adamw {
+                beta1: number("b1"),
+                beta2: number("b2"),
+                epsilon: number("eps"),
+                weight_decay: number("weight_decay"),
+            },
+            other => panic!("unknown optimizer {other}"),
+        },
+        clip: number("clip"),
+    }
+}
+
+/// Trains on the fixture's batch, cut into `microbatches`, and compares every step.
+fn follow(
+    params: &str,
+    io: &str,
+    trajectory: &str,
+    last: &str,
+    device: &Device,
+    microbatches: usize,
+) {
+    let reference = reference(trajectory);
+    let bytes = std::fs::read(fixture(io)).unwrap();
+    let io = SafeTensors::deserialize(&bytes).unwrap();
+    let labels: Vec<u32> = io
+        .tensor("labels")
+        .unwrap()
+        .data()
+        .as_chunks::<8>()
+        .0
+        .iter()
+        .map(|b| i64::from_le_bytes(*b) as u32)
+        .collect();
+    let autodiff = device.clone().autodiff();
+    let weights = Weights::read(&fixture(params), None).unwrap();
+    let mut mixer = Mixer::from_weights(&weights, &autodiff).unwrap();
+    let (s, p) = (weights.config.num_tokens(), weights.config.patch_dim());
+    let patches = Tensor::<3>::from_data(
+        TensorData::new(floats(&io, "patches"), [labels.len(), s, p]),
+        &autodiff,
+    );
+    let targets = Tensor::<2>::from_data(
+        TensorData::new(
+            smoothed_targets(&labels, weights.config.num_classes, 0.0),
+            [labels.len(), weights.config.num_classes],
+        ),
+        &autodiff,
+    );
+    let mut optimizer = Optimizer::new(reference.rule.clone());
+    let rows = labels.len() / microbatches;
+    assert_eq!(rows * microbatches, labels.len(), "the fixture's batch cannot be cut evenly");
+    let mut worst = (0.0f64, 0.0f64);
+    for (step, &expected) in reference.losses.iter().enumerate() {
+        let mut gradients = GradientSum::default();
+        let mut loss = 0.0;
+        for i in 0..microbatches {
+            let range = i * rows..(i + 1) * rows;
+            let logits = mixer.forward_training(patches.clone().slice([range.clone()]), None);
+            let losses = Loss::Softmax.per_example(logits, targets.clone().slice([range]));
+            let mean = losses.mean() / microbatches as f64;
+            loss += f64::from(mean.clone().into_scalar::<f32>());
+            gradients.add(&mixer, &mean.backward());
+        }
+        let error = (loss - expected).abs() / expected.abs();
+        worst.0 = worst.0.max(error);
+        assert!(error <= LOSS_TOLERANCE, "{trajectory} step {step}: {loss} expected {expected}");
+        let Some(&expected_norm) = reference.grad_norms.get(step) else { break };
+        let squared: f32 = gradients.squared_norm().unwrap().into_scalar();
+        let norm = f64::from(squared).sqrt();
+        let error = (norm - expected_norm).abs() / expected_norm;
+        worst.1 = worst.1.max(error);
+        assert!(
+            error <= LOSS_TOLERANCE,
+            "{trajectory} step {step}: norm {norm} expected {expected_norm}"
+        );
+        let factor = clip_factor(norm, Some(reference.clip));
+        let rate = reference.schedule.rate(step as u64);
+        mixer = optimizer.update(mixer, gradients, factor, rate);
+    }
+    println!(
+        "{trajectory}: largest relative error of the loss {:.1e}, of the gradient norm {:.1e}",
+        worst.0, worst.1
+    );
+    let found = mixer.to_weights(Metadata::default()).unwrap();
+    let expected = Weights::read(&fixture(last), None).unwrap();
+    for (name, expected) in &expected.tensors {
+        // Its true gradient is zero, so Adam makes full-size steps of rounding noise.
+        if name.ends_with("mlp_tokens.fc2.bias") {
+            continue;
+        }
+        let largest = expected.data.iter().fold(0.0f64, |m, v| m.max(f64::from(v.abs())));
+        for (i, (a, b)) in found.tensors[name].data.iter().zip(&expected.data).enumerate() {
+            let error = f64::from((a - b).abs()) / largest;
+            assert!(error <= WEIGHT_TOLERANCE, "{trajectory} {name}[{i}]: {a} expected {b}");
+        }
+    }
+}
+
+#[allow(deprecated)]
+fn devices() -> [Device; 2] {
+    [Device::flex(), Device::ndarray()]
+}
+
+#[test]
+fn sgd_with_momentum_and_cosine_follows_optax() {
+    for device in devices() {
+        follow(
+            "flax_tiny.npz",
+            "flax_tiny_io.safetensors",
+            "flax_tiny_sgd.safetensors",
+            "flax_tiny_sgd_final.npz",
+            &device,
+            1,
+        );
+    }
+}
+
+#[test]
+fn adamw_with_masked_decay_follows_optax() {
+    for device in devices() {
+        follow(
+            "flax_tiny.npz",
+            "flax_tiny_io.safetensors",
+            "flax_tiny_adamw.safetensors",
+            "flax_tiny_adamw_final.npz",
+            &device,
+            1,
+        );
+    }
+}
+
+#[test]
+fn sgd_with_momentum_and_cosine_follows_pytorch() {
+    for device in devices() {
+        follow(
+            "timm_tiny.safetensors",
+            "timm_tiny_io.safetensors",
+            "timm_tiny_sgd.safetensors",
+            "timm_tiny_sgd_final.safetensors",
+            &device,
+            1,
+        );
+    }
+}
+
+#[test]
+fn adamw_with_masked_decay_follows_pytorch() {
+    for device in devices() {
+        follow(
+            "timm_tiny.safetensors",
+            "timm_tiny_io.safetensors",
+            "timm_tiny_adamw.safetensors",
+            "timm_tiny_adamw_final.safetensors",
+            &device,
+            1,
+        );
+    }
+}
+
+#[test]
+fn accumulated_microbatches_are_one_batch() {
+    follow(
+        "flax_tiny.npz",
+        "flax_tiny_io.safetensors",
+        "flax_tiny_sgd.safetensors",
+        "flax_tiny_sgd_final.npz",
+        &Device::flex(),
+        5,
+    );
+}
