@@ -1,0 +1,212 @@
+//! A run that is stopped, however it is stopped, goes on as the same run: the same metrics (timings
+//! aside) and the same weights, byte for byte.
+
+#![cfg(unix)]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+const CONFIG: &str = r#"
+seed = 5
+[model]
+image_size = 16
+patch_size = 4
+hidden_dim = 16
+num_blocks = 2
+drop_path_rate = 0.2
+[data]
+source = "builtin"
+train_examples = 150
+val_examples = 40
+crop = { pad = { pixels = 2 } }
+eval_resize = "squash"
+[optimizer]
+learning_rate = 0.003
+[schedule]
+warmup_steps = 5
+[train]
+batch_size = 32
+microbatch_size = 16
+epochs = 30
+label_smoothing = 0.1
+log_every_steps = 7
+eval_every_steps = 20
+checkpoint_every_steps = 9
+"#;
+
+struct Fixture {
+    _directory: tempfile::TempDir,
+    config: PathBuf,
+    runs: PathBuf,
+}
+
+impl Fixture {
+    fn new() -> Fixture {
+        let directory = tempfile::tempdir().unwrap();
+        let config = directory.path().join("run.toml");
+        std::fs::write(&config, CONFIG).unwrap();
+        Fixture { config, runs: directory.path().to_owned(), _directory: directory }
+    }
+
+    fn command(&self, run: &Path) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_mixer"));
+        command.arg("pretrain").arg(&self.config).arg("--run-dir").arg(run).arg("--device=flex");
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    fn uninterrupted(&self) -> PathBuf {
+        let run = self.runs.join("uninterrupted");
+        assert_success(&self.command(&run).output().unwrap());
+        run
+    }
+}
+
+fn assert_success(output: &Output) {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// The metrics without what a clock decides.
+fn metrics(run: &Path) -> Vec<serde_json::Value> {
+    let text = std::fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+    text.lines()
+        .map(|line| {
+            let mut value: serde_json::Value = serde_json::from_str(line).unwrap();
+            let object = value.as_object_mut().unwrap();
+            object.remove("images_per_sec");
+            object.remove("data_wait");
+            value
+        })
+        .collect()
+}
+
+fn assert_same_run(found: &Path, expected: &Path) {
+    assert_eq!(metrics(found), metrics(expected));
+    for file in ["final.safetensors", "best.safetensors"] {
+        let (a, b) = (std::fs::read(found.join(file)), std::fs::read(expected.join(file)));
+        assert!(a.unwrap() == b.unwrap(), "{file} differs");
+    }
+    let last = mixer_train::checkpoint::list(&expected.join("checkpoints")).unwrap().remove(0);
+    let name = last.file_name().unwrap();
+    for file in ["model.safetensors", "optimizer.safetensors"] {
+        let a = std::fs::read(found.join("checkpoints").join(name).join(file)).unwrap();
+        assert!(a == std::fs::read(last.join(file)).unwrap(), "{file} of the last checkpoint differs");
+    }
+}
+
+/// Waits until the run has a checkpoint of at least `step` updates.
+fn wait_for_checkpoint(child: &mut Child, run: &Path, step: u64) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        let reached = mixer_train::checkpoint::list(&run.join("checkpoints"))
+            .unwrap_or_default()
+            .iter()
+            .filter_map(|path| path.file_name()?.to_str()?.strip_prefix("step_")?.parse::<u64>().ok())
+            .any(|found| found >= step);
+        if reached {
+            return;
+        }
+        assert!(child.try_wait().unwrap().is_none(), "the run ended before step {step}");
+        assert!(Instant::now() < deadline, "no checkpoint of step {step} after a minute");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+fn signal(child: &Child, name: &str) {
+    let status = Command::new("kill").arg(name).arg(child.id().to_string()).status().unwrap();
+    assert!(status.success());
+}
+
+#[test]
+fn killed_run_matches_uninterrupted_run() {
+    let fixture = Fixture::new();
+    let expected = fixture.uninterrupted();
+    let run = fixture.runs.join("killed");
+    // Updates 9, 45 and 90 lie inside an epoch of 4.7 updates and between lines of metrics.
+    for step in [9, 45, 90] {
+        let mut child = fixture.command(&run).spawn().unwrap();
+        wait_for_checkpoint(&mut child, &run, step);
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    let output = fixture.command(&run).arg("--resume=must").output().unwrap();
+    assert_success(&output);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("continuing at step"));
+    assert_same_run(&run, &expected);
+}
+
+#[test]
+fn interrupted_run_checkpoints_exits_130_and_matches_uninterrupted_run() {
+    let fixture = Fixture::new();
+    let expected = fixture.uninterrupted();
+    let run = fixture.runs.join("interrupted");
+    for (name, step) in [("-INT", 9), ("-TERM", 63)] {
+        let mut child = fixture.command(&run).spawn().unwrap();
+        wait_for_checkpoint(&mut child, &run, step);
+        signal(&child, name);
+        let output = child.wait_with_output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(130), "{stderr}");
+        assert!(stderr.contains("checkpoint written"), "{stderr}");
+    }
+    // The number of workers is no part of a run's identity.
+    let moved = fixture.runs.join("moved");
+    std::fs::rename(&run, &moved).unwrap();
+    let output = fixture.command(&moved).arg("--set=data.workers=3").output().unwrap();
+    assert_success(&output);
+    assert_same_run(&moved, &expected);
+}
+
+#[test]
+fn damaged_checkpoint_is_named_and_the_one_before_is_used() {
+    let fixture = Fixture::new();
+    let expected = fixture.uninterrupted();
+    let run = fixture.runs.join("damaged");
+    let mut child = fixture.command(&run).spawn().unwrap();
+    wait_for_checkpoint(&mut child, &run, 36);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let newest = mixer_train::checkpoint::list(&run.join("checkpoints")).unwrap().remove(0);
+    let file = newest.join("optimizer.safetensors");
+    let mut bytes = std::fs::read(&file).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&file, bytes).unwrap();
+    let output = fixture.command(&run).output().unwrap();
+    assert_success(&output);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.contains("`optimizer.safetensors` does not have its checksum"), "{stderr}");
+    assert_same_run(&run, &expected);
+}
+
+/// A limit on file sizes fails a write in the middle, as a full disk does, and needs no privileges.
+#[test]
+fn checkpoint_that_cannot_be_written_ends_the_run_and_leaves_the_older_ones() {
+    let fixture = Fixture::new();
+    let expected = fixture.uninterrupted();
+    let run = fixture.runs.join("full");
+    let mut child = fixture.command(&run).spawn().unwrap();
+    wait_for_checkpoint(&mut child, &run, 18);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let before = mixer_train::checkpoint::list(&run.join("checkpoints")).unwrap();
+    let limited = fixture.command(&run);
+    let mut shell = Command::new("bash");
+    // In units of 1 KiB: the metrics fit, the weights do not.
+    shell.args(["-c", "trap '' XFSZ; ulimit -f 16; exec \"$0\" \"$@\""]).arg(limited.get_program());
+    let output = shell.args(limited.get_args()).output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(5), "{stderr}");
+    assert!(stderr.contains("error: "), "{stderr}");
+    let after = mixer_train::checkpoint::list(&run.join("checkpoints")).unwrap();
+    assert_eq!(before, after, "an older checkpoint is gone");
+    let leftovers = std::fs::read_dir(run.join("checkpoints"))
+        .unwrap()
+        .filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().starts_with('.'))
+        .count();
+    assert_eq!(leftovers, 0);
+    assert_success(&fixture.command(&run).output().unwrap());
+    assert_same_run(&run, &expected);
+}
