@@ -156,9 +156,8 @@ fn follow(
     }
 }
 
-#[allow(deprecated)]
-fn devices() -> [Device; 2] {
-    [Device::flex(), Device::ndarray()]
+fn devices() -> Vec<Device> {
+    mixer_train::backend::available().into_iter().map(|entry| entry.device).collect()
 }
 
 #[test]

@@ -10,15 +10,35 @@ pub fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
 }
 
-/// Every CPU device that is compiled in, by name.
+/// Every backend that is compiled in and has a device here, by name.
 pub fn devices() -> Vec<(&'static str, Device)> {
-    vec![
+    #[allow(unused_mut, reason = "without a GPU feature nothing is added")]
+    let mut devices = vec![
         #[cfg(feature = "flex")]
         ("flex", Device::flex()),
         #[cfg(feature = "ndarray")]
         #[allow(deprecated, reason = "the second backend that numbers are checked against")]
         ("ndarray", Device::ndarray()),
-    ]
+    ];
+    #[cfg(feature = "cuda")]
+    devices.extend(first(burn::tensor::DeviceType::Cuda).map(|device| ("cuda", device)));
+    #[cfg(feature = "wgpu")]
+    devices.extend(first(burn::tensor::DeviceType::Wgpu).map(|device| ("vulkan", device)));
+    devices
+}
+
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+fn first(kind: burn::tensor::DeviceType) -> Option<Device> {
+    Device::enumerate(kind).into_iter().next()
+}
+
+/// Largest |difference| ÷ largest |reference| of one tensor: what `f32` gives on a CPU, and what is
+/// left where a GPU multiplies in TF32.
+pub fn tolerance(device_name: &str) -> f64 {
+    match device_name {
+        "flex" | "ndarray" => 1e-5,
+        _ => 1e-3,
+    }
 }
 
 pub fn to_device<const D: usize>(tensor: &HostTensor, device: &Device) -> Tensor<D> {

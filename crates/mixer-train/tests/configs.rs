@@ -1,0 +1,109 @@
+//! Every shipped configuration resolves against the facts of its data set, and means what its header
+//! says.
+
+#![allow(clippy::unwrap_used)]
+
+use std::path::{Path, PathBuf};
+
+use mixer_model::Metadata;
+use mixer_train::config::RunConfig;
+use mixer_train::loss::Loss;
+use mixer_train::optimizer::Rule;
+use mixer_train::plan::{DataFacts, InitFacts, RunPlan, Task};
+
+fn configs_directory() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs")
+}
+
+fn read(name: &str) -> RunConfig {
+    RunConfig::read(&configs_directory().join(name), &[]).unwrap().0
+}
+
+fn facts(train: u64, val: u64, classes: usize) -> DataFacts {
+    DataFacts {
+        train_examples: train,
+        val_examples: val,
+        train_fingerprint: String::new(),
+        val_fingerprint: String::new(),
+        classes: (0..classes).map(|i| format!("class {i}")).collect(),
+    }
+}
+
+fn pretrain(name: &str, data: DataFacts) -> RunPlan {
+    RunPlan::resolve(&read(name), Task::Pretrain, None, data).unwrap()
+}
+
+#[test]
+fn every_shipped_configuration_is_tested_here() {
+    let tested = [
+        "finetune/cifar10_64px.toml",
+        "pretrain/cifar10_mixer.toml",
+        "pretrain/imagenet1k_mixer_b16.toml",
+        "quickstart.toml",
+    ];
+    let root = configs_directory();
+    let mut found = Vec::new();
+    let mut folders = vec![root.clone()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                let name = path.strip_prefix(&root).unwrap().to_string_lossy().replace('\\', "/");
+                let text = std::fs::read_to_string(&path).unwrap();
+                for part in ["# Run ", "# Expect ", "# Source "] {
+                    assert!(text.contains(part), "{name} has no line `{part}`");
+                }
+                found.push(name);
+            }
+        }
+    }
+    found.sort();
+    assert_eq!(found, tested);
+}
+
+#[test]
+fn quick_start_is_five_epochs_of_a_small_mixer() {
+    let plan = pretrain("quickstart.toml", facts(20_000, 2000, 10));
+    assert_eq!(plan.schedule.total_steps, 781);
+    assert_eq!((plan.model.num_tokens(), plan.model.tokens_mlp_dim), (64, 32));
+    assert_eq!(plan.warnings(), Vec::<String>::new());
+}
+
+#[test]
+fn imagenet_recipe_is_the_papers() {
+    // 99 % of 1,281,167, as big_vision takes it: 92.9 thousand updates.
+    let plan = pretrain("pretrain/imagenet1k_mixer_b16.toml", facts(1_268_355, 50_000, 1000));
+    assert_eq!(mixer_model::count::num_params(&plan.model), 59_880_472);
+    assert_eq!(plan.schedule.total_steps, 92_897);
+    assert_eq!(plan.loss, Loss::Sigmoid);
+    assert_eq!(plan.clip_norm, Some(1.0));
+    assert!((plan.schedule.rate(10_000) - 0.001).abs() < 1e-12);
+    assert!((plan.schedule.rate(92_897) - 1e-8).abs() < 1e-15);
+    let Rule::Adamw { weight_decay, beta2, epsilon, .. } = plan.optimizer else { panic!() };
+    assert_eq!((weight_decay, beta2, epsilon), (0.1, 0.999, 1e-8));
+}
+
+#[test]
+fn cifar_fine_tuning_doubles_the_resolution_exactly_and_keeps_the_head() {
+    let data = facts(50_000, 10_000, 10);
+    let weights = pretrain("pretrain/cifar10_mixer.toml", data.clone());
+    let init = InitFacts {
+        config: weights.model.clone(),
+        metadata: Metadata { classes: Some(data.classes.clone()), ..Metadata::default() },
+    };
+    let config = read("finetune/cifar10_64px.toml");
+    let plan = RunPlan::resolve(&config, Task::Finetune, Some(&init), data).unwrap();
+    let start = plan.init.as_ref().unwrap();
+    assert_eq!((start.image_size, start.resolution.as_str(), start.reset_head), (32, "exact ×2", false));
+    assert_eq!(plan.model.tokens_mlp_dim, 4 * weights.model.tokens_mlp_dim);
+    assert_eq!(plan.model.num_tokens(), 256);
+}
+
+#[test]
+fn a_plan_survives_its_file() {
+    let plan = pretrain("pretrain/imagenet1k_mixer_b16.toml", facts(1_268_355, 50_000, 1000));
+    let text = plan.to_toml().unwrap();
+    assert_eq!(toml::from_str::<RunPlan>(&text).unwrap(), plan, "{text}");
+}
