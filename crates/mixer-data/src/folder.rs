@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 
 use fs_err as fs;
 
-use crate::decode::{DecodeError, DecodeOptions, MAX_FILE_BYTES, decode};
+use crate::decode::DecodeOptions;
 use crate::error::DataError;
 use crate::fingerprint::Fingerprint;
+use crate::read::read_image;
 use crate::rgb_image::RgbImage;
 use crate::source::Source;
 
@@ -187,14 +188,7 @@ impl Source for FolderSource {
     }
 
     fn image(&self, index: usize) -> Result<RgbImage, DataError> {
-        let path = self.path(index);
-        let bad = |reason| DataError::BadExample { example: path.display().to_string(), reason };
-        let found = fs::metadata(&path).map_err(DataError::io)?.len();
-        if found > MAX_FILE_BYTES {
-            return Err(bad(DecodeError::FileTooLarge { found, expected: MAX_FILE_BYTES }));
-        }
-        let bytes = fs::read(&path).map_err(DataError::io)?;
-        decode(&bytes, &self.options).map_err(bad)
+        read_image(&self.path(index), &self.options)
     }
 
     fn describe(&self, index: usize) -> String {

@@ -72,7 +72,10 @@ pub enum ModelError {
         expected: usize,
     },
     /// A change of resolution to a network that no machine holds.
-    #[error("at {image_size} px the network would have {num_params} parameters")]
+    #[error(
+        "at {image_size} px the network would have {num_params} parameters, expected at most {}",
+        crate::resolution::MAX_PARAMS
+    )]
     ResizeTooLarge {
         /// The image side asked for, px.
         image_size: usize,

@@ -12,8 +12,8 @@ use crate::count;
 use crate::error::ModelError;
 use crate::weights::{HostTensor, Weights};
 
-/// Parameters above which a resize is refused: 16 GiB in `f32`, ten times the largest variant.
-const MAX_PARAMS: u64 = 1 << 32;
+/// Parameters above which a network is refused: 16 GiB in `f32`, ten times the largest variant.
+pub const MAX_PARAMS: u64 = 1 << 32;
 
 /// How weights get to another image size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

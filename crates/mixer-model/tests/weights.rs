@@ -200,6 +200,7 @@ fn what_is_written_is_read_back_bit_for_bit() {
             std: [0.229, 0.224, 0.225],
             resize: ResizeRule::Squash,
             interpolation: Interpolation::Bilinear,
+            apply_exif_orientation: true,
         }),
         provenance: BTreeMap::from([("run".to_owned(), "somewhere".to_owned())]),
     };

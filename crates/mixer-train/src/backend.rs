@@ -1,4 +1,4 @@
-//! The backends: the one file that names them. Everything else takes a [`Device`].
+//! The backends: the one file of this crate that names them. Everything else takes a [`Device`].
 
 use burn::tensor::Device;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]

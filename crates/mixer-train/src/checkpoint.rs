@@ -79,7 +79,7 @@ impl Checkpoint {
     /// The optimizer that it holds.
     ///
     /// # Errors
-    /// [`TrainError::Checkpoint`] when a moment's name makes no sense.
+    /// [`TrainError::Checkpoint`] when the moments are not those of the rule.
     pub fn optimizer(
         &self,
         rule: Rule,
@@ -87,7 +87,7 @@ impl Checkpoint {
         path: &Path,
     ) -> Result<Optimizer, TrainError> {
         Optimizer::from_host(rule, self.optimizer_step, self.moments.clone(), device)
-            .map_err(|name| broken(path, format!("unknown moment `{name}`")))
+            .map_err(|reason| broken(path, reason))
     }
 
     /// Writes the checkpoint below `directory` as `step_00000100` and returns where.
@@ -101,7 +101,7 @@ impl Checkpoint {
         let aside = directory.join(format!(".{name}.tmp"));
         let result = self.write_aside(&aside, &path);
         if result.is_err() {
-            // The error that is reported is the first one; a leftover is removed at the next start.
+            // The error that is reported is the first one; `prune` removes what is left.
             drop(fs_err::remove_dir_all(&aside));
         }
         result.map(|()| path)
@@ -245,13 +245,20 @@ pub fn newest(
     Ok(None)
 }
 
-/// Removes all but the newest `keep` checkpoints.
+/// Removes all but the newest `keep` checkpoints, and what a killed process was writing.
 ///
 /// # Errors
 /// [`TrainError::Io`] when one cannot be removed.
 pub fn prune(directory: &Path, keep: usize) -> Result<(), TrainError> {
     for path in list(directory)?.into_iter().skip(keep.max(1)) {
         fs_err::remove_dir_all(path)?;
+    }
+    for entry in fs_err::read_dir(directory)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if name.to_str().is_some_and(|name| name.starts_with(".step_") && name.ends_with(".tmp")) {
+            fs_err::remove_dir_all(entry.path())?;
+        }
     }
     Ok(())
 }

@@ -16,6 +16,7 @@ use std::process::ExitCode;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::error::{TrainError, exit_code};
+use crate::progress::say;
 
 /// Pre-train, fine-tune, evaluate and ship MLP-Mixer image classifiers.
 #[derive(Debug, Parser)]
@@ -138,8 +139,8 @@ fn preprocessing(
 #[must_use]
 pub fn main() -> ExitCode {
     std::panic::set_hook(Box::new(|info| {
-        eprintln!("error: unexpected: {info}");
-        eprintln!("hint: this is a bug in mixer; please report it with the command that you ran");
+        say(format_args!("error: unexpected: {info}"));
+        say("hint: this is a bug in mixer; please report it with the command that you ran");
     }));
     let result = match Cli::try_parse() {
         Ok(cli) => std::panic::catch_unwind(|| run(cli.command)),
@@ -154,9 +155,9 @@ pub fn main() -> ExitCode {
         Ok(Ok(())) => ExitCode::from(exit_code::OK),
         Ok(Err(error)) if is_closed_pipe(&error) => ExitCode::from(exit_code::OK),
         Ok(Err(error)) => {
-            eprintln!("error: {error}");
+            say(format_args!("error: {error}"));
             if let Some(hint) = error.hint() {
-                eprintln!("hint: {hint}");
+                say(format_args!("hint: {hint}"));
             }
             ExitCode::from(error.exit_code())
         }

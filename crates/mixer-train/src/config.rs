@@ -120,9 +120,10 @@ pub struct DataConfig {
     pub crop: Option<TrainCrop>,
     /// Mirror every other training picture. Default true.
     pub flip: Option<bool>,
-    /// Evaluation: `"squash"` or `{ resmall_crop = { fraction = 0.875 } }`, the default.
+    /// Evaluation: `"squash"` or `{ resmall_crop = { fraction = 0.875 } }`, the default; in
+    /// fine-tuning, that of the weights.
     pub eval_resize: Option<EvalResize>,
-    /// Filter of every resize, antialiased. Default `bilinear`.
+    /// Filter of every resize, antialiased. Default `bilinear`; in fine-tuning, that of the weights.
     pub interpolation: Option<Interpolation>,
     /// Mean per colour of pixels in [0, 1]. Default 0.5 each; in fine-tuning, that of the weights.
     pub mean: Option<[f32; 3]>,
@@ -228,44 +229,72 @@ impl RunConfig {
             let hint = "shipped configurations are in `configs/`";
             TrainError::config(format!("cannot read the configuration: {source}")).with_hint(hint)
         })?;
-        RunConfig::parse(&text, overrides).map_err(|error| error.in_file(path))
+        let alone = RunConfig::parse(&text, &[]).map_err(|error| error.in_file(path));
+        match (overrides, alone) {
+            ([], alone) => alone,
+            // The file is sound, so the error is in the overrides, which have no file.
+            (_, Ok(_)) => RunConfig::parse(&text, overrides),
+            // An override may repair what is wrong with the file.
+            (_, Err(error)) => RunConfig::parse(&text, overrides).map_err(|_| error),
+        }
     }
 
     /// Parses a configuration from text. See [`RunConfig::read`].
     ///
     /// # Errors
-    /// As [`RunConfig::read`].
+    /// As [`RunConfig::read`], and [`TrainError::Usage`] for an override that is no `KEY=VALUE`.
     pub fn parse(text: &str, overrides: &[String]) -> Result<(RunConfig, String), TrainError> {
+        const FILE: &str = "invalid configuration";
         if overrides.is_empty() {
-            return Ok((deserialise(text)?, text.to_owned()));
+            return Ok((deserialise(text, FILE)?, text.to_owned()));
         }
         let mut document: toml_edit::DocumentMut =
             text.parse().map_err(|error: toml_edit::TomlError| {
-                TrainError::config(format!("invalid TOML:\n{}", error.to_string().trim_end()))
+                TrainError::config(format!("{FILE}\n{}", error.to_string().trim_end()))
             })?;
         for entry in overrides {
             apply_override(&mut document, entry)?;
         }
         let text = document.to_string();
-        Ok((deserialise(&text)?, text))
+        let what = format!("invalid configuration with `--set {}`", overrides.join(" --set "));
+        Ok((deserialise(&text, &what)?, text))
     }
 }
 
-fn deserialise(text: &str) -> Result<RunConfig, TrainError> {
+/// `what` is wrong when the text is: the first line of the error.
+fn deserialise(text: &str, what: &str) -> Result<RunConfig, TrainError> {
     toml::from_str(text).map_err(|error| {
-        let rendered = format!("invalid configuration:\n{}", error.to_string().trim_end());
-        let error = TrainError::config(rendered.clone());
-        match nearest_key(&rendered) {
-            Some(key) => error.with_hint(format!("did you mean `{key}`?")),
-            None => error,
+        let rendered = in_plain_words(error.to_string().trim_end());
+        let error = TrainError::config(format!("{what}\n{rendered}"));
+        if let Some(key) = nearest_key(&rendered) {
+            return error.with_hint(format!("did you mean `{key}`?"));
         }
+        if rendered.contains("invalid type: string") && rendered.contains("number") {
+            return error.with_hint("numbers are written without quotes: `10`, `0.01` or `1e-3`");
+        }
+        error
     })
+}
+
+/// Serde names what it expected by Rust's types, which mean nothing to who writes TOML.
+fn in_plain_words(rendered: &str) -> String {
+    let Some((place, expected)) = rendered.rsplit_once(", expected ") else {
+        return rendered.to_owned();
+    };
+    let plain = match expected {
+        "usize" | "u64" | "u32" => "a whole number, at least 0",
+        "f64" | "f32" => "a number",
+        _ if expected.starts_with("struct ") => "a table",
+        "a boolean" => "true or false",
+        _ => expected,
+    };
+    format!("{place}, expected {plain}")
 }
 
 /// Sets `a.b.c=value` in a document. The value is TOML; a bare word is a string.
 fn apply_override(document: &mut toml_edit::DocumentMut, entry: &str) -> Result<(), TrainError> {
     let malformed = |why: &str| {
-        TrainError::config(format!("`--set {entry}`: {why}"))
+        TrainError::usage(format!("`--set {entry}`: {why}"))
             .with_hint("write `--set optimizer.learning_rate=0.01`")
     };
     let (path, value) = entry.split_once('=').ok_or_else(|| malformed("expected KEY=VALUE"))?;
@@ -330,7 +359,7 @@ mod tests {
     fn a_wrong_type_names_its_place() {
         let error = RunConfig::parse("[train]\nbatch_size = \"many\"\n", &[]).unwrap_err();
         assert!(error.to_string().contains("line 2, column 14"), "{error}");
-        assert!(error.to_string().contains("expected usize"), "{error}");
+        assert!(error.to_string().contains("expected a whole number"), "{error}");
     }
 
     #[test]

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use mixer_data::{
-    BuiltinKind, BuiltinSource, BuiltinSplit, DecodeOptions, FolderSource, Source, SplitSpec,
-    Subset,
+    BuiltinKind, BuiltinSource, BuiltinSplit, DataError, DecodeOptions, FolderSource, Source,
+    SplitSpec, Subset,
 };
 
 use crate::config::{DataConfig, DataKind};
@@ -18,6 +18,8 @@ pub struct Dataset {
     pub train: Arc<dyn Source>,
     /// To evaluate on.
     pub val: Arc<dyn Source>,
+    /// Name of the split that is evaluated.
+    pub val_split: String,
 }
 
 impl Dataset {
@@ -46,6 +48,7 @@ impl Dataset {
                 Ok(Dataset {
                     train: builtin(BuiltinSplit::Train, config.train_examples.unwrap_or(20_000))?,
                     val: builtin(BuiltinSplit::Val, config.val_examples.unwrap_or(2000))?,
+                    val_split: "val".to_owned(),
                 })
             }
             DataKind::Folder => {
@@ -67,11 +70,29 @@ impl Dataset {
                 let train =
                     open_split(root, config.train.as_deref().unwrap_or("train"), None, &options)?;
                 let default = default_val_split(root);
-                let val = config.val.as_deref().unwrap_or(default);
-                let val = open_split(root, val, Some(train.class_names()), &options)?;
-                Ok(Dataset { train, val })
+                let val_split = config.val.as_deref().unwrap_or(default);
+                let val = open_split(root, val_split, Some(train.class_names()), &options)
+                    .map_err(|error| no_val_folder(error, config))?;
+                Ok(Dataset { train, val, val_split: val_split.to_owned() })
             }
         }
+    }
+}
+
+/// Many data sets come without a validation set: then the advice is how to take one.
+fn no_val_folder(error: TrainError, config: &DataConfig) -> TrainError {
+    match error {
+        TrainError::Data(DataError::NoSuchDirectory { .. }) if config.val.is_none() => {
+            let train = config.train.as_deref().unwrap_or("train");
+            let folder = train.split('[').next().unwrap_or(train);
+            TrainError::DataMismatch {
+                message: error.to_string(),
+                hint: Some(format!(
+                    "where there is no `val/`, hold pictures back: `data.train = \"{folder}[:90%]\"` and `data.val = \"{folder}[90%:]\"`"
+                )),
+            }
+        }
+        error => error,
     }
 }
 

@@ -23,7 +23,7 @@ pub mod exit_code {
     pub const DIVERGED: u8 = 6;
     /// The device is missing or not compiled in.
     pub const DEVICE: u8 = 7;
-    /// Interrupted, with a checkpoint written.
+    /// Interrupted, with a checkpoint written; a second signal ends the process without one.
     pub const INTERRUPTED: u8 = 130;
 }
 
@@ -36,11 +36,13 @@ pub enum TrainError {
     Usage {
         /// What was found and what was expected.
         message: String,
+        /// What to do about it.
+        hint: Option<String>,
     },
     /// The configuration is wrong.
-    #[error("{message}{}", at(path.as_deref()))]
+    #[error("{}", located(message, path.as_deref()))]
     Config {
-        /// What was found, what was expected, and the key.
+        /// What was found, what was expected, and the key; further lines show the place.
         message: String,
         /// What to do about it.
         hint: Option<String>,
@@ -112,9 +114,21 @@ pub enum TrainError {
     Io(#[from] std::io::Error),
 }
 
-fn at(path: Option<&Path>) -> String {
-    path.map_or_else(String::new, |path| format!(": {}", path.display()))
+/// A message with its file at the end of the first line; what follows is an excerpt of the file.
+fn located(message: &str, path: Option<&Path>) -> String {
+    let Some(path) = path else { return message.to_owned() };
+    match message.split_once('\n') {
+        Some((first, excerpt)) => format!("{first}: {}\n{excerpt}", path.display()),
+        None => format!("{message}: {}", path.display()),
+    }
 }
+
+/// Where pictures are looked for.
+const DATA_LAYOUT: &str = "a data folder holds one folder per split, as `train/` and `val/`, and each \
+                           of these one folder per class with its pictures inside";
+
+/// What counts as weights.
+const WEIGHTS: &str = "weights are a run directory, or a .safetensors, .npz or .pth file";
 
 impl TrainError {
     /// A configuration error that belongs to no file yet.
@@ -122,10 +136,16 @@ impl TrainError {
         TrainError::Config { message: message.into(), hint: None, path: None }
     }
 
+    /// A command line that makes no sense.
+    pub fn usage(message: impl Into<String>) -> TrainError {
+        TrainError::Usage { message: message.into(), hint: None }
+    }
+
     /// The same error with advice; only kinds that carry a hint change.
     #[must_use]
     pub fn with_hint(mut self, advice: impl Into<String>) -> TrainError {
-        if let TrainError::Config { hint, .. }
+        if let TrainError::Usage { hint, .. }
+        | TrainError::Config { hint, .. }
         | TrainError::DataMismatch { hint, .. }
         | TrainError::RunDir { hint, .. }
         | TrainError::Device { hint, .. } = &mut self
@@ -150,11 +170,17 @@ impl TrainError {
         match self {
             TrainError::Usage { .. } => exit_code::USAGE,
             TrainError::Config { .. } | TrainError::RunDir { .. } => exit_code::CONFIG,
+            TrainError::Data(
+                DataError::BadSetting { .. }
+                | DataError::BadSplit { .. }
+                | DataError::SplitOutOfRange { .. },
+            ) => exit_code::CONFIG,
             TrainError::Data(_) | TrainError::DataMismatch { .. } => exit_code::DATA,
             TrainError::Model(
                 ModelError::UnknownVariant { .. }
                 | ModelError::ZeroDimension { .. }
-                | ModelError::IndivisibleImage { .. },
+                | ModelError::IndivisibleImage { .. }
+                | ModelError::ResizeTooLarge { .. },
             ) => exit_code::CONFIG,
             TrainError::Model(_) | TrainError::Checkpoint { .. } => exit_code::WEIGHTS,
             TrainError::Diverged { .. } => exit_code::DIVERGED,
@@ -168,20 +194,47 @@ impl TrainError {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
-            TrainError::Config { hint, .. }
+            TrainError::Usage { hint, .. }
+            | TrainError::Config { hint, .. }
             | TrainError::DataMismatch { hint, .. }
             | TrainError::RunDir { hint, .. }
             | TrainError::Device { hint, .. } => hint.clone(),
-            TrainError::Data(DataError::NoSuchDirectory { .. }) => {
-                Some("`data.path` is the folder above `train/` and `val/` (or `test/`)".to_owned())
+            TrainError::Data(DataError::NoSuchDirectory { path }) => {
+                Some(if path.parent().is_some_and(Path::is_dir) {
+                    DATA_LAYOUT.to_owned()
+                } else {
+                    "a relative path starts at the current directory".to_owned()
+                })
             }
+            TrainError::Data(
+                DataError::NoClassFolders { .. } | DataError::SingleClass { .. },
+            ) => Some(DATA_LAYOUT.to_owned()),
+            TrainError::Data(DataError::EmptyClass { .. }) => {
+                Some("put pictures into the folder, or remove it".to_owned())
+            }
+            TrainError::Data(DataError::UnknownClass { .. }) => Some(
+                "the known classes are those of the training folder, or those that the weights name"
+                    .to_owned(),
+            ),
+            TrainError::Data(DataError::TooManyCorrupt { .. }) => Some(
+                "remove or repair the files, or raise `data.on_corrupt.skip.at_most`".to_owned(),
+            ),
             TrainError::Data(DataError::BadExample { .. }) => Some(
-                "remove or repair the file, or pass over a few with `--set data.on_corrupt.skip.at_most=10`"
+                "remove or repair the file; in training, `--set data.on_corrupt.skip.at_most=10` passes over a few"
                     .to_owned(),
             ),
             TrainError::Model(ModelError::IndivisibleImage { patch_size, image_size }) => {
                 let below = (image_size / patch_size).max(1) * patch_size;
-                Some(format!("`model.image_size = {below}` or {} would do", below + patch_size))
+                Some(format!("an image size of {below} or {} would do", below + patch_size))
+            }
+            TrainError::Model(ModelError::Io { source })
+                if source.kind() == std::io::ErrorKind::NotFound =>
+            {
+                Some(WEIGHTS.to_owned())
+            }
+            // Of no known format, rather than damaged.
+            TrainError::Model(ModelError::Unreadable { format, .. }) if format.contains(',') => {
+                Some(WEIGHTS.to_owned())
             }
             TrainError::Diverged { .. } => Some(
                 "a lower `optimizer.learning_rate`, a longer `schedule.warmup_steps` or a smaller \

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::TrainError;
 use crate::input::Normaliser;
 use crate::loss::{Loss, smoothed_targets};
+use crate::progress::say;
 
 /// What an evaluation found.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -82,6 +83,10 @@ impl Evaluator {
                 sum.top1 += f64::from(u8::from(rank < 1));
                 sum.top5 += f64::from(u8::from(rank < 5));
                 sum.n += 1;
+            }
+            for skipped in &batch.skipped {
+                let reason = &skipped.reason;
+                say(format_args!("warning: passed over an example of the evaluation: {reason}"));
             }
             loader.recycle(batch);
             if !progress(sum.n) {

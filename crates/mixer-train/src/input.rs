@@ -2,7 +2,7 @@
 //! transform that carries it out.
 
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
-use mixer_data::{Batch, EvalResize, EvalTransform, Interpolation};
+use mixer_data::{Batch, DecodeOptions, EvalResize, EvalTransform, Interpolation};
 use mixer_model::weights::{self, Preprocessing, ResizeRule};
 
 /// Turns bytes into the network's input.
@@ -52,6 +52,13 @@ impl Normaliser {
     }
 }
 
+/// How the pictures that a weights file is shown are decoded.
+#[must_use]
+pub fn decode_options(preprocessing: &Preprocessing) -> DecodeOptions {
+    let apply_orientation = preprocessing.apply_exif_orientation;
+    DecodeOptions { apply_orientation, ..DecodeOptions::default() }
+}
+
 /// The evaluation transform that a weights file asks for.
 #[must_use]
 pub fn eval_transform(preprocessing: &Preprocessing, image_size: usize) -> EvalTransform {
@@ -70,7 +77,7 @@ pub fn eval_transform(preprocessing: &Preprocessing, image_size: usize) -> EvalT
     }
 }
 
-/// The rule that a weights file keeps of an evaluation transform.
+/// The rule that a weights file keeps of an evaluation transform; pictures are not turned.
 #[must_use]
 pub fn preprocessing(transform: &EvalTransform, mean: [f32; 3], std: [f32; 3]) -> Preprocessing {
     Preprocessing {
@@ -87,5 +94,6 @@ pub fn preprocessing(transform: &EvalTransform, mean: [f32; 3], std: [f32; 3]) -
             Interpolation::Bilinear => weights::Interpolation::Bilinear,
             Interpolation::Bicubic => weights::Interpolation::Bicubic,
         },
+        apply_exif_orientation: false,
     }
 }

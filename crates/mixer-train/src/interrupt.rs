@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::error::exit_code;
+use crate::progress::say;
 
 static REQUESTED: AtomicBool = AtomicBool::new(false);
 
@@ -12,7 +13,7 @@ pub fn listen() {
         if REQUESTED.swap(true, Ordering::SeqCst) {
             std::process::exit(i32::from(exit_code::INTERRUPTED));
         }
-        eprintln!("stopping after this update; press Ctrl-C again to stop at once");
+        say("stopping after this update; press Ctrl-C again to stop at once");
     };
     // It fails only when a handler is already there: this one, from an earlier call.
     drop(ctrlc::set_handler(handler));

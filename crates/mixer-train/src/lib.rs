@@ -8,8 +8,8 @@
 //!                                   └ Checkpoint
 //! ```
 //!
-//! Data flows one way; [`backend`] is the only file that names a backend, [`input`] the only one where
-//! host data becomes tensors.
+//! Data flows one way; [`backend`] is the only file of this crate that names a backend, [`input`] the
+//! only one where examples become tensors.
 
 pub mod backend;
 pub mod checkpoint;

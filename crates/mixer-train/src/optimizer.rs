@@ -117,7 +117,7 @@ impl Optimizer {
     /// The state that [`Optimizer::to_host`] gave.
     ///
     /// # Errors
-    /// The name of a moment that has no index.
+    /// What does not fit: a moment without an index, or a parameter without all that the rule keeps.
     pub fn from_host(
         rule: Rule,
         step: u64,
@@ -127,9 +127,17 @@ impl Optimizer {
         let mut moments: BTreeMap<String, Vec<Tensor<1>>> = BTreeMap::new();
         // A `BTreeMap` yields `a.0` before `a.1`, so moments come in their order.
         for (name, tensor) in state {
-            let (path, _) = name.rsplit_once('.').ok_or_else(|| name.clone())?;
+            let (path, _) =
+                name.rsplit_once('.').ok_or_else(|| format!("the moment `{name}` has no index"))?;
             let data = TensorData::new(tensor.data, tensor.shape);
             moments.entry(path.to_owned()).or_default().push(Tensor::from_data(data, device));
+        }
+        let expected = match rule {
+            Rule::Adamw { .. } => 2,
+            Rule::Sgd { .. } => 1,
+        };
+        if let Some((path, found)) = moments.iter().find(|(_, found)| found.len() != expected) {
+            return Err(format!("`{path}` has {} moments, expected {expected}", found.len()));
         }
         Ok(Optimizer { rule, step, moments })
     }

@@ -3,11 +3,12 @@
 //! run, and `mixer config show` prints it.
 
 use mixer_data::{
-    EvalResize, EvalTransform, Interpolation, OnCorrupt, Source, TrainCrop, TrainTransform,
+    DataError, EvalResize, EvalTransform, Interpolation, OnCorrupt, Source, TrainCrop,
+    TrainTransform,
 };
-use mixer_model::resolution::ResizeMethod;
+use mixer_model::resolution::{MAX_PARAMS, ResizeMethod};
 use mixer_model::weights::Preprocessing;
-use mixer_model::{Gelu, Metadata, MixerConfig, Variant};
+use mixer_model::{Gelu, Metadata, MixerConfig, Variant, count};
 use serde::{Deserialize, Serialize};
 
 use crate::config::{HeadInit, ModelConfig, OptimizerKind, RunConfig};
@@ -19,6 +20,21 @@ use crate::loss::Loss;
 use crate::optimizer::Rule;
 use crate::schedule::{Decay, Schedule};
 
+/// The largest side of a network's input, px; that of `mixer-data`.
+const MAX_IMAGE_SIZE: usize = 4096;
+
+/// The largest number of examples per update.
+const MAX_BATCH_SIZE: usize = 1 << 20;
+
+/// The largest batch in one piece, as bytes of its pixels.
+const MAX_BATCH_BYTES: u128 = 16 << 30;
+
+/// Decoding threads; as many as the loader accepts.
+const MAX_WORKERS: usize = 1024;
+
+/// The longest run, updates.
+const MAX_STEPS: u64 = 1_000_000_000_000;
+
 /// What a run is for; it decides a few defaults.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -29,6 +45,17 @@ pub enum Task {
     Finetune,
 }
 
+impl Task {
+    /// The command that does it.
+    #[must_use]
+    pub fn command(self) -> &'static str {
+        match self {
+            Task::Pretrain => "pretrain",
+            Task::Finetune => "finetune",
+        }
+    }
+}
+
 /// What a plan needs to know of the data.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -37,6 +64,8 @@ pub struct DataFacts {
     pub train_examples: u64,
     /// Examples to evaluate on.
     pub val_examples: u64,
+    /// Name of the split that is evaluated.
+    pub val_split: String,
     /// Hash of the names and labels of the training examples, hexadecimal. A resumed run compares it.
     pub train_fingerprint: String,
     /// The same of the evaluation examples.
@@ -53,6 +82,7 @@ impl DataFacts {
         DataFacts {
             train_examples: dataset.train.len() as u64,
             val_examples: dataset.val.len() as u64,
+            val_split: dataset.val_split.clone(),
             train_fingerprint: fingerprint(&*dataset.train),
             val_fingerprint: fingerprint(&*dataset.val),
             classes: dataset.train.class_names().to_vec(),
@@ -156,6 +186,24 @@ impl RunPlan {
                 "`train.batch_size` is {batch_size}, expected a multiple of `train.microbatch_size`, {microbatch_size}"
             )));
         }
+        let eval_batch_size =
+            positive("train.eval_batch_size", train.eval_batch_size, microbatch_size)?;
+        let microbatch_key = match train.microbatch_size {
+            Some(_) => "train.microbatch_size",
+            None => "train.batch_size",
+        };
+        check_batch(microbatch_key, microbatch_size, model.image_size)?;
+        check_batch("train.eval_batch_size", eval_batch_size, model.image_size)?;
+        if batch_size > MAX_BATCH_SIZE {
+            return Err(TrainError::config(format!(
+                "`train.batch_size` is {batch_size}, expected at most {MAX_BATCH_SIZE}"
+            )));
+        }
+        if let Some(workers) = config.data.workers.filter(|workers| *workers > MAX_WORKERS) {
+            return Err(TrainError::config(format!(
+                "`data.workers` is {workers}, expected at most {MAX_WORKERS}"
+            )));
+        }
         let steps_per_epoch = (data.train_examples as f64 / batch_size as f64).max(1.0);
         let total_steps = match (train.steps, train.epochs) {
             (Some(steps), None) if steps > 0 => steps,
@@ -177,7 +225,13 @@ impl RunPlan {
                 ));
             }
         };
-        let epoch_steps = (steps_per_epoch.round() as u64).clamp(1, total_steps);
+        if total_steps > MAX_STEPS {
+            return Err(TrainError::config(format!(
+                "the run is {total_steps} updates long, expected at most {MAX_STEPS}"
+            )));
+        }
+        // Rounded up, so that a run of whole epochs does not evaluate twice at its end.
+        let epoch_steps = (steps_per_epoch.ceil() as u64).clamp(1, total_steps);
         let eval_every_steps =
             positive("train.eval_every_steps", train.eval_every_steps, epoch_steps)?;
         let default_kind = match task {
@@ -195,6 +249,12 @@ impl RunPlan {
         in_range("train.label_smoothing", f64::from(smoothing), 0.0, 1.0)?;
         let drop_path_rate = config.model.drop_path_rate.unwrap_or(0.0);
         in_range("model.drop_path_rate", drop_path_rate, 0.0, 1.0)?;
+        let head_bias = config.model.head_bias.unwrap_or(0.0);
+        if !head_bias.is_finite() {
+            return Err(TrainError::config(format!(
+                "`model.head_bias` is {head_bias}, expected a finite value"
+            )));
+        }
         let clip_norm = train.clip_norm.unwrap_or(1.0);
         in_range("train.clip_norm", clip_norm, 0.0, f64::MAX)?;
         if data.val_examples == 0 || data.train_examples == 0 {
@@ -205,11 +265,7 @@ impl RunPlan {
             seed: config.seed.unwrap_or(0),
             batch_size,
             microbatch_size,
-            eval_batch_size: positive(
-                "train.eval_batch_size",
-                train.eval_batch_size,
-                microbatch_size,
-            )?,
+            eval_batch_size,
             loss: train.loss.unwrap_or(Loss::Softmax),
             label_smoothing: smoothing,
             clip_norm: (clip_norm > 0.0).then_some(clip_norm),
@@ -221,7 +277,7 @@ impl RunPlan {
                 eval_every_steps,
             )?,
             keep_checkpoints: positive("train.keep_checkpoints", train.keep_checkpoints, 2)?,
-            head_bias: config.model.head_bias.unwrap_or(0.0),
+            head_bias,
             on_corrupt: config.data.on_corrupt.unwrap_or_default(),
             model,
             drop_path: DropPath {
@@ -356,13 +412,40 @@ fn model(
         }
     };
     resolved.validate()?;
-    if resolved.image_size > 16_384 {
+    check_image_size("model.image_size", resolved.image_size)?;
+    let num_params = count::num_params(&resolved);
+    if num_params > MAX_PARAMS {
         return Err(TrainError::config(format!(
-            "`model.image_size` is {}, expected at most 16384",
-            resolved.image_size
+            "the network would have {num_params} parameters, expected at most {MAX_PARAMS}"
         )));
     }
     Ok(resolved)
+}
+
+/// Refuses images that nothing decodes to, before a product of their sides overflows.
+///
+/// # Errors
+/// [`TrainError::Config`] with the name that the size has for the user.
+pub fn check_image_size(name: &str, image_size: usize) -> Result<(), TrainError> {
+    if image_size > MAX_IMAGE_SIZE {
+        return Err(TrainError::config(format!(
+            "`{name}` is {image_size}, expected at most {MAX_IMAGE_SIZE} px"
+        )));
+    }
+    Ok(())
+}
+
+/// Refuses batches that no machine holds.
+fn check_batch(key: &str, examples: usize, image_size: usize) -> Result<(), TrainError> {
+    let bytes = examples as u128 * 3 * (image_size as u128).pow(2);
+    if bytes > MAX_BATCH_BYTES {
+        return Err(TrainError::config(format!(
+            "`{key}` is {examples}, expected at most {}: that many pictures of {image_size} px have {} GiB",
+            MAX_BATCH_BYTES / (3 * (image_size as u128).pow(2)),
+            MAX_BATCH_BYTES >> 30
+        )));
+    }
+    Ok(())
 }
 
 /// The architecture is that of the weights; the configuration may change resolution, classes and
@@ -446,6 +529,11 @@ fn transforms(
 ) -> Result<(TrainTransform, EvalTransform, Preprocessing), TrainError> {
     let data = &config.data;
     let inherited = init.and_then(|facts| facts.metadata.preprocessing);
+    let inherited_eval = inherited.map(|rule| input::eval_transform(&rule, image_size));
+    let interpolation = data
+        .interpolation
+        .or(inherited_eval.as_ref().map(|transform| transform.interpolation))
+        .unwrap_or(Interpolation::Bilinear);
     let train = TrainTransform {
         image_size: image_size as u32,
         crop: data
@@ -453,15 +541,19 @@ fn transforms(
             .clone()
             .unwrap_or(TrainCrop::Inception { area: (0.05, 1.0), aspect: (0.75, 4.0 / 3.0) }),
         flip: data.flip.unwrap_or(true),
-        interpolation: data.interpolation.unwrap_or(Interpolation::Bilinear),
+        interpolation,
     };
-    train.check()?;
+    train.check().map_err(named_by_key)?;
     let eval = EvalTransform {
         image_size: image_size as u32,
-        resize: data.eval_resize.clone().unwrap_or(EvalResize::ResmallCrop { fraction: 0.875 }),
-        interpolation: train.interpolation,
+        resize: data
+            .eval_resize
+            .clone()
+            .or(inherited_eval.map(|transform| transform.resize))
+            .unwrap_or(EvalResize::ResmallCrop { fraction: 0.875 }),
+        interpolation,
     };
-    eval.check()?;
+    eval.check().map_err(named_by_key)?;
     let mean = data.mean.or(inherited.map(|p| p.mean)).unwrap_or([0.5; 3]);
     let std = data.std.or(inherited.map(|p| p.std)).unwrap_or([0.5; 3]);
     if let Some(bad) = std.iter().find(|std| !(**std > 0.0 && std.is_finite())) {
@@ -470,8 +562,25 @@ fn transforms(
     if let Some(bad) = mean.iter().find(|mean| !mean.is_finite()) {
         return Err(TrainError::config(format!("`data.mean` holds {bad}, expected finite values")));
     }
-    let preprocessing = input::preprocessing(&eval, mean, std);
+    let preprocessing = Preprocessing {
+        apply_exif_orientation: data.apply_exif_orientation.unwrap_or(false),
+        ..input::preprocessing(&eval, mean, std)
+    };
     Ok((train, eval, preprocessing))
+}
+
+/// A setting of `mixer-data` under the name that the configuration has for it.
+fn named_by_key(error: DataError) -> TrainError {
+    match error {
+        DataError::BadSetting { setting, found, expected } => {
+            let key = match setting.strip_prefix("resize.") {
+                Some(rest) => format!("data.eval_resize.{rest}"),
+                None => format!("data.{setting}"),
+            };
+            TrainError::config(format!("`{key}` is {found}, expected {expected}"))
+        }
+        error => error.into(),
+    }
 }
 
 fn rule(config: &RunConfig, kind: OptimizerKind) -> Result<Rule, TrainError> {

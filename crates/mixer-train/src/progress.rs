@@ -1,12 +1,19 @@
 //! What a run shows while it works: a bar on a terminal, plain lines otherwise; always on stderr.
 
-use std::io::IsTerminal;
+use std::fmt;
+use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// Seconds between plain lines.
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Writes a line to stderr. `mixer … 2>&1 | head` closes it early, which is no reason to stop: what
+/// cannot be shown is dropped (and `eprintln!` would panic).
+pub fn say(line: impl fmt::Display) {
+    drop(writeln!(std::io::stderr().lock(), "{line}"));
+}
 
 /// A bar or a sequence of lines.
 #[derive(Debug)]
@@ -48,15 +55,15 @@ impl Progress {
         if due || done == self.total {
             self.last_line = Some(Instant::now());
             let (name, total) = (self.name, self.total);
-            eprintln!("{name} {done}/{total} {} eta {}", message(), self.eta(done));
+            say(format_args!("{name} {done}/{total} {} eta {}", message(), self.eta(done)));
         }
     }
 
     /// Prints a line that stays, above the bar where there is one.
     pub fn note(&self, line: &str) {
         match &self.bar {
-            Some(bar) => bar.suspend(|| eprintln!("{line}")),
-            None => eprintln!("{line}"),
+            Some(bar) => bar.suspend(|| say(line)),
+            None => say(line),
         }
     }
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::RunConfig;
 use crate::error::TrainError;
-use crate::plan::RunPlan;
+use crate::plan::{RunPlan, Task};
 
 /// A run directory.
 #[derive(Debug, Clone)]
@@ -99,13 +99,21 @@ impl RunDir {
     /// Makes the directory for a new run and writes its configuration, plan and environment.
     ///
     /// # Errors
-    /// [`TrainError::RunDir`] when something else is there, [`TrainError::Io`] when it cannot be made.
+    /// [`TrainError::RunDir`] when something else is there or it cannot be made, [`TrainError::Io`] when
+    /// it cannot be written to.
     pub fn create(
         &self,
         config_text: &str,
         plan: &RunPlan,
         environment: &Environment,
     ) -> Result<(), TrainError> {
+        if self.path.exists() && !self.path.is_dir() {
+            return Err(TrainError::RunDir {
+                message: "found a file, expected a run directory or nothing".to_owned(),
+                hint: Some("choose another one with `--run-dir`".to_owned()),
+                path: self.path.clone(),
+            });
+        }
         if self.path.is_dir() && fs_err::read_dir(&self.path)?.next().is_some() {
             return Err(TrainError::RunDir {
                 message: "the directory holds files but no run".to_owned(),
@@ -113,6 +121,12 @@ impl RunDir {
                 path: self.path.clone(),
             });
         }
+        fs_err::create_dir_all(&self.path).map_err(|error| TrainError::RunDir {
+            // The kind alone: the message of `fs_err` has the path, which follows here.
+            message: format!("cannot make the run directory: {}", error.kind()),
+            hint: Some("choose another one with `--run-dir`".to_owned()),
+            path: self.path.clone(),
+        })?;
         fs_err::create_dir_all(self.checkpoints())?;
         fs_err::write(self.config(), config_text)?;
         let environment = serde_json::to_vec_pretty(environment).map_err(std::io::Error::other)?;
@@ -122,12 +136,12 @@ impl RunDir {
         Ok(())
     }
 
-    /// The plan of the run that is here, if it is a run of this configuration.
+    /// The plan of the run that is here, if it is a run of this task and configuration.
     ///
     /// # Errors
-    /// [`TrainError::RunDir`] when it is a run of another configuration, with the first key that
-    /// differs.
-    pub fn resume(&self, config: &RunConfig) -> Result<RunPlan, TrainError> {
+    /// [`TrainError::RunDir`] when it is a run of another task or configuration, with the first key
+    /// that differs.
+    pub fn resume(&self, task: Task, config: &RunConfig) -> Result<RunPlan, TrainError> {
         let refused = |message: String| {
             TrainError::RunDir {
             message,
@@ -144,9 +158,16 @@ impl RunDir {
             )));
         }
         let text = fs_err::read_to_string(self.plan())?;
-        toml::from_str(&text).map_err(|error| {
+        let plan: RunPlan = toml::from_str(&text).map_err(|error| {
             refused(format!("its `plan.toml` cannot be read: {}", error.message()))
-        })
+        })?;
+        if plan.task != task {
+            let (found, expected) = (plan.task.command(), task.command());
+            return Err(refused(format!(
+                "the run directory was made by `mixer {found}`, expected one of `mixer {expected}`"
+            )));
+        }
+        Ok(plan)
     }
 }
 

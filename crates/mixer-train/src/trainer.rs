@@ -212,7 +212,6 @@ impl<'a> Run<'a> {
     /// One update over `batch_size` examples.
     fn update(&mut self, progress: &Progress) -> Result<StepReport, TrainError> {
         let plan = &self.trainer.plan;
-        let device = self.trainer.autodiff_device();
         let microbatches = plan.batch_size / plan.microbatch_size;
         let mut gradients = GradientSum::default();
         let mut loss_sum = Tensor::<1>::zeros([1], &self.trainer.device.device);
@@ -238,14 +237,7 @@ impl<'a> Run<'a> {
             let scales = plan
                 .drop_path
                 .branch_scales(plan.model.num_blocks, plan.seed, positions)
-                .map(|scales| {
-                    let rows = 2 * plan.model.num_blocks;
-                    let columns = scales.len() / rows;
-                    Tensor::from_data(
-                        burn::tensor::TensorData::new(scales, [rows, columns]),
-                        &device,
-                    )
-                });
+                .map(|scales| self.normaliser.matrix(scales, 2 * plan.model.num_blocks));
             let logits = self.mixer.forward_training(self.normaliser.patches(&batch), scales);
             let targets = self.normaliser.matrix(targets, rows);
             let loss = plan.loss.per_example(logits, targets).mean() / microbatches as f64;
@@ -314,10 +306,10 @@ impl<'a> Run<'a> {
         };
         let step = self.state.step;
         let Evaluation { loss, top1, top5, n } = evaluation;
-        let split = "val".to_owned();
-        self.metrics.write(&Metric::Eval { step, split, loss, top1, top5, n })?;
+        let split = trainer.plan.data.val_split.clone();
+        self.metrics.write(&Metric::Eval { step, split: split.clone(), loss, top1, top5, n })?;
         progress.note(&format!(
-            "step {step} (epoch {:.2}): val loss {loss:.4}, top-1 {:.2} %, top-5 {:.2} % of {n}",
+            "step {step} (epoch {:.2}): {split} loss {loss:.4}, top-1 {:.2} %, top-5 {:.2} % of {n}",
             step as f64 / trainer.plan.steps_per_epoch(),
             100.0 * top1,
             100.0 * top5

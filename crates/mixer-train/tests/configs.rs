@@ -23,6 +23,7 @@ fn facts(train: u64, val: u64, classes: usize) -> DataFacts {
     DataFacts {
         train_examples: train,
         val_examples: val,
+        val_split: "val".to_owned(),
         train_fingerprint: String::new(),
         val_fingerprint: String::new(),
         classes: (0..classes).map(|i| format!("class {i}")).collect(),
@@ -96,7 +97,10 @@ fn cifar_fine_tuning_doubles_the_resolution_exactly_and_keeps_the_head() {
     let config = read("finetune/cifar10_64px.toml");
     let plan = RunPlan::resolve(&config, Task::Finetune, Some(&init), data).unwrap();
     let start = plan.init.as_ref().unwrap();
-    assert_eq!((start.image_size, start.resolution.as_str(), start.reset_head), (32, "exact ×2", false));
+    assert_eq!(
+        (start.image_size, start.resolution.as_str(), start.reset_head),
+        (32, "exact ×2", false)
+    );
     assert_eq!(plan.model.tokens_mlp_dim, 4 * weights.model.tokens_mlp_dim);
     assert_eq!(plan.model.num_tokens(), 256);
 }

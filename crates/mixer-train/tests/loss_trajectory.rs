@@ -5,17 +5,22 @@
 
 use std::path::{Path, PathBuf};
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Tensor, TensorData};
 use mixer_model::{Metadata, Mixer, Weights};
+use mixer_train::backend::DeviceEntry;
 use mixer_train::loss::{Loss, smoothed_targets};
 use mixer_train::optimizer::{GradientSum, Optimizer, Rule, clip_factor};
 use mixer_train::schedule::{Decay, Schedule};
 use safetensors::SafeTensors;
 
-/// Relative error of a loss or gradient norm.
-const LOSS_TOLERANCE: f64 = 1e-4;
-/// Error of a final weight relative to the largest of its tensor.
-const WEIGHT_TOLERANCE: f64 = 1e-4;
+/// Relative error of a loss or gradient norm, and of a final weight relative to the largest of its
+/// tensor; more where a GPU multiplies in TF32.
+fn tolerance(device: &str) -> f64 {
+    match device {
+        "flex" | "ndarray" => 1e-4,
+        _ => 1e-2,
+    }
+}
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../mixer-model/tests/fixtures").join(name)
@@ -76,7 +81,7 @@ fn follow(
     io: &str,
     trajectory: &str,
     last: &str,
-    device: &Device,
+    device: &DeviceEntry,
     microbatches: usize,
 ) {
     let reference = reference(trajectory);
@@ -91,7 +96,8 @@ fn follow(
         .iter()
         .map(|b| i64::from_le_bytes(*b) as u32)
         .collect();
-    let autodiff = device.clone().autodiff();
+    let tolerance = tolerance(&device.name);
+    let autodiff = device.device.clone().autodiff();
     let weights = Weights::read(&fixture(params), None).unwrap();
     let mut mixer = Mixer::from_weights(&weights, &autodiff).unwrap();
     let (s, p) = (weights.config.num_tokens(), weights.config.patch_dim());
@@ -123,14 +129,14 @@ fn follow(
         }
         let error = (loss - expected).abs() / expected.abs();
         worst.0 = worst.0.max(error);
-        assert!(error <= LOSS_TOLERANCE, "{trajectory} step {step}: {loss} expected {expected}");
+        assert!(error <= tolerance, "{trajectory} step {step}: {loss} expected {expected}");
         let Some(&expected_norm) = reference.grad_norms.get(step) else { break };
         let squared: f32 = gradients.squared_norm().unwrap().into_scalar();
         let norm = f64::from(squared).sqrt();
         let error = (norm - expected_norm).abs() / expected_norm;
         worst.1 = worst.1.max(error);
         assert!(
-            error <= LOSS_TOLERANCE,
+            error <= tolerance,
             "{trajectory} step {step}: norm {norm} expected {expected_norm}"
         );
         let factor = clip_factor(norm, Some(reference.clip));
@@ -138,8 +144,8 @@ fn follow(
         mixer = optimizer.update(mixer, gradients, factor, rate);
     }
     println!(
-        "{trajectory}: largest relative error of the loss {:.1e}, of the gradient norm {:.1e}",
-        worst.0, worst.1
+        "{trajectory} on {}: largest relative error of the loss {:.1e}, of the gradient norm {:.1e}",
+        device.name, worst.0, worst.1
     );
     let found = mixer.to_weights(Metadata::default()).unwrap();
     let expected = Weights::read(&fixture(last), None).unwrap();
@@ -151,13 +157,13 @@ fn follow(
         let largest = expected.data.iter().fold(0.0f64, |m, v| m.max(f64::from(v.abs())));
         for (i, (a, b)) in found.tensors[name].data.iter().zip(&expected.data).enumerate() {
             let error = f64::from((a - b).abs()) / largest;
-            assert!(error <= WEIGHT_TOLERANCE, "{trajectory} {name}[{i}]: {a} expected {b}");
+            assert!(error <= tolerance, "{trajectory} {name}[{i}]: {a} expected {b}");
         }
     }
 }
 
-fn devices() -> Vec<Device> {
-    mixer_train::backend::available().into_iter().map(|entry| entry.device).collect()
+fn devices() -> Vec<DeviceEntry> {
+    mixer_train::backend::available()
 }
 
 #[test]
@@ -223,7 +229,7 @@ fn accumulated_microbatches_are_one_batch() {
         "flax_tiny_io.safetensors",
         "flax_tiny_sgd.safetensors",
         "flax_tiny_sgd_final.npz",
-        &Device::flex(),
+        &mixer_train::backend::open("cpu").unwrap(),
         5,
     );
 }

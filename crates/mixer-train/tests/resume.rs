@@ -92,7 +92,10 @@ fn assert_same_run(found: &Path, expected: &Path) {
     let name = last.file_name().unwrap();
     for file in ["model.safetensors", "optimizer.safetensors"] {
         let a = std::fs::read(found.join("checkpoints").join(name).join(file)).unwrap();
-        assert!(a == std::fs::read(last.join(file)).unwrap(), "{file} of the last checkpoint differs");
+        assert!(
+            a == std::fs::read(last.join(file)).unwrap(),
+            "{file} of the last checkpoint differs"
+        );
     }
 }
 
@@ -103,7 +106,9 @@ fn wait_for_checkpoint(child: &mut Child, run: &Path, step: u64) {
         let reached = mixer_train::checkpoint::list(&run.join("checkpoints"))
             .unwrap_or_default()
             .iter()
-            .filter_map(|path| path.file_name()?.to_str()?.strip_prefix("step_")?.parse::<u64>().ok())
+            .filter_map(|path| {
+                path.file_name()?.to_str()?.strip_prefix("step_")?.parse::<u64>().ok()
+            })
             .any(|found| found >= step);
         if reached {
             return;
@@ -115,7 +120,9 @@ fn wait_for_checkpoint(child: &mut Child, run: &Path, step: u64) {
 }
 
 fn signal(child: &Child, name: &str) {
-    let status = Command::new("kill").arg(name).arg(child.id().to_string()).status().unwrap();
+    // The shell's own `kill`: the program is not part of every system.
+    let command = format!("kill {name} {}", child.id());
+    let status = Command::new("bash").args(["-c", &command]).status().unwrap();
     assert!(status.success());
 }
 

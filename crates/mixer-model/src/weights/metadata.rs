@@ -31,6 +31,9 @@ pub struct Preprocessing {
     pub resize: ResizeRule,
     /// Kernel of the resampling.
     pub interpolation: Interpolation,
+    /// Whether pictures are first turned as their EXIF data says.
+    #[serde(default)]
+    pub apply_exif_orientation: bool,
 }
 
 impl Default for Preprocessing {
@@ -42,6 +45,7 @@ impl Default for Preprocessing {
             std: [0.5; 3],
             resize: ResizeRule::ResmallCrop { fraction: 0.875 },
             interpolation: Interpolation::Bicubic,
+            apply_exif_orientation: false,
         }
     }
 }

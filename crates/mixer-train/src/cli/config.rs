@@ -8,6 +8,7 @@ use super::train;
 use crate::config::RunConfig;
 use crate::error::TrainError;
 use crate::plan::Task;
+use crate::progress::say;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum ConfigCommand {
@@ -31,10 +32,7 @@ pub(super) struct ConfigArgs {
 pub(super) fn run(command: ConfigCommand) -> Result<(), TrainError> {
     match command {
         ConfigCommand::Check(args) => {
-            let plan = plan(&args)?;
-            for warning in plan.warnings() {
-                eprintln!("warning: {warning}");
-            }
+            plan(&args)?;
             super::print(&format!("{}: ok", args.config.display()))
         }
         ConfigCommand::Show(args) => super::print(&plan(&args)?.to_toml()?),
@@ -51,5 +49,8 @@ fn plan(args: &ConfigArgs) -> Result<crate::plan::RunPlan, TrainError> {
     };
     let (plan, _) = train::resolve(&config, task, initial.as_ref())
         .map_err(|error| error.in_file(&args.config))?;
+    for warning in plan.warnings() {
+        say(format_args!("warning: {warning}"));
+    }
     Ok(plan)
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use burn::tensor::Device;
 use clap::{Args, ValueEnum};
-use mixer_data::{DecodeOptions, OnCorrupt};
+use mixer_data::OnCorrupt;
 use mixer_model::Mixer;
 
 use super::{DeviceArg, PreprocessArg, WeightsArg};
@@ -49,9 +49,11 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<(), TrainError> {
     let device: Device = backend::open(&args.device.device)?.device;
     let weights = args.weights.read()?;
     let split = args.split.as_deref().unwrap_or_else(|| dataset::default_val_split(&args.data));
+    let preprocessing = super::preprocessing(&weights, args.preprocess);
     // Without class names the folder's own order is what the outputs must mean.
     let classes = weights.metadata.classes.as_deref();
-    let source = dataset::open_split(&args.data, split, classes, &DecodeOptions::default())?;
+    let source =
+        dataset::open_split(&args.data, split, classes, &input::decode_options(&preprocessing))?;
     let found = source.class_names().len();
     if found != weights.config.num_classes {
         return Err(TrainError::DataMismatch {
@@ -66,7 +68,6 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<(), TrainError> {
             ),
         });
     }
-    let preprocessing = super::preprocessing(&weights, args.preprocess);
     let evaluator = Evaluator {
         transform: input::eval_transform(&preprocessing, weights.config.image_size),
         preprocessing,

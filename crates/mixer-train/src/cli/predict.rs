@@ -1,9 +1,12 @@
 //! `mixer predict`.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
-use mixer_data::{Batch, DataError, DecodeOptions, Resampler, RgbImage, decode, patchify};
+use mixer_data::{
+    DataError, DecodeOptions, Loader, LoaderConfig, OnCorrupt, RgbImage, Source, read_image,
+};
 use mixer_model::Mixer;
 use serde::Serialize;
 
@@ -20,8 +23,8 @@ pub(super) struct PredictArgs {
     #[arg(required = true, value_name = "IMAGE|DIR")]
     images: Vec<PathBuf>,
     /// Classes per picture.
-    #[arg(long, default_value_t = 5)]
-    top_k: usize,
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    top_k: u32,
     /// Form of the result.
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
@@ -42,6 +45,9 @@ enum Format {
     Csv,
 }
 
+/// Pictures that are classified at once; fewer where there are fewer, since a batch is always full.
+const MAX_BATCH: usize = 16;
+
 /// One picture's answer; the JSON form is part of the interface.
 #[derive(Debug, Serialize)]
 struct Answer {
@@ -60,9 +66,7 @@ struct Prediction {
 
 pub(super) fn run(args: &PredictArgs) -> Result<(), TrainError> {
     if args.logits && args.format != Format::Json {
-        return Err(TrainError::Usage {
-            message: "`--logits` has no effect without `--format json`".to_owned(),
-        });
+        return Err(TrainError::usage("`--logits` has no effect without `--format json`"));
     }
     let device = backend::open(&args.device.device)?.device;
     let weights = args.weights.read()?;
@@ -72,26 +76,28 @@ pub(super) fn run(args: &PredictArgs) -> Result<(), TrainError> {
     let transform = input::eval_transform(&preprocessing, config.image_size);
     let normaliser = Normaliser::new(&preprocessing, config.patch_size, &device);
     let mixer = Mixer::from_weights(&weights, &device)?;
-    let mut resampler = Resampler::new();
-    let mut answers = Vec::with_capacity(paths.len());
-    for path in &paths {
-        let image = read_image(path)?;
-        let mut square = vec![0; config.image_size * config.image_size * 3];
-        transform.apply(&image, &mut resampler, &mut square)?;
-        let mut patches = vec![0; square.len()];
-        patchify(&square, config.image_size as u32, config.patch_size as u32, &mut patches)?;
-        let batch = Batch {
-            patches,
-            labels: vec![0],
-            num_examples: 1,
-            num_tokens: config.num_tokens(),
-            patch_dim: config.patch_dim(),
-            ..Batch::default()
-        };
-        // SYNC: one read per picture.
+    let files =
+        Files { paths, options: input::decode_options(&preprocessing), classes: Vec::new() };
+    let config = LoaderConfig {
+        batch_size: files.len().min(MAX_BATCH),
+        patch_size: config.patch_size,
+        workers: std::thread::available_parallelism().map_or(1, usize::from).min(16),
+        queue_bytes: 64 << 20,
+        on_corrupt: OnCorrupt::Stop,
+    };
+    let files = Arc::new(files);
+    let mut loader = Loader::eval(Arc::clone(&files) as Arc<dyn Source>, transform, config)?;
+    let num_classes = weights.config.num_classes;
+    let mut answers = Vec::with_capacity(files.len());
+    while let Some(batch) = loader.next_batch()? {
+        // SYNC: one read per batch.
         let logits = mixer.forward(normaliser.patches(&batch)).into_data();
         let logits: Vec<f32> = logits.iter::<f32>().collect();
-        answers.push(answer(path, logits, weights.metadata.classes.as_deref(), args));
+        for (logits, index) in logits.chunks_exact(num_classes).zip(&batch.indices) {
+            let path = &files.paths[*index as usize];
+            answers.push(answer(path, logits.to_vec(), weights.metadata.classes.as_deref(), args));
+        }
+        loader.recycle(batch);
     }
     match args.format {
         Format::Json => super::print_json(&answers),
@@ -124,14 +130,37 @@ pub(super) fn run(args: &PredictArgs) -> Result<(), TrainError> {
     }
 }
 
-fn read_image(path: &Path) -> Result<RgbImage, TrainError> {
-    let bytes = fs_err::read(path).map_err(|error| TrainError::DataMismatch {
-        message: format!("cannot read the picture: {error}"),
-        hint: None,
-    })?;
-    decode(&bytes, &DecodeOptions::default()).map_err(|reason| {
-        DataError::BadExample { example: path.display().to_string(), reason }.into()
-    })
+/// Pictures without labels, so that the loader reads them as it reads everything else.
+struct Files {
+    paths: Vec<PathBuf>,
+    options: DecodeOptions,
+    classes: Vec<String>,
+}
+
+impl Source for Files {
+    fn len(&self) -> usize {
+        self.paths.len()
+    }
+
+    fn class_names(&self) -> &[String] {
+        &self.classes
+    }
+
+    fn label(&self, _index: usize) -> u32 {
+        0
+    }
+
+    fn image(&self, index: usize) -> Result<RgbImage, DataError> {
+        read_image(&self.paths[index], &self.options)
+    }
+
+    fn describe(&self, index: usize) -> String {
+        self.paths[index].display().to_string()
+    }
+
+    fn fingerprint(&self) -> u64 {
+        0
+    }
 }
 
 fn answer(path: &Path, logits: Vec<f32>, classes: Option<&[String]>, args: &PredictArgs) -> Answer {
@@ -142,7 +171,7 @@ fn answer(path: &Path, logits: Vec<f32>, classes: Option<&[String]>, args: &Pred
     order.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]));
     let predictions = order
         .into_iter()
-        .take(args.top_k)
+        .take(args.top_k as usize)
         .map(|index| Prediction {
             class: classes
                 .and_then(|classes| classes.get(index))
@@ -174,7 +203,10 @@ fn expand(images: &[PathBuf]) -> Result<Vec<PathBuf>, TrainError> {
         if found.is_empty() {
             return Err(TrainError::DataMismatch {
                 message: format!("the folder holds no files: {}", image.display()),
-                hint: None,
+                hint: Some(
+                    "name the folder that holds the pictures; those in its sub-folders are not taken"
+                        .to_owned(),
+                ),
             });
         }
         found.sort();

@@ -12,6 +12,7 @@ use crate::config::RunConfig;
 use crate::dataset::Dataset;
 use crate::error::TrainError;
 use crate::plan::{DataFacts, InitFacts, RunPlan, Task};
+use crate::progress::say;
 use crate::run_dir::{self, Environment, RunDir};
 use crate::trainer::Trainer;
 
@@ -85,11 +86,11 @@ fn train(args: &TrainArgs, config: RunConfig, text: &str, task: Task) -> Result<
         });
     }
     let (plan, dataset, initial, checkpoint) = if run_dir.exists() {
-        let plan = run_dir.resume(&config)?;
+        let plan = run_dir.resume(task, &config)?;
         let dataset = Dataset::open(&config.data, plan.model.image_size)?;
         same_data(&plan.data, &DataFacts::of(&dataset))?;
         let checkpoint = checkpoint::newest(&run_dir.checkpoints(), |error| {
-            eprintln!("warning: {error}; trying the one before");
+            say(format_args!("warning: {error}; trying the one before"));
         })?;
         // Without a checkpoint the run starts again, from the same weights.
         let initial = match (&checkpoint, task) {
@@ -114,7 +115,7 @@ fn train(args: &TrainArgs, config: RunConfig, text: &str, task: Task) -> Result<
         });
     }
     for warning in plan.warnings() {
-        eprintln!("warning: {warning}");
+        say(format_args!("warning: {warning}"));
     }
     if !run_dir.exists() {
         run_dir.create(text, &plan, &Environment::current(&device.name))?;
@@ -128,7 +129,7 @@ fn train(args: &TrainArgs, config: RunConfig, text: &str, task: Task) -> Result<
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let trainer = Trainer {
         workers: config.data.workers.unwrap_or(cores.min(16)),
-        queue_bytes: config.data.queue_mib.unwrap_or(256) << 20,
+        queue_bytes: config.data.queue_mib.unwrap_or(256).saturating_mul(1 << 20),
         dataset,
         run_dir: run_dir.clone(),
         device,
@@ -137,12 +138,16 @@ fn train(args: &TrainArgs, config: RunConfig, text: &str, task: Task) -> Result<
     let start = || starting_weights(&trainer.plan, initial);
     let outcome = trainer.run(start, checkpoint.map(|(_, checkpoint)| checkpoint))?;
     if let Some((step, best)) = outcome.best {
-        eprintln!(
-            "done in {:.0} s: best top-1 {:.2} % at step {step}; weights in {}",
-            outcome.elapsed.as_secs_f64(),
+        // Without an evaluation nothing was left to do.
+        let done = match outcome.last {
+            Some(_) => format!("done in {:.0} s", outcome.elapsed.as_secs_f64()),
+            None => "already done".to_owned(),
+        };
+        say(format_args!(
+            "{done}: best top-1 {:.2} % at step {step}; weights in {}",
             100.0 * best.top1,
             run_dir.best().display()
-        );
+        ));
     }
     Ok(())
 }
@@ -212,24 +217,24 @@ fn same_data(planned: &DataFacts, found: &DataFacts) -> Result<(), TrainError> {
 }
 
 fn announce(plan: &RunPlan, run_dir: &RunDir, device: &str, resumed: Option<(&PathBuf, u64)>) {
-    eprintln!("{} on {device}", plan.model);
+    say(format_args!("{} on {device}", plan.model));
     if let Some(init) = &plan.init {
         let head = if init.reset_head { "reset" } else { "kept" };
-        eprintln!(
+        say(format_args!(
             "from weights at {} px: token mixing {}, head {head}",
             init.image_size, init.resolution
-        );
+        ));
     }
-    eprintln!(
+    say(format_args!(
         "{} training and {} validation examples, {} updates of {} ({:.1} epochs)",
         plan.data.train_examples,
         plan.data.val_examples,
         plan.schedule.total_steps,
         plan.batch_size,
         plan.schedule.total_steps as f64 / plan.steps_per_epoch()
-    );
-    eprintln!("run directory {}", run_dir.path().display());
+    ));
+    say(format_args!("run directory {}", run_dir.path().display()));
     if let Some((path, step)) = resumed {
-        eprintln!("continuing at step {step} from {}", path.display());
+        say(format_args!("continuing at step {step} from {}", path.display()));
     }
 }

@@ -7,6 +7,7 @@ use mixer_model::Weights;
 
 use super::WeightsArg;
 use crate::error::TrainError;
+use crate::progress::say;
 use crate::run_dir;
 
 #[derive(Debug, Subcommand)]
@@ -42,14 +43,35 @@ pub(super) struct OutArg {
     out: PathBuf,
 }
 
+impl OutArg {
+    /// Finds out before the work whether its result can be written.
+    fn check(&self) -> Result<(), TrainError> {
+        if self.out.exists() {
+            let message = format!("the file exists already: {}", self.out.display());
+            return Err(TrainError::usage(message).with_hint("choose another one with `--out`"));
+        }
+        match self.out.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() && !folder.is_dir() => {
+                let message = format!("the folder to write into is missing: {}", folder.display());
+                Err(TrainError::usage(message))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 pub(super) fn run(command: WeightsCommand) -> Result<(), TrainError> {
     match command {
         WeightsCommand::Inspect { weights } => inspect(&run_dir::weights_file(&weights)?),
-        WeightsCommand::Convert { weights, out } => write(&weights.read()?, &out),
+        WeightsCommand::Convert { weights, out } => {
+            out.check()?;
+            write(&weights.read()?, &out)
+        }
         WeightsCommand::Resize { weights, image_size, out } => {
+            out.check()?;
             let resized = weights.read()?.resized(image_size)?;
             if let Some(how) = resized.metadata.provenance.get("resolution") {
-                eprintln!("token mixing: {how}");
+                say(format_args!("token mixing: {how}"));
             }
             write(&resized, &out)
         }
@@ -57,13 +79,8 @@ pub(super) fn run(command: WeightsCommand) -> Result<(), TrainError> {
 }
 
 fn write(weights: &Weights, out: &OutArg) -> Result<(), TrainError> {
-    if out.out.exists() {
-        return Err(TrainError::Usage {
-            message: format!("the file exists already: {}", out.out.display()),
-        });
-    }
     weights.write_safetensors(&out.out)?;
-    eprintln!("{} written: {}", weights.config, out.out.display());
+    say(format_args!("{} written: {}", weights.config, out.out.display()));
     Ok(())
 }
 

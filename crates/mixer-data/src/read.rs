@@ -1,0 +1,27 @@
+//! From a path to pixels: the one place where picture files are opened.
+
+use std::io::Read;
+use std::path::Path;
+
+use fs_err as fs;
+
+use crate::decode::{DecodeError, DecodeOptions, MAX_FILE_BYTES, decode};
+use crate::error::DataError;
+use crate::rgb_image::RgbImage;
+
+/// Reads and decodes a picture file.
+///
+/// # Errors
+/// [`DataError::Io`] when it cannot be read, [`DataError::BadExample`] with the path when it is too
+/// large or no picture.
+pub fn read_image(path: &Path, options: &DecodeOptions) -> Result<RgbImage, DataError> {
+    let bad = |reason| DataError::BadExample { example: path.display().to_string(), reason };
+    let mut file = fs::File::open(path).map_err(DataError::io)?;
+    let found = file.metadata().map_err(DataError::io)?.len();
+    if found > MAX_FILE_BYTES {
+        return Err(bad(DecodeError::FileTooLarge { found, expected: MAX_FILE_BYTES }));
+    }
+    let mut bytes = Vec::with_capacity(found as usize);
+    file.read_to_end(&mut bytes).map_err(DataError::io)?;
+    decode(&bytes, options).map_err(bad)
+}
