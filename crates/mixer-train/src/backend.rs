@@ -51,7 +51,7 @@ pub fn available() -> Vec<DeviceEntry> {
     entries
 }
 
-/// Opens the device of `--device`: `auto` (the best that is there), `cpu`, `flex`, `ndarray`,
+/// Opens the device of `--device`: `auto` (the best that is there, software GPUs left aside), `cpu`, `flex`, `ndarray`,
 /// `vulkan[:N]`, `wgpu[:N]`, `cuda[:N]`.
 ///
 /// # Errors
@@ -63,7 +63,7 @@ pub fn open(requested: &str) -> Result<DeviceEntry, TrainError> {
     if requested == "auto" {
         return entries
             .into_iter()
-            .next()
+            .find(|entry| !is_software_gpu(&entry.device))
             .ok_or_else(|| unusable("no device is available on this machine".to_owned(), listed));
     }
     let name = match requested {
@@ -95,6 +95,17 @@ pub fn open(requested: &str) -> Result<DeviceEntry, TrainError> {
     entries.into_iter().find(|entry| entry.name == wanted).ok_or_else(|| {
         unusable(format!("device `{requested}` was not found on this machine"), listed)
     })
+}
+
+/// Whether a GPU is a program on the CPU, many times slower than the CPU backend. Opens the device.
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+fn is_software_gpu(device: &Device) -> bool {
+    device.identity().is_some_and(|identity| identity.physical.is_none())
+}
+
+#[cfg(not(any(feature = "wgpu", feature = "cuda")))]
+fn is_software_gpu(_device: &Device) -> bool {
+    false
 }
 
 fn unusable(message: String, hint: String) -> TrainError {

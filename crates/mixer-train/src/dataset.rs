@@ -10,6 +10,7 @@ use mixer_data::{
 
 use crate::config::{DataConfig, DataKind};
 use crate::error::TrainError;
+use crate::plan::check_image_size;
 
 /// The two halves of a run's data.
 #[derive(Clone)]
@@ -34,6 +35,8 @@ impl Dataset {
                     ("data.path", config.path.is_some()),
                     ("data.train", config.train.is_some()),
                     ("data.val", config.val.is_some()),
+                    ("data.apply_exif_orientation", config.apply_exif_orientation.is_some()),
+                    ("data.max_pixels", config.max_pixels.is_some()),
                 ] {
                     if set {
                         return Err(TrainError::config(format!(
@@ -41,6 +44,17 @@ impl Dataset {
                         )));
                     }
                 }
+                for (key, len) in [
+                    ("data.train_examples", config.train_examples),
+                    ("data.val_examples", config.val_examples),
+                ] {
+                    if len == Some(0) {
+                        return Err(TrainError::config(format!(
+                            "`{key}` is 0, expected at least 1"
+                        )));
+                    }
+                }
+                check_image_size("model.image_size", image_size)?;
                 let builtin = |split, len| -> Result<Arc<dyn Source>, TrainError> {
                     let kind = BuiltinKind::Shapes;
                     Ok(Arc::new(BuiltinSource::new(kind, split, len, image_size as u32, 0)?))

@@ -125,7 +125,8 @@ fn located(message: &str, path: Option<&Path>) -> String {
 
 /// Where pictures are looked for.
 const DATA_LAYOUT: &str = "a data folder holds one folder per split, as `train/` and `val/`, and each \
-                           of these one folder per class with its pictures inside";
+                           of these one folder per class with its pictures inside; a split called `.` is \
+                           the folder itself";
 
 /// What counts as weights.
 const WEIGHTS: &str = "weights are a run directory, or a .safetensors, .npz or .pth file";

@@ -32,7 +32,7 @@ impl Normaliser {
     }
 
     /// Uploads the batch's bytes, then casts and normalises on the device: a quarter of the bytes of
-    /// `f32` crosses the bus.
+    /// `f32` crosses the bus. Devices without bytes (WebGPU's shading language has none) get `f32`.
     ///
     /// # Shapes
     /// - output: `[B, S, P·P·3]`
@@ -40,8 +40,12 @@ impl Normaliser {
     pub fn patches(&self, batch: &Batch) -> Tensor<3> {
         let dims = [batch.labels.len(), batch.num_tokens, batch.patch_dim];
         let bytes = TensorData::new(batch.patches.clone(), dims);
-        let bytes = Tensor::<3, Int>::from_data(bytes, (&self.device, DType::U8));
-        bytes.float() * self.scale.clone() + self.shift.clone()
+        let pixels = if self.device.supports_dtype(DType::U8) {
+            Tensor::<3, Int>::from_data(bytes, (&self.device, DType::U8)).float()
+        } else {
+            Tensor::<3>::from_data(bytes.convert::<f32>(), &self.device)
+        };
+        pixels * self.scale.clone() + self.shift.clone()
     }
 
     /// A row-major matrix of host values on the device.

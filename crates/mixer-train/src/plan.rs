@@ -249,6 +249,12 @@ impl RunPlan {
         in_range("train.label_smoothing", f64::from(smoothing), 0.0, 1.0)?;
         let drop_path_rate = config.model.drop_path_rate.unwrap_or(0.0);
         in_range("model.drop_path_rate", drop_path_rate, 0.0, 1.0)?;
+        if config.model.drop_path_scaling.is_some() && drop_path_rate == 0.0 {
+            return Err(no_effect(
+                "model.drop_path_scaling",
+                "unless `model.drop_path_rate` is above 0",
+            ));
+        }
         let head_bias = config.model.head_bias.unwrap_or(0.0);
         if !head_bias.is_finite() {
             return Err(TrainError::config(format!(

@@ -1,5 +1,6 @@
 //! A run on disk: which file is where, and whose directory it is.
 
+use std::fs::TryLockError;
 use std::path::{Path, PathBuf};
 
 use mixer_model::{Metadata, Weights};
@@ -8,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::RunConfig;
 use crate::error::TrainError;
 use crate::plan::{RunPlan, Task};
+use crate::progress::say;
 
 /// A run directory.
 #[derive(Debug, Clone)]
@@ -96,6 +98,24 @@ impl RunDir {
         self.plan().exists()
     }
 
+    /// Keeps other processes from training here for as long as the file lives; the operating system
+    /// lets go of it when this process ends in whatever way.
+    ///
+    /// # Errors
+    /// [`TrainError::RunDir`] when another process trains here, [`TrainError::Io`] when there is no run.
+    pub fn lock(&self) -> Result<fs_err::File, TrainError> {
+        let plan = fs_err::File::open(self.plan())?;
+        match plan.file().try_lock() {
+            Err(TryLockError::WouldBlock) => Err(TrainError::RunDir {
+                message: "another process is training in the run directory".to_owned(),
+                hint: Some("wait for it, or choose another one with `--run-dir`".to_owned()),
+                path: self.path.clone(),
+            }),
+            // Some network file systems cannot lock; there it has to do without.
+            Err(TryLockError::Error(_)) | Ok(()) => Ok(plan),
+        }
+    }
+
     /// Makes the directory for a new run and writes its configuration, plan and environment.
     ///
     /// # Errors
@@ -152,9 +172,10 @@ impl RunDir {
         let text = fs_err::read_to_string(self.config())?;
         let (found, _) = RunConfig::parse(&text, &[])
             .map_err(|error| refused(format!("its `config.toml` cannot be read: {error}")))?;
-        if let Some(key) = first_difference(&identity(config.clone())?, &identity(found)?) {
+        let difference = first_difference(&identity(config.clone())?, &identity(found)?);
+        if let Some(Difference { key, wanted, found }) = difference {
             return Err(refused(format!(
-                "the run directory belongs to another configuration: `{key}` differs"
+                "the run directory belongs to another configuration: `{key}` is {wanted} here and {found} there"
             )));
         }
         let text = fs_err::read_to_string(self.plan())?;
@@ -181,24 +202,34 @@ fn identity(mut config: RunConfig) -> Result<toml::Value, TrainError> {
     toml::Value::try_from(config).map_err(|error| TrainError::config(error.to_string()))
 }
 
-/// The dotted key of the first value that differs.
-fn first_difference(a: &toml::Value, b: &toml::Value) -> Option<String> {
-    let (toml::Value::Table(a), toml::Value::Table(b)) = (a, b) else {
-        return (a != b).then(String::new);
+/// A key that two configurations do not agree on.
+struct Difference {
+    /// With dots.
+    key: String,
+    wanted: String,
+    found: String,
+}
+
+/// The first value that differs.
+fn first_difference(wanted: &toml::Value, found: &toml::Value) -> Option<Difference> {
+    let empty = toml::Table::new();
+    let table = |value: Option<&toml::Value>| value.and_then(toml::Value::as_table).cloned();
+    let shown = |value: Option<&toml::Value>| match value {
+        Some(value) => value.to_string(),
+        None => "not set".to_owned(),
     };
-    for key in a.keys().chain(b.keys()) {
-        let difference = match (a.get(key), b.get(key)) {
-            (Some(a), Some(b)) => first_difference(a, b),
-            (None, None) => None,
-            _ => Some(String::new()),
-        };
-        match difference {
-            Some(rest) if rest.is_empty() => return Some(key.clone()),
-            Some(rest) => return Some(format!("{key}.{rest}")),
-            None => {}
+    let (a, b) = (wanted.as_table().unwrap_or(&empty), found.as_table().unwrap_or(&empty));
+    a.keys().chain(b.keys()).find_map(|key| {
+        let (wanted, found) = (a.get(key), b.get(key));
+        if wanted == found {
+            return None;
         }
-    }
-    None
+        match (table(wanted), table(found)) {
+            (Some(wanted), Some(found)) => first_difference(&wanted.into(), &found.into())
+                .map(|rest| Difference { key: format!("{key}.{}", rest.key), ..rest }),
+            _ => Some(Difference { key: key.clone(), wanted: shown(wanted), found: shown(found) }),
+        }
+    })
 }
 
 /// The weights file that a user means: a file, or a run directory's best, or its last.
@@ -236,5 +267,13 @@ pub fn metadata(plan: &RunPlan, provenance: &[(&str, String)]) -> Metadata {
 /// # Errors
 /// [`TrainError::Model`] when they cannot be read.
 pub fn read_weights(path: &Path, gelu: Option<mixer_model::Gelu>) -> Result<Weights, TrainError> {
-    Ok(Weights::read(&weights_file(path)?, gelu)?)
+    let file = weights_file(path)?;
+    let weights = Weights::read(&file, gelu)?;
+    if let Some((name, count)) = weights.non_finite().into_iter().next() {
+        say(format_args!(
+            "warning: {count} values of `{name}` are not finite, and perhaps others: {}",
+            file.display()
+        ));
+    }
+    Ok(weights)
 }

@@ -1,7 +1,12 @@
 //! Everything that users get wrong: each mistake has one clear error, the documented exit code and no
 //! data on stdout. Exit codes are written as the numbers that scripts see.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod common;
+
+use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use common::{Outcome, Workplace, bmp_header, jpeg, plain_bmp, safetensors};
 
@@ -212,6 +217,7 @@ fn keys_without_effect_are_refused() {
         &["data.train_examples=10"],
         &["data.source=builtin"],
         &["init.head=keep"],
+        &["model.drop_path_scaling=keep"],
     ] {
         let outcome = pretrain_with(&place, overrides).fails(CONFIG, &[]);
         let says =
@@ -221,11 +227,27 @@ fn keys_without_effect_are_refused() {
 }
 
 #[test]
+fn settings_of_the_built_in_data_are_checked_as_those_of_folders() {
+    let place = Workplace::new();
+    for (entry, found) in [
+        ("data.val_examples=0", "`data.val_examples` is 0, expected at least 1"),
+        ("model.image_size=8000", "`model.image_size` is 8000, expected at most 4096 px"),
+        ("data.path=data", "`data.path` has no meaning"),
+        ("data.max_pixels=5", "`data.max_pixels` has no meaning"),
+    ] {
+        place.mixer(&["config", "check", "builtin.toml", "--set", entry]).fails(CONFIG, &[found]);
+    }
+}
+
+#[test]
 fn an_image_that_patches_do_not_tile_is_refused_with_sizes_that_they_do() {
     let place = Workplace::with_run();
     let error = "image size 10 is not divisible by the patch size 4";
     let hint = "an image size of 8 or 12 would do";
-    pretrain_with(&place, &["model.image_size=10"]).fails(CONFIG, &[error]).hints(hint);
+    place
+        .mixer(&["config", "check", "folder.toml", "--set", "model.image_size=10"])
+        .fails(CONFIG, &[error])
+        .hints(hint);
     place
         .mixer(&[
             "finetune",
@@ -433,10 +455,27 @@ fn files_that_are_no_weights_are_refused_by_every_command_that_reads_some() {
         }
     }
     assert!(!place.path("other").exists() && !place.path("out.safetensors").exists());
-    place.mixer(&["evaluate", "nope", "--data", "data"]).fails(WEIGHTS, &["`nope`"]).hints("run dir");
+    place
+        .mixer(&["evaluate", "nope", "--data", "data"])
+        .fails(WEIGHTS, &["`nope`"])
+        .hints("run dir");
     // Another network is still listed.
     let listing = place.mixer(&["weights", "inspect", "vit.safetensors"]).succeeds();
     assert!(listing.contains("cls_token") && listing.contains("not the weights of an MLP-Mixer"));
+}
+
+#[test]
+fn weights_that_are_not_finite_are_announced() {
+    let place = Workplace::with_run();
+    let mut bytes = place.read("run/final.safetensors");
+    let end = bytes.len();
+    bytes[end - 4..].copy_from_slice(&f32::NAN.to_le_bytes());
+    place.write("nan.safetensors", bytes);
+    let outcome = place.mixer(&["predict", "nan.safetensors", "data/val/red/0.bmp"]);
+    let warning = "warning: 1 values of `stem.proj.weight` are not finite";
+    assert!(outcome.stderr.contains(warning), "{outcome:?}");
+    let listing = place.mixer(&["weights", "inspect", "nan.safetensors"]).succeeds();
+    assert!(listing.contains("1 of them not finite"), "{listing}");
 }
 
 #[test]
@@ -508,7 +547,15 @@ fn results_overwrite_nothing() {
         .mixer(&["weights", "convert", "run", "--out", "run/final.safetensors"])
         .fails(USAGE, &["exists already", "run/final.safetensors"]);
     place
-        .mixer(&["weights", "resize", "run", "--image-size", "16", "--out", "run/final.safetensors"])
+        .mixer(&[
+            "weights",
+            "resize",
+            "run",
+            "--image-size",
+            "16",
+            "--out",
+            "run/final.safetensors",
+        ])
         .fails(USAGE, &["exists already"]);
     assert!(place.read("run/final.safetensors") == before);
     place
@@ -543,9 +590,12 @@ fn a_run_is_never_mixed_with_another() {
         .fails(CONFIG, &["holds a run already", "run"])
         .hints("--resume auto");
     pretrain_with(&place, &["seed=7"])
-        .fails(CONFIG, &["belongs to another configuration", "`seed`", "run"])
+        .fails(
+            CONFIG,
+            &["belongs to another configuration", "`seed` is 7 here and not set there: run"],
+        )
         .hints("--run-dir");
-    pretrain_with(&place, &["train.epochs=9"]).fails(CONFIG, &["`train.epochs`"]);
+    pretrain_with(&place, &["train.epochs=9"]).fails(CONFIG, &["`train.epochs` is 9.0"]);
     place
         .mixer(&["finetune", "folder.toml", "--run-dir", "run", "--init", "run"])
         .fails(CONFIG, &["was made by `mixer pretrain`", "run"])
@@ -557,6 +607,22 @@ fn a_run_is_never_mixed_with_another() {
     place.write("data/train/red/new.bmp", plain_bmp("red"));
     pretrain_with(&place, &[]).fails(DATA, &["found 13 training", "12"]).hints("--run-dir");
     assert!(place.read("run/final.safetensors") == before);
+}
+
+#[test]
+fn two_processes_never_train_in_one_run_directory() {
+    let place = Workplace::with_pictures();
+    let args = ["pretrain", "folder.toml", "--run-dir", "run", "--set", "train.steps=100000000"];
+    let mut first = place.start(&args, Stdio::null(), Stdio::null());
+    let start = Instant::now();
+    while !place.path("run/metrics.jsonl").exists() {
+        assert!(start.elapsed() < Duration::from_secs(30), "the first process does not start");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let second = place.mixer(&args);
+    first.kill().unwrap();
+    first.wait().unwrap();
+    second.fails(CONFIG, &["another process is training", "run"]).hints("--run-dir");
 }
 
 #[test]
@@ -593,7 +659,8 @@ fn a_damaged_run_is_named_and_its_checkpoints_are_passed_over_to_the_last_good_o
     place.write(&format!("{newest}/model.safetensors"), model);
 
     let outcome = pretrain_with(&place, &[]);
-    let warning = format!("damaged checkpoint: `model.safetensors` does not have its checksum: {newest}");
+    let warning =
+        format!("damaged checkpoint: `model.safetensors` does not have its checksum: {newest}");
     assert!(outcome.stderr.contains(&warning), "{outcome:?}");
     let from = "continuing at step 3 from run/checkpoints/step_00000003";
     assert!(outcome.stderr.contains(from), "{outcome:?}");
@@ -605,8 +672,7 @@ fn a_damaged_run_is_named_and_its_checkpoints_are_passed_over_to_the_last_good_o
     // Cut short, then without any that is whole.
     place.write(&format!("{newest}/state.json"), "{");
     std::fs::remove_file(place.path("run/checkpoints/step_00000003/manifest.json")).unwrap();
-    let outcome =
-        place.mixer(&["pretrain", "folder.toml", "--run-dir", "run", "--resume", "must"]);
+    let outcome = place.mixer(&["pretrain", "folder.toml", "--run-dir", "run", "--resume", "must"]);
     assert!(outcome.stderr.contains("`state.json` has 1 bytes"), "{outcome:?}");
     assert!(outcome.stderr.contains("manifest.json"), "{outcome:?}");
     outcome.fails(CONFIG, &["no checkpoint to continue from"]);

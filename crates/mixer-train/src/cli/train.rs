@@ -85,6 +85,7 @@ fn train(args: &TrainArgs, config: RunConfig, text: &str, task: Task) -> Result<
             path: run_dir.path().to_owned(),
         });
     }
+    let mut lock = if run_dir.exists() { Some(run_dir.lock()?) } else { None };
     let (plan, dataset, initial, checkpoint) = if run_dir.exists() {
         let plan = run_dir.resume(task, &config)?;
         let dataset = Dataset::open(&config.data, plan.model.image_size)?;
@@ -119,6 +120,7 @@ fn train(args: &TrainArgs, config: RunConfig, text: &str, task: Task) -> Result<
     }
     if !run_dir.exists() {
         run_dir.create(text, &plan, &Environment::current(&device.name))?;
+        lock = Some(run_dir.lock()?);
     }
     announce(
         &plan,
@@ -137,6 +139,7 @@ fn train(args: &TrainArgs, config: RunConfig, text: &str, task: Task) -> Result<
     };
     let start = || starting_weights(&trainer.plan, initial);
     let outcome = trainer.run(start, checkpoint.map(|(_, checkpoint)| checkpoint))?;
+    drop(lock);
     if let Some((step, best)) = outcome.best {
         // Without an evaluation nothing was left to do.
         let done = match outcome.last {

@@ -111,7 +111,7 @@ fn inspect(path: &std::path::Path) -> Result<(), TrainError> {
         Err(error) => text += &format!("architecture: {error}\n"),
     }
     for (key, value) in &info.metadata {
-        text += &format!("{key}: {value}\n");
+        text += &format!("metadata.{key}: {value}\n");
     }
     super::print(&text)
 }

@@ -2,11 +2,12 @@
 
 // Every test binary uses a part of this.
 #![allow(dead_code)]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fmt;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// A command that takes longer hangs. Alone, none takes a second.
@@ -132,21 +133,26 @@ impl Workplace {
         })
     }
 
-    fn run(
-        &self,
-        args: &[&str],
-        stdout: Stdio,
-        stderr: Stdio,
-        started: impl FnOnce(&mut std::process::Child),
-    ) -> Option<i32> {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_mixer"))
+    /// Starts `mixer` here.
+    pub fn start(&self, args: &[&str], stdout: Stdio, stderr: Stdio) -> Child {
+        Command::new(env!("CARGO_BIN_EXE_mixer"))
             .args(args)
             .current_dir(self.folder.path())
             .stdin(Stdio::null())
             .stdout(stdout)
             .stderr(stderr)
             .spawn()
-            .unwrap();
+            .unwrap()
+    }
+
+    fn run(
+        &self,
+        args: &[&str],
+        stdout: Stdio,
+        stderr: Stdio,
+        started: impl FnOnce(&mut Child),
+    ) -> Option<i32> {
+        let mut child = self.start(args, stdout, stderr);
         started(&mut child);
         let start = Instant::now();
         loop {
@@ -198,7 +204,8 @@ impl Outcome {
             assert!(!self.stderr.contains(bug), "{bug}: {self:?}");
         }
         let error = self.error();
-        assert!(!error.lines().any(|line| line.ends_with('.')), "no final period: {self:?}");
+        let first = error.lines().next().unwrap_or_default();
+        assert!(!first.ends_with('.'), "no final period: {self:?}");
         for word in words {
             assert!(error.contains(word), "`{word}` is not in the error: {self:?}");
         }

@@ -1,0 +1,418 @@
+//! What every command does when its input is good: its files, its data on stdout, its exit code.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use std::collections::BTreeSet;
+
+use common::Workplace;
+use serde_json::Value;
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+fn keys(value: &Value) -> BTreeSet<&str> {
+    value.as_object().unwrap().keys().map(String::as_str).collect()
+}
+
+/// Everything below a folder, sorted.
+fn files(place: &Workplace, folder: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut left = vec![place.path(folder)];
+    while let Some(folder) = left.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                left.push(path);
+            } else {
+                let below = path.strip_prefix(place.path("")).unwrap();
+                found.push(below.display().to_string());
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+// Training.
+
+#[test]
+fn pre_training_leaves_the_documented_run_directory_and_nothing_on_stdout() {
+    let place = Workplace::new();
+    let run = ["pretrain", "builtin.toml", "--run-dir", "run"];
+    let outcome = place.mixer(&run);
+    assert!(outcome.stderr.contains("done in"), "{outcome:?}");
+    assert_eq!(outcome.succeeds(), "");
+
+    let mut expected = vec!["best.safetensors", "config.toml", "environment.json"];
+    expected.extend(["final.safetensors", "metrics.jsonl", "plan.toml"]);
+    let mut expected: Vec<String> = expected.iter().map(|file| format!("run/{file}")).collect();
+    for step in ["step_00000003", "step_00000006"] {
+        for file in ["manifest.json", "model.safetensors", "optimizer.safetensors", "state.json"] {
+            expected.push(format!("run/checkpoints/{step}/{file}"));
+        }
+    }
+    expected.sort();
+    assert_eq!(files(&place, "run"), expected);
+
+    assert_eq!(place.text("run/config.toml"), common::BUILTIN, "exactly as typed");
+    let plan: toml::Table = place.text("run/plan.toml").parse().unwrap();
+    assert_eq!(plan["schedule"]["total_steps"].as_integer(), Some(6));
+    assert_eq!(plan["model"]["num_classes"].as_integer(), Some(10));
+    let environment = json(&place.text("run/environment.json"));
+    for key in ["version", "device", "threads", "platform"] {
+        assert!(keys(&environment).contains(key), "{environment}");
+    }
+
+    // The same command again finds nothing left to do, and changes nothing.
+    let before = (place.read("run/final.safetensors"), place.read("run/metrics.jsonl"));
+    let outcome = place.mixer(&run);
+    assert!(outcome.stderr.contains("already done"), "{outcome:?}");
+    assert!(!outcome.stderr.contains("val loss"), "{outcome:?}");
+    assert_eq!(outcome.succeeds(), "");
+    assert!(before == (place.read("run/final.safetensors"), place.read("run/metrics.jsonl")));
+    assert_eq!(files(&place, "run"), expected);
+}
+
+#[test]
+fn every_line_of_metrics_is_an_object_with_the_documented_keys() {
+    let place = Workplace::new();
+    place.mixer(&["pretrain", "builtin.toml", "--run-dir", "run"]).succeeds();
+    let text = place.text("run/metrics.jsonl");
+    let train: BTreeSet<&str> =
+        ["kind", "step", "epoch", "loss", "lr", "grad_norm", "images_per_sec", "data_wait"].into();
+    let eval: BTreeSet<&str> = ["kind", "step", "split", "loss", "top1", "top5", "n"].into();
+    let mut steps = Vec::new();
+    for line in text.lines().map(json) {
+        let kind = line["kind"].as_str().unwrap();
+        let documented = if kind == "train" { &train } else { &eval };
+        assert_eq!(&keys(&line), documented, "{line}");
+        steps.push((kind.to_owned(), line["step"].as_u64().unwrap()));
+    }
+    let expected = [("train", 2), ("eval", 3), ("train", 4), ("train", 6), ("eval", 6)];
+    assert_eq!(steps, expected.map(|(kind, step)| (kind.to_owned(), step)));
+}
+
+#[test]
+fn without_a_run_directory_it_is_named_after_the_configuration() {
+    let place = Workplace::new();
+    let outcome = place.mixer(&["pretrain", "builtin.toml"]);
+    assert!(outcome.stderr.contains("run directory runs/builtin"), "{outcome:?}");
+    outcome.succeeds();
+    assert!(place.path("runs/builtin/final.safetensors").exists());
+}
+
+#[test]
+fn overrides_beat_the_file_and_later_ones_beat_earlier_ones() {
+    let place = Workplace::new();
+    let show = |overrides: &[&str]| -> toml::Table {
+        let mut args = vec!["config", "show", "builtin.toml"];
+        for entry in overrides {
+            args.extend(["--set", entry]);
+        }
+        place.mixer(&args).succeeds().parse().unwrap()
+    };
+    assert_eq!(show(&[])["batch_size"].as_integer(), Some(8));
+    assert_eq!(show(&["train.batch_size=4"])["batch_size"].as_integer(), Some(4));
+    let twice = show(&["train.batch_size=4", "train.batch_size=5"]);
+    assert_eq!(twice["batch_size"].as_integer(), Some(5));
+    // A length takes the place of the other form of it: 2 epochs of 40 examples by 8.
+    let epochs = show(&["train.epochs=2"]);
+    assert_eq!(epochs["schedule"]["total_steps"].as_integer(), Some(10));
+
+    // They are kept with the run, and the same ones continue it.
+    let run = ["pretrain", "builtin.toml", "--run-dir", "run", "--set", "train.steps=2"];
+    place.mixer(&run).succeeds();
+    let kept: toml::Table = place.text("run/config.toml").parse().unwrap();
+    assert_eq!(kept["train"]["steps"].as_integer(), Some(2));
+    place.mixer(&run).succeeds();
+}
+
+#[test]
+fn fine_tuning_expands_token_mixing_and_treats_the_head_as_the_classes_demand() {
+    let place = Workplace::with_run();
+    place.pictures("three", &["red", "green", "blue"]);
+    let finetune = |run_dir: &str, overrides: &[&str]| {
+        let mut args = vec!["finetune", "folder.toml", "--init", "run", "--run-dir", run_dir];
+        for entry in overrides {
+            args.extend(["--set", entry]);
+        }
+        let outcome = place.mixer(&args);
+        let says = outcome.stderr.clone();
+        assert_eq!(outcome.succeeds(), "");
+        says
+    };
+
+    let says = finetune("same", &[]);
+    assert!(says.contains("token mixing unchanged, head kept"), "{says}");
+    let says = finetune("double", &["model.image_size=16", "data.path=three"]);
+    assert!(says.contains("token mixing exact ×2, head reset"), "{says}");
+    assert!(!says.contains("warning"), "{says}");
+    let says = finetune("between", &["model.image_size=12"]);
+    assert!(says.contains("warning: token mixing is interpolated"), "{says}");
+    assert!(says.contains("not exact"), "{says}");
+    let says = finetune("forced", &["init.head=reset"]);
+    assert!(says.contains("head reset"), "{says}");
+
+    let plan: toml::Table = place.text("double/plan.toml").parse().unwrap();
+    assert_eq!(plan["task"].as_str(), Some("finetune"));
+    assert_eq!(plan["model"]["tokens_mlp_dim"].as_integer(), Some(16), "4 tiles of 4");
+    let listing = place.mixer(&["weights", "inspect", "double"]).succeeds();
+    assert!(listing.contains("at 16 px, 3 classes"), "{listing}");
+    assert!(listing.contains("exact ×2 from 8 px"), "{listing}");
+}
+
+// Using weights.
+
+#[test]
+fn evaluation_agrees_between_backends_formats_and_what_training_saw() {
+    let place = Workplace::with_run();
+    let evaluate = |args: &[&str]| {
+        place.mixer(&[&["evaluate", "run", "--data", "data"], args].concat()).succeeds()
+    };
+    let flex = json(&evaluate(&["--format", "json", "--device", "flex"]));
+    let ndarray = json(&evaluate(&["--format", "json", "--device", "ndarray"]));
+    assert_eq!(keys(&flex), ["loss", "n", "top1", "top5"].into());
+    for key in ["n", "top1", "top5"] {
+        assert_eq!(flex[key], ndarray[key]);
+    }
+    let (a, b) = (flex["loss"].as_f64().unwrap(), ndarray["loss"].as_f64().unwrap());
+    assert!((a - b).abs() < 1e-5, "{a} {b}");
+
+    let metrics = place.text("run/metrics.jsonl");
+    let best = metrics.lines().map(json).filter(|line| line["kind"] == "eval");
+    let best = best.map(|line| line["top1"].as_f64().unwrap()).fold(0.0, f64::max);
+    assert_eq!(flex["top1"].as_f64(), Some(best));
+
+    let table = evaluate(&["--batch-size", "4"]);
+    let top1 = format!("top-1     {:.2} %", 100.0 * best);
+    assert!(table.contains("examples  6\n") && table.contains(&top1), "{table}");
+    // Another split, a part of it, and another preprocessing.
+    assert_eq!(json(&evaluate(&["--split", "train", "--format", "json"]))["n"], 12);
+    assert_eq!(json(&evaluate(&["--split", "train[:50%]", "--format", "json"]))["n"], 6);
+    evaluate(&["--preprocess", "squash", "--gelu", "erf"]);
+}
+
+#[test]
+fn predictions_have_class_names_and_probabilities_in_every_format() {
+    let place = Workplace::with_run();
+    let predict = |args: &[&str]| {
+        place.mixer(&[&["predict", "run", "data/val/red/0.bmp", "data/val/blue"], args].concat())
+    };
+    let answers = json(&predict(&["--format", "json", "--logits"]).succeeds());
+    let answers = answers.as_array().unwrap();
+    let paths: Vec<&str> = answers.iter().map(|answer| answer["path"].as_str().unwrap()).collect();
+    let expected =
+        ["data/val/red/0.bmp", "data/val/blue/0.bmp", "data/val/blue/1.bmp", "data/val/blue/2.bmp"];
+    assert_eq!(paths, expected);
+    for answer in answers {
+        assert_eq!(keys(answer), ["logits", "path", "predictions"].into());
+        let predictions = answer["predictions"].as_array().unwrap();
+        assert_eq!(predictions.len(), 2, "no more than there are classes");
+        assert_eq!(keys(&predictions[0]), ["class", "index", "probability"].into());
+        let sum: f64 = predictions.iter().map(|p| p["probability"].as_f64().unwrap()).sum();
+        assert!((sum - 1.0).abs() < 1e-6, "{answer}");
+        assert!(predictions[0]["probability"].as_f64() >= predictions[1]["probability"].as_f64());
+        for p in predictions {
+            let index = p["index"].as_u64().unwrap() as usize;
+            assert_eq!(p["class"], ["blue", "red"][index]);
+        }
+        assert_eq!(answer["logits"].as_array().unwrap().len(), 2);
+    }
+    // The pictures are plain colours, and a few updates tell them apart.
+    assert_eq!(answers[0]["predictions"][0]["class"], "red");
+    assert_eq!(answers[1]["predictions"][0]["class"], "blue");
+
+    let csv = predict(&["--format", "csv", "--top-k", "1"]).succeeds();
+    let lines: Vec<&str> = csv.lines().collect();
+    assert_eq!(lines.len(), 5);
+    assert_eq!(lines[0], "path,rank,class,index,probability");
+    assert!(lines[1].starts_with("data/val/red/0.bmp,1,red,1,0."), "{csv}");
+    let table = predict(&[]).succeeds();
+    assert!(table.starts_with("data/val/red/0.bmp\n  "), "{table}");
+    assert!(table.lines().nth(1).unwrap().ends_with(" %  red"), "{table}");
+    assert!(!predict(&["--format", "json"]).succeeds().contains("logits"));
+}
+
+#[test]
+fn names_and_pictures_of_every_kind_are_understood() {
+    let place = Workplace::new();
+    place.write("folder.toml", common::FOLDER.replace("\"data\"", "\"my data, new\""));
+    place.pictures("my data, new", &["größe", "a, \"b\""]);
+    // As small, as long and as flat as pictures get.
+    place.write("my data, new/train/größe/dot.bmp", common::bmp(1, 1, [9, 9, 9]));
+    place.write("my data, new/train/größe/line.bmp", common::bmp(3000, 1, [9, 9, 9]));
+    place.write("my data, new/train/größe/deep/er.bmp", common::bmp(1, 3000, [9, 9, 9]));
+    place.write("PHOTO.JPEG", common::jpeg());
+    place.mixer(&["pretrain", "folder.toml", "--run-dir", "ein Lauf"]).succeeds();
+    let args = ["predict", "ein Lauf", "PHOTO.JPEG", "my data, new/val/größe", "--format", "csv"];
+    let csv = place.mixer(&args).succeeds();
+    assert!(csv.contains("\"a, \"\"b\"\"\",0,"), "{csv}");
+    assert!(csv.contains("\"my data, new/val/größe/0.bmp\",1,"), "{csv}");
+    // A folder of class folders without splits.
+    let args =
+        ["evaluate", "ein Lauf", "--data", "my data, new/val", "--split", ".", "--format", "json"];
+    assert_eq!(json(&place.mixer(&args).succeeds())["n"], 6);
+}
+
+#[test]
+fn weights_without_names_still_classify() {
+    let place = Workplace::with_run();
+    let nameless = common::without_metadata(&place.read("run/final.safetensors"));
+    place.write("nameless.safetensors", nameless);
+    let csv = place
+        .mixer(&["predict", "nameless.safetensors", "data/val/red/0.bmp", "--format", "csv"])
+        .succeeds();
+    assert!(csv.contains(",class 0,0,") && csv.contains(",class 1,1,"), "{csv}");
+    let found = place
+        .mixer(&["evaluate", "nameless.safetensors", "--data", "data", "--format", "json"])
+        .succeeds();
+    assert_eq!(json(&found)["n"], 6);
+}
+
+#[test]
+fn weights_are_listed_converted_and_resized() {
+    let place = Workplace::with_run();
+    let listing = place.mixer(&["weights", "inspect", "run"]).succeeds();
+    for words in [
+        "stem.proj.weight",
+        "f32      [8, 3, 4, 4]",
+        "30 tensors, 1674 values",
+        "format: safetensors",
+        "at 8 px, 2 classes, gelu tanh",
+        r#""classes":["blue","red"]"#,
+    ] {
+        assert!(listing.contains(words), "{words}: {listing}");
+    }
+
+    let convert = place.mixer(&["weights", "convert", "run", "--out", "copy.safetensors"]);
+    assert_eq!(convert.succeeds(), "");
+    assert!(place.read("copy.safetensors") == place.read("run/best.safetensors"));
+
+    let resize = place.mixer(&[
+        "weights",
+        "resize",
+        "run",
+        "--image-size",
+        "16",
+        "--out",
+        "big.safetensors",
+    ]);
+    assert!(resize.stderr.contains("token mixing: exact ×2 from 8 px"), "{resize:?}");
+    assert_eq!(resize.succeeds(), "");
+    let listing = place.mixer(&["weights", "inspect", "big.safetensors"]).succeeds();
+    assert!(listing.contains("at 16 px, 2 classes"), "{listing}");
+    let predicted = place.mixer(&["predict", "big.safetensors", "data/val/red/0.bmp"]).succeeds();
+    assert!(predicted.contains("red"), "{predicted}");
+    assert_eq!(files(&place, "").iter().filter(|file| file.contains(".tmp")).count(), 0);
+}
+
+// Everything else.
+
+#[test]
+fn the_summary_counts_the_paper_s_variants_exactly() {
+    let place = Workplace::new();
+    let table = place.mixer(&["summary"]).succeeds();
+    let rows: Vec<Vec<&str>> =
+        table.lines().skip(1).take(7).map(|line| line.split_whitespace().collect()).collect();
+    let expected = [
+        ["S/32", "49", "19104624", "18591624", "19"],
+        ["S/16", "196", "18528264", "18015264", "18"],
+        ["B/32", "49", "60293428", "59524428", "60"],
+        ["B/16", "196", "59880472", "59111472", "59"],
+        ["L/32", "49", "206939264", "205914264", "206"],
+        ["L/16", "196", "208196168", "207171168", "207"],
+        ["H/14", "256", "432350952", "431069952", "431"],
+    ];
+    for (row, expected) in rows.iter().zip(expected) {
+        assert_eq!(row[..5], expected);
+    }
+    let one = place.mixer(&["summary", "--model", "b/16", "--num-classes", "21843"]).succeeds();
+    assert!(one.contains("75908739"), "{one}");
+}
+
+#[test]
+fn devices_lists_what_device_takes() {
+    let place = Workplace::new();
+    let listing = place.mixer(&["devices"]).succeeds();
+    let names: Vec<&str> =
+        listing.lines().filter_map(|line| line.split_whitespace().next()).collect();
+    assert!(names.contains(&"flex") && names.contains(&"ndarray"), "{listing}");
+    for name in ["auto", "cpu", "flex", "ndarray"] {
+        let args = [
+            "pretrain",
+            "builtin.toml",
+            "--run-dir",
+            name,
+            "--device",
+            name,
+            "--set",
+            "train.steps=1",
+        ];
+        place.mixer(&args).succeeds();
+    }
+}
+
+#[test]
+fn configurations_are_checked_shown_and_described() {
+    let place = Workplace::new();
+    let checked = place.mixer(&["config", "check", "builtin.toml"]).succeeds();
+    assert_eq!(checked, "builtin.toml: ok\n");
+    let shown = place.mixer(&["config", "show", "builtin.toml"]).succeeds();
+    let plan: toml::Table = shown.parse().unwrap();
+    assert_eq!(plan["schedule"]["total_steps"].as_integer(), Some(6));
+    let odd = place.mixer(&["config", "check", "builtin.toml", "--set", "train.batch_size=99"]);
+    assert!(odd.stderr.contains("warning: `train.batch_size` is 99"), "{odd:?}");
+    odd.succeeds();
+
+    let schema = json(&place.mixer(&["config", "schema"]).succeeds());
+    assert_eq!(schema["title"], "RunConfig");
+    let sections = schema["$defs"].as_object().unwrap();
+    let mut described = 0;
+    for (name, section) in sections
+        .iter()
+        .filter(|(name, _)| name.ends_with("Config"))
+        .chain([(&"top".into(), &schema)])
+    {
+        for (key, value) in section["properties"].as_object().unwrap() {
+            assert!(value["description"].is_string(), "{name}.{key} is not described");
+            described += 1;
+        }
+    }
+    assert!(described > 50, "only {described} keys");
+}
+
+#[test]
+fn every_key_of_the_schema_is_a_key_of_the_configuration() {
+    // The error about an unknown key lists the keys that are read.
+    let place = Workplace::new();
+    let schema = json(&place.mixer(&["config", "schema"]).succeeds());
+    for section in ["model", "init", "data", "optimizer", "schedule", "train"] {
+        let wrong = format!("{section}.zzz=1");
+        let outcome = place.mixer(&["config", "check", "builtin.toml", "--set", &wrong]);
+        let outcome = outcome.fails(3, &["unknown field `zzz`"]);
+        let definition = schema["properties"][section]["$ref"].as_str().unwrap();
+        let keys = schema.pointer(&definition[1..]).unwrap()["properties"].as_object().unwrap();
+        for key in keys.keys() {
+            assert!(outcome.stderr.contains(&format!("`{key}`")), "{section}.{key}: {outcome:?}");
+        }
+    }
+}
+
+#[test]
+fn completions_help_and_version_go_to_stdout() {
+    let place = Workplace::new();
+    for shell in ["bash", "zsh", "fish"] {
+        let script = place.mixer(&["completions", shell]).succeeds();
+        assert!(script.contains("pretrain") && script.contains("mixer"), "{shell}");
+    }
+    assert!(place.mixer(&["--version"]).succeeds().starts_with("mixer "));
+    let help = place.mixer(&["--help"]).succeeds();
+    assert!(help.contains("Exit codes") && help.contains("finetune"), "{help}");
+    for command in ["pretrain", "finetune", "evaluate", "predict", "summary", "weights", "config"] {
+        let help = place.mixer(&[command, "--help"]).succeeds();
+        assert!(help.contains("Usage: mixer"), "{help}");
+    }
+}
