@@ -257,7 +257,7 @@ fn preprocessing_is_written_as_documented() {
     let json = serde_json::to_string(&Preprocessing::default()).unwrap();
     assert_eq!(
         json,
-        r#"{"mean":[0.5,0.5,0.5],"std":[0.5,0.5,0.5],"resize":{"kind":"resmall_crop","fraction":0.875},"interpolation":"bicubic"}"#
+        r#"{"mean":[0.5,0.5,0.5],"std":[0.5,0.5,0.5],"resize":{"kind":"resmall_crop","fraction":0.875},"interpolation":"bicubic","apply_exif_orientation":false}"#
     );
     assert_eq!(serde_json::to_string(&ResizeRule::Squash).unwrap(), r#"{"kind":"squash"}"#);
 }

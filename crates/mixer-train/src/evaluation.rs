@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use burn::tensor::Device;
-use mixer_data::{EvalTransform, Loader, LoaderConfig, OnCorrupt, Source};
+use mixer_data::{EvalTransform, Loader, LoaderConfig, OnCorrupt, SkippedExample, Source};
 use mixer_model::Mixer;
 use mixer_model::weights::Preprocessing;
 use serde::{Deserialize, Serialize};
@@ -11,7 +11,6 @@ use serde::{Deserialize, Serialize};
 use crate::error::TrainError;
 use crate::input::Normaliser;
 use crate::loss::{Loss, smoothed_targets};
-use crate::progress::say;
 
 /// What an evaluation found.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -47,7 +46,8 @@ pub struct Evaluator {
 
 impl Evaluator {
     /// Evaluates a network without autodiff over a whole source; `progress` is called with the number
-    /// of examples done and may stop it by returning false.
+    /// of examples done and may stop it by returning false, `skipped` is told of every example that is
+    /// passed over.
     ///
     /// # Errors
     /// [`TrainError::Data`] when an example cannot be read.
@@ -57,6 +57,7 @@ impl Evaluator {
         device: &Device,
         source: &Arc<dyn Source>,
         mut progress: impl FnMut(u64) -> bool,
+        mut skipped: impl FnMut(&SkippedExample),
     ) -> Result<Option<Evaluation>, TrainError> {
         let config = LoaderConfig {
             batch_size: self.batch_size,
@@ -84,10 +85,7 @@ impl Evaluator {
                 sum.top5 += f64::from(u8::from(rank < 5));
                 sum.n += 1;
             }
-            for skipped in &batch.skipped {
-                let reason = &skipped.reason;
-                say(format_args!("warning: passed over an example of the evaluation: {reason}"));
-            }
+            batch.skipped.iter().for_each(&mut skipped);
             loader.recycle(batch);
             if !progress(sum.n) {
                 return Ok(None);

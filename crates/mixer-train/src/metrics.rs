@@ -48,6 +48,8 @@ pub enum Metric {
     Skipped {
         /// Updates done.
         step: u64,
+        /// `train`, or the name of the split that was evaluated.
+        split: String,
         /// Its index.
         index: u64,
         /// Why, with the path.

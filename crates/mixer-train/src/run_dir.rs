@@ -134,12 +134,24 @@ impl RunDir {
                 path: self.path.clone(),
             });
         }
-        if self.path.is_dir() && fs_err::read_dir(&self.path)?.next().is_some() {
-            return Err(TrainError::RunDir {
-                message: "the directory holds files but no run".to_owned(),
-                hint: Some("choose another one with `--run-dir`".to_owned()),
-                path: self.path.clone(),
-            });
+        if self.path.is_dir() {
+            for entry in fs_err::read_dir(&self.path)? {
+                let name = entry?.file_name();
+                // What is written before the plan is left by a process that was killed here.
+                if !["config.toml", "environment.json", "checkpoints"]
+                    .iter()
+                    .any(|own| name == *own)
+                {
+                    return Err(TrainError::RunDir {
+                        message: format!(
+                            "the directory holds `{}` but no run",
+                            name.to_string_lossy()
+                        ),
+                        hint: Some("choose another one with `--run-dir`".to_owned()),
+                        path: self.path.clone(),
+                    });
+                }
+            }
         }
         fs_err::create_dir_all(&self.path).map_err(|error| TrainError::RunDir {
             // The kind alone: the message of `fs_err` has the path, which follows here.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-use mixer_data::{Loader, LoaderConfig};
+use mixer_data::{Loader, LoaderConfig, SkippedExample};
 use mixer_model::{Mixer, Weights};
 
 use crate::backend::DeviceEntry;
@@ -221,15 +221,7 @@ impl<'a> Run<'a> {
                 unreachable!("a training stream does not end");
             };
             self.since_line.waited += waiting.elapsed();
-            for skipped in &batch.skipped {
-                progress.note(&format!("warning: passed over an example: {}", skipped.reason));
-                self.state.skipped += 1;
-                self.metrics.write(&Metric::Skipped {
-                    step: self.state.step,
-                    index: skipped.index,
-                    reason: skipped.reason.clone(),
-                })?;
-            }
+            self.report_skipped(&batch.skipped, "train", progress)?;
             let rows = plan.microbatch_size;
             let targets =
                 smoothed_targets(&batch.labels, plan.model.num_classes, plan.label_smoothing);
@@ -301,9 +293,13 @@ impl<'a> Run<'a> {
         let evaluator = trainer.evaluator();
         let device = &trainer.device.device;
         let go_on = |_| !interrupt::requested();
-        let Some(evaluation) = evaluator.run(&mixer, device, &trainer.dataset.val, go_on)? else {
+        let mut skipped = Vec::new();
+        let skip = |example: &SkippedExample| skipped.push(example.clone());
+        let Some(evaluation) = evaluator.run(&mixer, device, &trainer.dataset.val, go_on, skip)?
+        else {
             return Ok(None);
         };
+        self.report_skipped(&skipped, &trainer.plan.data.val_split, progress)?;
         let step = self.state.step;
         let Evaluation { loss, top1, top5, n } = evaluation;
         let split = trainer.plan.data.val_split.clone();
@@ -322,6 +318,26 @@ impl<'a> Run<'a> {
         // An evaluation is no training time.
         self.since_line.started += started.elapsed();
         Ok(Some(evaluation))
+    }
+
+    /// Says, counts and logs what was passed over.
+    fn report_skipped(
+        &mut self,
+        skipped: &[SkippedExample],
+        split: &str,
+        progress: &Progress,
+    ) -> Result<(), TrainError> {
+        for SkippedExample { index, reason } in skipped {
+            progress.note(&format!("warning: passed over an example of {split}: {reason}"));
+            self.state.skipped += 1;
+            self.metrics.write(&Metric::Skipped {
+                step: self.state.step,
+                split: split.to_owned(),
+                index: *index,
+                reason: reason.clone(),
+            })?;
+        }
+        Ok(())
     }
 
     /// Writes a checkpoint and removes what is too old.

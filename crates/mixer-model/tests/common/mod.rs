@@ -34,6 +34,7 @@ fn first(kind: burn::tensor::DeviceType) -> Option<Device> {
 
 /// Largest |difference| ÷ largest |reference| of one tensor: what `f32` gives on a CPU, and what is
 /// left where a GPU multiplies in TF32.
+#[allow(dead_code, reason = "not every test that shares this file compares with a reference")]
 pub fn tolerance(device_name: &str) -> f64 {
     match device_name {
         "flex" | "ndarray" => 1e-5,

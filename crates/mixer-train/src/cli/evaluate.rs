@@ -79,10 +79,12 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<(), TrainError> {
     };
     let mixer = Mixer::from_weights(&weights, &device)?;
     let mut progress = Progress::new("example", source.len() as u64, 0);
-    let evaluation = evaluator.run(&mixer, &device, &source, |done| {
+    let go_on = |done| {
         progress.update(done, String::new);
         true
-    })?;
+    };
+    // An example that cannot be read stops this evaluation, so none is passed over.
+    let evaluation = evaluator.run(&mixer, &device, &source, go_on, |_| ())?;
     progress.finish();
     let Some(evaluation) = evaluation else { return Ok(()) };
     match args.format {
