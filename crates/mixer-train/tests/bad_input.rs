@@ -639,7 +639,7 @@ fn nothing_to_continue_is_an_error_where_continuing_is_asked_for() {
 fn a_run_directory_that_cannot_be_made_is_refused() {
     let place = Workplace::with_pictures();
     let into = |run_dir: &str| place.mixer(&["pretrain", "folder.toml", "--run-dir", run_dir]);
-    into("data").fails(CONFIG, &["holds files but no run: data"]).hints("--run-dir");
+    into("data").fails(CONFIG, &["holds `train` but no run: data"]).hints("--run-dir");
     into("folder.toml").fails(CONFIG, &["found a file", "folder.toml"]).hints("--run-dir");
     into("folder.toml/run")
         .fails(CONFIG, &["cannot make the run directory", "folder.toml/run"])
