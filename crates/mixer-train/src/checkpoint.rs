@@ -13,7 +13,7 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::error::TrainError;
+use crate::error::{CANNOT_WRITE_CHECKPOINT, TrainError};
 use crate::evaluation::Evaluation;
 use crate::optimizer::{Optimizer, Rule};
 
@@ -269,7 +269,7 @@ fn broken(path: &Path, reason: String) -> TrainError {
 
 fn cannot_write(path: &Path, source: &std::io::Error) -> TrainError {
     TrainError::Checkpoint {
-        action: "cannot write the checkpoint",
+        action: CANNOT_WRITE_CHECKPOINT,
         reason: source.to_string(),
         path: path.to_owned(),
     }

@@ -123,6 +123,9 @@ fn located(message: &str, path: Option<&Path>) -> String {
     }
 }
 
+/// What was being done when a checkpoint could not be written.
+pub(crate) const CANNOT_WRITE_CHECKPOINT: &str = "cannot write the checkpoint";
+
 /// Where pictures are looked for.
 const DATA_LAYOUT: &str = "a data folder holds one folder per split, as `train/` and `val/`, and each \
                            of these one folder per class with its pictures inside; a split called `.` is \
@@ -241,6 +244,9 @@ impl TrainError {
                 "a lower `optimizer.learning_rate`, a longer `schedule.warmup_steps` or a smaller \
                  `train.clip_norm` usually helps; resume continues from the last checkpoint"
                     .to_owned(),
+            ),
+            TrainError::Checkpoint { action: CANNOT_WRITE_CHECKPOINT, .. } => Some(
+                "older checkpoints are untouched: make room and run the same command again".to_owned(),
             ),
             TrainError::Interrupted { .. } => {
                 Some("run the same command again to continue".to_owned())

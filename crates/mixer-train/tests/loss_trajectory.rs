@@ -1,5 +1,6 @@
-//! Training follows optax and PyTorch update by update: the same losses, gradient norms and final
-//! weights on a fixed full batch. The references are made by `scripts/export_golden.py`.
+//! Training follows optax and PyTorch: the same values and gradients of the losses, and update by
+//! update the same losses, gradient norms and final weights on a fixed full batch. The references are
+//! made by `scripts/export_golden.py`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -29,6 +30,11 @@ fn fixture(name: &str) -> PathBuf {
 fn floats(file: &SafeTensors, name: &str) -> Vec<f32> {
     let data = file.tensor(name).unwrap().data().to_vec();
     data.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect()
+}
+
+fn labels(io: &SafeTensors) -> Vec<u32> {
+    let bytes = io.tensor("labels").unwrap().data().to_vec();
+    bytes.as_chunks::<8>().0.iter().map(|b| i64::from_le_bytes(*b) as u32).collect()
 }
 
 struct Reference {
@@ -87,15 +93,7 @@ fn follow(
     let reference = reference(trajectory);
     let bytes = std::fs::read(fixture(io)).unwrap();
     let io = SafeTensors::deserialize(&bytes).unwrap();
-    let labels: Vec<u32> = io
-        .tensor("labels")
-        .unwrap()
-        .data()
-        .as_chunks::<8>()
-        .0
-        .iter()
-        .map(|b| i64::from_le_bytes(*b) as u32)
-        .collect();
+    let labels = labels(&io);
     let tolerance = tolerance(&device.name);
     let autodiff = device.device.clone().autodiff();
     let weights = Weights::read(&fixture(params), None).unwrap();
@@ -232,4 +230,34 @@ fn accumulated_microbatches_are_one_batch() {
         &mixer_train::backend::open("cpu").unwrap(),
         5,
     );
+}
+
+#[test]
+fn losses_on_soft_targets_and_their_gradients_agree_with_optax() {
+    let bytes = std::fs::read(fixture("flax_tiny_io.safetensors")).unwrap();
+    let io = SafeTensors::deserialize(&bytes).unwrap();
+    let logits = io.tensor("logits").unwrap();
+    let (rows, classes) = (logits.shape()[0], logits.shape()[1]);
+    let labels = labels(&io);
+    let device = mixer_train::backend::open("cpu").unwrap().device.autodiff();
+    let matrix = |values: Vec<f32>| {
+        Tensor::<2>::from_data(TensorData::new(values, [rows, classes]), &device)
+    };
+    let hard = smoothed_targets(&labels, classes, 0.0);
+    for (name, loss, targets) in [
+        ("loss", Loss::Softmax, hard.clone()),
+        ("loss_soft", Loss::Softmax, floats(&io, "soft_labels")),
+        ("loss_sigmoid", Loss::Sigmoid, hard),
+    ] {
+        let logits = matrix(floats(&io, "logits")).require_grad();
+        let mean = loss.per_example(logits.clone(), matrix(targets)).mean();
+        let value: f32 = mean.clone().into_scalar();
+        let expected = floats(&io, name)[0];
+        assert!((value - expected).abs() <= 1e-6 * expected.abs(), "{name}: {value} {expected}");
+        let gradient = logits.grad(&mean.backward()).unwrap().into_data();
+        let expected = floats(&io, &format!("{name}.logits_grad"));
+        for (found, expected) in gradient.iter::<f32>().zip(expected) {
+            assert!((found - expected).abs() <= 1e-6, "{name}: {found} {expected}");
+        }
+    }
 }
