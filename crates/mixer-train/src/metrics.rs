@@ -1,7 +1,7 @@
 //! `metrics.jsonl`: one JSON object per line, and nothing else.
 
 use std::io::{Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use fs_err::{File, OpenOptions};
 use serde::{Deserialize, Serialize};
@@ -61,7 +61,6 @@ pub enum Metric {
 #[derive(Debug)]
 pub struct MetricsFile {
     file: File,
-    path: PathBuf,
 }
 
 impl MetricsFile {
@@ -85,7 +84,7 @@ impl MetricsFile {
         }
         file.set_len(length)?;
         file.seek(SeekFrom::End(0))?;
-        Ok(MetricsFile { file, path: path.to_owned() })
+        Ok(MetricsFile { file })
     }
 
     /// Appends one line.
@@ -106,11 +105,5 @@ impl MetricsFile {
     pub fn sync(&mut self) -> Result<u64, TrainError> {
         self.file.sync_data()?;
         Ok(self.file.stream_position()?)
-    }
-
-    /// Where the file is.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.path
     }
 }

@@ -11,6 +11,9 @@ use crate::error::TrainError;
 use crate::plan::{RunPlan, Task};
 use crate::progress::say;
 
+/// Where the plan is written before it is renamed.
+const PLAN_ASIDE: &str = ".plan.toml.tmp";
+
 /// A run directory.
 #[derive(Debug, Clone)]
 pub struct RunDir {
@@ -138,7 +141,7 @@ impl RunDir {
             for entry in fs_err::read_dir(&self.path)? {
                 let name = entry?.file_name();
                 // What is written before the plan is left by a process that was killed here.
-                if !["config.toml", "environment.json", "checkpoints"]
+                if !["config.toml", "environment.json", "checkpoints", PLAN_ASIDE]
                     .iter()
                     .any(|own| name == *own)
                 {
@@ -163,8 +166,10 @@ impl RunDir {
         fs_err::write(self.config(), config_text)?;
         let environment = serde_json::to_vec_pretty(environment).map_err(std::io::Error::other)?;
         fs_err::write(self.path.join("environment.json"), environment)?;
-        // Last: its presence is what makes the directory a run.
-        fs_err::write(self.plan(), plan.to_toml()?)?;
+        // Last and whole: its presence is what makes the directory a run.
+        let aside = self.path.join(PLAN_ASIDE);
+        fs_err::write(&aside, plan.to_toml()?)?;
+        fs_err::rename(aside, self.plan())?;
         Ok(())
     }
 

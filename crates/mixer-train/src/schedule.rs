@@ -51,12 +51,6 @@ impl Schedule {
         };
         self.base * rise * decay
     }
-
-    /// The rate of update `step` as a fraction of `base`.
-    #[must_use]
-    pub fn relative(&self, step: u64) -> f64 {
-        self.rate(step) / self.base
-    }
 }
 
 #[cfg(test)]

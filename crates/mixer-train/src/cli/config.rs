@@ -27,6 +27,9 @@ pub(super) struct ConfigArgs {
     /// Override a key; may be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     overrides: Vec<String>,
+    /// Fine-tune these weights instead of `init.weights`.
+    #[arg(long, value_name = "WEIGHTS")]
+    init: Option<PathBuf>,
 }
 
 pub(super) fn run(command: ConfigCommand) -> Result<(), TrainError> {
@@ -42,7 +45,8 @@ pub(super) fn run(command: ConfigCommand) -> Result<(), TrainError> {
 
 /// A configuration that names weights is a fine-tuning job.
 fn plan(args: &ConfigArgs) -> Result<crate::plan::RunPlan, TrainError> {
-    let (config, _) = RunConfig::read(&args.config, &args.overrides)?;
+    let overrides = train::with_init(&args.overrides, args.init.as_deref());
+    let (config, _) = RunConfig::read(&args.config, &overrides)?;
     let (task, initial) = match config.init.weights {
         Some(_) => (Task::Finetune, Some(train::read_init(&config)?)),
         None => (Task::Pretrain, None),

@@ -63,13 +63,19 @@ pub(super) fn pretrain(args: TrainArgs) -> Result<(), TrainError> {
 }
 
 pub(super) fn finetune(args: FinetuneArgs) -> Result<(), TrainError> {
-    let mut overrides = args.train.overrides.clone();
-    if let Some(weights) = &args.init {
+    let overrides = with_init(&args.train.overrides, args.init.as_deref());
+    let (config, text) = RunConfig::read(&args.train.config, &overrides)?;
+    train(&args.train, config, &text, Task::Finetune)
+}
+
+/// The overrides with `--init` as one of them.
+pub(super) fn with_init(overrides: &[String], init: Option<&Path>) -> Vec<String> {
+    let mut overrides = overrides.to_vec();
+    if let Some(weights) = init {
         let quoted = toml::Value::from(weights.display().to_string());
         overrides.push(format!("init.weights={quoted}"));
     }
-    let (config, text) = RunConfig::read(&args.train.config, &overrides)?;
-    train(&args.train, config, &text, Task::Finetune)
+    overrides
 }
 
 fn train(args: &TrainArgs, config: RunConfig, text: &str, task: Task) -> Result<(), TrainError> {
