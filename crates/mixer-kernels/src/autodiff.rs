@@ -7,6 +7,8 @@ use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
 
+use crate::default;
+use crate::mixing::MixingSpec;
 use crate::ops::MixerOps;
 
 /// One elementwise node: the forward and backward operations of the trait, by name.
@@ -97,6 +99,151 @@ impl<B: MixerOps, C: CheckpointStrategy> MixerOps for Autodiff<B, C> {
                 beta.into_primitive(),
                 epsilon,
             )),
+        }
+    }
+
+    fn mix_tokens(
+        x: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        weight1: FloatTensor<Self>,
+        bias1: FloatTensor<Self>,
+        weight2: FloatTensor<Self>,
+        bias2: FloatTensor<Self>,
+        branch_scale: FloatTensor<Self>,
+        spec: MixingSpec,
+    ) -> FloatTensor<Self> {
+        #[derive(Debug)]
+        struct Node;
+        impl<B: MixerOps> Backward<B, 7> for Node {
+            type State = ([NodeId; 7], FloatTensor<B>, MixingSpec);
+
+            fn backward(
+                self,
+                ops: Ops<Self::State, 7>,
+                grads: &mut Gradients,
+                checkpointer: &mut Checkpointer,
+            ) {
+                let (inputs, scale, spec) = ops.state.clone();
+                let [x, gamma, beta, weight1, bias1, weight2, bias2] =
+                    inputs.map(|node| checkpointer.retrieve_node_output(node));
+                let grad = grads.consume::<B>(&ops.node);
+                let gradients = B::mix_tokens_backward(
+                    x, gamma, beta, weight1, bias1, weight2, bias2, scale, grad, spec,
+                );
+                register::<B, _>(ops, gradients, grads);
+            }
+        }
+        let scale = branch_scale.into_primitive();
+        let nodes = [&x, &gamma, &beta, &weight1, &bias1, &weight2, &bias2].map(|t| t.node());
+        match Node.prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::Tracked(mut prep) => {
+                let inputs = [&x, &gamma, &beta, &weight1, &bias1, &weight2, &bias2]
+                    .map(|tensor| prep.checkpoint(tensor));
+                let [x, gamma, beta, weight1, bias1, weight2, bias2] =
+                    [x, gamma, beta, weight1, bias1, weight2, bias2].map(|t| t.into_primitive());
+                let y = B::mix_tokens(
+                    x,
+                    gamma,
+                    beta,
+                    weight1,
+                    bias1,
+                    weight2,
+                    bias2,
+                    scale.clone(),
+                    spec,
+                );
+                prep.finish((inputs, scale, spec), y)
+            }
+            OpsKind::UnTracked(prep) => {
+                let [x, gamma, beta, weight1, bias1, weight2, bias2] =
+                    [x, gamma, beta, weight1, bias1, weight2, bias2].map(|t| t.into_primitive());
+                let y = B::mix_tokens(x, gamma, beta, weight1, bias1, weight2, bias2, scale, spec);
+                prep.finish(y)
+            }
+        }
+    }
+
+    fn mix_channels(
+        x: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        weight1: FloatTensor<Self>,
+        bias1: FloatTensor<Self>,
+        weight2: FloatTensor<Self>,
+        bias2: FloatTensor<Self>,
+        branch_scale: FloatTensor<Self>,
+        spec: MixingSpec,
+    ) -> FloatTensor<Self> {
+        #[derive(Debug)]
+        struct Node;
+        impl<B: MixerOps> Backward<B, 7> for Node {
+            type State = ([NodeId; 7], FloatTensor<B>, Option<FloatTensor<B>>, MixingSpec);
+
+            fn backward(
+                self,
+                ops: Ops<Self::State, 7>,
+                grads: &mut Gradients,
+                checkpointer: &mut Checkpointer,
+            ) {
+                let (inputs, scale, hidden, spec) = ops.state.clone();
+                let [x, gamma, beta, weight1, bias1, weight2, bias2] =
+                    inputs.map(|node| checkpointer.retrieve_node_output(node));
+                let grad = grads.consume::<B>(&ops.node);
+                let gradients = match hidden {
+                    Some(hidden) => B::mix_channels_backward_kept(
+                        x, gamma, beta, weight1, bias1, weight2, bias2, scale, hidden, grad, spec,
+                    ),
+                    None => B::mix_channels_backward(
+                        x, gamma, beta, weight1, bias1, weight2, bias2, scale, grad, spec,
+                    ),
+                };
+                register::<B, _>(ops, gradients, grads);
+            }
+        }
+        let scale = branch_scale.into_primitive();
+        let nodes = [&x, &gamma, &beta, &weight1, &bias1, &weight2, &bias2].map(|t| t.node());
+        match Node.prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::Tracked(mut prep) => {
+                let inputs = [&x, &gamma, &beta, &weight1, &bias1, &weight2, &bias2]
+                    .map(|tensor| prep.checkpoint(tensor));
+                let [x, gamma, beta, weight1, bias1, weight2, bias2] =
+                    [x, gamma, beta, weight1, bias1, weight2, bias2].map(|t| t.into_primitive());
+                let kept_scale = scale.clone();
+                let (y, hidden) = if spec.recompute {
+                    let y = B::mix_channels(
+                        x, gamma, beta, weight1, bias1, weight2, bias2, scale, spec,
+                    );
+                    (y, None)
+                } else {
+                    let (y, hidden) = B::mix_channels_keeping(
+                        x, gamma, beta, weight1, bias1, weight2, bias2, scale, spec,
+                    );
+                    (y, Some(hidden))
+                };
+                prep.finish((inputs, kept_scale, hidden, spec), y)
+            }
+            OpsKind::UnTracked(prep) => {
+                let [x, gamma, beta, weight1, bias1, weight2, bias2] =
+                    [x, gamma, beta, weight1, bias1, weight2, bias2].map(|t| t.into_primitive());
+                let y =
+                    B::mix_channels(x, gamma, beta, weight1, bias1, weight2, bias2, scale, spec);
+                prep.finish(y)
+            }
+        }
+    }
+}
+
+/// Hands each parent that is to have it its gradient.
+fn register<B: MixerOps, S>(
+    ops: Ops<S, 7>,
+    (x, gamma, beta, weight1, bias1, weight2, bias2): default::BranchGradients<B>,
+    grads: &mut Gradients,
+) {
+    let gradients = [x, gamma, beta, weight1, bias1, weight2, bias2];
+    for (parent, gradient) in ops.parents.into_iter().zip(gradients) {
+        if let Some(parent) = parent {
+            grads.register::<B>(parent.id, gradient);
         }
     }
 }

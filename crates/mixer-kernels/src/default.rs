@@ -6,6 +6,10 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, TensorMetadata};
 use burn::tensor::Shape;
 
+use crate::gelu::Gelu;
+use crate::mixing::MixingSpec;
+use crate::ops::MixerOps;
+
 /// √(2/π), the slope of the tanh form at 0.
 pub(crate) const TANH_SLOPE: f64 = 0.797_884_560_802_865_4;
 /// The cubic coefficient of the tanh form.
@@ -77,6 +81,160 @@ pub(crate) fn layer_norm_backward<B: Backend>(
     let mean_hn = B::float_mean_dim(B::float_mul(h.clone(), normal.clone()), last);
     let centred = B::float_sub(B::float_sub(h, mean_h), B::float_mul(normal, mean_hn));
     (B::float_mul(centred, inverse_deviation), dgamma, dbeta)
+}
+
+/// Gradients of `x`, `gamma`, `beta`, `weight1`, `bias1`, `weight2`, `bias2`.
+pub(crate) type BranchGradients<B> = (
+    FloatTensor<B>,
+    FloatTensor<B>,
+    FloatTensor<B>,
+    FloatTensor<B>,
+    FloatTensor<B>,
+    FloatTensor<B>,
+    FloatTensor<B>,
+);
+
+pub(crate) fn mix_tokens<B: MixerOps>(
+    x: FloatTensor<B>,
+    [gamma, beta, weight1, bias1, weight2, bias2]: [FloatTensor<B>; 6],
+    branch_scale: FloatTensor<B>,
+    spec: MixingSpec,
+) -> FloatTensor<B> {
+    let normal = B::fused_layer_norm(x.clone(), gamma, beta, spec.epsilon);
+    let hidden = B::float_add(
+        B::float_matmul(reshape::<B>(weight1, &[1, 0, 0]), normal),
+        reshape::<B>(bias1, &[1, 0, 1]),
+    );
+    let branch = B::float_add(
+        B::float_matmul(reshape::<B>(weight2, &[1, 0, 0]), gelu::<B>(hidden, spec.gelu)),
+        reshape::<B>(bias2, &[1, 0, 1]),
+    );
+    B::float_add(x, scaled::<B>(branch, branch_scale))
+}
+
+pub(crate) fn mix_tokens_backward<B: MixerOps>(
+    x: FloatTensor<B>,
+    [gamma, beta, weight1, bias1, weight2, bias2]: [FloatTensor<B>; 6],
+    branch_scale: FloatTensor<B>,
+    grad: FloatTensor<B>,
+    spec: MixingSpec,
+) -> BranchGradients<B> {
+    let (weight1_shape, weight2_shape) = (weight1.shape(), weight2.shape());
+    let (bias1_shape, bias2_shape) = (bias1.shape(), bias2.shape());
+    let normal = B::fused_layer_norm(x.clone(), gamma.clone(), beta, spec.epsilon);
+    let weight1 = reshape::<B>(weight1, &[1, 0, 0]);
+    let weight2 = reshape::<B>(weight2, &[1, 0, 0]);
+    let hidden = B::float_add(
+        B::float_matmul(weight1.clone(), normal.clone()),
+        reshape::<B>(bias1, &[1, 0, 1]),
+    );
+    let active = gelu::<B>(hidden.clone(), spec.gelu);
+    let outer = scaled::<B>(grad.clone(), branch_scale);
+    let dbias2 = sum_to::<B>(outer.clone(), &[0, 2], &bias2_shape);
+    let dweight2 = B::float_matmul(outer.clone(), B::float_swap_dims(active, 1, 2));
+    let dweight2 = sum_to::<B>(dweight2, &[0], &weight2_shape);
+    let inner = B::float_matmul(B::float_swap_dims(weight2, 1, 2), outer);
+    let inner = gelu_backward::<B>(hidden, inner, spec.gelu);
+    let dbias1 = sum_to::<B>(inner.clone(), &[0, 2], &bias1_shape);
+    let dweight1 = B::float_matmul(inner.clone(), B::float_swap_dims(normal, 1, 2));
+    let dweight1 = sum_to::<B>(dweight1, &[0], &weight1_shape);
+    let dnormal = B::float_matmul(B::float_swap_dims(weight1, 1, 2), inner);
+    let (dx, dgamma, dbeta) = B::fused_layer_norm_backward(x, gamma, dnormal, spec.epsilon);
+    (B::float_add(dx, grad), dgamma, dbeta, dweight1, dbias1, dweight2, dbias2)
+}
+
+/// The output and the hidden units before GELU, `[B S, D_C]`.
+pub(crate) fn mix_channels<B: MixerOps>(
+    x: FloatTensor<B>,
+    [gamma, beta, weight1, bias1, weight2, bias2]: [FloatTensor<B>; 6],
+    branch_scale: FloatTensor<B>,
+    spec: MixingSpec,
+) -> (FloatTensor<B>, FloatTensor<B>) {
+    let shape = x.shape();
+    let normal = B::fused_layer_norm(x.clone(), gamma, beta, spec.epsilon);
+    let hidden =
+        B::float_add(B::float_matmul(flat::<B>(normal), weight1), reshape::<B>(bias1, &[1, 0]));
+    let branch = B::float_add(
+        B::float_matmul(gelu::<B>(hidden.clone(), spec.gelu), weight2),
+        reshape::<B>(bias2, &[1, 0]),
+    );
+    let branch = scaled::<B>(B::float_reshape(branch, shape), branch_scale);
+    (B::float_add(x, branch), hidden)
+}
+
+pub(crate) fn mix_channels_backward<B: MixerOps>(
+    x: FloatTensor<B>,
+    [gamma, beta, weight1, bias1, weight2, bias2]: [FloatTensor<B>; 6],
+    branch_scale: FloatTensor<B>,
+    hidden: Option<FloatTensor<B>>,
+    grad: FloatTensor<B>,
+    spec: MixingSpec,
+) -> BranchGradients<B> {
+    let shape = x.shape();
+    let (bias1_shape, bias2_shape) = (bias1.shape(), bias2.shape());
+    let normal = flat::<B>(B::fused_layer_norm(x.clone(), gamma.clone(), beta, spec.epsilon));
+    let hidden = hidden.unwrap_or_else(|| {
+        let product = B::float_matmul(normal.clone(), weight1.clone());
+        B::float_add(product, reshape::<B>(bias1, &[1, 0]))
+    });
+    let active = gelu::<B>(hidden.clone(), spec.gelu);
+    let outer = flat::<B>(scaled::<B>(grad.clone(), branch_scale));
+    let dbias2 = sum_to::<B>(outer.clone(), &[0], &bias2_shape);
+    let dweight2 = B::float_matmul(B::float_swap_dims(active, 0, 1), outer.clone());
+    let inner = B::float_matmul(outer, B::float_swap_dims(weight2, 0, 1));
+    let inner = gelu_backward::<B>(hidden, inner, spec.gelu);
+    let dbias1 = sum_to::<B>(inner.clone(), &[0], &bias1_shape);
+    let dweight1 = B::float_matmul(B::float_swap_dims(normal, 0, 1), inner.clone());
+    let dnormal = B::float_matmul(inner, B::float_swap_dims(weight1, 0, 1));
+    let dnormal = B::float_reshape(dnormal, shape);
+    let (dx, dgamma, dbeta) = B::fused_layer_norm_backward(x, gamma, dnormal, spec.epsilon);
+    (B::float_add(dx, grad), dgamma, dbeta, dweight1, dbias1, dweight2, dbias2)
+}
+
+fn gelu<B: MixerOps>(x: FloatTensor<B>, form: Gelu) -> FloatTensor<B> {
+    match form {
+        Gelu::Erf => B::gelu_erf(x),
+        Gelu::Tanh => B::gelu_tanh(x),
+    }
+}
+
+fn gelu_backward<B: MixerOps>(
+    x: FloatTensor<B>,
+    grad: FloatTensor<B>,
+    form: Gelu,
+) -> FloatTensor<B> {
+    match form {
+        Gelu::Erf => B::gelu_erf_backward(x, grad),
+        Gelu::Tanh => B::gelu_tanh_backward(x, grad),
+    }
+}
+
+/// Reshapes to `dims`, where each 0 stands for the tensor's next dimension.
+fn reshape<B: Backend>(x: FloatTensor<B>, dims: &[usize]) -> FloatTensor<B> {
+    let shape = x.shape();
+    let mut own = 0..shape.num_dims();
+    let dims: Vec<usize> = dims
+        .iter()
+        .map(|&dim| if dim == 0 { own.next().map_or(1, |i| shape[i]) } else { dim })
+        .collect();
+    B::float_reshape(x, Shape::from(dims))
+}
+
+/// `[B, S, C]` as rows of channels.
+fn flat<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
+    let shape = x.shape();
+    B::float_reshape(x, Shape::from(vec![shape[0] * shape[1], shape[2]]))
+}
+
+/// Multiplies each example of a branch by its scale.
+fn scaled<B: Backend>(branch: FloatTensor<B>, scale: FloatTensor<B>) -> FloatTensor<B> {
+    B::float_mul(branch, reshape::<B>(scale, &[0, 1, 1]))
+}
+
+/// Sums over `dims` and gives the result its shape.
+fn sum_to<B: Backend>(x: FloatTensor<B>, dims: &[usize], shape: &Shape) -> FloatTensor<B> {
+    let sum = dims.iter().fold(x, |x, &dim| B::float_sum_dim(x, dim));
+    B::float_reshape(sum, shape.clone())
 }
 
 /// `Φ(x) = ½ (1 + erf(x / √2))`.

@@ -3,26 +3,34 @@
 //! backend, a hand-written backward pass, and a hand-written forward where that pays.
 //!
 //! ```text
-//! gelu, layer_norm                  what the model calls: plain tensors in, plain tensors out
+//! mixing, gelu, layer_norm          what the model calls: plain tensors in, plain tensors out
 //!   └─ ops (MixerOps)               the trait
 //!        ├─ default                 bodies over Burn's primitives, for any backend
 //!        ├─ autodiff                one node per operation, backward by hand
-//!        └─ flex                    loops for the CPU, over `scalar` maths
+//!        └─ flex                    the CPU by hand
+//!             ├─ activation         GELU on vectors
+//!             └─ simd               the one door to vector instructions
 //! ```
 
 #[cfg(not(any(feature = "flex", feature = "ndarray", feature = "wgpu", feature = "cuda")))]
 compile_error!("enable at least one backend feature: flex, ndarray, wgpu or cuda");
 
+#[cfg(feature = "flex")]
+mod activation;
 mod autodiff;
 mod default;
 #[cfg(feature = "flex")]
 mod flex;
 mod gelu;
 mod layer_norm;
+mod mixing;
 mod ops;
 #[cfg(feature = "flex")]
-mod scalar;
+mod simd;
 
 pub use gelu::{Gelu, gelu};
 pub use layer_norm::layer_norm;
+pub use mixing::{MixingParameters, MixingSpec, mix_channels, mix_tokens};
 pub use ops::MixerOps;
+#[cfg(feature = "flex")]
+pub use simd::{InstructionSet, instruction_set};

@@ -11,6 +11,7 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, backend_extension};
 
 use crate::default;
+use crate::mixing::MixingSpec;
 
 /// Mixer's operations on a Burn backend.
 #[backend_extension(
@@ -64,6 +65,154 @@ pub trait MixerOps: Backend {
         epsilon: f64,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
         default::layer_norm_backward::<Self>(x, gamma, grad, epsilon)
+    }
+
+    /// Token mixing with normalisation and residual addition:
+    /// `x + scale · (W₂ gelu(W₁ LN(x) + b₁) + b₂)` for each example.
+    ///
+    /// `x` is `[B, S, C]`, `gamma` and `beta` are `[C]`, `weight1` is `[D_S, S]`, `bias1` `[D_S]`,
+    /// `weight2` `[S, D_S]`, `bias2` `[S]`, `branch_scale` `[B]`.
+    #[allow(clippy::too_many_arguments)]
+    fn mix_tokens(
+        x: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        weight1: FloatTensor<Self>,
+        bias1: FloatTensor<Self>,
+        weight2: FloatTensor<Self>,
+        bias2: FloatTensor<Self>,
+        branch_scale: FloatTensor<Self>,
+        spec: MixingSpec,
+    ) -> FloatTensor<Self> {
+        let parameters = [gamma, beta, weight1, bias1, weight2, bias2];
+        default::mix_tokens::<Self>(x, parameters, branch_scale, spec)
+    }
+
+    /// Gradients of [`MixerOps::mix_tokens`] with respect to `x`, `gamma`, `beta`, `weight1`,
+    /// `bias1`, `weight2` and `bias2`. The hidden units are computed again.
+    #[allow(clippy::too_many_arguments, clippy::type_complexity)]
+    fn mix_tokens_backward(
+        x: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        weight1: FloatTensor<Self>,
+        bias1: FloatTensor<Self>,
+        weight2: FloatTensor<Self>,
+        bias2: FloatTensor<Self>,
+        branch_scale: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        spec: MixingSpec,
+    ) -> (
+        FloatTensor<Self>,
+        FloatTensor<Self>,
+        FloatTensor<Self>,
+        FloatTensor<Self>,
+        FloatTensor<Self>,
+        FloatTensor<Self>,
+        FloatTensor<Self>,
+    ) {
+        let parameters = [gamma, beta, weight1, bias1, weight2, bias2];
+        default::mix_tokens_backward::<Self>(x, parameters, branch_scale, grad, spec)
+    }
+
+    /// Channel mixing with normalisation and residual addition:
+    /// `x + scale · (gelu(LN(x) W₁ + b₁) W₂ + b₂)` for each token.
+    ///
+    /// `x` is `[B, S, C]`, `gamma` and `beta` are `[C]`, `weight1` is `[C, D_C]`, `bias1` `[D_C]`,
+    /// `weight2` `[D_C, C]`, `bias2` `[C]`, `branch_scale` `[B]`.
+    #[allow(clippy::too_many_arguments)]
+    fn mix_channels(
+        x: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        weight1: FloatTensor<Self>,
+        bias1: FloatTensor<Self>,
+        weight2: FloatTensor<Self>,
+        bias2: FloatTensor<Self>,
+        branch_scale: FloatTensor<Self>,
+        spec: MixingSpec,
+    ) -> FloatTensor<Self> {
+        let parameters = [gamma, beta, weight1, bias1, weight2, bias2];
+        default::mix_channels::<Self>(x, parameters, branch_scale, spec).0
+    }
+
+    /// [`MixerOps::mix_channels`] and the hidden units before GELU, in whatever layout the backend's
+    /// [`MixerOps::mix_channels_backward`] likes.
+    #[allow(clippy::too_many_arguments)]
+    fn mix_channels_keeping(
+        x: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        weight1: FloatTensor<Self>,
+        bias1: FloatTensor<Self>,
+        weight2: FloatTensor<Self>,
+        bias2: FloatTensor<Self>,
+        branch_scale: FloatTensor<Self>,
+        spec: MixingSpec,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        let parameters = [gamma, beta, weight1, bias1, weight2, bias2];
+        default::mix_channels::<Self>(x, parameters, branch_scale, spec)
+    }
+
+    /// Gradients of [`MixerOps::mix_channels`], as of [`MixerOps::mix_tokens_backward`].
+    #[allow(clippy::too_many_arguments, clippy::type_complexity)]
+    fn mix_channels_backward(
+        x: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        weight1: FloatTensor<Self>,
+        bias1: FloatTensor<Self>,
+        weight2: FloatTensor<Self>,
+        bias2: FloatTensor<Self>,
+        branch_scale: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        spec: MixingSpec,
+    ) -> (
+        FloatTensor<Self>,
+        FloatTensor<Self>,
+        FloatTensor<Self>,
+        FloatTensor<Self>,
+        FloatTensor<Self>,
+        FloatTensor<Self>,
+        FloatTensor<Self>,
+    ) {
+        let parameters = [gamma, beta, weight1, bias1, weight2, bias2];
+        default::mix_channels_backward::<Self>(x, parameters, branch_scale, None, grad, spec)
+    }
+
+    /// [`MixerOps::mix_channels_backward`] with the hidden units that
+    /// [`MixerOps::mix_channels_keeping`] gave.
+    #[allow(clippy::too_many_arguments, clippy::type_complexity)]
+    fn mix_channels_backward_kept(
+        x: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        weight1: FloatTensor<Self>,
+        bias1: FloatTensor<Self>,
+        weight2: FloatTensor<Self>,
+        bias2: FloatTensor<Self>,
+        branch_scale: FloatTensor<Self>,
+        hidden: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        spec: MixingSpec,
+    ) -> (
+        FloatTensor<Self>,
+        FloatTensor<Self>,
+        FloatTensor<Self>,
+        FloatTensor<Self>,
+        FloatTensor<Self>,
+        FloatTensor<Self>,
+        FloatTensor<Self>,
+    ) {
+        let parameters = [gamma, beta, weight1, bias1, weight2, bias2];
+        default::mix_channels_backward::<Self>(
+            x,
+            parameters,
+            branch_scale,
+            Some(hidden),
+            grad,
+            spec,
+        )
     }
 }
 

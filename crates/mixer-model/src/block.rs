@@ -56,22 +56,13 @@ impl MixerBlock {
     /// # Shapes
     /// - input and output: `[B, S, C]`
     /// - `branch_scale`: `[B]`, what each example's branch is multiplied by (stochastic depth)
-    pub fn mix_tokens(&self, x_bsc: Tensor<3>, branch_scale: Option<Tensor<1>>) -> Tensor<3> {
-        let branch = self.token_mixing.forward(self.norm_tokens.forward(x_bsc.clone()));
-        x_bsc + scaled(branch, branch_scale)
+    pub fn mix_tokens(&self, x_bsc: Tensor<3>, branch_scale: Tensor<1>) -> Tensor<3> {
+        self.token_mixing.forward(x_bsc, &self.norm_tokens, branch_scale)
     }
 
     /// The second half: adds channel mixing to the residual stream. Shapes as in
     /// [`MixerBlock::mix_tokens`].
-    pub fn mix_channels(&self, x_bsc: Tensor<3>, branch_scale: Option<Tensor<1>>) -> Tensor<3> {
-        let branch = self.channel_mixing.forward(self.norm_channels.forward(x_bsc.clone()));
-        x_bsc + scaled(branch, branch_scale)
-    }
-}
-
-fn scaled(branch_bsc: Tensor<3>, scale: Option<Tensor<1>>) -> Tensor<3> {
-    match scale {
-        Some(scale) => branch_bsc * scale.unsqueeze_dims::<3>(&[1, 2]),
-        None => branch_bsc,
+    pub fn mix_channels(&self, x_bsc: Tensor<3>, branch_scale: Tensor<1>) -> Tensor<3> {
+        self.channel_mixing.forward(x_bsc, &self.norm_channels, branch_scale)
     }
 }

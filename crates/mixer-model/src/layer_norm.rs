@@ -6,7 +6,7 @@ use burn::tensor::{Device, Tensor};
 use crate::weights::HostTensor;
 
 /// Flax's and timm's epsilon; Burn's default is ten times larger.
-const EPSILON: f64 = 1e-6;
+pub(crate) const EPSILON: f64 = 1e-6;
 
 /// Normalises each token over its channels: `y = (x − mean) / √(var + 1e-6) · gamma + beta`.
 #[derive(Module, Debug)]

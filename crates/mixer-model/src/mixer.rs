@@ -123,10 +123,10 @@ impl Mixer {
                 HostTensor::from_device(token.bias2.val()),
                 HostTensor::from_device(block.norm_channels.gamma.val()),
                 HostTensor::from_device(block.norm_channels.beta.val()),
-                HostTensor::from_device(channel.fc1.weight.val()).permuted(&[1, 0]),
-                bias(&channel.fc1),
-                HostTensor::from_device(channel.fc2.weight.val()).permuted(&[1, 0]),
-                bias(&channel.fc2),
+                HostTensor::from_device(channel.weight1.val()).permuted(&[1, 0]),
+                HostTensor::from_device(channel.bias1.val()),
+                HostTensor::from_device(channel.weight2.val()).permuted(&[1, 0]),
+                HostTensor::from_device(channel.bias2.val()),
             ];
             for (name, value) in block::TENSOR_NAMES.iter().zip(values) {
                 put(format!("blocks.{i}.{name}"), value);
@@ -198,10 +198,12 @@ impl Mixer {
         branch_scales: Option<Tensor<2>>,
         mut observe: impl FnMut(String, &Tensor<3>),
     ) -> Tensor<3> {
-        let row = |i: usize| {
-            branch_scales.as_ref().map(|scales| scales.clone().narrow(0, i, 1).squeeze_dim::<1>(0))
-        };
         let [b, s, p] = patches.dims();
+        let ones = Tensor::<1>::ones([b], &patches.device());
+        let row = |i: usize| match &branch_scales {
+            Some(scales) => scales.clone().narrow(0, i, 1).squeeze_dim::<1>(0),
+            None => ones.clone(),
+        };
         let x_rc = self.stem.forward(patches.reshape([b * s, p]));
         let mut x_bsc = x_rc.reshape([b, s, self.config.hidden_dim]);
         observe("stem".to_owned(), &x_bsc);

@@ -3,8 +3,10 @@
 use burn::module::{Module, Param};
 use burn::nn::Linear;
 use burn::tensor::{Device, Tensor};
+use mixer_kernels::{MixingParameters, MixingSpec, mix_channels, mix_tokens};
 
 use crate::config::Gelu;
+use crate::layer_norm::{EPSILON, LayerNorm};
 use crate::weights::HostTensor;
 
 /// Mixes information across tokens, independently for each channel: `W₂ gelu(W₁ X + b₁) + b₂`.
@@ -41,14 +43,26 @@ impl TokenMixing {
         }
     }
 
+    /// `x + branch_scale · mixing(norm(x))`.
+    ///
     /// # Shapes
     /// - input and output: `[B, S, C]`
-    pub fn forward(&self, x_bsc: Tensor<3>) -> Tensor<3> {
-        let h_bdc = self.weight1.val().unsqueeze::<3>().matmul(x_bsc)
-            + self.bias1.val().unsqueeze_dims::<3>(&[0, 2]);
-        let g_bdc = self.gelu.forward(h_bdc);
-        self.weight2.val().unsqueeze::<3>().matmul(g_bdc)
-            + self.bias2.val().unsqueeze_dims::<3>(&[0, 2])
+    /// - `branch_scale`: `[B]`
+    pub fn forward(
+        &self,
+        x_bsc: Tensor<3>,
+        norm: &LayerNorm,
+        branch_scale: Tensor<1>,
+    ) -> Tensor<3> {
+        let parameters = MixingParameters {
+            gamma: norm.gamma.val(),
+            beta: norm.beta.val(),
+            weight1: self.weight1.val(),
+            bias1: self.bias1.val(),
+            weight2: self.weight2.val(),
+            bias2: self.bias2.val(),
+        };
+        mix_tokens(x_bsc, parameters, branch_scale, spec(self.gelu))
     }
 }
 
@@ -59,9 +73,13 @@ impl TokenMixing {
 #[derive(Module, Debug)]
 pub struct ChannelMixing {
     /// `[C, D_C]`.
-    pub fc1: Linear,
+    pub weight1: Param<Tensor<2>>,
+    /// `[D_C]`.
+    pub bias1: Param<Tensor<1>>,
     /// `[D_C, C]`.
-    pub fc2: Linear,
+    pub weight2: Param<Tensor<2>>,
+    /// `[C]`.
+    pub bias2: Param<Tensor<1>>,
     #[module(skip)]
     gelu: Gelu,
 }
@@ -75,19 +93,30 @@ impl ChannelMixing {
     ) -> ChannelMixing {
         let [weight1, bias1, weight2, bias2] = tensors;
         ChannelMixing {
-            fc1: linear_from_host(&weight1.permuted(&[1, 0]), bias1, device),
-            fc2: linear_from_host(&weight2.permuted(&[1, 0]), bias2, device),
+            weight1: weight1.permuted(&[1, 0]).to_param(device),
+            bias1: bias1.to_param(device),
+            weight2: weight2.permuted(&[1, 0]).to_param(device),
+            bias2: bias2.to_param(device),
             gelu,
         }
     }
 
-    /// # Shapes
-    /// - input and output: `[B, S, C]`
-    pub fn forward(&self, x_bsc: Tensor<3>) -> Tensor<3> {
-        // Tokens are rows here: one product over all of them, where Burn would make one per example.
-        let [b, s, c] = x_bsc.dims();
-        let h_rd = self.gelu.forward(self.fc1.forward(x_bsc.reshape([b * s, c])));
-        self.fc2.forward(h_rd).reshape([b, s, c])
+    /// `x + branch_scale · mixing(norm(x))`. Shapes as of [`TokenMixing::forward`].
+    pub fn forward(
+        &self,
+        x_bsc: Tensor<3>,
+        norm: &LayerNorm,
+        branch_scale: Tensor<1>,
+    ) -> Tensor<3> {
+        let parameters = MixingParameters {
+            gamma: norm.gamma.val(),
+            beta: norm.beta.val(),
+            weight1: self.weight1.val(),
+            bias1: self.bias1.val(),
+            weight2: self.weight2.val(),
+            bias2: self.bias2.val(),
+        };
+        mix_channels(x_bsc, parameters, branch_scale, spec(self.gelu))
     }
 }
 
@@ -96,14 +125,10 @@ pub(crate) fn linear_from_host(weight: &HostTensor, bias: &HostTensor, device: &
     Linear { weight: weight.to_param(device), bias: Some(bias.to_param(device)) }
 }
 
-impl Gelu {
-    fn forward<const D: usize>(self, x: Tensor<D>) -> Tensor<D> {
-        mixer_kernels::gelu(
-            x,
-            match self {
-                Gelu::Tanh => mixer_kernels::Gelu::Tanh,
-                Gelu::Erf => mixer_kernels::Gelu::Erf,
-            },
-        )
-    }
+fn spec(gelu: Gelu) -> MixingSpec {
+    let gelu = match gelu {
+        Gelu::Tanh => mixer_kernels::Gelu::Tanh,
+        Gelu::Erf => mixer_kernels::Gelu::Erf,
+    };
+    MixingSpec { gelu, epsilon: EPSILON, recompute: false }
 }

@@ -305,12 +305,8 @@ fn any_number_of_threads_gives_the_same_bits() {
             HostTensor::from_device(block.token_mixing.weight1.val().grad(&gradients).unwrap()),
             HostTensor::from_device(block.token_mixing.bias1.val().grad(&gradients).unwrap()),
             HostTensor::from_device(block.token_mixing.weight2.val().grad(&gradients).unwrap()),
-            HostTensor::from_device(
-                block.channel_mixing.fc1.weight.val().grad(&gradients).unwrap(),
-            ),
-            HostTensor::from_device(
-                block.channel_mixing.fc2.weight.val().grad(&gradients).unwrap(),
-            ),
+            HostTensor::from_device(block.channel_mixing.weight1.val().grad(&gradients).unwrap()),
+            HostTensor::from_device(block.channel_mixing.weight2.val().grad(&gradients).unwrap()),
             HostTensor::from_device(mixer.head.weight.val().grad(&gradients).unwrap()),
         ]
     };

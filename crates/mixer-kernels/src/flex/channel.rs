@@ -1,0 +1,539 @@
+//! Channel mixing with its normalisation, biases and residual addition, both ways.
+//!
+//! Rows (tokens of all examples) are cut into tiles of at most 98. A tile goes through the whole MLP
+//! while it is in the second-level cache, its hidden units in chunks of 512; the weights stream by.
+//! Backwards, tiles are taken in groups: first every tile of a group by itself, then the group's
+//! part of the weight gradients. These are added up in the order of rows whatever the grouping, and
+//! the small sums (biases, normalisation) in one slot per tile, so that the result is the same bits
+//! for any number of threads.
+
+use burn::backend::flex::FlexTensor;
+use burn::tensor::Shape;
+use rayon::prelude::*;
+
+use super::buffer::{Floats, Output, Scratch};
+use super::panel::{Left, PANEL, multiply, packed, padded, padded_vector};
+use super::rows::{self, Affine, RowGradient};
+use super::{Branch, BranchGradients};
+use crate::activation::{Activation, Erf, Tanh};
+use crate::gelu::Gelu;
+use crate::simd::{InstructionSet, Kernel, Simd, dispatch_to};
+
+/// Most rows of a tile: with 512 channels its three matrices and a weight panel fit 1 MiB.
+const TILE: usize = 98;
+/// Panels of hidden units that a tile keeps at once.
+const CHUNK: usize = 16;
+
+/// Sizes and addresses of a call; all weights in panels, vectors filled up with zeros.
+#[derive(Clone, Copy)]
+struct Call<'a> {
+    gelu: Gelu,
+    epsilon: f32,
+    rows: usize,
+    /// Rows of one example.
+    tokens: usize,
+    channels: usize,
+    hidden: usize,
+    x: &'a [f32],
+    branch_scale: &'a [f32],
+    affine: (Floats, Floats),
+    bias1: Floats,
+    bias2: Floats,
+}
+
+impl Call<'_> {
+    fn tile_rows(&self) -> usize {
+        // At least sixteen tiles, for as many cores; decided by the shape alone.
+        let most = TILE.min(self.rows.div_ceil(16).max(14));
+        let tiles = self.rows.div_ceil(most);
+        self.rows.div_ceil(tiles)
+    }
+
+    fn tiles(&self) -> usize {
+        self.rows.div_ceil(self.tile_rows())
+    }
+
+    /// The rows of a tile.
+    fn tile(&self, tile: usize) -> (usize, usize) {
+        let first = tile * self.tile_rows();
+        (first, self.tile_rows().min(self.rows - first))
+    }
+
+    fn scale(&self, row: usize) -> f32 {
+        self.branch_scale[row / self.tokens]
+    }
+
+    /// # Safety
+    /// The vectors must be there.
+    #[inline(always)]
+    unsafe fn affine(&self) -> Affine {
+        // SAFETY: the caller's promise.
+        unsafe { Affine { gamma: self.affine.0.at(0), beta: self.affine.1.at(0) } }
+    }
+}
+
+/// The output and, if asked for, the hidden units before GELU in tile-wise panels.
+pub(super) fn forward(
+    set: InstructionSet,
+    branch: &Branch<'_>,
+    keep_hidden: bool,
+) -> (FlexTensor, Option<FlexTensor>) {
+    let [_, _, channels] = branch.dims;
+    let hidden = branch.bias1.len();
+    let (mut gamma, mut beta) = (padded_vector(branch.gamma), padded_vector(branch.beta));
+    let (mut bias1, mut bias2) = (padded_vector(branch.bias1), padded_vector(branch.bias2));
+    let mut w1 = packed(branch.weight1, channels, hidden, false);
+    let mut w2 = packed(branch.weight2, hidden, channels, false);
+    let call = call(branch, &mut gamma, &mut beta, &mut bias1, &mut bias2);
+    let mut y = Output::new(branch.x.len());
+    let mut kept = keep_hidden.then(|| Output::new(call.rows * padded(hidden)));
+    let job = ForwardJob {
+        call,
+        tile: 0,
+        w1: w1.floats(),
+        w2: w2.floats(),
+        y: y.floats(),
+        kept: kept.as_mut().map(Output::floats),
+    };
+    (0..call.tiles())
+        .into_par_iter()
+        .with_max_len(1)
+        .for_each(|tile| dispatch_to(set, ForwardJob { tile, ..job }));
+    // SAFETY: the tiles cover all rows.
+    unsafe {
+        let shape = Shape::from(branch.dims.to_vec());
+        let kept_shape = Shape::from(vec![call.rows, padded(hidden)]);
+        (y.tensor(shape), kept.map(|kept| kept.tensor(kept_shape)))
+    }
+}
+
+fn call<'a>(
+    branch: &Branch<'a>,
+    gamma: &mut Scratch,
+    beta: &mut Scratch,
+    bias1: &mut Scratch,
+    bias2: &mut Scratch,
+) -> Call<'a> {
+    let [examples, tokens, channels] = branch.dims;
+    Call {
+        gelu: branch.gelu,
+        epsilon: branch.epsilon,
+        rows: examples * tokens,
+        tokens,
+        channels,
+        hidden: branch.bias1.len(),
+        x: branch.x,
+        branch_scale: branch.branch_scale,
+        affine: (gamma.floats(), beta.floats()),
+        bias1: bias1.floats(),
+        bias2: bias2.floats(),
+    }
+}
+
+/// One tile of the forward pass.
+#[derive(Clone, Copy)]
+struct ForwardJob<'a> {
+    call: Call<'a>,
+    tile: usize,
+    w1: Floats,
+    w2: Floats,
+    y: Floats,
+    kept: Option<Floats>,
+}
+
+impl Kernel for ForwardJob<'_> {
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        match self.call.gelu {
+            Gelu::Erf => self.run_with(s, Erf),
+            Gelu::Tanh => self.run_with(s, Tanh),
+        }
+    }
+}
+
+impl ForwardJob<'_> {
+    #[inline(always)]
+    fn run_with<S: Simd>(self, s: S, activation: impl Activation) {
+        let call = self.call;
+        let (first, rows) = call.tile(self.tile);
+        let (width, depth) = (padded(call.channels), padded(call.hidden));
+        let (panels, hidden_panels) = (width / PANEL, depth / PANEL);
+        let stride = rows * PANEL;
+        let mut normal = Scratch::take(rows * width);
+        let mut active = Scratch::take(CHUNK * stride);
+        let mut branch = Scratch::take(rows * width);
+        let mut spare = Scratch::take(width.max(stride));
+        let (normal, active) = (normal.floats(), active.floats());
+        let (branch, spare) = (branch.floats(), spare.floats());
+        // SAFETY: everything was given the room that is used here; the tile's rows of `y` and
+        // `kept` are nobody else's.
+        unsafe {
+            for row in 0..rows {
+                let from = call.x.as_ptr().add((first + row) * call.channels);
+                let read = rows::read_row(s, from, call.channels, spare.at(0), call.epsilon);
+                let to = normal.at(row * PANEL);
+                rows::normalise(s, read, call.affine(), call.channels, to, stride);
+            }
+            for chunk in (0..hidden_panels).step_by(CHUNK) {
+                let chunk_panels = CHUNK.min(hidden_panels - chunk);
+                for i in 0..chunk_panels {
+                    let panel = chunk + i;
+                    let hidden = match self.kept {
+                        Some(kept) => kept.at(first * depth + panel * stride),
+                        None => spare.at(0),
+                    };
+                    let left = Left::Rows { from: normal.at(0), first: 0, rows };
+                    let right = self.w1.at(panel * width * PANEL);
+                    multiply(s, left, right, width, hidden, PANEL, rows, false);
+                    for lane in (0..PANEL).step_by(S::LANES) {
+                        let bias = s.load(call.bias1.at(panel * PANEL + lane));
+                        for row in 0..rows {
+                            let at = row * PANEL + lane;
+                            let h = s.add(s.load(hidden.add(at)), bias);
+                            s.store(hidden.add(at), h);
+                            s.store(active.at(i * stride + at), activation.value(s, h));
+                        }
+                    }
+                }
+                for panel in 0..panels {
+                    let left = Left::Rows { from: active.at(0), first: 0, rows };
+                    let right = self.w2.at((panel * depth + chunk * PANEL) * PANEL);
+                    let to = branch.at(panel * stride);
+                    multiply(s, left, right, chunk_panels * PANEL, to, PANEL, rows, chunk > 0);
+                }
+            }
+            for row in 0..rows {
+                let scale = call.scale(first + row);
+                for panel in 0..panels {
+                    let at = (first + row) * call.channels + panel * PANEL;
+                    rows::add_branch(
+                        s,
+                        call.x.as_ptr().add(at),
+                        branch.at(panel * stride + row * PANEL),
+                        |lane| s.load(call.bias2.at(panel * PANEL + lane)),
+                        scale,
+                        self.y.at(at),
+                        (call.channels - panel * PANEL).min(PANEL),
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// The gradients, with the hidden units that [`forward`] kept or computed again.
+pub(super) fn backward(
+    set: InstructionSet,
+    branch: &Branch<'_>,
+    kept: Option<&[f32]>,
+    grad: &[f32],
+) -> BranchGradients {
+    let [_, _, channels] = branch.dims;
+    let hidden = branch.bias1.len();
+    let (width, depth) = (padded(channels), padded(hidden));
+    let (mut gamma, mut beta) = (padded_vector(branch.gamma), padded_vector(branch.beta));
+    let (mut bias1, mut bias2) = (padded_vector(branch.bias1), padded_vector(branch.bias2));
+    let mut w1 = kept.is_none().then(|| packed(branch.weight1, channels, hidden, false));
+    let mut w1_transposed = packed(branch.weight1, channels, hidden, true);
+    let mut w2_transposed = packed(branch.weight2, hidden, channels, true);
+    let call = call(branch, &mut gamma, &mut beta, &mut bias1, &mut bias2);
+    let tiles = call.tiles();
+    // Enough rows for the weight gradients' sums to stay in registers for a while, and tiles for
+    // every thread.
+    let group_tiles = 6usize.next_multiple_of(rayon::current_num_threads()).min(tiles);
+    let group_rows = group_tiles * call.tile_rows();
+    let mut normal = Scratch::take(group_rows * width);
+    let mut outer = Scratch::take(group_rows * width);
+    let mut active = Scratch::take(group_rows * depth);
+    let mut inner = Scratch::take(group_rows * depth);
+    let mut dx = Output::new(branch.x.len());
+    let mut dw1 = Output::new(channels * depth);
+    let mut dw2 = Output::new(hidden * width);
+    let slot = depth + 3 * width;
+    let mut sums = Scratch::zeroed(tiles * slot);
+    let job = TileJob {
+        call,
+        tile: 0,
+        group_first: 0,
+        group_rows: 0,
+        kept,
+        grad,
+        w1: w1.as_mut().map(Scratch::floats),
+        w1_transposed: w1_transposed.floats(),
+        w2_transposed: w2_transposed.floats(),
+        normal: normal.floats(),
+        outer: outer.floats(),
+        active: active.floats(),
+        inner: inner.floats(),
+        dx: dx.floats(),
+        sums: sums.floats(),
+    };
+    let weights =
+        WeightJob { tile_job: job, panel: 0, first: true, dw1: dw1.floats(), dw2: dw2.floats() };
+    for group in (0..tiles).step_by(group_tiles) {
+        let end = (group + group_tiles).min(tiles);
+        let group_first = call.tile(group).0;
+        let (last_first, last_rows) = call.tile(end - 1);
+        let job = TileJob { group_first, group_rows: last_first + last_rows - group_first, ..job };
+        (group..end)
+            .into_par_iter()
+            .with_max_len(1)
+            .for_each(|tile| dispatch_to(set, TileJob { tile, ..job }));
+        let weights = WeightJob { tile_job: job, first: group == 0, ..weights };
+        (0..2 * depth / PANEL)
+            .into_par_iter()
+            .with_max_len(1)
+            .for_each(|panel| dispatch_to(set, WeightJob { panel, ..weights }));
+    }
+    // SAFETY: all slots were written by the tiles above.
+    let total = unsafe { sum_slots(sums.floats(), tiles, slot) };
+    let vector = |first: usize, len: usize| total[first..first + len].to_vec();
+    // SAFETY: tiles cover all rows of `dx`, panels all of the weights.
+    unsafe {
+        BranchGradients {
+            x: dx.tensor(Shape::from(branch.dims.to_vec())),
+            gamma: vector(depth + width, channels),
+            beta: vector(depth + 2 * width, channels),
+            weight1: clipped(dw1, channels, hidden, depth),
+            bias1: vector(0, hidden),
+            weight2: clipped(dw2, hidden, channels, width),
+            bias2: vector(depth, channels),
+        }
+    }
+}
+
+/// Adds up slots in their order.
+///
+/// # Safety
+/// `slots` times `len` floats must be there.
+pub(super) unsafe fn sum_slots(from: Floats, slots: usize, len: usize) -> Vec<f32> {
+    let mut total = vec![0.0f32; len];
+    total.par_chunks_mut(4096).enumerate().for_each(|(piece, total)| {
+        for slot in 0..slots {
+            // SAFETY: the caller's promise.
+            let from = unsafe {
+                std::slice::from_raw_parts(from.at(slot * len + piece * 4096), total.len())
+            };
+            for (total, value) in total.iter_mut().zip(from) {
+                *total += value;
+            }
+        }
+    });
+    total
+}
+
+/// The first `columns` of rows of `width` floats, as a tensor.
+///
+/// # Safety
+/// All of it must have been written.
+unsafe fn clipped(matrix: Output, rows: usize, columns: usize, width: usize) -> FlexTensor {
+    // SAFETY: the caller's promise.
+    let tensor = unsafe { matrix.tensor(Shape::from(vec![rows, width])) };
+    if columns == width {
+        return tensor;
+    }
+    let rows_of = super::values(&tensor).chunks_exact(width);
+    let clipped = rows_of.flat_map(|row| &row[..columns]).copied().collect();
+    super::from_vec(clipped, Shape::from(vec![rows, columns]))
+}
+
+/// One tile of the backward pass: everything but the weight gradients.
+#[derive(Clone, Copy)]
+struct TileJob<'a> {
+    call: Call<'a>,
+    tile: usize,
+    group_first: usize,
+    group_rows: usize,
+    kept: Option<&'a [f32]>,
+    grad: &'a [f32],
+    w1: Option<Floats>,
+    w1_transposed: Floats,
+    w2_transposed: Floats,
+    /// Of the group, in panels: the normalised rows, the gradient of the second product's output,
+    /// the hidden units after GELU, the gradient of those before GELU.
+    normal: Floats,
+    outer: Floats,
+    active: Floats,
+    inner: Floats,
+    dx: Floats,
+    /// A slot per tile: gradients of `bias1`, `bias2`, `gamma`, `beta`.
+    sums: Floats,
+}
+
+impl Kernel for TileJob<'_> {
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        match self.call.gelu {
+            Gelu::Erf => self.run_with(s, Erf),
+            Gelu::Tanh => self.run_with(s, Tanh),
+        }
+    }
+}
+
+impl TileJob<'_> {
+    #[inline(always)]
+    fn run_with<S: Simd>(self, s: S, activation: impl Activation) {
+        let call = self.call;
+        let (first, rows) = call.tile(self.tile);
+        let in_group = first - self.group_first;
+        let (width, depth) = (padded(call.channels), padded(call.hidden));
+        let (panels, hidden_panels) = (width / PANEL, depth / PANEL);
+        let (stride, group_stride) = (rows * PANEL, self.group_rows * PANEL);
+        let mut dnormal = Scratch::take(rows * width);
+        let mut spare = Scratch::take(width);
+        let mut recomputed = Scratch::take(stride);
+        let (dnormal, spare) = (dnormal.floats(), spare.floats());
+        let recomputed = recomputed.floats();
+        // SAFETY: everything was given the room that is used here; the tile's rows of the group's
+        // matrices and of `dx`, and its slot, are nobody else's.
+        unsafe {
+            let sums = self.sums.at(self.tile * (depth + 3 * width));
+            let (dbias2, dgamma) = (sums.add(depth), sums.add(depth + width));
+            let dbeta = sums.add(depth + 2 * width);
+            for row in 0..rows {
+                let at = (first + row) * call.channels;
+                let from = call.x.as_ptr().add(at);
+                let read = rows::read_row(s, from, call.channels, spare.at(0), call.epsilon);
+                let offset = (in_group + row) * PANEL;
+                let to = self.normal.at(offset);
+                rows::normalise(s, read, call.affine(), call.channels, to, group_stride);
+                let (grad, to) = (self.grad.as_ptr().add(at), self.outer.at(offset));
+                rows::to_panels(s, grad, call.channels, call.scale(first + row), to, group_stride);
+            }
+            for panel in 0..panels {
+                let from = self.outer.at(panel * group_stride + in_group * PANEL);
+                add_columns(s, from, rows, dbias2.add(panel * PANEL));
+            }
+            for chunk in (0..hidden_panels).step_by(CHUNK) {
+                let chunk_panels = CHUNK.min(hidden_panels - chunk);
+                for panel in chunk..chunk + chunk_panels {
+                    let offset = panel * group_stride + in_group * PANEL;
+                    let (active, inner) = (self.active.at(offset), self.inner.at(offset));
+                    let (group_rows, first_row) = (self.group_rows, in_group);
+                    let left =
+                        Left::Rows { from: self.outer.at(0), first: first_row, rows: group_rows };
+                    let right = self.w2_transposed.at(panel * width * PANEL);
+                    multiply(s, left, right, width, inner, PANEL, rows, false);
+                    let (hidden, add_bias) = match (self.kept, self.w1) {
+                        (Some(kept), _) => {
+                            (kept.as_ptr().add(first * depth + panel * stride), false)
+                        }
+                        (None, Some(w1)) => {
+                            let left = Left::Rows {
+                                from: self.normal.at(0),
+                                first: first_row,
+                                rows: group_rows,
+                            };
+                            let right = w1.at(panel * width * PANEL);
+                            let to = recomputed.at(0);
+                            multiply(s, left, right, width, to, PANEL, rows, false);
+                            (to.cast_const(), true)
+                        }
+                        (None, None) => unreachable!("hidden units are kept or computed again"),
+                    };
+                    for lane in (0..PANEL).step_by(S::LANES) {
+                        let bias = call.bias1.at(panel * PANEL + lane);
+                        let bias = if add_bias { s.load(bias) } else { s.splat(0.0) };
+                        let mut sum = s.splat(0.0);
+                        for row in 0..rows {
+                            let at = row * PANEL + lane;
+                            let h = s.add(s.load(hidden.add(at)), bias);
+                            let (value, slope) = activation.value_and_slope(s, h);
+                            s.store(active.add(at), value);
+                            let gradient = s.mul(s.load(inner.add(at)), slope);
+                            s.store(inner.add(at), gradient);
+                            sum = s.add(sum, gradient);
+                        }
+                        s.store(sums.add(panel * PANEL + lane), sum);
+                    }
+                }
+                for panel in 0..panels {
+                    let left = Left::Rows {
+                        from: self.inner.at(chunk * group_stride),
+                        first: in_group,
+                        rows: self.group_rows,
+                    };
+                    let right = self.w1_transposed.at((panel * depth + chunk * PANEL) * PANEL);
+                    let to = dnormal.at(panel * stride);
+                    multiply(s, left, right, chunk_panels * PANEL, to, PANEL, rows, chunk > 0);
+                }
+            }
+            for row in 0..rows {
+                let at = (first + row) * call.channels;
+                let from = call.x.as_ptr().add(at);
+                let read = rows::read_row(s, from, call.channels, spare.at(0), call.epsilon);
+                let gradient = RowGradient {
+                    of_output: dnormal.at(row * PANEL),
+                    stride,
+                    of_residual: self.grad.as_ptr().add(at),
+                    to: self.dx.at(at),
+                    dgamma,
+                    dbeta,
+                };
+                let gamma = call.affine().gamma;
+                rows::normalise_backward(s, read, gamma, call.channels, gradient);
+            }
+        }
+    }
+}
+
+/// Adds the sums of the 32 columns of `rows` rows to `to`.
+///
+/// # Safety
+/// All of it must be there.
+#[inline(always)]
+unsafe fn add_columns<S: Simd>(s: S, from: *const f32, rows: usize, to: *mut f32) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        for lane in (0..PANEL).step_by(S::LANES) {
+            let mut sum = s.load(to.add(lane));
+            for row in 0..rows {
+                sum = s.add(sum, s.load(from.add(row * PANEL + lane)));
+            }
+            s.store(to.add(lane), sum);
+        }
+    }
+}
+
+/// One panel of a group's part of the weight gradients: first those of `dw1`, then those of `dw2`.
+#[derive(Clone, Copy)]
+struct WeightJob<'a> {
+    tile_job: TileJob<'a>,
+    panel: usize,
+    first: bool,
+    dw1: Floats,
+    dw2: Floats,
+}
+
+impl Kernel for WeightJob<'_> {
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let WeightJob { tile_job: job, panel, first, dw1, dw2 } = self;
+        let call = job.call;
+        let (width, depth) = (padded(call.channels), padded(call.hidden));
+        let stride = job.group_rows * PANEL;
+        let hidden_panels = depth / PANEL;
+        // SAFETY: the group's matrices are complete; this job's panel of a gradient is nobody
+        // else's.
+        unsafe {
+            for other in 0..width / PANEL {
+                let (left, right, to, to_row, rows);
+                if panel < hidden_panels {
+                    left = Left::Columns { from: job.normal.at(other * stride) };
+                    right = job.inner.at(panel * stride);
+                    to = dw1.at(other * PANEL * depth + panel * PANEL);
+                    to_row = depth;
+                    rows = (call.channels - other * PANEL).min(PANEL);
+                } else {
+                    let panel = panel - hidden_panels;
+                    left = Left::Columns { from: job.active.at(panel * stride) };
+                    right = job.outer.at(other * stride);
+                    to = dw2.at(panel * PANEL * width + other * PANEL);
+                    to_row = width;
+                    rows = (call.hidden - panel * PANEL).min(PANEL);
+                }
+                multiply(s, left, right, job.group_rows, to, to_row, rows, !first);
+            }
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! The layout of matrices inside an operation, and products of matrices in it.
+//!
+//! A matrix `[rows, columns]` is cut into panels of 32 columns, each stored row by row:
+//! `[columns / 32][rows][32]`, the last panel filled up with zeros. One such buffer serves as left
+//! operand, as transposed left operand and as right operand of a product, so that activations are
+//! never packed or transposed for one, and a tile of the result is a contiguous piece of memory that
+//! the next loop finds in the nearest cache.
+
+use rayon::prelude::*;
+
+use super::buffer::Scratch;
+use crate::simd::Simd;
+
+/// Columns of a panel.
+pub(super) const PANEL: usize = 32;
+
+/// `columns` filled up to whole panels.
+pub(super) const fn padded(columns: usize) -> usize {
+    columns.next_multiple_of(PANEL)
+}
+
+/// The left operand of a product, in panels.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Left {
+    /// The matrix itself: its rows from `first` on, where it has `rows` of them.
+    Rows { from: *const f32, first: usize, rows: usize },
+    /// Its transpose: `from` is one panel, whose columns from 0 on become rows.
+    Columns { from: *const f32 },
+}
+
+/// `to = left · right`, or `to += left · right`.
+///
+/// `right` is one panel of `depth` rows; `to` has `rows` rows of 32 floats, `to_row` floats apart.
+/// The additions of each element happen in the order of `depth`, whatever the tiling.
+///
+/// # Safety
+/// All of it must be there.
+#[inline(always)]
+pub(super) unsafe fn multiply<S: Simd>(
+    s: S,
+    left: Left,
+    right: *const f32,
+    depth: usize,
+    to: *mut f32,
+    to_row: usize,
+    rows: usize,
+    accumulate: bool,
+) {
+    let tiles = rows.div_ceil(S::TILE_ROWS);
+    // SAFETY: the caller's promise, part by part.
+    unsafe {
+        for column in (0..PANEL).step_by(2 * S::LANES) {
+            let mut row = 0;
+            for tile in 0..tiles {
+                // Tiles as equal as they can be: a last one of two rows would be mostly overhead.
+                let count = (rows - row).div_ceil(tiles - tile);
+                let (right, to) = (right.add(column), to.add(row * to_row + column));
+                match left {
+                    Left::Rows { from, first, rows } => {
+                        let from = from.add((first + row) * PANEL);
+                        tile_of::<S, false>(
+                            s,
+                            from,
+                            rows * PANEL,
+                            right,
+                            depth,
+                            to,
+                            to_row,
+                            count,
+                            accumulate,
+                        );
+                    }
+                    Left::Columns { from } => {
+                        tile_of::<S, true>(
+                            s,
+                            from.add(row),
+                            0,
+                            right,
+                            depth,
+                            to,
+                            to_row,
+                            count,
+                            accumulate,
+                        );
+                    }
+                }
+                row += count;
+            }
+        }
+    }
+}
+
+/// Picks the tile of `count` rows.
+#[inline(always)]
+unsafe fn tile_of<S: Simd, const TRANSPOSED: bool>(
+    s: S,
+    left: *const f32,
+    panel_stride: usize,
+    right: *const f32,
+    depth: usize,
+    to: *mut f32,
+    to_row: usize,
+    count: usize,
+    accumulate: bool,
+) {
+    macro_rules! pick {
+        ($($rows:literal),*) => {
+            match count {
+                // SAFETY: the caller's promise.
+                $($rows if $rows <= S::TILE_ROWS => unsafe {
+                    tile::<S, $rows, TRANSPOSED>(s, left, panel_stride, right, depth, to, to_row, accumulate);
+                },)*
+                _ => unreachable!("no tile has {count} rows"),
+            }
+        };
+    }
+    pick!(1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14);
+}
+
+/// One tile in registers: `ROWS` rows, two registers wide.
+#[inline(always)]
+unsafe fn tile<S: Simd, const ROWS: usize, const TRANSPOSED: bool>(
+    s: S,
+    mut left: *const f32,
+    panel_stride: usize,
+    mut right: *const f32,
+    depth: usize,
+    to: *mut f32,
+    to_row: usize,
+    accumulate: bool,
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut sums = [[s.splat(0.0); 2]; ROWS];
+        if accumulate {
+            for (row, sums) in sums.iter_mut().enumerate() {
+                *sums = [s.load(to.add(row * to_row)), s.load(to.add(row * to_row + S::LANES))];
+            }
+        }
+        let mut remaining = depth;
+        while remaining > 0 {
+            // The transposed operand is one panel down to its end; the other changes panels.
+            let run = if TRANSPOSED { remaining } else { remaining.min(PANEL) };
+            let mut from = left;
+            for _ in 0..run {
+                let (b0, b1) = (s.load(right), s.load(right.add(S::LANES)));
+                for (row, sums) in sums.iter_mut().enumerate() {
+                    let a = s.splat(*from.add(if TRANSPOSED { row } else { row * PANEL }));
+                    *sums = [s.mul_add(a, b0, sums[0]), s.mul_add(a, b1, sums[1])];
+                }
+                from = from.add(if TRANSPOSED { PANEL } else { 1 });
+                right = right.add(PANEL);
+            }
+            remaining -= run;
+            left = left.wrapping_add(panel_stride);
+        }
+        for (row, sums) in sums.iter().enumerate() {
+            s.store(to.add(row * to_row), sums[0]);
+            s.store(to.add(row * to_row + S::LANES), sums[1]);
+        }
+    }
+}
+
+/// Copies panel `panel` of the row-major `[rows, columns]` matrix `from` to `to`.
+///
+/// # Safety
+/// All of it must be there.
+unsafe fn pack(from: *const f32, rows: usize, columns: usize, panel: usize, to: *mut f32) {
+    let first = panel * PANEL;
+    let count = (columns - first).min(PANEL);
+    for row in 0..rows {
+        // SAFETY: the caller's promise; the two matrices are distinct.
+        unsafe {
+            let to = to.add(row * PANEL);
+            std::ptr::copy_nonoverlapping(from.add(row * columns + first), to, count);
+            to.add(count).write_bytes(0, PANEL - count);
+        }
+    }
+}
+
+/// Copies panel `panel` of the transpose of the row-major `[rows, columns]` matrix `from`: `columns`
+/// rows of 32.
+///
+/// # Safety
+/// All of it must be there.
+unsafe fn pack_transposed(
+    from: *const f32,
+    rows: usize,
+    columns: usize,
+    panel: usize,
+    to: *mut f32,
+) {
+    let first = panel * PANEL;
+    let count = (rows - first).min(PANEL);
+    // SAFETY: the caller's promise.
+    unsafe {
+        for start in (0..columns).step_by(16) {
+            for lane in 0..count {
+                let from = from.add((first + lane) * columns);
+                for column in start..(start + 16).min(columns) {
+                    *to.add(column * PANEL + lane) = *from.add(column);
+                }
+            }
+        }
+        if count < PANEL {
+            for column in 0..columns {
+                to.add(column * PANEL + count).write_bytes(0, PANEL - count);
+            }
+        }
+    }
+}
+
+/// A `[rows, columns]` matrix, or its transpose, in panels; rows beyond the matrix, up to `depth`,
+/// are zero.
+pub(super) fn packed(matrix: &[f32], rows: usize, columns: usize, transpose: bool) -> Scratch {
+    let (height, width) = if transpose { (columns, rows) } else { (rows, columns) };
+    let depth = padded(height);
+    let mut scratch = Scratch::take(depth * padded(width));
+    let to = scratch.floats();
+    let panels = padded(width) / PANEL;
+    (0..panels).into_par_iter().for_each(|panel| {
+        // SAFETY: each job writes its own panel.
+        unsafe {
+            let to = to.at(panel * depth * PANEL);
+            if transpose {
+                pack_transposed(matrix.as_ptr(), rows, columns, panel, to);
+            } else {
+                pack(matrix.as_ptr(), rows, columns, panel, to);
+            }
+            to.add(height * PANEL).write_bytes(0, (depth - height) * PANEL);
+        }
+    });
+    scratch
+}
+
+/// A vector filled up with zeros.
+pub(super) fn padded_vector(values: &[f32]) -> Scratch {
+    let mut scratch = Scratch::zeroed(padded(values.len()));
+    // SAFETY: there is room for the values.
+    unsafe {
+        std::ptr::copy_nonoverlapping(values.as_ptr(), scratch.floats().at(0), values.len());
+    }
+    scratch
+}

@@ -1,0 +1,146 @@
+//! The one narrow door to vector instructions.
+//!
+//! A kernel is written once, generic over [`Simd`], and compiled for every instruction set; which
+//! one runs is decided when the program starts. A value of an implementing type is the proof that
+//! the processor has the instructions: only [`dispatch`] makes one, after asking. `unsafe` code for
+//! instructions lives in this module's files and nowhere else.
+
+mod portable;
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+use std::sync::OnceLock;
+
+/// A set of vector instructions over `f32`.
+///
+/// Functions that take pointers are unsafe as every use of a raw pointer is: `LANES` floats from
+/// there on must be readable, or writable, whatever their alignment.
+pub(crate) trait Simd: Copy + Send + Sync {
+    /// One register.
+    type V: Copy;
+    /// Floats in a register.
+    const LANES: usize;
+    /// Rows of a product's tile that is kept in registers; it is two registers wide.
+    const TILE_ROWS: usize;
+
+    /// Every lane `x`.
+    fn splat(self, x: f32) -> Self::V;
+    /// # Safety
+    /// See the trait.
+    unsafe fn load(self, from: *const f32) -> Self::V;
+    /// # Safety
+    /// See the trait.
+    unsafe fn store(self, to: *mut f32, v: Self::V);
+    /// `a + b`.
+    fn add(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a − b`.
+    fn sub(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a · b`.
+    fn mul(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a · b + c`, in one rounding where the instruction exists.
+    fn mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// The larger of two numbers; `b` where `a` is no number.
+    fn max(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `|a|`.
+    fn abs(self, a: Self::V) -> Self::V;
+    /// `1 / a` to within two units in the last place, for `1 ≤ a < 2¹⁰⁰`.
+    fn reciprocal(self, a: Self::V) -> Self::V;
+    /// `a` with the low twelve bits of its fraction cleared, so that its square is exact.
+    fn truncate(self, a: Self::V) -> Self::V;
+    /// `negative` where the sign bit of `x` is set, else `other`.
+    fn select_negative(self, x: Self::V, negative: Self::V, other: Self::V) -> Self::V;
+    /// `2ⁿ` for `v = n + 1.5 · 2²³`, `−126 ≤ n ≤ 127`.
+    fn exp2_of_rounded(self, v: Self::V) -> Self::V;
+    /// The sum of all lanes, in a fixed order.
+    fn sum(self, a: Self::V) -> f32;
+}
+
+/// Code that is compiled for every instruction set. `run` and everything it calls must be
+/// `#[inline(always)]`, for only then do the instructions reach it.
+pub(crate) trait Kernel {
+    /// Does it.
+    fn run<S: Simd>(self, s: S);
+}
+
+/// The instruction sets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InstructionSet {
+    /// 512-bit registers.
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+    /// 256-bit registers with fused multiply-add.
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    /// What every processor of the architecture has, through the compiler's own vectorisation:
+    /// SSE2 on x86-64, NEON on AArch64.
+    Portable,
+}
+
+impl InstructionSet {
+    /// Its name, as `MIXER_SIMD` takes it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            InstructionSet::Avx512 => "avx512",
+            #[cfg(target_arch = "x86_64")]
+            InstructionSet::Avx2 => "avx2",
+            InstructionSet::Portable => "portable",
+        }
+    }
+
+    /// Those that this processor has, best first.
+    #[must_use]
+    pub fn available() -> Vec<InstructionSet> {
+        let mut sets = Vec::new();
+        #[cfg(target_arch = "x86_64")]
+        {
+            if x86::Avx512::detect().is_some() {
+                sets.push(InstructionSet::Avx512);
+            }
+            if x86::Avx2::detect().is_some() {
+                sets.push(InstructionSet::Avx2);
+            }
+        }
+        sets.push(InstructionSet::Portable);
+        sets
+    }
+}
+
+/// The instruction set that kernels use: the best that the processor has, or the one that the
+/// environment variable `MIXER_SIMD` names (`avx512`, `avx2`, `portable`) if the processor has it.
+#[must_use]
+pub fn instruction_set() -> InstructionSet {
+    static CHOSEN: OnceLock<InstructionSet> = OnceLock::new();
+    *CHOSEN.get_or_init(|| {
+        let available = InstructionSet::available();
+        let wanted = std::env::var("MIXER_SIMD").ok();
+        let named = available.iter().find(|set| wanted.as_deref() == Some(set.name()));
+        *named.unwrap_or(&available[0])
+    })
+}
+
+/// Runs a kernel with the chosen instruction set.
+pub(crate) fn dispatch(kernel: impl Kernel) {
+    dispatch_to(instruction_set(), kernel);
+}
+
+/// Runs a kernel with one instruction set, or the portable one if the processor lacks it.
+pub(crate) fn dispatch_to(set: InstructionSet, kernel: impl Kernel) {
+    match set {
+        #[cfg(target_arch = "x86_64")]
+        InstructionSet::Avx512 => {
+            if let Some(s) = x86::Avx512::detect() {
+                return s.run(kernel);
+            }
+        }
+        #[cfg(target_arch = "x86_64")]
+        InstructionSet::Avx2 => {
+            if let Some(s) = x86::Avx2::detect() {
+                return s.run(kernel);
+            }
+        }
+        InstructionSet::Portable => {}
+    }
+    kernel.run(portable::Portable);
+}

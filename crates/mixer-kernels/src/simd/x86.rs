@@ -1,0 +1,228 @@
+//! AVX-512 and AVX2 with fused multiply-add.
+
+// Every intrinsic here needs an instruction that the type's existence proves to be there.
+
+use std::arch::x86_64::*;
+
+use super::{Kernel, Simd};
+
+/// Proof of AVX-512 F, DQ, BW and VL.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Avx512(());
+
+impl Avx512 {
+    pub(crate) fn detect() -> Option<Avx512> {
+        let found = is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512dq")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512vl")
+            && is_x86_feature_detected!("fma");
+        found.then_some(Avx512(()))
+    }
+
+    pub(crate) fn run(self, kernel: impl Kernel) {
+        #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,avx2,fma")]
+        fn with(s: Avx512, kernel: impl Kernel) {
+            kernel.run(s);
+        }
+        // SAFETY: `self` exists, so the processor has the features.
+        unsafe { with(self, kernel) }
+    }
+}
+
+impl Simd for Avx512 {
+    type V = __m512;
+    const LANES: usize = 16;
+    // 28 accumulators, two registers of the right operand, one of the left: 31 of 32.
+    const TILE_ROWS: usize = 14;
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> __m512 {
+        // SAFETY: see the type, here and below.
+        unsafe { _mm512_set1_ps(x) }
+    }
+
+    #[inline(always)]
+    unsafe fn load(self, from: *const f32) -> __m512 {
+        // SAFETY: the caller's promise.
+        unsafe { _mm512_loadu_ps(from) }
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32, v: __m512) {
+        // SAFETY: the caller's promise.
+        unsafe { _mm512_storeu_ps(to, v) }
+    }
+
+    #[inline(always)]
+    fn add(self, a: __m512, b: __m512) -> __m512 {
+        unsafe { _mm512_add_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn sub(self, a: __m512, b: __m512) -> __m512 {
+        unsafe { _mm512_sub_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn mul(self, a: __m512, b: __m512) -> __m512 {
+        unsafe { _mm512_mul_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn mul_add(self, a: __m512, b: __m512, c: __m512) -> __m512 {
+        unsafe { _mm512_fmadd_ps(a, b, c) }
+    }
+
+    #[inline(always)]
+    fn max(self, a: __m512, b: __m512) -> __m512 {
+        unsafe { _mm512_max_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn abs(self, a: __m512) -> __m512 {
+        unsafe { _mm512_abs_ps(a) }
+    }
+
+    #[inline(always)]
+    fn reciprocal(self, a: __m512) -> __m512 {
+        // One Newton step on a guess of fourteen bits.
+        unsafe {
+            let guess = _mm512_rcp14_ps(a);
+            let error = _mm512_fnmadd_ps(a, guess, _mm512_set1_ps(1.0));
+            _mm512_fmadd_ps(guess, error, guess)
+        }
+    }
+
+    #[inline(always)]
+    fn truncate(self, a: __m512) -> __m512 {
+        unsafe { _mm512_and_ps(a, _mm512_castsi512_ps(_mm512_set1_epi32(!0xfff))) }
+    }
+
+    #[inline(always)]
+    fn select_negative(self, x: __m512, negative: __m512, other: __m512) -> __m512 {
+        unsafe {
+            _mm512_mask_blend_ps(_mm512_movepi32_mask(_mm512_castps_si512(x)), other, negative)
+        }
+    }
+
+    #[inline(always)]
+    fn exp2_of_rounded(self, v: __m512) -> __m512 {
+        unsafe {
+            let exponent = _mm512_slli_epi32::<23>(_mm512_castps_si512(v));
+            _mm512_castsi512_ps(_mm512_add_epi32(exponent, _mm512_set1_epi32(127 << 23)))
+        }
+    }
+
+    #[inline(always)]
+    fn sum(self, a: __m512) -> f32 {
+        unsafe { _mm512_reduce_add_ps(a) }
+    }
+}
+
+/// Proof of AVX2 and FMA.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Avx2(());
+
+impl Avx2 {
+    pub(crate) fn detect() -> Option<Avx2> {
+        let found = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+        found.then_some(Avx2(()))
+    }
+
+    pub(crate) fn run(self, kernel: impl Kernel) {
+        #[target_feature(enable = "avx2,fma")]
+        fn with(s: Avx2, kernel: impl Kernel) {
+            kernel.run(s);
+        }
+        // SAFETY: `self` exists, so the processor has the features.
+        unsafe { with(self, kernel) }
+    }
+}
+
+impl Simd for Avx2 {
+    type V = __m256;
+    const LANES: usize = 8;
+    // Twelve accumulators, two registers of the right operand, one of the left: 15 of 16.
+    const TILE_ROWS: usize = 6;
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> __m256 {
+        // SAFETY: see the type, here and below.
+        unsafe { _mm256_set1_ps(x) }
+    }
+
+    #[inline(always)]
+    unsafe fn load(self, from: *const f32) -> __m256 {
+        // SAFETY: the caller's promise.
+        unsafe { _mm256_loadu_ps(from) }
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32, v: __m256) {
+        // SAFETY: the caller's promise.
+        unsafe { _mm256_storeu_ps(to, v) }
+    }
+
+    #[inline(always)]
+    fn add(self, a: __m256, b: __m256) -> __m256 {
+        unsafe { _mm256_add_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn sub(self, a: __m256, b: __m256) -> __m256 {
+        unsafe { _mm256_sub_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn mul(self, a: __m256, b: __m256) -> __m256 {
+        unsafe { _mm256_mul_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn mul_add(self, a: __m256, b: __m256, c: __m256) -> __m256 {
+        unsafe { _mm256_fmadd_ps(a, b, c) }
+    }
+
+    #[inline(always)]
+    fn max(self, a: __m256, b: __m256) -> __m256 {
+        unsafe { _mm256_max_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn abs(self, a: __m256) -> __m256 {
+        unsafe { _mm256_andnot_ps(_mm256_set1_ps(-0.0), a) }
+    }
+
+    #[inline(always)]
+    fn reciprocal(self, a: __m256) -> __m256 {
+        unsafe { _mm256_div_ps(_mm256_set1_ps(1.0), a) }
+    }
+
+    #[inline(always)]
+    fn truncate(self, a: __m256) -> __m256 {
+        unsafe { _mm256_and_ps(a, _mm256_castsi256_ps(_mm256_set1_epi32(!0xfff))) }
+    }
+
+    #[inline(always)]
+    fn select_negative(self, x: __m256, negative: __m256, other: __m256) -> __m256 {
+        unsafe { _mm256_blendv_ps(other, negative, x) }
+    }
+
+    #[inline(always)]
+    fn exp2_of_rounded(self, v: __m256) -> __m256 {
+        unsafe {
+            let exponent = _mm256_slli_epi32::<23>(_mm256_castps_si256(v));
+            _mm256_castsi256_ps(_mm256_add_epi32(exponent, _mm256_set1_epi32(127 << 23)))
+        }
+    }
+
+    #[inline(always)]
+    fn sum(self, a: __m256) -> f32 {
+        unsafe {
+            let half = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));
+            let pair = _mm_add_ps(half, _mm_movehl_ps(half, half));
+            _mm_cvtss_f32(_mm_add_ss(pair, _mm_shuffle_ps::<1>(pair, pair)))
+        }
+    }
+}
