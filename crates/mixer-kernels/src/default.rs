@@ -9,6 +9,7 @@ use burn::tensor::Shape;
 use crate::gelu::Gelu;
 use crate::mixing::MixingSpec;
 use crate::ops::MixerOps;
+use crate::update::{AdamwConstants, AdamwStep, SgdStep};
 
 /// √(2/π), the slope of the tanh form at 0.
 pub(crate) const TANH_SLOPE: f64 = 0.797_884_560_802_865_4;
@@ -189,6 +190,45 @@ pub(crate) fn mix_channels_backward<B: MixerOps>(
     let dnormal = B::float_reshape(dnormal, shape);
     let (dx, dgamma, dbeta) = B::fused_layer_norm_backward(x, gamma, dnormal, spec.epsilon);
     (B::float_add(dx, grad), dgamma, dbeta, dweight1, dbias1, dweight2, dbias2)
+}
+
+pub(crate) fn squared_norm<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
+    B::float_sum(B::float_mul(x.clone(), x))
+}
+
+pub(crate) fn adamw_update<B: Backend>(
+    parameter: FloatTensor<B>,
+    gradient: FloatTensor<B>,
+    first: FloatTensor<B>,
+    second: FloatTensor<B>,
+    step: AdamwStep,
+) -> (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>) {
+    let AdamwConstants { gradient_scale, decay, beta1, beta2, rest1, rest2, .. } = step.constants();
+    let AdamwConstants { correct1, correct2, epsilon, learning_rate, .. } = step.constants();
+    let scale = |x: FloatTensor<B>, factor: f64| B::float_mul_scalar(x, factor.into());
+    let gradient = if gradient_scale == 1.0 { gradient } else { scale(gradient, gradient_scale) };
+    let square = B::float_mul(gradient.clone(), gradient.clone());
+    let first = B::float_add(scale(first, beta1), scale(gradient, rest1));
+    let second = B::float_add(scale(second, beta2), scale(square, rest2));
+    let deviation = B::float_sqrt(scale(second.clone(), correct2));
+    let deviation = B::float_add_scalar(deviation, epsilon.into());
+    let change = B::float_div(scale(first.clone(), correct1), deviation);
+    let decayed = if decay == 1.0 { parameter } else { scale(parameter, decay) };
+    (B::float_sub(decayed, scale(change, learning_rate)), first, second)
+}
+
+pub(crate) fn sgd_update<B: Backend>(
+    parameter: FloatTensor<B>,
+    gradient: FloatTensor<B>,
+    velocity: FloatTensor<B>,
+    step: SgdStep,
+) -> (FloatTensor<B>, FloatTensor<B>) {
+    let scale = |x: FloatTensor<B>, factor: f64| B::float_mul_scalar(x, factor.into());
+    let velocity =
+        B::float_add(scale(velocity, step.momentum), scale(gradient, step.gradient_scale));
+    let decay = 1.0 - step.learning_rate * step.weight_decay;
+    let change = scale(velocity.clone(), step.learning_rate);
+    (B::float_sub(scale(parameter, decay), change), velocity)
 }
 
 fn gelu<B: MixerOps>(x: FloatTensor<B>, form: Gelu) -> FloatTensor<B> {

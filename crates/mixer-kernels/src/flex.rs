@@ -8,6 +8,7 @@
 //!   ├─ channel, token     the two halves of a block, forwards and backwards
 //!   │    ├─ panel         the layout inside, and products of matrices in it
 //!   │    └─ rows          normalisation and copies between tensors and panels
+//!   ├─ update             the optimizer's passes
 //!   ├─ elementwise loops  GELU and LayerNorm by themselves
 //!   └─ buffer             memory that is used again
 //! ```
@@ -17,6 +18,7 @@ mod channel;
 mod panel;
 mod rows;
 mod token;
+mod update;
 
 use burn::backend::flex::FlexTensor;
 use burn::backend::tensor::FloatTensor;
@@ -33,6 +35,7 @@ use crate::gelu::Gelu;
 use crate::mixing::MixingSpec;
 use crate::ops::MixerOps;
 use crate::simd::{Kernel, Simd, dispatch, instruction_set};
+use crate::update::{AdamwStep, SgdStep};
 
 /// Elements per piece: 64 KiB of f32, so that a piece stays in the second-level cache.
 const PIECE: usize = 16 * 1024;
@@ -288,6 +291,38 @@ impl MixerOps for Flex {
     ) -> default::BranchGradients<Self> {
         let parameters = [gamma, beta, weight1, bias1, weight2, bias2];
         mix_channels_backward(x, parameters, branch_scale, Some(hidden), grad, spec)
+    }
+
+    fn squared_norm(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        match x.dtype() {
+            DType::F32 => update::squared_norm(&x),
+            _ => default::squared_norm::<Self>(x),
+        }
+    }
+
+    fn adamw_update(
+        parameter: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        first: FloatTensor<Self>,
+        second: FloatTensor<Self>,
+        step: AdamwStep,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        if [&parameter, &gradient, &first, &second].iter().all(|x| x.dtype() == DType::F32) {
+            return update::adamw(parameter, gradient, first, second, step);
+        }
+        default::adamw_update::<Self>(parameter, gradient, first, second, step)
+    }
+
+    fn sgd_update(
+        parameter: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        velocity: FloatTensor<Self>,
+        step: SgdStep,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        if [&parameter, &gradient, &velocity].iter().all(|x| x.dtype() == DType::F32) {
+            return update::sgd(parameter, gradient, velocity, step);
+        }
+        default::sgd_update::<Self>(parameter, gradient, velocity, step)
     }
 }
 

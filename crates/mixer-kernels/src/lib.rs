@@ -3,7 +3,7 @@
 //! backend, a hand-written backward pass, and a hand-written forward where that pays.
 //!
 //! ```text
-//! mixing, gelu, layer_norm          what the model calls: plain tensors in, plain tensors out
+//! mixing, update, gelu, layer_norm  what others call: plain tensors in, plain tensors out
 //!   └─ ops (MixerOps)               the trait
 //!        ├─ default                 bodies over Burn's primitives, for any backend
 //!        ├─ autodiff                one node per operation, backward by hand
@@ -27,6 +27,7 @@ mod mixing;
 mod ops;
 #[cfg(feature = "flex")]
 mod simd;
+mod update;
 
 pub use gelu::{Gelu, gelu};
 pub use layer_norm::layer_norm;
@@ -34,3 +35,4 @@ pub use mixing::{MixingParameters, MixingSpec, mix_channels, mix_tokens};
 pub use ops::MixerOps;
 #[cfg(feature = "flex")]
 pub use simd::{InstructionSet, instruction_set};
+pub use update::{AdamwStep, SgdStep, adamw_update, sgd_update, squared_norm};

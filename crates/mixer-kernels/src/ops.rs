@@ -12,6 +12,7 @@ use burn::backend::{Backend, backend_extension};
 
 use crate::default;
 use crate::mixing::MixingSpec;
+use crate::update::{AdamwStep, SgdStep};
 
 /// Mixer's operations on a Burn backend.
 #[backend_extension(
@@ -213,6 +214,32 @@ pub trait MixerOps: Backend {
             grad,
             spec,
         )
+    }
+
+    /// `Σ x²`, `[1]`.
+    fn squared_norm(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        default::squared_norm::<Self>(x)
+    }
+
+    /// The new parameter, first and second moment: see [`adamw_update`](crate::adamw_update).
+    fn adamw_update(
+        parameter: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        first: FloatTensor<Self>,
+        second: FloatTensor<Self>,
+        step: AdamwStep,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        default::adamw_update::<Self>(parameter, gradient, first, second, step)
+    }
+
+    /// The new parameter and velocity: see [`sgd_update`](crate::sgd_update).
+    fn sgd_update(
+        parameter: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        velocity: FloatTensor<Self>,
+        step: SgdStep,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        default::sgd_update::<Self>(parameter, gradient, velocity, step)
     }
 }
 

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
+use mixer_kernels::{AdamwStep, SgdStep, adamw_update, sgd_update, squared_norm};
 use mixer_model::{HostTensor, Mixer};
 use serde::{Deserialize, Serialize};
 
@@ -60,7 +61,7 @@ impl GradientSum {
     /// The squared norm over all parameters, on the device.
     #[must_use]
     pub fn squared_norm(&self) -> Option<Tensor<1>> {
-        let squares = self.sums.values().map(|g| (g.clone() * g.clone()).sum()).collect::<Vec<_>>();
+        let squares = self.sums.values().cloned().map(squared_norm).collect::<Vec<_>>();
         (!squares.is_empty()).then(|| Tensor::cat(squares, 0).sum())
     }
 }
@@ -97,8 +98,7 @@ impl Optimizer {
             path: Vec::new(),
             optimizer: self,
             gradients: gradients.sums,
-            factor,
-            learning_rate,
+            scales: Scales { gradient_scale: factor, learning_rate },
         })
     }
 
@@ -142,52 +142,52 @@ impl Optimizer {
         Ok(Optimizer { rule, step, moments })
     }
 
-    /// The new value of one parameter.
+    /// The new value of one parameter. Only kernels decay: biases and LayerNorm parameters have one
+    /// dimension.
     fn apply(
         &mut self,
         path: &str,
         value: Tensor<1>,
         gradient: Tensor<1>,
-        learning_rate: f64,
+        Scales { gradient_scale, learning_rate }: Scales,
         is_kernel: bool,
     ) -> Tensor<1> {
-        let step = self.step as f64;
-        let state = self.moments.entry(path.to_owned()).or_default();
-        match self.rule {
+        let moments = self.moments.remove(path).unwrap_or_default();
+        let zeros = || gradient.zeros_like();
+        let decay = |weight_decay| if is_kernel { weight_decay } else { 0.0 };
+        let (value, moments) = match self.rule {
             Rule::Adamw { beta1, beta2, epsilon, weight_decay } => {
-                let square = gradient.clone() * gradient.clone();
-                let (first, second) = match state.as_slice() {
-                    [first, second] => (
-                        first.clone() * beta1 + gradient * (1.0 - beta1),
-                        second.clone() * beta2 + square * (1.0 - beta2),
-                    ),
-                    _ => (gradient * (1.0 - beta1), square * (1.0 - beta2)),
+                let step = AdamwStep {
+                    gradient_scale,
+                    learning_rate,
+                    beta1,
+                    beta2,
+                    epsilon,
+                    weight_decay: decay(weight_decay),
+                    step: self.step,
                 };
-                let corrected = first.clone() / (1.0 - beta1.powf(step));
-                let deviation = (second.clone() / (1.0 - beta2.powf(step))).sqrt() + epsilon;
-                *state = vec![first, second];
-                let decayed = decay(value, learning_rate, weight_decay, is_kernel);
-                decayed - corrected / deviation * learning_rate
+                let moments = moments.try_into().unwrap_or_else(|_| [zeros(), zeros()]);
+                let (value, moments) = adamw_update(value, gradient, moments, step);
+                (value, moments.to_vec())
             }
             Rule::Sgd { momentum, weight_decay } => {
-                let velocity = match state.as_slice() {
-                    [velocity] => velocity.clone() * momentum + gradient,
-                    _ => gradient,
-                };
-                *state = vec![velocity.clone()];
-                let decayed = decay(value, learning_rate, weight_decay, is_kernel);
-                decayed - velocity * learning_rate
+                let weight_decay = decay(weight_decay);
+                let step = SgdStep { gradient_scale, learning_rate, momentum, weight_decay };
+                let [velocity] = moments.try_into().unwrap_or_else(|_| [zeros()]);
+                let (value, velocity) = sgd_update(value, gradient, velocity, step);
+                (value, vec![velocity])
             }
-        }
+        };
+        self.moments.insert(path.to_owned(), moments);
+        value
     }
 }
 
-/// Only kernels decay: biases and LayerNorm parameters have one dimension.
-fn decay(value: Tensor<1>, learning_rate: f64, weight_decay: f64, is_kernel: bool) -> Tensor<1> {
-    if is_kernel && weight_decay > 0.0 {
-        return value * (1.0 - learning_rate * weight_decay);
-    }
-    value
+/// What an update is scaled by.
+#[derive(Debug, Clone, Copy)]
+struct Scales {
+    gradient_scale: f64,
+    learning_rate: f64,
 }
 
 struct Collector<'a> {
@@ -222,8 +222,7 @@ struct Update<'a> {
     path: Vec<String>,
     optimizer: &'a mut Optimizer,
     gradients: BTreeMap<String, Tensor<1>>,
-    factor: f64,
-    learning_rate: f64,
+    scales: Scales,
 }
 
 impl ModuleMapper for Update<'_> {
@@ -238,12 +237,10 @@ impl ModuleMapper for Update<'_> {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         let path = self.path.join(".");
         let Some(gradient) = self.gradients.remove(&path) else { return param };
-        let gradient = if self.factor == 1.0 { gradient } else { gradient * self.factor };
         let (id, tensor, mapper) = param.consume();
         let dims = tensor.dims();
         let value = tensor.inner().reshape([dims.iter().product::<usize>()]);
-        let updated =
-            self.optimizer.apply(&path, value, gradient, self.learning_rate, dims.len() > 1);
+        let updated = self.optimizer.apply(&path, value, gradient, self.scales, dims.len() > 1);
         let tensor = updated.reshape(dims).autodiff().require_grad();
         Param::from_mapped_value(id, tensor, mapper)
     }

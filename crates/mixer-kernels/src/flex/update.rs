@@ -1,0 +1,178 @@
+//! One pass over a parameter, its gradient and its moments.
+//!
+//! Plain loops: inside a [`Kernel`] the compiler vectorises them for every instruction set, and
+//! memory is what they wait for. Nothing is fused or reordered, so all sets give the same bits.
+
+use burn::backend::flex::FlexTensor;
+use burn::tensor::Shape;
+use rayon::prelude::*;
+
+use super::{PIECE, from_vec, owned, values};
+use crate::simd::{Kernel, Simd, dispatch};
+use crate::update::{AdamwStep, SgdStep};
+
+/// `Σ x²`: in f32 over 1024 elements, in f64 beyond.
+pub(super) fn squared_norm(x: &FlexTensor) -> FlexTensor {
+    let x = x.to_contiguous();
+    let mut sums = vec![0.0f64; values(&x).len().div_ceil(PIECE)];
+    values(&x).par_chunks(PIECE).zip(&mut sums).for_each(|(x, sum)| dispatch(SquareJob { x, sum }));
+    from_vec(vec![sums.iter().sum::<f64>() as f32], Shape::from(vec![1]))
+}
+
+struct SquareJob<'a> {
+    x: &'a [f32],
+    sum: &'a mut f64,
+}
+
+impl Kernel for SquareJob<'_> {
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        for block in self.x.chunks(1024) {
+            let (registers, rest) = block.as_chunks::<16>();
+            let mut lanes = [0.0f32; 16];
+            for register in registers {
+                for (lane, x) in lanes.iter_mut().zip(register) {
+                    *lane += x * x;
+                }
+            }
+            *self.sum += f64::from(lanes.iter().sum::<f32>())
+                + f64::from(rest.iter().map(|x| x * x).sum::<f32>());
+        }
+    }
+}
+
+/// The parameter goes where it was if nobody else holds it, else where its gradient was.
+fn places(parameter: FlexTensor, gradient: FlexTensor) -> (FlexTensor, FlexTensor, bool) {
+    let mut parameter = parameter.to_contiguous();
+    let in_place = parameter.try_storage_mut::<f32>().is_some();
+    if in_place {
+        (owned(parameter), gradient.to_contiguous(), true)
+    } else {
+        (parameter, owned(gradient), false)
+    }
+}
+
+/// Runs `job` over pieces of parameter and gradient; the result is in the one that is returned.
+fn in_pieces<M: Send>(
+    parameter: FlexTensor,
+    gradient: FlexTensor,
+    moments: impl IndexedParallelIterator<Item = M>,
+    job: impl Fn(Update<'_>, M) + Sync,
+) -> FlexTensor {
+    let (mut parameter, mut gradient, in_place) = places(parameter, gradient);
+    if in_place {
+        let pieces = parameter.storage_mut::<f32>().par_chunks_mut(PIECE);
+        pieces.zip(values(&gradient).par_chunks(PIECE)).zip(moments).for_each(|((to, g), m)| {
+            job(Update::Parameter { parameter: to, gradient: g }, m);
+        });
+        parameter
+    } else {
+        let pieces = gradient.storage_mut::<f32>().par_chunks_mut(PIECE);
+        pieces.zip(values(&parameter).par_chunks(PIECE)).zip(moments).for_each(|((to, p), m)| {
+            job(Update::Gradient { parameter: p, gradient: to }, m);
+        });
+        gradient
+    }
+}
+
+/// Which of the two is overwritten with the new parameter.
+enum Update<'a> {
+    Parameter { parameter: &'a mut [f32], gradient: &'a [f32] },
+    Gradient { parameter: &'a [f32], gradient: &'a mut [f32] },
+}
+
+impl Update<'_> {
+    /// `parameter ← f(parameter, gradient, moment)` for every element.
+    #[inline(always)]
+    fn apply<M>(self, moments: impl Iterator<Item = M>, f: impl Fn(f32, f32, M) -> f32) {
+        match self {
+            Update::Parameter { parameter, gradient } => {
+                for ((p, &g), m) in parameter.iter_mut().zip(gradient).zip(moments) {
+                    *p = f(*p, g, m);
+                }
+            }
+            Update::Gradient { parameter, gradient } => {
+                for ((&p, g), m) in parameter.iter().zip(gradient).zip(moments) {
+                    *g = f(p, *g, m);
+                }
+            }
+        }
+    }
+}
+
+pub(super) fn adamw(
+    parameter: FlexTensor,
+    gradient: FlexTensor,
+    first: FlexTensor,
+    second: FlexTensor,
+    step: AdamwStep,
+) -> (FlexTensor, FlexTensor, FlexTensor) {
+    let (mut first, mut second) = (owned(first), owned(second));
+    let moments = first.storage_mut::<f32>().par_chunks_mut(PIECE);
+    let moments = moments.zip(second.storage_mut::<f32>().par_chunks_mut(PIECE));
+    let updated = in_pieces(parameter, gradient, moments, |update, (first, second)| {
+        dispatch(AdamwJob { update, first, second, step });
+    });
+    (updated, first, second)
+}
+
+struct AdamwJob<'a> {
+    update: Update<'a>,
+    first: &'a mut [f32],
+    second: &'a mut [f32],
+    step: AdamwStep,
+}
+
+impl Kernel for AdamwJob<'_> {
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        let c = self.step.constants();
+        let (scale, decay) = (c.gradient_scale as f32, c.decay as f32);
+        let (beta1, beta2) = (c.beta1 as f32, c.beta2 as f32);
+        let (rest1, rest2) = (c.rest1 as f32, c.rest2 as f32);
+        let (correct1, correct2) = (c.correct1 as f32, c.correct2 as f32);
+        let (epsilon, rate) = (c.epsilon as f32, c.learning_rate as f32);
+        let moments = self.first.iter_mut().zip(self.second);
+        self.update.apply(moments, |p, g, (first, second)| {
+            let g = g * scale;
+            *first = *first * beta1 + g * rest1;
+            *second = *second * beta2 + g * g * rest2;
+            let deviation = (*second * correct2).sqrt() + epsilon;
+            p * decay - *first * correct1 / deviation * rate
+        });
+    }
+}
+
+pub(super) fn sgd(
+    parameter: FlexTensor,
+    gradient: FlexTensor,
+    velocity: FlexTensor,
+    step: SgdStep,
+) -> (FlexTensor, FlexTensor) {
+    let mut velocity = owned(velocity);
+    let moments = velocity.storage_mut::<f32>().par_chunks_mut(PIECE);
+    let updated = in_pieces(parameter, gradient, moments, |update, velocity| {
+        dispatch(SgdJob { update, velocity, step });
+    });
+    (updated, velocity)
+}
+
+struct SgdJob<'a> {
+    update: Update<'a>,
+    velocity: &'a mut [f32],
+    step: SgdStep,
+}
+
+impl Kernel for SgdJob<'_> {
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        let SgdStep { gradient_scale, learning_rate, momentum, weight_decay } = self.step;
+        let (scale, momentum) = (gradient_scale as f32, momentum as f32);
+        let decay = (1.0 - learning_rate * weight_decay) as f32;
+        let rate = learning_rate as f32;
+        self.update.apply(self.velocity.iter_mut(), |p, g, velocity| {
+            *velocity = *velocity * momentum + g * scale;
+            p * decay - *velocity * rate
+        });
+    }
+}

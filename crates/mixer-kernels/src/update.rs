@@ -1,0 +1,125 @@
+//! One update of a parameter, and the norm that clipping needs.
+
+use burn::backend::Dispatch;
+use burn::tensor::Tensor;
+
+use crate::ops::MixerOps;
+
+/// Constants of one AdamW update.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AdamwStep {
+    /// What the gradient is multiplied by first (clipping).
+    pub gradient_scale: f64,
+    /// Learning rate `η`.
+    pub learning_rate: f64,
+    /// Decay of the first moment.
+    pub beta1: f64,
+    /// Decay of the second moment.
+    pub beta2: f64,
+    /// Added to the root of the second moment.
+    pub epsilon: f64,
+    /// Decoupled weight decay `λ`; 0 for parameters that do not decay.
+    pub weight_decay: f64,
+    /// Updates done, this one included; bias correction counts them.
+    pub step: u64,
+}
+
+/// The factors that an AdamW update multiplies by.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct AdamwConstants {
+    pub(crate) gradient_scale: f64,
+    pub(crate) decay: f64,
+    pub(crate) beta1: f64,
+    pub(crate) beta2: f64,
+    pub(crate) rest1: f64,
+    pub(crate) rest2: f64,
+    pub(crate) correct1: f64,
+    pub(crate) correct2: f64,
+    pub(crate) epsilon: f64,
+    pub(crate) learning_rate: f64,
+}
+
+impl AdamwStep {
+    pub(crate) fn constants(&self) -> AdamwConstants {
+        let AdamwStep { gradient_scale, learning_rate, beta1, beta2, epsilon, .. } = *self;
+        let step = self.step as f64;
+        AdamwConstants {
+            gradient_scale,
+            decay: 1.0 - learning_rate * self.weight_decay,
+            beta1,
+            beta2,
+            rest1: 1.0 - beta1,
+            rest2: 1.0 - beta2,
+            correct1: 1.0 / (1.0 - beta1.powf(step)),
+            correct2: 1.0 / (1.0 - beta2.powf(step)),
+            epsilon,
+            learning_rate,
+        }
+    }
+}
+
+/// Constants of one update by gradient descent with momentum.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SgdStep {
+    /// What the gradient is multiplied by first (clipping).
+    pub gradient_scale: f64,
+    /// Learning rate `η`.
+    pub learning_rate: f64,
+    /// Decay of the momentum; there is no dampening.
+    pub momentum: f64,
+    /// Decoupled weight decay `λ`; 0 for parameters that do not decay.
+    pub weight_decay: f64,
+}
+
+/// `Σ x²`.
+///
+/// # Shapes
+/// - `x`: any; output: `[1]`
+pub fn squared_norm<const D: usize>(x: Tensor<D>) -> Tensor<1> {
+    Tensor::from_dispatch(<Dispatch as MixerOps>::squared_norm(x.into_dispatch()))
+}
+
+/// The new value, first and second moment:
+/// `m ← β₁ m + (1 − β₁) g`, `v ← β₂ v + (1 − β₂) g²`,
+/// `p ← p (1 − η λ) − η m̂ / (√v̂ + ε)`.
+///
+/// # Shapes
+/// - all: any, the same
+///
+/// # Source
+/// Loshchilov and Hutter 2019, algorithm 2.
+pub fn adamw_update<const D: usize>(
+    parameter: Tensor<D>,
+    gradient: Tensor<D>,
+    moments: [Tensor<D>; 2],
+    step: AdamwStep,
+) -> (Tensor<D>, [Tensor<D>; 2]) {
+    let [first, second] = moments.map(Tensor::into_dispatch);
+    let (parameter, first, second) = <Dispatch as MixerOps>::adamw_update(
+        parameter.into_dispatch(),
+        gradient.into_dispatch(),
+        first,
+        second,
+        step,
+    );
+    (Tensor::from_dispatch(parameter), [first, second].map(Tensor::from_dispatch))
+}
+
+/// The new value and velocity: `u ← μ u + g`, `p ← p (1 − η λ) − η u`.
+///
+/// # Shapes
+/// - all: any, the same
+pub fn sgd_update<const D: usize>(
+    parameter: Tensor<D>,
+    gradient: Tensor<D>,
+    velocity: Tensor<D>,
+    step: SgdStep,
+) -> (Tensor<D>, Tensor<D>) {
+    let (parameter, velocity) = <Dispatch as MixerOps>::sgd_update(
+        parameter.into_dispatch(),
+        gradient.into_dispatch(),
+        velocity.into_dispatch(),
+        step,
+    );
+    (Tensor::from_dispatch(parameter), Tensor::from_dispatch(velocity))
+}
