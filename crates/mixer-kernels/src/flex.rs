@@ -467,8 +467,7 @@ fn layer_norm(x: &FlexTensor, gamma: &FlexTensor, beta: &FlexTensor, epsilon: f3
     x_values.par_chunks(piece).enumerate().for_each(|(i, x)| {
         dispatch(LayerNormJob { x, first: i * piece, ..job });
     });
-    // SAFETY: the pieces cover all of it.
-    unsafe { out.tensor(x.shape()) }
+    out.tensor(x.shape())
 }
 
 #[derive(Clone, Copy)]
@@ -533,15 +532,12 @@ fn layer_norm_backward(
             dispatch(LayerNormBackwardJob { x, grad, piece: i, first: i * piece, ..job });
         },
     );
-    // SAFETY: every piece wrote its slot and its rows.
-    unsafe {
-        let total = channel::sum_slots(sums.floats(), pieces, 2 * width);
-        let vector = |first: usize| {
-            let values = total[first..first + channels].to_vec();
-            from_vec(values, Shape::from(vec![channels]))
-        };
-        (dx.tensor(x.shape()), vector(0), vector(width))
-    }
+    // SAFETY: every piece has a slot.
+    let total = unsafe { channel::sum_slots(sums.floats(), pieces, 2 * width) };
+    let vector = |first: usize| {
+        from_vec(total[first..first + channels].to_vec(), Shape::from(vec![channels]))
+    };
+    (dx.tensor(x.shape()), vector(0), vector(width))
 }
 
 #[derive(Clone, Copy)]

@@ -26,6 +26,8 @@ mod layer_norm;
 mod mixing;
 mod ops;
 #[cfg(feature = "flex")]
+mod peak;
+#[cfg(feature = "flex")]
 mod simd;
 mod update;
 
@@ -33,6 +35,8 @@ pub use gelu::{Gelu, gelu};
 pub use layer_norm::layer_norm;
 pub use mixing::{MixingParameters, MixingSpec, mix_channels, mix_tokens};
 pub use ops::MixerOps;
+#[cfg(feature = "flex")]
+pub use peak::fma_peak;
 #[cfg(feature = "flex")]
 pub use simd::{InstructionSet, instruction_set};
 pub use update::{AdamwStep, SgdStep, adamw_update, sgd_update, squared_norm};

@@ -1,5 +1,6 @@
 //! The command line: what each command takes. What it does is in the file of its name.
 
+mod bench;
 mod completions;
 mod config;
 mod devices;
@@ -10,6 +11,7 @@ mod train;
 mod weights;
 
 use std::io::Write;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -24,6 +26,9 @@ use crate::progress::say;
 struct Cli {
     #[command(subcommand)]
     command: Command,
+    /// Threads to compute with on a CPU [default: the cores]. Results do not depend on it.
+    #[arg(long, global = true, value_name = "N")]
+    threads: Option<NonZeroUsize>,
 }
 
 const EXIT_CODES: &str = "\
@@ -51,6 +56,8 @@ enum Command {
     Evaluate(evaluate::EvaluateArgs),
     /// Classify pictures.
     Predict(predict::PredictArgs),
+    /// Measure the speed of training or inference here, on synthetic data.
+    Bench(bench::BenchArgs),
     /// Parameters, products and memory of an architecture.
     Summary(summary::SummaryArgs),
     /// Look into, convert or resize weights files.
@@ -143,7 +150,10 @@ pub fn main() -> ExitCode {
         say("hint: this is a bug in mixer; please report it with the command that you ran");
     }));
     let result = match Cli::try_parse() {
-        Ok(cli) => std::panic::catch_unwind(|| run(cli.command)),
+        Ok(cli) => std::panic::catch_unwind(|| {
+            use_threads(cli.threads)?;
+            run(cli.command)
+        }),
         Err(error) => {
             // Help and version are no errors: clap prints them to stdout and says so in its code.
             let code = if error.use_stderr() { exit_code::USAGE } else { exit_code::OK };
@@ -165,12 +175,22 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// Makes the pool of threads that the CPU backends share.
+fn use_threads(threads: Option<NonZeroUsize>) -> Result<(), TrainError> {
+    let Some(threads) = threads else { return Ok(()) };
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(threads.get())
+        .build_global()
+        .map_err(|error| TrainError::Io(std::io::Error::other(error)))
+}
+
 fn run(command: Command) -> Result<(), TrainError> {
     match command {
         Command::Pretrain(args) => train::pretrain(args),
         Command::Finetune(args) => train::finetune(args),
         Command::Evaluate(args) => evaluate::run(&args),
         Command::Predict(args) => predict::run(&args),
+        Command::Bench(args) => bench::run(&args),
         Command::Summary(args) => summary::run(&args),
         Command::Weights(command) => weights::run(command),
         Command::Config(command) => config::run(command),

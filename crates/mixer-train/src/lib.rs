@@ -12,6 +12,7 @@
 //! only one where examples become tensors.
 
 pub mod backend;
+pub mod bench;
 pub mod checkpoint;
 pub mod cli;
 pub mod config;

@@ -99,12 +99,8 @@ pub(super) fn forward(
         .into_par_iter()
         .with_max_len(1)
         .for_each(|tile| dispatch_to(set, ForwardJob { tile, ..job }));
-    // SAFETY: the tiles cover all rows.
-    unsafe {
-        let shape = Shape::from(branch.dims.to_vec());
-        let kept_shape = Shape::from(vec![call.rows, padded(hidden)]);
-        (y.tensor(shape), kept.map(|kept| kept.tensor(kept_shape)))
-    }
+    let kept_shape = Shape::from(vec![call.rows, padded(hidden)]);
+    (y.tensor(Shape::from(branch.dims.to_vec())), kept.map(|kept| kept.tensor(kept_shape)))
 }
 
 fn call<'a>(
@@ -288,17 +284,14 @@ pub(super) fn backward(
     // SAFETY: all slots were written by the tiles above.
     let total = unsafe { sum_slots(sums.floats(), tiles, slot) };
     let vector = |first: usize, len: usize| total[first..first + len].to_vec();
-    // SAFETY: tiles cover all rows of `dx`, panels all of the weights.
-    unsafe {
-        BranchGradients {
-            x: dx.tensor(Shape::from(branch.dims.to_vec())),
-            gamma: vector(depth + width, channels),
-            beta: vector(depth + 2 * width, channels),
-            weight1: clipped(dw1, channels, hidden, depth),
-            bias1: vector(0, hidden),
-            weight2: clipped(dw2, hidden, channels, width),
-            bias2: vector(depth, channels),
-        }
+    BranchGradients {
+        x: dx.tensor(Shape::from(branch.dims.to_vec())),
+        gamma: vector(depth + width, channels),
+        beta: vector(depth + 2 * width, channels),
+        weight1: clipped(dw1, channels, hidden, depth),
+        bias1: vector(0, hidden),
+        weight2: clipped(dw2, hidden, channels, width),
+        bias2: vector(depth, channels),
     }
 }
 
@@ -323,12 +316,8 @@ pub(super) unsafe fn sum_slots(from: Floats, slots: usize, len: usize) -> Vec<f3
 }
 
 /// The first `columns` of rows of `width` floats, as a tensor.
-///
-/// # Safety
-/// All of it must have been written.
-unsafe fn clipped(matrix: Output, rows: usize, columns: usize, width: usize) -> FlexTensor {
-    // SAFETY: the caller's promise.
-    let tensor = unsafe { matrix.tensor(Shape::from(vec![rows, width])) };
+fn clipped(matrix: Output, rows: usize, columns: usize, width: usize) -> FlexTensor {
+    let tensor = matrix.tensor(Shape::from(vec![rows, width]));
     if columns == width {
         return tensor;
     }

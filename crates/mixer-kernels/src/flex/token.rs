@@ -155,8 +155,7 @@ pub(super) fn forward(set: InstructionSet, branch: &Branch<'_>) -> FlexTensor {
             dispatch_to(set, ForwardJob { first, last, ..job });
         });
     });
-    // SAFETY: the examples' panels cover all of it.
-    unsafe { y.tensor(Shape::from(branch.dims.to_vec())) }
+    y.tensor(Shape::from(branch.dims.to_vec()))
 }
 
 /// The normalisation of one example.
@@ -288,11 +287,9 @@ pub(super) fn backward(set: InstructionSet, branch: &Branch<'_>, grad: &[f32]) -
             dispatch_to(set, BackwardJob { call, slot, example, grad, dx: to, sums });
         }
     });
-    // SAFETY: all slots were written above, `dx` example by example.
-    let (total, dx) = unsafe {
-        let shape = Shape::from(branch.dims.to_vec());
-        (sum_slots(sums, slots, slot.len), dx.tensor(shape))
-    };
+    // SAFETY: all slots were written above.
+    let total = unsafe { sum_slots(sums, slots, slot.len) };
+    let dx = dx.tensor(Shape::from(branch.dims.to_vec()));
     let depth = padded(hidden);
     let mut weight1 = vec![0.0; hidden * tokens];
     weight1.par_chunks_mut(tokens).enumerate().for_each(|(unit, row)| {

@@ -1,0 +1,200 @@
+//! How fast a Mixer trains or infers here, with data already in memory.
+
+use std::time::Instant;
+
+use burn::module::Module;
+use burn::tensor::{Device, Tensor};
+use mixer_data::{Batch, ExampleRng};
+use mixer_model::{Mixer, MixerConfig, count};
+use serde::Serialize;
+
+use crate::error::TrainError;
+use crate::input::Normaliser;
+use crate::loss::{Loss, smoothed_targets};
+use crate::optimizer::{GradientSum, Optimizer, Rule, clip_factor};
+
+/// What is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// Whole updates: forward, backward, clipping, AdamW.
+    Train,
+    /// Logits.
+    Infer,
+}
+
+/// One measurement.
+#[derive(Debug, Clone, Serialize)]
+pub struct Measurement {
+    /// Name of the variant.
+    pub model: String,
+    /// What was measured.
+    pub mode: Mode,
+    /// Always `f32`.
+    pub precision: &'static str,
+    /// Images per step.
+    pub batch_size: usize,
+    /// Side of the images, px.
+    pub image_size: usize,
+    /// Where.
+    pub device: String,
+    /// Threads of a CPU backend.
+    pub threads: usize,
+    /// Steps that were timed.
+    pub steps: usize,
+    /// Median time of a step, ms.
+    pub step_ms: f64,
+    /// Shortest time of a step, ms.
+    pub step_ms_min: f64,
+    /// Images per second, from the median.
+    pub images_per_sec: f64,
+    /// 1e9 floating-point operations per second that the architecture needs, from the median.
+    pub gflops: f64,
+    /// 1e9 operations per second that all threads' registers can do at most; of a CPU only.
+    pub fma_peak_gflops: Option<f64>,
+    /// `gflops / fma_peak_gflops`.
+    pub share_of_peak: Option<f64>,
+    /// Peak of the process' resident memory over what it was before the network, MB; on Linux only.
+    pub peak_memory_mb: Option<f64>,
+}
+
+/// What to measure.
+#[derive(Debug, Clone)]
+pub struct Bench {
+    /// Name for the result.
+    pub model: String,
+    /// The architecture.
+    pub config: MixerConfig,
+    /// What.
+    pub mode: Mode,
+    /// Images per step.
+    pub batch_size: usize,
+    /// Steps to time.
+    pub steps: usize,
+    /// Steps before that.
+    pub warmup: usize,
+}
+
+/// Measures on `device`, called `name`.
+///
+/// # Errors
+/// [`TrainError::Model`] when the architecture is none.
+pub fn measure(bench: &Bench, name: &str, device: &Device) -> Result<Measurement, TrainError> {
+    let before = memory("VmRSS:");
+    let mut times = match bench.mode {
+        Mode::Train => train(bench, &device.clone().autodiff())?,
+        Mode::Infer => infer(bench, device)?,
+    };
+    let peak_memory = memory("VmHWM:").zip(before).map(|(peak, before)| peak - before);
+    times.sort_by(f64::total_cmp);
+    let median = (times[(times.len() - 1) / 2] + times[times.len() / 2]) / 2.0;
+    let operations = match bench.mode {
+        Mode::Train => count::training_flops(&bench.config),
+        Mode::Infer => 2 * count::macs(&bench.config),
+    };
+    let gflops = operations as f64 * bench.batch_size as f64 / median / 1e9;
+    let fma_peak_gflops = cpu_peak(name);
+    Ok(Measurement {
+        model: bench.model.clone(),
+        mode: bench.mode,
+        precision: "f32",
+        batch_size: bench.batch_size,
+        image_size: bench.config.image_size,
+        device: name.to_owned(),
+        threads: rayon::current_num_threads(),
+        steps: times.len(),
+        step_ms: median * 1e3,
+        step_ms_min: times[0] * 1e3,
+        images_per_sec: bench.batch_size as f64 / median,
+        gflops,
+        fma_peak_gflops,
+        share_of_peak: fma_peak_gflops.map(|peak| gflops / peak),
+        peak_memory_mb: peak_memory,
+    })
+}
+
+#[cfg(feature = "flex")]
+fn cpu_peak(device: &str) -> Option<f64> {
+    matches!(device, "flex" | "ndarray").then(|| mixer_kernels::fma_peak() / 1e9)
+}
+
+#[cfg(not(feature = "flex"))]
+fn cpu_peak(_device: &str) -> Option<f64> {
+    None
+}
+
+/// A batch of noise: no step's speed depends on what it sees.
+fn batch(bench: &Bench) -> Batch {
+    let config = &bench.config;
+    let mut random = ExampleRng::new(0, 0, 0, 0);
+    let len = bench.batch_size * config.num_tokens() * config.patch_dim();
+    Batch {
+        patches: (0..len).map(|_| (random.uniform() * 255.0) as u8).collect(),
+        labels: (0..bench.batch_size)
+            .map(|_| (random.uniform() * config.num_classes as f64) as u32)
+            .collect(),
+        num_tokens: config.num_tokens(),
+        patch_dim: config.patch_dim(),
+        first_position: 0,
+        epoch: 0,
+        indices: (0..bench.batch_size as u64).collect(),
+        num_examples: bench.batch_size,
+        skipped: Vec::new(),
+    }
+}
+
+/// Seconds of each step, warm-up left out.
+fn timed(bench: &Bench, mut step: impl FnMut()) -> Vec<f64> {
+    let mut times = Vec::with_capacity(bench.steps);
+    for i in 0..bench.warmup + bench.steps {
+        let started = Instant::now();
+        step();
+        if i >= bench.warmup {
+            times.push(started.elapsed().as_secs_f64());
+        }
+    }
+    times
+}
+
+fn train(bench: &Bench, device: &Device) -> Result<Vec<f64>, TrainError> {
+    let config = &bench.config;
+    let mut mixer = Mixer::init(config, 0, 0.0, device)?;
+    let rule = Rule::Adamw { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.1 };
+    let mut optimizer = Optimizer::new(rule);
+    let normaliser = Normaliser::new(&Default::default(), config.patch_size, device);
+    let batch = batch(bench);
+    let targets = smoothed_targets(&batch.labels, config.num_classes, 0.0);
+    let targets = normaliser.matrix(targets, bench.batch_size);
+    Ok(timed(bench, || {
+        let logits = mixer.forward_training(normaliser.patches(&batch), None);
+        let loss = Loss::Softmax.per_example(logits, targets.clone()).mean();
+        let value = loss.clone().inner();
+        let mut gradients = GradientSum::default();
+        gradients.add(&mixer, &loss.backward());
+        // SYNC: as the trainer does before every update.
+        let squared = gradients.squared_norm().unwrap_or_else(|| Tensor::zeros([1], device));
+        let norm = Tensor::cat(vec![value, squared], 0).into_data();
+        let norm = norm.iter::<f32>().last().map_or(f64::NAN, |n| f64::from(n).sqrt());
+        let factor = clip_factor(norm, Some(1.0));
+        mixer = optimizer.update(mixer.clone(), gradients, factor, 1e-4);
+    }))
+}
+
+fn infer(bench: &Bench, device: &Device) -> Result<Vec<f64>, TrainError> {
+    let config = &bench.config;
+    let mixer = Mixer::init(config, 0, 0.0, device)?.no_grad();
+    let normaliser = Normaliser::new(&Default::default(), config.patch_size, device);
+    let batch = batch(bench);
+    Ok(timed(bench, || {
+        // SYNC: until the logits are there.
+        std::hint::black_box(mixer.forward(normaliser.patches(&batch)).into_data());
+    }))
+}
+
+/// A line of the kernel's account of this process' memory, in MB.
+fn memory(field: &str) -> Option<f64> {
+    let status = fs_err::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix(field))?;
+    let kibibytes: f64 = line.split_whitespace().next()?.parse().ok()?;
+    Some(kibibytes * 1024.0 / 1e6)
+}
