@@ -61,8 +61,15 @@ impl MixerBlock {
     }
 
     /// The second half: adds channel mixing to the residual stream. Shapes as in
-    /// [`MixerBlock::mix_tokens`].
-    pub fn mix_channels(&self, x_bsc: Tensor<3>, branch_scale: Tensor<1>) -> Tensor<3> {
-        self.channel_mixing.forward(x_bsc, &self.norm_channels, branch_scale)
+    /// [`MixerBlock::mix_tokens`]; `recompute` as in [`Mixer::forward_training`].
+    ///
+    /// [`Mixer::forward_training`]: crate::Mixer::forward_training
+    pub fn mix_channels(
+        &self,
+        x_bsc: Tensor<3>,
+        branch_scale: Tensor<1>,
+        recompute: bool,
+    ) -> Tensor<3> {
+        self.channel_mixing.forward(x_bsc, &self.norm_channels, branch_scale, recompute)
     }
 }

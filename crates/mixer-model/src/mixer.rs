@@ -163,13 +163,15 @@ impl Mixer {
     /// - `patches`: as in [`Mixer::forward`]
     /// - `branch_scales`: `[2 L, B]`, what stochastic depth multiplies each example's branch by: rows
     ///   `2 i` and `2 i + 1` for token and channel mixing of block `i`. `None` for rate 0
+    /// - `recompute`: whether the backward pass computes hidden units again instead of finding them kept
     /// - output: `[B, K]`
     pub fn forward_training(
         &self,
         patches: Tensor<3>,
         branch_scales: Option<Tensor<2>>,
+        recompute: bool,
     ) -> Tensor<2> {
-        self.head.forward(self.pool(self.trunk(patches, branch_scales, |_, _| ())))
+        self.head.forward(self.pool(self.trunk(patches, branch_scales, recompute, |_, _| ())))
     }
 
     /// The average token before the head (`pre_logits`).
@@ -178,13 +180,13 @@ impl Mixer {
     /// - `patches`: as in [`Mixer::forward`]
     /// - output: `[B, C]`
     pub fn features(&self, patches: Tensor<3>) -> Tensor<2> {
-        self.pool(self.trunk(patches, None, |_, _| ()))
+        self.pool(self.trunk(patches, None, false, |_, _| ()))
     }
 
     /// A forward pass that keeps every stage.
     pub fn intermediates(&self, patches: Tensor<3>) -> Intermediates {
         let mut tokens = Vec::new();
-        let last = self.trunk(patches, None, |name, x| tokens.push((name, x.clone())));
+        let last = self.trunk(patches, None, false, |name, x| tokens.push((name, x.clone())));
         tokens.push(("pre_head_layer_norm".to_owned(), last.clone()));
         let features = self.pool(last);
         let logits = self.head.forward(features.clone());
@@ -196,6 +198,7 @@ impl Mixer {
         &self,
         patches: Tensor<3>,
         branch_scales: Option<Tensor<2>>,
+        recompute: bool,
         mut observe: impl FnMut(String, &Tensor<3>),
     ) -> Tensor<3> {
         let [b, s, p] = patches.dims();
@@ -210,7 +213,7 @@ impl Mixer {
         for (i, block) in self.blocks.iter().enumerate() {
             x_bsc = block.mix_tokens(x_bsc, row(2 * i));
             observe(format!("block{i}.token_mixing"), &x_bsc);
-            x_bsc = block.mix_channels(x_bsc, row(2 * i + 1));
+            x_bsc = block.mix_channels(x_bsc, row(2 * i + 1), recompute);
             observe(format!("block{i}.channel_mixing"), &x_bsc);
         }
         self.pre_head_layer_norm.forward(x_bsc)

@@ -62,7 +62,7 @@ impl TokenMixing {
             weight2: self.weight2.val(),
             bias2: self.bias2.val(),
         };
-        mix_tokens(x_bsc, parameters, branch_scale, spec(self.gelu))
+        mix_tokens(x_bsc, parameters, branch_scale, spec(self.gelu, false))
     }
 }
 
@@ -101,12 +101,14 @@ impl ChannelMixing {
         }
     }
 
-    /// `x + branch_scale · mixing(norm(x))`. Shapes as of [`TokenMixing::forward`].
+    /// `x + branch_scale · mixing(norm(x))`. Shapes as of [`TokenMixing::forward`];
+    /// `recompute` as of [`MixingSpec`].
     pub fn forward(
         &self,
         x_bsc: Tensor<3>,
         norm: &LayerNorm,
         branch_scale: Tensor<1>,
+        recompute: bool,
     ) -> Tensor<3> {
         let parameters = MixingParameters {
             gamma: norm.gamma.val(),
@@ -116,7 +118,7 @@ impl ChannelMixing {
             weight2: self.weight2.val(),
             bias2: self.bias2.val(),
         };
-        mix_channels(x_bsc, parameters, branch_scale, spec(self.gelu))
+        mix_channels(x_bsc, parameters, branch_scale, spec(self.gelu, recompute))
     }
 }
 
@@ -125,10 +127,10 @@ pub(crate) fn linear_from_host(weight: &HostTensor, bias: &HostTensor, device: &
     Linear { weight: weight.to_param(device), bias: Some(bias.to_param(device)) }
 }
 
-fn spec(gelu: Gelu) -> MixingSpec {
+fn spec(gelu: Gelu, recompute: bool) -> MixingSpec {
     let gelu = match gelu {
         Gelu::Tanh => mixer_kernels::Gelu::Tanh,
         Gelu::Erf => mixer_kernels::Gelu::Erf,
     };
-    MixingSpec { gelu, epsilon: EPSILON, recompute: false }
+    MixingSpec { gelu, epsilon: EPSILON, recompute }
 }

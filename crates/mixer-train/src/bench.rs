@@ -69,6 +69,8 @@ pub struct Bench {
     pub mode: Mode,
     /// Images per step.
     pub batch_size: usize,
+    /// Whether hidden units are computed again in the backward pass.
+    pub recompute: bool,
     /// Steps to time.
     pub steps: usize,
     /// Steps before that.
@@ -158,7 +160,7 @@ fn timed(bench: &Bench, mut step: impl FnMut()) -> Vec<f64> {
 
 fn train(bench: &Bench, device: &Device) -> Result<Vec<f64>, TrainError> {
     let config = &bench.config;
-    let mut mixer = Mixer::init(config, 0, 0.0, device)?;
+    let mut state = Some(Mixer::init(config, 0, 0.0, device)?);
     let rule = Rule::Adamw { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.1 };
     let mut optimizer = Optimizer::new(rule);
     let normaliser = Normaliser::new(&Default::default(), config.patch_size, device);
@@ -166,17 +168,20 @@ fn train(bench: &Bench, device: &Device) -> Result<Vec<f64>, TrainError> {
     let targets = smoothed_targets(&batch.labels, config.num_classes, 0.0);
     let targets = normaliser.matrix(targets, bench.batch_size);
     Ok(timed(bench, || {
-        let logits = mixer.forward_training(normaliser.patches(&batch), None);
+        // Moved out and back in, so that the update is made in place.
+        let Some(mixer) = state.take() else { return };
+        let logits = mixer.forward_training(normaliser.patches(&batch), None, bench.recompute);
         let loss = Loss::Softmax.per_example(logits, targets.clone()).mean();
         let value = loss.clone().inner();
         let mut gradients = GradientSum::default();
         gradients.add(&mixer, &loss.backward());
+        drop(loss);
         // SYNC: as the trainer does before every update.
         let squared = gradients.squared_norm().unwrap_or_else(|| Tensor::zeros([1], device));
         let norm = Tensor::cat(vec![value, squared], 0).into_data();
         let norm = norm.iter::<f32>().last().map_or(f64::NAN, |n| f64::from(n).sqrt());
         let factor = clip_factor(norm, Some(1.0));
-        mixer = optimizer.update(mixer.clone(), gradients, factor, 1e-4);
+        state = Some(optimizer.update(mixer, gradients, factor, 1e-4));
     }))
 }
 

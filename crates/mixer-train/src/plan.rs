@@ -132,6 +132,8 @@ pub struct RunPlan {
     /// Largest norm of the whole gradient; absent when it is never clipped.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub clip_norm: Option<f64>,
+    /// Whether hidden units are computed again in the backward pass.
+    pub recompute: bool,
     /// Updates between lines of metrics.
     pub log_every_steps: u64,
     /// Updates between evaluations.
@@ -275,6 +277,7 @@ impl RunPlan {
             loss: train.loss.unwrap_or(Loss::Softmax),
             label_smoothing: smoothing,
             clip_norm: (clip_norm > 0.0).then_some(clip_norm),
+            recompute: train.recompute.unwrap_or(false),
             log_every_steps: positive("train.log_every_steps", train.log_every_steps, 10)?,
             eval_every_steps,
             checkpoint_every_steps: positive(

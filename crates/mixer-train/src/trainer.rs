@@ -56,9 +56,11 @@ struct StepReport {
 }
 
 /// A run in memory.
+///
+/// The network is not in it: an update takes it and gives it back, so that nobody else holds its
+/// tensors and they are written in place.
 struct Run<'a> {
     trainer: &'a Trainer,
-    mixer: Mixer,
     optimizer: Optimizer,
     state: RunState,
     metrics: MetricsFile,
@@ -102,29 +104,30 @@ impl Trainer {
         let started = Instant::now();
         interrupt::listen();
         let total = self.plan.schedule.total_steps;
-        let mut run = Run::start(self, initial, checkpoint)?;
+        let (mut run, mut mixer) = Run::start(self, initial, checkpoint)?;
         let mut last = None;
         let mut saved = run.state.step;
         let mut progress = Progress::new("step", total, run.state.step);
         let result = loop {
             let step = run.state.step;
             if self.is_due(step, self.plan.eval_every_steps) && run.state.evaluated_step < step {
-                match run.evaluate(&progress)? {
+                match run.evaluate(&mixer, &progress)? {
                     Some(evaluation) => last = Some(evaluation),
-                    None => break run.interrupted(),
+                    None => break run.interrupted(&mixer),
                 }
             }
             if self.is_due(step, self.plan.checkpoint_every_steps) && saved < step {
-                run.save()?;
+                run.save(&mixer)?;
                 saved = step;
             }
             if step == total {
                 break Ok(());
             }
             if interrupt::requested() {
-                break run.interrupted();
+                break run.interrupted(&mixer);
             }
-            let report = run.update(&progress)?;
+            let report;
+            (mixer, report) = run.update(mixer, &progress)?;
             let lr = self.plan.schedule.rate(step);
             let rate = run.since_line.images_per_sec();
             progress.update(step + 1, || {
@@ -135,7 +138,7 @@ impl Trainer {
         };
         progress.finish();
         result?;
-        run.write_weights(&self.run_dir.last())?;
+        run.write_weights(&mixer, &self.run_dir.last())?;
         Ok(Outcome { last, best: run.state.best, elapsed: started.elapsed() })
     }
 
@@ -165,7 +168,7 @@ impl<'a> Run<'a> {
         trainer: &'a Trainer,
         initial: impl FnOnce() -> Result<Weights, TrainError>,
         checkpoint: Option<Checkpoint>,
-    ) -> Result<Run<'a>, TrainError> {
+    ) -> Result<(Run<'a>, Mixer), TrainError> {
         let plan = &trainer.plan;
         let device = trainer.autodiff_device();
         let (mixer, optimizer, state) = match checkpoint {
@@ -197,20 +200,24 @@ impl<'a> Run<'a> {
                 on_corrupt: plan.on_corrupt,
             },
         )?;
-        Ok(Run {
+        let run = Run {
             trainer,
-            mixer,
             optimizer,
             metrics: MetricsFile::open(&trainer.run_dir.metrics(), state.metrics_bytes)?,
             state,
             normaliser: Normaliser::new(&plan.preprocessing, plan.model.patch_size, &device),
             loader,
             since_line: Interval::start(),
-        })
+        };
+        Ok((run, mixer))
     }
 
     /// One update over `batch_size` examples.
-    fn update(&mut self, progress: &Progress) -> Result<StepReport, TrainError> {
+    fn update(
+        &mut self,
+        mixer: Mixer,
+        progress: &Progress,
+    ) -> Result<(Mixer, StepReport), TrainError> {
         let plan = &self.trainer.plan;
         let microbatches = plan.batch_size / plan.microbatch_size;
         let mut gradients = GradientSum::default();
@@ -230,11 +237,12 @@ impl<'a> Run<'a> {
                 .drop_path
                 .branch_scales(plan.model.num_blocks, plan.seed, positions)
                 .map(|scales| self.normaliser.matrix(scales, 2 * plan.model.num_blocks));
-            let logits = self.mixer.forward_training(self.normaliser.patches(&batch), scales);
+            let patches = self.normaliser.patches(&batch);
+            let logits = mixer.forward_training(patches, scales, plan.recompute);
             let targets = self.normaliser.matrix(targets, rows);
             let loss = plan.loss.per_example(logits, targets).mean() / microbatches as f64;
             loss_sum = loss_sum + loss.clone().inner();
-            gradients.add(&self.mixer, &loss.backward());
+            gradients.add(&mixer, &loss.backward());
             self.since_line.examples += rows as u64;
             self.loader.recycle(batch);
         }
@@ -255,9 +263,9 @@ impl<'a> Run<'a> {
         }
         let factor = clip_factor(grad_norm, plan.clip_norm);
         let rate = plan.schedule.rate(step);
-        self.mixer = self.optimizer.update(self.mixer.clone(), gradients, factor, rate);
+        let mixer = self.optimizer.update(mixer, gradients, factor, rate);
         self.state.step += 1;
-        Ok(StepReport { loss, grad_norm })
+        Ok((mixer, StepReport { loss, grad_norm }))
     }
 
     /// Adds an update to the sums and writes a line when one is due.
@@ -286,16 +294,20 @@ impl<'a> Run<'a> {
     }
 
     /// Evaluates; `None` when Ctrl-C came first, and then it will be done again after the resume.
-    fn evaluate(&mut self, progress: &Progress) -> Result<Option<Evaluation>, TrainError> {
+    fn evaluate(
+        &mut self,
+        mixer: &Mixer,
+        progress: &Progress,
+    ) -> Result<Option<Evaluation>, TrainError> {
         let trainer = self.trainer;
         let started = Instant::now();
-        let mixer = self.mixer.valid();
         let evaluator = trainer.evaluator();
         let device = &trainer.device.device;
         let go_on = |_| !interrupt::requested();
         let mut skipped = Vec::new();
         let skip = |example: &SkippedExample| skipped.push(example.clone());
-        let Some(evaluation) = evaluator.run(&mixer, device, &trainer.dataset.val, go_on, skip)?
+        let Some(evaluation) =
+            evaluator.run(&mixer.valid(), device, &trainer.dataset.val, go_on, skip)?
         else {
             return Ok(None);
         };
@@ -313,7 +325,7 @@ impl<'a> Run<'a> {
         self.state.evaluated_step = step;
         if self.state.best.is_none_or(|(_, best)| top1 > best.top1) {
             self.state.best = Some((step, evaluation));
-            self.write_weights(&trainer.run_dir.best())?;
+            self.write_weights(mixer, &trainer.run_dir.best())?;
         }
         // An evaluation is no training time.
         self.since_line.started += started.elapsed();
@@ -341,26 +353,26 @@ impl<'a> Run<'a> {
     }
 
     /// Writes a checkpoint and removes what is too old.
-    fn save(&mut self) -> Result<std::path::PathBuf, TrainError> {
+    fn save(&mut self, mixer: &Mixer) -> Result<std::path::PathBuf, TrainError> {
         let started = Instant::now();
         self.state.metrics_bytes = self.metrics.sync()?;
         let directory = self.trainer.run_dir.checkpoints();
         let metadata = self.metadata();
         let state = self.state.clone();
-        let path = Checkpoint::capture(&self.mixer, &self.optimizer, state, metadata)?
-            .write(&directory)?;
+        let path =
+            Checkpoint::capture(mixer, &self.optimizer, state, metadata)?.write(&directory)?;
         checkpoint::prune(&directory, self.trainer.plan.keep_checkpoints)?;
         self.since_line.started += started.elapsed();
         Ok(path)
     }
 
-    fn interrupted(&mut self) -> Result<(), TrainError> {
-        let path = self.save()?;
+    fn interrupted(&mut self, mixer: &Mixer) -> Result<(), TrainError> {
+        let path = self.save(mixer)?;
         Err(TrainError::Interrupted { step: self.state.step, path })
     }
 
-    fn write_weights(&self, path: &std::path::Path) -> Result<(), TrainError> {
-        Ok(self.mixer.to_weights(self.metadata())?.write_safetensors(path)?)
+    fn write_weights(&self, mixer: &Mixer, path: &std::path::Path) -> Result<(), TrainError> {
+        Ok(mixer.to_weights(self.metadata())?.write_safetensors(path)?)
     }
 
     fn metadata(&self) -> mixer_model::Metadata {

@@ -119,7 +119,8 @@ fn follow(
         let mut loss = 0.0;
         for i in 0..microbatches {
             let range = i * rows..(i + 1) * rows;
-            let logits = mixer.forward_training(patches.clone().slice([range.clone()]), None);
+            let logits =
+                mixer.forward_training(patches.clone().slice([range.clone()]), None, false);
             let losses = Loss::Softmax.per_example(logits, targets.clone().slice([range]));
             let mean = losses.mean() / microbatches as f64;
             loss += f64::from(mean.clone().into_scalar::<f32>());

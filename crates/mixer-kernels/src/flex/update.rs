@@ -43,13 +43,11 @@ impl Kernel for SquareJob<'_> {
 
 /// The parameter goes where it was if nobody else holds it, else where its gradient was.
 fn places(parameter: FlexTensor, gradient: FlexTensor) -> (FlexTensor, FlexTensor, bool) {
-    let mut parameter = parameter.to_contiguous();
-    let in_place = parameter.try_storage_mut::<f32>().is_some();
-    if in_place {
-        (owned(parameter), gradient.to_contiguous(), true)
-    } else {
-        (parameter, owned(gradient), false)
+    let parameter = owned(parameter);
+    if parameter.is_unique() {
+        return (parameter, gradient.to_contiguous(), true);
     }
+    (parameter, owned(gradient), false)
 }
 
 /// Runs `job` over pieces of parameter and gradient; the result is in the one that is returned.

@@ -28,6 +28,9 @@ pub(super) struct BenchArgs {
     /// Steps to time, after two that are not.
     #[arg(long, default_value = "7", value_name = "N")]
     steps: NonZeroUsize,
+    /// Compute hidden units again in the backward pass, for less memory (`train.recompute`).
+    #[arg(long)]
+    recompute: bool,
     /// Form of GELU.
     #[arg(long, value_enum, default_value_t = GeluArg::Erf)]
     gelu: GeluArg,
@@ -55,7 +58,8 @@ pub(super) fn run(args: &BenchArgs) -> Result<(), TrainError> {
         let config = Variant::parse(&model)?.config(args.image_size, 1000, args.gelu.into());
         config.validate()?;
         let (batch_size, steps) = (args.batch_size.get(), args.steps.get());
-        benches.push(Bench { model, config, mode: args.mode, batch_size, steps, warmup: 2 });
+        let (mode, recompute) = (args.mode, args.recompute);
+        benches.push(Bench { model, config, mode, batch_size, recompute, steps, warmup: 2 });
     }
     let entry = backend::open(&args.device.device)?;
     let mut measurements = Vec::with_capacity(benches.len());
@@ -67,7 +71,16 @@ pub(super) fn run(args: &BenchArgs) -> Result<(), TrainError> {
     }
     let mut text = format!(
         "{:<6} {:>6} {:>6} {:>8} {:>10} {:>10} {:>9} {:>9} {:>6} {:>10}\n",
-        "model", "mode", "batch", "threads", "step ms", "images/s", "GFLOP/s", "FMA peak", "share", "memory MB"
+        "model",
+        "mode",
+        "batch",
+        "threads",
+        "step ms",
+        "images/s",
+        "GFLOP/s",
+        "FMA peak",
+        "share",
+        "memory MB"
     );
     let optional = |value: Option<f64>, digits: usize| {
         value.map_or_else(|| "-".to_owned(), |value| format!("{value:.digits$}"))
