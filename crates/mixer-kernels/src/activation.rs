@@ -137,3 +137,134 @@ impl Activation for Tanh {
         (value, s.mul_add(s.mul(value, other), inner, gate))
     }
 }
+
+/// Φ through the complementary error function, in f64, by its continued fraction or series.
+#[cfg(test)]
+pub(crate) fn cdf_f64(x: f64) -> f64 {
+    let z = x.abs() / std::f64::consts::SQRT_2;
+    let erfc = if z < 2.5 {
+        let mut term = z;
+        let mut sum = z;
+        for n in 1..200 {
+            term *= -z * z / f64::from(n);
+            sum += term / f64::from(2 * n + 1);
+        }
+        1.0 - sum * 2.0 / std::f64::consts::PI.sqrt()
+    } else {
+        let mut fraction = 0.0;
+        for n in (1..200).rev() {
+            fraction = f64::from(n) / 2.0 / (z + fraction);
+        }
+        (-z * z).exp() / (z + fraction) / std::f64::consts::PI.sqrt()
+    };
+    if x < 0.0 { 0.5 * erfc } else { 1.0 - 0.5 * erfc }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::simd::{InstructionSet, Kernel, dispatch_to};
+
+    struct Job<'a, A> {
+        activation: A,
+        x: &'a [f32],
+        values: &'a mut [f32],
+        slopes: &'a mut [f32],
+    }
+
+    impl<A: Activation> Kernel for Job<'_, A> {
+        #[inline(always)]
+        fn run<S: Simd>(self, s: S) {
+            for i in (0..self.x.len()).step_by(S::LANES) {
+                // SAFETY: the slices are whole registers long.
+                unsafe {
+                    let x = s.load(self.x.as_ptr().add(i));
+                    let (value, slope) = self.activation.value_and_slope(s, x);
+                    s.store(self.values.as_mut_ptr().add(i), value);
+                    s.store(self.slopes.as_mut_ptr().add(i), slope);
+                }
+            }
+        }
+    }
+
+    /// `(x, value, slope)` of every instruction set; both functions must agree on the value.
+    fn evaluate(activation: impl Activation, x: &[f32]) -> Vec<(f32, f32, f32)> {
+        let len = x.len().next_multiple_of(16);
+        let padded: Vec<f32> =
+            x.iter().copied().chain(std::iter::repeat_n(0.0, len - x.len())).collect();
+        let mut results = Vec::new();
+        for set in InstructionSet::available() {
+            let (mut values, mut slopes) = (vec![0.0; len], vec![0.0; len]);
+            let (values_of, slopes_of) = (&mut values, &mut slopes);
+            dispatch_to(set, Job { activation, x: &padded, values: values_of, slopes: slopes_of });
+            results.extend(x.iter().zip(values).zip(slopes).map(|((&x, v), s)| (x, v, s)));
+        }
+        results
+    }
+
+    fn samples() -> Vec<f32> {
+        let grid = (-60_000..=60_000).map(|i| i as f32 / 5000.0);
+        let tiny = [1e-30, -1e-30, 1e-8, -1e-8, 1e-40, -1e-40, 0.3, -0.3];
+        grid.chain(tiny).collect()
+    }
+
+    #[test]
+    fn gelu_erf_is_within_2e_6_of_float64_everywhere() {
+        let (mut worst, mut worst_slope) = (0.0f64, 0.0f64);
+        for (x, value, slope) in evaluate(Erf, &samples()) {
+            let x = f64::from(x);
+            let expected = x * cdf_f64(x);
+            let error = (f64::from(value) - expected).abs();
+            // Below the smallest normal number there are no digits left to compare.
+            if expected.abs() > 1.2e-38 {
+                worst = worst.max(error / expected.abs());
+            }
+            let pdf = (-0.5 * x * x).exp() / (2.0 * std::f64::consts::PI).sqrt();
+            worst_slope = worst_slope.max((f64::from(slope) - (cdf_f64(x) + x * pdf)).abs());
+        }
+        println!("value {worst:.2e} relative, slope {worst_slope:.2e} absolute");
+        assert!(worst < 2e-6 && worst_slope < 5e-7, "{worst:.2e} {worst_slope:.2e}");
+    }
+
+    #[test]
+    fn gelu_tanh_agrees_with_float64() {
+        let (mut worst, mut worst_tail, mut worst_slope) = (0.0f64, 0.0f64, 0.0f64);
+        for (x, value, slope) in evaluate(Tanh, &samples()) {
+            let x = f64::from(x);
+            let gate = 1.0 / (1.0 + (-2.0 * TANH_SLOPE * (x + TANH_CUBIC * x.powi(3))).exp());
+            let expected = x * gate;
+            let error = (f64::from(value) - expected).abs() / expected.abs();
+            match expected.abs() {
+                e if e > 1e-4 || x.abs() < 1e-3 && e > 1.2e-38 => worst = worst.max(error),
+                // Far in the tail the rounding of the exponent shows, as many times as it is large.
+                e if e > 1e-30 => worst_tail = worst_tail.max(error),
+                _ => {}
+            }
+            let inner = 2.0 * TANH_SLOPE * (1.0 + 3.0 * TANH_CUBIC * x * x);
+            let expected = gate + x * gate * (1.0 - gate) * inner;
+            worst_slope = worst_slope.max((f64::from(slope) - expected).abs());
+        }
+        println!("value {worst:.2e}, tail {worst_tail:.2e} relative, slope {worst_slope:.2e}");
+        assert!(
+            worst < 2e-6 && worst_tail < 2e-5 && worst_slope < 2e-6,
+            "{worst:.2e} {worst_tail:.2e} {worst_slope:.2e}"
+        );
+    }
+
+    #[test]
+    fn special_values_pass_through() {
+        let x = [f32::NAN, 0.0, f32::INFINITY, 50.0, -50.0, 1e20, -1e20];
+        for results in [evaluate(Erf, &x), evaluate(Tanh, &x)] {
+            for results in results.chunks_exact(x.len()) {
+                let [nan, zero, infinite, large, small, huge, tiny] = results else { panic!() };
+                assert!(nan.1.is_nan() && nan.2.is_nan());
+                assert!(zero.1 == 0.0 && (zero.2 - 0.5).abs() < 1e-6);
+                assert_eq!(infinite.1, f32::INFINITY);
+                assert_eq!((large.1, huge.1), (50.0, 1e20));
+                assert!(small.1.abs() < 1e-30 && tiny.1.abs() < 1e-15, "{small:?} {tiny:?}");
+                assert!((large.2 - 1.0).abs() < 1e-6 && (huge.2 - 1.0).abs() < 1e-6);
+                assert!(small.2.abs() < 1e-30 && tiny.2.abs() < 1e-12);
+            }
+        }
+    }
+}

@@ -17,6 +17,8 @@ mod buffer;
 mod channel;
 mod panel;
 mod rows;
+#[cfg(test)]
+mod tests;
 mod token;
 mod update;
 

@@ -1,5 +1,6 @@
 //! How fast a Mixer trains or infers here, with data already in memory.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use burn::module::Module;
@@ -54,7 +55,8 @@ pub struct Measurement {
     pub fma_peak_gflops: Option<f64>,
     /// `gflops / fma_peak_gflops`.
     pub share_of_peak: Option<f64>,
-    /// Peak of the process' resident memory over what it was before the network, MB; on Linux only.
+    /// Peak of the process' resident memory over what it was before the network, MB; on Linux, of
+    /// a process' first measurement only.
     pub peak_memory_mb: Option<f64>,
 }
 
@@ -82,7 +84,9 @@ pub struct Bench {
 /// # Errors
 /// [`TrainError::Model`] when the architecture is none.
 pub fn measure(bench: &Bench, name: &str, device: &Device) -> Result<Measurement, TrainError> {
-    let before = memory("VmRSS:");
+    // The peak counts from the start of the process, so only the first measurement has one.
+    static FIRST: AtomicBool = AtomicBool::new(true);
+    let before = FIRST.swap(false, Ordering::Relaxed).then(|| memory("VmRSS:")).flatten();
     let mut times = match bench.mode {
         Mode::Train => train(bench, &device.clone().autodiff())?,
         Mode::Infer => infer(bench, device)?,

@@ -100,6 +100,7 @@ pub(super) fn run(args: &BenchArgs) -> Result<(), TrainError> {
             optional(m.peak_memory_mb, 0),
         );
     }
-    text += "step ms: median; memory: peak of the process over its start, of the first row alone exactly";
+    text +=
+        "step ms: median; memory: peak of the process over its start, known for the first row only";
     super::print(&text)
 }

@@ -1,0 +1,402 @@
+//! Both mixing operations and the products under them, for every instruction set of this machine,
+//! against plain loops in `f64`.
+
+use super::*;
+use crate::simd::{InstructionSet, dispatch_to};
+
+/// SplitMix64.
+struct Random(u64);
+
+impl Random {
+    fn value(&mut self) -> f32 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (((z ^ (z >> 31)) >> 40) as f64 / (1_u64 << 23) as f64 - 1.0) as f32
+    }
+
+    fn values(&mut self, n: usize, centre: f32, radius: f32) -> Vec<f32> {
+        (0..n).map(|_| centre + radius * self.value()).collect()
+    }
+}
+
+/// Which half of a block.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Half {
+    Tokens,
+    Channels,
+}
+
+/// Everything that a call reads.
+struct Case {
+    half: Half,
+    dims: [usize; 3],
+    hidden: usize,
+    gelu: Gelu,
+    x: Vec<f32>,
+    gamma: Vec<f32>,
+    beta: Vec<f32>,
+    weight1: Vec<f32>,
+    bias1: Vec<f32>,
+    weight2: Vec<f32>,
+    bias2: Vec<f32>,
+    scale: Vec<f32>,
+    grad: Vec<f32>,
+}
+
+/// An output and seven gradients.
+type Results<T> = [Vec<T>; 8];
+
+const NAMES: [&str; 8] = ["y", "dx", "dgamma", "dbeta", "dweight1", "dbias1", "dweight2", "dbias2"];
+
+impl Case {
+    fn new(half: Half, dims: [usize; 3], hidden: usize, gelu: Gelu) -> Case {
+        let mut random = Random(dims.iter().fold(hidden as u64, |seed, &d| seed * 31 + d as u64));
+        let [b, s, c] = dims;
+        let mixed = if half == Half::Tokens { s } else { c };
+        let radius = (3.0 / mixed as f32).sqrt();
+        Case {
+            half,
+            dims,
+            hidden,
+            gelu,
+            x: random.values(b * s * c, 0.3, 2.0),
+            gamma: random.values(c, 1.0, 0.5),
+            beta: random.values(c, 0.0, 0.5),
+            weight1: random.values(mixed * hidden, 0.0, radius),
+            bias1: random.values(hidden, 0.0, 0.5),
+            weight2: random.values(mixed * hidden, 0.0, (3.0 / hidden as f32).sqrt()),
+            bias2: random.values(mixed, 0.0, 0.5),
+            // Stochastic depth: the second example's branch is dropped, the others are scaled.
+            scale: (0..b).map(|i| if i == 1 { 0.0 } else { 1.25 }).collect(),
+            grad: random.values(b * s * c, 0.0, 1.0),
+        }
+    }
+
+    fn branch(&self) -> Branch<'_> {
+        Branch {
+            dims: self.dims,
+            x: &self.x,
+            gamma: &self.gamma,
+            beta: &self.beta,
+            weight1: &self.weight1,
+            bias1: &self.bias1,
+            weight2: &self.weight2,
+            bias2: &self.bias2,
+            branch_scale: &self.scale,
+            gelu: self.gelu,
+            epsilon: 1e-6,
+        }
+    }
+
+    /// What the kernels give.
+    fn run(&self, set: InstructionSet, keep_hidden: bool) -> Results<f32> {
+        let branch = self.branch();
+        let (y, gradients) = match self.half {
+            Half::Tokens => {
+                (token::forward(set, &branch), token::backward(set, &branch, &self.grad))
+            }
+            Half::Channels => {
+                let (y, kept) = channel::forward(set, &branch, keep_hidden);
+                let kept = kept.as_ref().map(values);
+                (y, channel::backward(set, &branch, kept, &self.grad))
+            }
+        };
+        [
+            values(&y).to_vec(),
+            values(&gradients.x).to_vec(),
+            gradients.gamma,
+            gradients.beta,
+            values(&gradients.weight1).to_vec(),
+            gradients.bias1,
+            values(&gradients.weight2).to_vec(),
+            gradients.bias2,
+        ]
+    }
+
+    /// The same by the formulas in `f64`.
+    fn reference(&self) -> Results<f64> {
+        let [b, s, c] = self.dims;
+        let f = |v: &[f32]| v.iter().map(|&v| f64::from(v)).collect::<Vec<_>>();
+        let (x, gamma, beta, grad) = (f(&self.x), f(&self.gamma), f(&self.beta), f(&self.grad));
+        let (w1, b1, w2, b2) = (f(&self.weight1), f(&self.bias1), f(&self.weight2), f(&self.bias2));
+        let scale = f(&self.scale);
+        let (mixed, others, hidden) = match self.half {
+            Half::Tokens => (s, c, self.hidden),
+            Half::Channels => (c, s, self.hidden),
+        };
+        // An MLP's input `i` of vector `j`; a weight from `i` to hidden unit `h`, and back.
+        let at = |i: usize, j: usize| match self.half {
+            Half::Tokens => i * c + j,
+            Half::Channels => j * c + i,
+        };
+        let first = |i: usize, h: usize| match self.half {
+            Half::Tokens => h * mixed + i,
+            Half::Channels => i * hidden + h,
+        };
+        let second = |h: usize, o: usize| match self.half {
+            Half::Tokens => o * hidden + h,
+            Half::Channels => h * mixed + o,
+        };
+        let mut y = x.clone();
+        let mut dx = grad.clone();
+        let (mut dgamma, mut dbeta) = (vec![0.0; c], vec![0.0; c]);
+        let (mut dw1, mut db1) = (vec![0.0; w1.len()], vec![0.0; hidden]);
+        let (mut dw2, mut db2) = (vec![0.0; w2.len()], vec![0.0; mixed]);
+        for example in 0..b {
+            let range = example * s * c..(example + 1) * s * c;
+            let (x, grad) = (&x[range.clone()], &grad[range.clone()]);
+            let (y, dx) = (&mut y[range.clone()], &mut dx[range]);
+            let mut normal = vec![0.0; s * c];
+            let mut inverse = vec![0.0; s];
+            for (row, n) in normal.chunks_exact_mut(c).enumerate() {
+                let x = &x[row * c..(row + 1) * c];
+                let mean = x.iter().sum::<f64>() / c as f64;
+                let variance = x.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / c as f64;
+                inverse[row] = 1.0 / (variance + 1e-6).sqrt();
+                for (n, x) in n.iter_mut().zip(x) {
+                    *n = (x - mean) * inverse[row];
+                }
+            }
+            let affine = |i: usize| normal[i] * gamma[i % c] + beta[i % c];
+            let mut dnormal = vec![0.0; s * c];
+            for j in 0..others {
+                let mut units = b1.clone();
+                for (h, unit) in units.iter_mut().enumerate() {
+                    *unit += (0..mixed).map(|i| affine(at(i, j)) * w1[first(i, h)]).sum::<f64>();
+                }
+                let active: Vec<_> = units.iter().map(|&u| gelu_f64(u, self.gelu)).collect();
+                for o in 0..mixed {
+                    let sum: f64 = (0..hidden).map(|h| active[h].0 * w2[second(h, o)]).sum();
+                    y[at(o, j)] += scale[example] * (sum + b2[o]);
+                    db2[o] += scale[example] * grad[at(o, j)];
+                }
+                for h in 0..hidden {
+                    let mut inner = 0.0;
+                    for o in 0..mixed {
+                        let outer = scale[example] * grad[at(o, j)];
+                        dw2[second(h, o)] += active[h].0 * outer;
+                        inner += w2[second(h, o)] * outer;
+                    }
+                    inner *= active[h].1;
+                    db1[h] += inner;
+                    for i in 0..mixed {
+                        dw1[first(i, h)] += affine(at(i, j)) * inner;
+                        dnormal[at(i, j)] += w1[first(i, h)] * inner;
+                    }
+                }
+            }
+            for row in 0..s {
+                let range = row * c..(row + 1) * c;
+                let (n, dy) = (&normal[range.clone()], &dnormal[range.clone()]);
+                let h: Vec<f64> = dy.iter().zip(&gamma).map(|(dy, gamma)| dy * gamma).collect();
+                let mean_h = h.iter().sum::<f64>() / c as f64;
+                let mean_hn = h.iter().zip(n).map(|(h, n)| h * n).sum::<f64>() / c as f64;
+                for i in 0..c {
+                    dgamma[i] += dy[i] * n[i];
+                    dbeta[i] += dy[i];
+                    dx[range.start + i] += (h[i] - mean_h - n[i] * mean_hn) * inverse[row];
+                }
+            }
+        }
+        [y, dx, dgamma, dbeta, dw1, db1, dw2, db2]
+    }
+}
+
+/// Value and slope.
+fn gelu_f64(x: f64, form: Gelu) -> (f64, f64) {
+    match form {
+        Gelu::Erf => {
+            let cdf = crate::activation::cdf_f64(x);
+            let pdf = (-0.5 * x * x).exp() / (2.0 * std::f64::consts::PI).sqrt();
+            (x * cdf, cdf + x * pdf)
+        }
+        Gelu::Tanh => {
+            let (k, a) = (default::TANH_SLOPE, default::TANH_CUBIC);
+            let gate = 1.0 / (1.0 + (-2.0 * k * (x + a * x.powi(3))).exp());
+            let slope = 2.0 * k * (1.0 + 3.0 * a * x * x);
+            (x * gate, gate + x * gate * (1.0 - gate) * slope)
+        }
+    }
+}
+
+/// `‖found − expected‖ / ‖expected‖`.
+fn relative_error(found: &[f32], expected: &[f64]) -> f64 {
+    assert_eq!(found.len(), expected.len());
+    let norm = |terms: &mut dyn Iterator<Item = f64>| terms.map(|t| t * t).sum::<f64>().sqrt();
+    let difference = norm(&mut found.iter().zip(expected).map(|(&f, &e)| f64::from(f) - e));
+    difference / norm(&mut expected.iter().copied()).max(1e-30)
+}
+
+fn cases() -> Vec<([usize; 3], usize)> {
+    vec![
+        ([1, 1, 2], 1),
+        ([1, 1, 33], 5),
+        ([2, 3, 17], 40),
+        ([3, 49, 64], 96),
+        ([1, 7, 100], 129),
+        ([5, 10, 31], 32),
+        ([2, 130, 36], 70),
+        // Several tiles, groups, chunks of hidden units, and more examples than slots.
+        ([5, 150, 40], 600),
+        ([35, 20, 160], 45),
+    ]
+}
+
+#[test]
+fn both_halves_agree_with_float64_on_every_instruction_set() {
+    let mut worst = 0.0f64;
+    for half in [Half::Tokens, Half::Channels] {
+        for (i, (dims, hidden)) in cases().into_iter().enumerate() {
+            let gelu = if i % 2 == 0 { Gelu::Erf } else { Gelu::Tanh };
+            let case = Case::new(half, dims, hidden, gelu);
+            let reference = case.reference();
+            for set in InstructionSet::available() {
+                for keep in [true, false] {
+                    let found = case.run(set, keep);
+                    for ((name, found), expected) in NAMES.iter().zip(&found).zip(&reference) {
+                        // One token per example: the normalised rows of some sums cancel.
+                        let error = relative_error(found, expected);
+                        let what = format!("{half:?} {dims:?} {hidden} {set:?} {keep} {name}");
+                        assert!(error < 3e-6, "{what}: {error:.2e}");
+                        worst = worst.max(error);
+                    }
+                }
+            }
+        }
+    }
+    println!("worst relative error {worst:.2e}");
+}
+
+#[test]
+fn any_number_of_threads_gives_the_same_bits() {
+    for half in [Half::Tokens, Half::Channels] {
+        for (dims, hidden) in [([40, 49, 64], 80), ([3, 11, 40], 33)] {
+            let case = Case::new(half, dims, hidden, Gelu::Erf);
+            let bits = |threads: usize| {
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+                let results = pool.install(|| case.run(instruction_set(), true));
+                results.map(|values| values.into_iter().map(f32::to_bits).collect::<Vec<_>>())
+            };
+            let one = bits(1);
+            for threads in [2, 3, 7] {
+                assert!(bits(threads) == one, "{half:?} {dims:?}: {threads} threads");
+            }
+        }
+    }
+}
+
+#[test]
+fn hidden_units_that_are_computed_again_give_the_same_bits() {
+    let case = Case::new(Half::Channels, [4, 60, 40], 600, Gelu::Erf);
+    for set in InstructionSet::available() {
+        assert!(case.run(set, true) == case.run(set, false), "{set:?}");
+    }
+}
+
+/// One product with room around its output.
+struct ProductJob<'a> {
+    left: panel::Left,
+    right: &'a [f32],
+    depth: usize,
+    to: &'a mut [f32],
+    rows: usize,
+    accumulate: bool,
+}
+
+const GUARD: usize = 64;
+
+impl Kernel for ProductJob<'_> {
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let ProductJob { left, right, depth, to, rows, accumulate } = self;
+        // SAFETY: the test gives room.
+        unsafe {
+            let to = to.as_mut_ptr().add(GUARD);
+            let row = panel::PANEL + 3;
+            panel::multiply(s, left, right.as_ptr(), depth, to, row, rows, accumulate);
+        }
+    }
+}
+
+#[test]
+fn products_are_right_and_stay_in_their_place() {
+    let mut random = Random(7);
+    for set in InstructionSet::available() {
+        for rows in 1..=32_usize {
+            for depth in [1_usize, 2, 31, 32, 33, 64, 70] {
+                let panels = depth.div_ceil(panel::PANEL);
+                // As rows: `[panels][rows][32]`; as columns: `[depth][32]`.
+                let by_rows = random.values(panels * rows * panel::PANEL, 0.0, 1.0);
+                let by_columns = random.values(depth * panel::PANEL, 0.0, 1.0);
+                let right = random.values(depth * panel::PANEL, 0.0, 1.0);
+                for transposed in [false, true] {
+                    let left = if transposed {
+                        panel::Left::Columns { from: by_columns.as_ptr() }
+                    } else {
+                        panel::Left::Rows { from: by_rows.as_ptr(), first: 0, rows }
+                    };
+                    let row = panel::PANEL + 3;
+                    let before = random.values(2 * GUARD + rows * row, 0.0, 1.0);
+                    for accumulate in [false, true] {
+                        let mut after = before.clone();
+                        let to = &mut after;
+                        let right = &right;
+                        dispatch_to(set, ProductJob { left, right, depth, to, rows, accumulate });
+                        for (i, (&after, &before)) in after.iter().zip(&before).enumerate() {
+                            let place = i.checked_sub(GUARD).map(|i| (i / row, i % row));
+                            let Some((m, n)) = place.filter(|&(m, n)| m < rows && n < panel::PANEL)
+                            else {
+                                assert_eq!(after, before, "written outside at {i}");
+                                continue;
+                            };
+                            let element = |k: usize| {
+                                let left = if transposed {
+                                    by_columns[k * panel::PANEL + m]
+                                } else {
+                                    by_rows[(k / 32 * rows + m) * panel::PANEL + k % 32]
+                                };
+                                f64::from(left) * f64::from(right[k * panel::PANEL + n])
+                            };
+                            let mut expected: f64 = (0..depth).map(element).sum();
+                            if accumulate {
+                                expected += f64::from(before);
+                            }
+                            let error = (f64::from(after) - expected).abs();
+                            assert!(error < 1e-5, "{set:?} {rows} {depth} {transposed}: {error}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn memory_that_comes_back_is_used_again_and_zeroed_where_asked() {
+    let mut scratch = Scratch::take(1000);
+    // SAFETY: there is room for a thousand floats.
+    unsafe { *scratch.floats().at(999) = 5.0 };
+    drop(scratch);
+    let mut zeroed = Scratch::zeroed(1000);
+    // SAFETY: as above.
+    assert!((0..1000).all(|i| unsafe { *zeroed.floats().at(i) } == 0.0));
+}
+
+#[test]
+fn a_tensor_on_pooled_memory_is_an_ordinary_tensor() {
+    let mut output = Output::new(6);
+    for i in 0..6 {
+        // SAFETY: there is room for six floats.
+        unsafe { *output.floats().at(i) = i as f32 };
+    }
+    let tensor = output.tensor(Shape::from(vec![2, 3]));
+    let copy = tensor.clone();
+    let mut changed = tensor.clone();
+    changed.storage_mut::<f32>()[0] = 9.0;
+    drop(tensor);
+    assert_eq!(values(&copy), [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]);
+    assert_eq!(changed.into_data().iter::<f32>().next(), Some(9.0));
+    assert_eq!(copy.into_data().iter::<f32>().sum::<f32>(), 15.0);
+}
