@@ -41,7 +41,7 @@ pub(crate) const TENSOR_NAMES: [&str; 12] = [
 ];
 
 impl MixerBlock {
-    pub(crate) fn from_host(tensors: [&HostTensor; 12], gelu: Gelu, device: &Device) -> MixerBlock {
+    pub(crate) fn from_host(tensors: [HostTensor; 12], gelu: Gelu, device: &Device) -> MixerBlock {
         let [g1, b1, tw1, tb1, tw2, tb2, g2, b2, cw1, cb1, cw2, cb2] = tensors;
         MixerBlock {
             norm_tokens: LayerNorm::from_host(g1, b1, device),

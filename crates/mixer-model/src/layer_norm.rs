@@ -18,8 +18,8 @@ pub struct LayerNorm {
 }
 
 impl LayerNorm {
-    pub(crate) fn from_host(gamma: &HostTensor, beta: &HostTensor, device: &Device) -> LayerNorm {
-        LayerNorm { gamma: gamma.to_param(device), beta: beta.to_param(device) }
+    pub(crate) fn from_host(gamma: HostTensor, beta: HostTensor, device: &Device) -> LayerNorm {
+        LayerNorm { gamma: gamma.into_param(device), beta: beta.into_param(device) }
     }
 
     /// # Shapes

@@ -58,38 +58,41 @@ impl Mixer {
         head_bias: f32,
         device: &Device,
     ) -> Result<Mixer, ModelError> {
-        Mixer::from_weights(&init::weights(config, seed, head_bias)?, device)
+        Mixer::from_weights(init::weights(config, seed, head_bias)?, device)
     }
 
     /// The network with these weights, on `device`.
     ///
     /// # Errors
     /// [`ModelError::Mismatch`] when the tensors are not those of the weights' own architecture.
-    pub fn from_weights(weights: &Weights, device: &Device) -> Result<Mixer, ModelError> {
+    pub fn from_weights(weights: Weights, device: &Device) -> Result<Mixer, ModelError> {
         weights.check_fits(&weights.config)?;
-        let config = weights.config.clone();
-        let tensor = |name: &str| &weights.tensors[name];
+        let Weights { config, mut tensors, .. } = weights;
+        // Taken one by one, so that host and device never hold everything twice.
+        let mut take = |name: &str| match tensors.remove(name) {
+            Some(tensor) => tensor,
+            None => unreachable!("`{name}` was found by the check"),
+        };
         let blocks = (0..config.num_blocks)
             .map(|i| {
-                let tensors =
-                    block::TENSOR_NAMES.map(|name| &weights.tensors[&format!("blocks.{i}.{name}")]);
+                let tensors = block::TENSOR_NAMES.map(|name| take(&format!("blocks.{i}.{name}")));
                 MixerBlock::from_host(tensors, config.gelu, device)
             })
             .collect();
         // [C, 3, P, P] to [P, P, 3, C]: rows in the order of a patch's bytes.
-        let mut stem = tensor("stem.proj.weight").permuted(&[2, 3, 1, 0]);
+        let mut stem = take("stem.proj.weight").permuted(&[2, 3, 1, 0]);
         stem.shape = vec![config.patch_dim(), config.hidden_dim];
         Ok(Mixer {
-            stem: linear_from_host(&stem, tensor("stem.proj.bias"), device),
+            stem: linear_from_host(stem, take("stem.proj.bias"), device),
             blocks,
             pre_head_layer_norm: LayerNorm::from_host(
-                tensor("norm.weight"),
-                tensor("norm.bias"),
+                take("norm.weight"),
+                take("norm.bias"),
                 device,
             ),
             head: linear_from_host(
-                &tensor("head.weight").permuted(&[1, 0]),
-                tensor("head.bias"),
+                take("head.weight").permuted(&[1, 0]),
+                take("head.bias"),
                 device,
             ),
             config,

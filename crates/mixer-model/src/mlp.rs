@@ -32,13 +32,13 @@ pub struct TokenMixing {
 
 impl TokenMixing {
     /// From `fc1.weight`, `fc1.bias`, `fc2.weight`, `fc2.bias` in PyTorch's layout, which is this one.
-    pub(crate) fn from_host(tensors: [&HostTensor; 4], gelu: Gelu, device: &Device) -> TokenMixing {
+    pub(crate) fn from_host(tensors: [HostTensor; 4], gelu: Gelu, device: &Device) -> TokenMixing {
         let [weight1, bias1, weight2, bias2] = tensors;
         TokenMixing {
-            weight1: weight1.to_param(device),
-            bias1: bias1.to_param(device),
-            weight2: weight2.to_param(device),
-            bias2: bias2.to_param(device),
+            weight1: weight1.into_param(device),
+            bias1: bias1.into_param(device),
+            weight2: weight2.into_param(device),
+            bias2: bias2.into_param(device),
             gelu,
         }
     }
@@ -87,16 +87,16 @@ pub struct ChannelMixing {
 impl ChannelMixing {
     /// From `fc1.weight`, `fc1.bias`, `fc2.weight`, `fc2.bias` in PyTorch's layout.
     pub(crate) fn from_host(
-        tensors: [&HostTensor; 4],
+        tensors: [HostTensor; 4],
         gelu: Gelu,
         device: &Device,
     ) -> ChannelMixing {
         let [weight1, bias1, weight2, bias2] = tensors;
         ChannelMixing {
-            weight1: weight1.permuted(&[1, 0]).to_param(device),
-            bias1: bias1.to_param(device),
-            weight2: weight2.permuted(&[1, 0]).to_param(device),
-            bias2: bias2.to_param(device),
+            weight1: weight1.permuted(&[1, 0]).into_param(device),
+            bias1: bias1.into_param(device),
+            weight2: weight2.permuted(&[1, 0]).into_param(device),
+            bias2: bias2.into_param(device),
             gelu,
         }
     }
@@ -123,8 +123,8 @@ impl ChannelMixing {
 }
 
 /// A dense layer from a weight in Burn's layout, `[inputs, outputs]`.
-pub(crate) fn linear_from_host(weight: &HostTensor, bias: &HostTensor, device: &Device) -> Linear {
-    Linear { weight: weight.to_param(device), bias: Some(bias.to_param(device)) }
+pub(crate) fn linear_from_host(weight: HostTensor, bias: HostTensor, device: &Device) -> Linear {
+    Linear { weight: weight.into_param(device), bias: Some(bias.into_param(device)) }
 }
 
 fn spec(gelu: Gelu, recompute: bool) -> MixingSpec {

@@ -6,9 +6,10 @@ use burn::tensor::{Device, Tensor, TensorData};
 use crate::weights::HostTensor;
 
 impl HostTensor {
-    /// The tensor as a parameter on `device`; it is given a new identity.
-    pub(crate) fn to_param<const D: usize>(&self, device: &Device) -> Param<Tensor<D>> {
-        let data = TensorData::new(self.data.clone(), self.shape.clone());
+    /// The tensor as a parameter on `device`, without a copy where that is the host; it is given a new
+    /// identity.
+    pub(crate) fn into_param<const D: usize>(self, device: &Device) -> Param<Tensor<D>> {
+        let data = TensorData::new(self.data, self.shape);
         // Records that it is to be trained, also where the device cannot differentiate.
         Param::from_tensor(Tensor::from_data(data, device))
     }

@@ -133,7 +133,7 @@ fn every_stage_agrees_with_the_reference() {
     for reference in references() {
         for (device_name, device) in devices() {
             let context = format!("{} on {device_name}", reference.name);
-            let mixer = Mixer::from_weights(&reference.weights, &device).unwrap();
+            let mixer = Mixer::from_weights(reference.weights.clone(), &device).unwrap();
             let stages = stages(&mixer, reference.patches(&device));
             let blocks = reference.weights.config.num_blocks;
             assert_eq!(stages.len(), 1 + 2 * blocks + 3, "{context}");
@@ -154,7 +154,7 @@ fn every_way_forward_gives_the_same_logits() {
     for reference in references() {
         for (device_name, device) in devices() {
             let context = format!("{} on {device_name}", reference.name);
-            let mixer = Mixer::from_weights(&reference.weights, &device).unwrap();
+            let mixer = Mixer::from_weights(reference.weights.clone(), &device).unwrap();
             let patches = reference.patches(&device);
             let stages = mixer.intermediates(patches.clone());
             let logits = HostTensor::from_device(stages.logits);
@@ -174,7 +174,7 @@ fn every_gradient_agrees_with_the_reference() {
         for (device_name, device) in devices() {
             let context = format!("{} on {device_name}", reference.name);
             let device = device.autodiff();
-            let mixer = Mixer::from_weights(&reference.weights, &device).unwrap();
+            let mixer = Mixer::from_weights(reference.weights.clone(), &device).unwrap();
             let loss =
                 reference.loss(mixer.forward_training(reference.patches(&device), None, false));
 
@@ -225,7 +225,7 @@ fn both_references_have_the_same_parameters() {
 fn parameters_survive_the_device() {
     for reference in references() {
         for (device_name, device) in devices() {
-            let mixer = Mixer::from_weights(&reference.weights, &device).unwrap();
+            let mixer = Mixer::from_weights(reference.weights.clone(), &device).unwrap();
             let back = mixer.to_weights(reference.weights.metadata.clone()).unwrap();
             assert_eq!(back, reference.weights, "{} on {device_name}", reference.name);
         }
@@ -242,7 +242,7 @@ fn the_other_form_of_gelu_is_noticed() {
         };
         for (device_name, device) in devices() {
             let context = format!("{} on {device_name}", reference.name);
-            let mixer = Mixer::from_weights(&reference.weights, &device).unwrap();
+            let mixer = Mixer::from_weights(reference.weights.clone(), &device).unwrap();
             let logits = HostTensor::from_device(mixer.forward(reference.patches(&device)));
             let difference = Difference::between("logits", &logits, &reference.values["logits"]);
             assert!(difference.relative > 1e-4, "{context}: {difference}");

@@ -60,7 +60,7 @@ fn random_patches(config: &MixerConfig, batch: usize, seed: u64) -> HostTensor {
 }
 
 fn logits(weights: &Weights, patches: &HostTensor, device: &Device) -> HostTensor {
-    let mixer = Mixer::from_weights(weights, device).unwrap();
+    let mixer = Mixer::from_weights(weights.clone(), device).unwrap();
     HostTensor::from_device(mixer.forward(to_device(patches, device)))
 }
 
@@ -141,7 +141,7 @@ fn branch_scales_of_one_change_nothing() {
         let weights = tiny(Gelu::Tanh);
         let patches = random_patches(&weights.config, 5, 5);
         let ones = HostTensor::filled(&[2 * weights.config.num_blocks, 5], 1.0);
-        let mixer = Mixer::from_weights(&weights, &device).unwrap();
+        let mixer = Mixer::from_weights(weights.clone(), &device).unwrap();
         let scaled = training_logits(&mixer, &patches, &ones, &device);
         assert_eq!(scaled.data, logits(&weights, &patches, &device).data, "{name}");
     }
@@ -155,7 +155,7 @@ fn branch_scales_of_zero_remove_a_block_for_one_example() {
         let patches = random_patches(&weights.config, 5, 6);
         let whole = logits(&weights, &patches, &device);
         for block in 0..weights.config.num_blocks {
-            let mut mixer = Mixer::from_weights(&weights, &device).unwrap();
+            let mut mixer = Mixer::from_weights(weights.clone(), &device).unwrap();
             let mut scales = HostTensor::filled(&[2 * weights.config.num_blocks, 5], 1.0);
             for example in [1, 4] {
                 scales.data[2 * block * 5 + example] = 0.0;
@@ -180,7 +180,7 @@ fn each_branch_scale_belongs_to_one_branch() {
         let device = device.autodiff();
         let weights = tiny(Gelu::Tanh);
         let patches = random_patches(&weights.config, 3, 7);
-        let mixer = Mixer::from_weights(&weights, &device).unwrap();
+        let mixer = Mixer::from_weights(weights.clone(), &device).unwrap();
         for row in 0..2 * weights.config.num_blocks {
             let mut scales = HostTensor::filled(&[2 * weights.config.num_blocks, 3], 1.0);
             scales.data[row * 3..(row + 1) * 3].fill(2.5);
@@ -250,7 +250,7 @@ fn an_expanded_network_gives_the_mean_logits_of_the_tiles() {
                     })
                     .collect();
                 let shape = [factor * factor, small.config.num_tokens(), small.config.patch_dim()];
-                let mixer = Mixer::from_weights(&small, &device).unwrap();
+                let mixer = Mixer::from_weights(small.clone(), &device).unwrap();
                 let tiles = Tensor::from_data(TensorData::new(tiles, shape), &device);
                 let mean = HostTensor::from_device(mixer.forward(tiles).mean_dim(0));
 
@@ -293,7 +293,7 @@ fn any_number_of_threads_gives_the_same_bits() {
 
     let run = || {
         let device = Device::flex().autodiff();
-        let mixer = Mixer::from_weights(&weights, &device).unwrap();
+        let mixer = Mixer::from_weights(weights.clone(), &device).unwrap();
         let logits = mixer.forward_training(to_device(&patches, &device), None, false);
         let loss = (logits.clone() * to_device(&upstream, &device)).sum();
         let gradients = loss.backward();

@@ -177,14 +177,14 @@ impl<'a> Run<'a> {
                 let rule = plan.optimizer.clone();
                 let path = trainer.run_dir.checkpoints();
                 let optimizer = checkpoint.optimizer(rule, &trainer.device.device, &path)?;
-                let mixer = Mixer::from_weights(&checkpoint.weights, &device)?;
+                let mixer = Mixer::from_weights(checkpoint.weights, &device)?;
                 (mixer, optimizer, checkpoint.state)
             }
             None => {
                 let weights = initial()?;
                 weights.check_fits(&plan.model)?;
                 let optimizer = Optimizer::new(plan.optimizer.clone());
-                (Mixer::from_weights(&weights, &device)?, optimizer, RunState::default())
+                (Mixer::from_weights(weights, &device)?, optimizer, RunState::default())
             }
         };
         let loader = Loader::train(

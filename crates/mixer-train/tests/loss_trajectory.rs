@@ -97,7 +97,7 @@ fn follow(
     let tolerance = tolerance(&device.name);
     let autodiff = device.device.clone().autodiff();
     let weights = Weights::read(&fixture(params), None).unwrap();
-    let mut mixer = Mixer::from_weights(&weights, &autodiff).unwrap();
+    let mut mixer = Mixer::from_weights(weights.clone(), &autodiff).unwrap();
     let (s, p) = (weights.config.num_tokens(), weights.config.patch_dim());
     let patches = Tensor::<3>::from_data(
         TensorData::new(floats(&io, "patches"), [labels.len(), s, p]),

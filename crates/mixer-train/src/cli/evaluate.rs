@@ -77,7 +77,7 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<(), TrainError> {
         queue_bytes: 256 << 20,
         on_corrupt: OnCorrupt::Stop,
     };
-    let mixer = Mixer::from_weights(&weights, &device)?;
+    let mixer = Mixer::from_weights(weights, &device)?;
     let mut progress = Progress::new("example", source.len() as u64, 0);
     let go_on = |done| {
         progress.update(done, String::new);

@@ -75,7 +75,8 @@ pub(super) fn run(args: &PredictArgs) -> Result<(), TrainError> {
     let config = weights.config.clone();
     let transform = input::eval_transform(&preprocessing, config.image_size);
     let normaliser = Normaliser::new(&preprocessing, config.patch_size, &device);
-    let mixer = Mixer::from_weights(&weights, &device)?;
+    let (num_classes, classes) = (config.num_classes, weights.metadata.classes.clone());
+    let mixer = Mixer::from_weights(weights, &device)?;
     let files =
         Files { paths, options: input::decode_options(&preprocessing), classes: Vec::new() };
     let config = LoaderConfig {
@@ -87,7 +88,6 @@ pub(super) fn run(args: &PredictArgs) -> Result<(), TrainError> {
     };
     let files = Arc::new(files);
     let mut loader = Loader::eval(Arc::clone(&files) as Arc<dyn Source>, transform, config)?;
-    let num_classes = weights.config.num_classes;
     let mut answers = Vec::with_capacity(files.len());
     while let Some(batch) = loader.next_batch()? {
         // SYNC: one read per batch.
@@ -95,7 +95,7 @@ pub(super) fn run(args: &PredictArgs) -> Result<(), TrainError> {
         let logits: Vec<f32> = logits.iter::<f32>().collect();
         for (logits, index) in logits.chunks_exact(num_classes).zip(&batch.indices) {
             let path = &files.paths[*index as usize];
-            answers.push(answer(path, logits.to_vec(), weights.metadata.classes.as_deref(), args));
+            answers.push(answer(path, logits.to_vec(), classes.as_deref(), args));
         }
         loader.recycle(batch);
     }
