@@ -411,8 +411,47 @@ fn completions_help_and_version_go_to_stdout() {
     assert!(place.mixer(&["--version"]).succeeds().starts_with("mixer "));
     let help = place.mixer(&["--help"]).succeeds();
     assert!(help.contains("Exit codes") && help.contains("finetune"), "{help}");
-    for command in ["pretrain", "finetune", "evaluate", "predict", "summary", "weights", "config"] {
+    for command in
+        ["pretrain", "finetune", "evaluate", "predict", "bench", "summary", "weights", "config"]
+    {
         let help = place.mixer(&[command, "--help"]).succeeds();
         assert!(help.contains("Usage: mixer"), "{help}");
     }
+}
+
+// Speed.
+
+#[test]
+fn bench_measures_training_and_inference() {
+    let place = Workplace::new();
+    for mode in ["train", "infer"] {
+        let args = ["bench", "--model", "s/32", "--image-size", "32", "--batch-size", "2"];
+        let more = ["--steps", "2", "--mode", mode, "--threads", "1", "--device", "cpu"];
+        let found =
+            json(&place.mixer(&[&args[..], &more, &["--format", "json"]].concat()).succeeds());
+        let [row] = found.as_array().unwrap().as_slice() else { panic!("{found}") };
+        assert_eq!(row["mode"], mode);
+        assert_eq!(row["threads"], 1);
+        assert_eq!(row["steps"], 2);
+        for key in ["step_ms", "images_per_sec", "gflops", "fma_peak_gflops", "share_of_peak"] {
+            assert!(row[key].as_f64().unwrap() > 0.0, "{key}: {row}");
+        }
+        let share = row["gflops"].as_f64().unwrap() / row["fma_peak_gflops"].as_f64().unwrap();
+        assert!((share - row["share_of_peak"].as_f64().unwrap()).abs() < 1e-9);
+    }
+}
+
+#[test]
+fn results_do_not_depend_on_the_number_of_threads() {
+    let place = Workplace::with_run();
+    let predict = |threads: &str| {
+        let args = ["predict", "run", "data/val/red", "--format", "json", "--logits"];
+        place.mixer(&[&args[..], &["--threads", threads]].concat()).succeeds()
+    };
+    assert_eq!(predict("1"), predict("3"));
+}
+
+#[test]
+fn no_threads_at_all_is_a_usage_error() {
+    Workplace::new().mixer(&["devices", "--threads", "0"]).fails(2, &["--threads", "0"]);
 }

@@ -6,6 +6,11 @@
 //! never packed or transposed for one, and a tile of the result is a contiguous piece of memory that
 //! the next loop finds in the nearest cache.
 
+#![allow(
+    clippy::too_many_arguments,
+    reason = "a product has two operands, a result and their sizes"
+)]
+
 use rayon::prelude::*;
 
 use super::buffer::Scratch;

@@ -1,6 +1,8 @@
 //! Both mixing operations and the products under them, for every instruction set of this machine,
 //! against plain loops in `f64`.
 
+#![allow(clippy::needless_range_loop, reason = "indices as in the formulas")]
+
 use super::*;
 use crate::simd::{InstructionSet, dispatch_to};
 
