@@ -7,6 +7,7 @@
 //! MixerOps for Flex
 //!   ├─ channel, token     the two halves of a block, forwards and backwards
 //!   │    ├─ panel         the layout inside, and products of matrices in it
+//!   │    ├─ format        what its elements are stored as: f32 or bf16
 //!   │    └─ rows          normalisation and copies between tensors and panels
 //!   ├─ update             the optimizer's passes
 //!   ├─ elementwise loops  GELU and LayerNorm by themselves
@@ -15,6 +16,7 @@
 
 mod buffer;
 mod channel;
+mod format;
 mod panel;
 mod rows;
 #[cfg(test)]
@@ -29,6 +31,7 @@ use burn::tensor::{DType, Shape, TensorData};
 use rayon::prelude::*;
 
 use self::buffer::{Floats, Output, Scratch};
+use self::format::{Bf16, F32};
 use self::panel::padded_vector;
 use self::rows::{Affine, RowGradient};
 use crate::activation::{Activation, Erf, Tanh};
@@ -36,6 +39,7 @@ use crate::default;
 use crate::gelu::Gelu;
 use crate::mixing::MixingSpec;
 use crate::ops::MixerOps;
+use crate::precision::Precision;
 use crate::simd::{Kernel, Simd, dispatch, instruction_set};
 use crate::update::{AdamwStep, SgdStep};
 
@@ -197,7 +201,13 @@ impl MixerOps for Flex {
     ) -> FloatTensor<Self> {
         let parameters = [gamma, beta, weight1, bias1, weight2, bias2];
         match BranchTensors::new(&x, &parameters, &branch_scale, spec) {
-            Some(tensors) => token::forward(instruction_set(), &tensors.branch()),
+            Some(tensors) => {
+                let (set, branch) = (instruction_set(), tensors.branch());
+                match spec.precision {
+                    Precision::F32 => token::forward::<F32>(set, &branch),
+                    Precision::Bf16 => token::forward::<Bf16>(set, &branch),
+                }
+            }
             None => default::mix_tokens::<Self>(x, parameters, branch_scale, spec),
         }
     }
@@ -218,7 +228,12 @@ impl MixerOps for Flex {
         match BranchTensors::new(&x, &parameters, &branch_scale, spec) {
             Some(tensors) => {
                 let grad = grad.to_contiguous();
-                token::backward(instruction_set(), &tensors.branch(), values(&grad)).into_tensors()
+                let (set, branch, grad) = (instruction_set(), tensors.branch(), values(&grad));
+                let gradients = match spec.precision {
+                    Precision::F32 => token::backward::<F32>(set, &branch, grad),
+                    Precision::Bf16 => token::backward::<Bf16>(set, &branch, grad),
+                };
+                gradients.into_tensors()
             }
             None => default::mix_tokens_backward::<Self>(x, parameters, branch_scale, grad, spec),
         }
@@ -237,7 +252,7 @@ impl MixerOps for Flex {
     ) -> FloatTensor<Self> {
         let parameters = [gamma, beta, weight1, bias1, weight2, bias2];
         match BranchTensors::new(&x, &parameters, &branch_scale, spec) {
-            Some(tensors) => channel::forward(instruction_set(), &tensors.branch(), false).0,
+            Some(tensors) => mix_channels(&tensors, false).0,
             None => default::mix_channels::<Self>(x, parameters, branch_scale, spec).0,
         }
     }
@@ -255,7 +270,7 @@ impl MixerOps for Flex {
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
         let parameters = [gamma, beta, weight1, bias1, weight2, bias2];
         if let Some(tensors) = BranchTensors::new(&x, &parameters, &branch_scale, spec)
-            && let (y, Some(hidden)) = channel::forward(instruction_set(), &tensors.branch(), true)
+            && let (y, Some(hidden)) = mix_channels(&tensors, true)
         {
             return (y, hidden);
         }
@@ -328,6 +343,14 @@ impl MixerOps for Flex {
     }
 }
 
+fn mix_channels(tensors: &BranchTensors, keep_hidden: bool) -> (FlexTensor, Option<FlexTensor>) {
+    let (set, branch) = (instruction_set(), tensors.branch());
+    match tensors.spec.precision {
+        Precision::F32 => channel::forward::<F32>(set, &branch, keep_hidden),
+        Precision::Bf16 => channel::forward::<Bf16>(set, &branch, keep_hidden),
+    }
+}
+
 fn mix_channels_backward(
     x: FlexTensor,
     parameters: [FlexTensor; 6],
@@ -339,9 +362,13 @@ fn mix_channels_backward(
     match BranchTensors::new(&x, &parameters, &branch_scale, spec) {
         Some(tensors) => {
             let grad = grad.to_contiguous();
-            let kept = hidden.as_ref().map(values);
-            channel::backward(instruction_set(), &tensors.branch(), kept, values(&grad))
-                .into_tensors()
+            let (kept, grad) = (hidden.as_ref().map(values), values(&grad));
+            let (set, branch) = (instruction_set(), tensors.branch());
+            let gradients = match spec.precision {
+                Precision::F32 => channel::backward::<F32>(set, &branch, kept, grad),
+                Precision::Bf16 => channel::backward::<Bf16>(set, &branch, kept, grad),
+            };
+            gradients.into_tensors()
         }
         None => {
             default::mix_channels_backward::<Flex>(x, parameters, branch_scale, hidden, grad, spec)

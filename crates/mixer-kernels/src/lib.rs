@@ -27,6 +27,7 @@ mod mixing;
 mod ops;
 #[cfg(feature = "flex")]
 mod peak;
+mod precision;
 #[cfg(feature = "flex")]
 mod simd;
 mod update;
@@ -37,6 +38,7 @@ pub use mixing::{MixingParameters, MixingSpec, mix_channels, mix_tokens};
 pub use ops::MixerOps;
 #[cfg(feature = "flex")]
 pub use peak::fma_peak;
+pub use precision::Precision;
 #[cfg(feature = "flex")]
-pub use simd::{InstructionSet, instruction_set};
+pub use simd::{InstructionSet, bf16_is_native, instruction_set};
 pub use update::{AdamwStep, SgdStep, adamw_update, sgd_update, squared_norm};

@@ -5,6 +5,7 @@ use burn::tensor::Tensor;
 
 use crate::gelu::Gelu;
 use crate::ops::MixerOps;
+use crate::precision::Precision;
 
 /// What a mixing operation is besides its tensors.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -16,6 +17,8 @@ pub struct MixingSpec {
     /// Whether channel mixing's backward pass computes the hidden units again instead of finding
     /// them kept: a sixth more products, `B S D_C` floats less per block.
     pub recompute: bool,
+    /// What the operands of its products are rounded to.
+    pub precision: Precision,
 }
 
 /// Parameters of a branch: its normalisation and its MLP.

@@ -5,6 +5,7 @@
 //! the processor has the instructions: only [`dispatch`] makes one, after asking. `unsafe` code for
 //! instructions lives in this module's files and nowhere else.
 
+mod half;
 mod portable;
 #[cfg(target_arch = "x86_64")]
 mod x86;
@@ -53,6 +54,26 @@ pub(crate) trait Simd: Copy + Send + Sync {
     fn exp2_of_rounded(self, v: Self::V) -> Self::V;
     /// The sum of all lanes, in a fixed order.
     fn sum(self, a: Self::V) -> f32;
+    /// Rounds to bf16, two to a word: the lanes of `a`, then those of `b`.
+    #[inline(always)]
+    fn narrow(self, a: Self::V, b: Self::V) -> Self::V {
+        half::narrow(self, a, b)
+    }
+    /// Rounds to bf16, two to a word: each lane of `a` in the low half, of `b` in the high half.
+    #[inline(always)]
+    fn narrow_pairs(self, a: Self::V, b: Self::V) -> Self::V {
+        half::narrow_pairs(self, a, b)
+    }
+    /// The two registers that [`Simd::narrow`] rounded.
+    #[inline(always)]
+    fn widen(self, words: Self::V) -> [Self::V; 2] {
+        half::widen(self, words)
+    }
+    /// `sum + a₀ b₀ + a₁ b₁` with the two bf16 of each word.
+    #[inline(always)]
+    fn dot_pairs(self, a: Self::V, b: Self::V, sum: Self::V) -> Self::V {
+        half::dot_pairs(self, a, b, sum)
+    }
 }
 
 /// Code that is compiled for every instruction set. `run` and everything it calls must be
@@ -95,7 +116,7 @@ impl InstructionSet {
         let mut sets = Vec::new();
         #[cfg(target_arch = "x86_64")]
         {
-            if x86::Avx512::detect().is_some() {
+            if x86::Avx512::<false>::detect().is_some() {
                 sets.push(InstructionSet::Avx512);
             }
             if x86::Avx2::detect().is_some() {
@@ -120,6 +141,29 @@ pub fn instruction_set() -> InstructionSet {
     })
 }
 
+/// Whether this processor multiplies bf16 by itself (AVX512-BF16), and [`instruction_set`] lets it.
+#[must_use]
+pub fn bf16_is_native() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    if instruction_set() == InstructionSet::Avx512 {
+        return x86::Avx512::<true>::detect().is_some();
+    }
+    false
+}
+
+/// Runs a kernel that works on bf16: with the instructions for it if they are there and `set` is
+/// theirs, else in plain Rust, which gives nearly the same and takes far longer.
+pub(crate) fn dispatch_bf16(set: InstructionSet, kernel: impl Kernel) {
+    #[cfg(target_arch = "x86_64")]
+    if set == InstructionSet::Avx512
+        && let Some(s) = x86::Avx512::<true>::detect()
+    {
+        return s.run(kernel);
+    }
+    let _ = set;
+    kernel.run(portable::Portable);
+}
+
 /// Runs a kernel with the chosen instruction set.
 pub(crate) fn dispatch(kernel: impl Kernel) {
     dispatch_to(instruction_set(), kernel);
@@ -130,7 +174,7 @@ pub(crate) fn dispatch_to(set: InstructionSet, kernel: impl Kernel) {
     match set {
         #[cfg(target_arch = "x86_64")]
         InstructionSet::Avx512 => {
-            if let Some(s) = x86::Avx512::detect() {
+            if let Some(s) = x86::Avx512::<false>::detect() {
                 return s.run(kernel);
             }
         }

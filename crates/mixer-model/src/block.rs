@@ -3,6 +3,7 @@
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
+use crate::compute::Compute;
 use crate::config::Gelu;
 use crate::layer_norm::LayerNorm;
 use crate::mlp::{ChannelMixing, TokenMixing};
@@ -56,20 +57,23 @@ impl MixerBlock {
     /// # Shapes
     /// - input and output: `[B, S, C]`
     /// - `branch_scale`: `[B]`, what each example's branch is multiplied by (stochastic depth)
-    pub fn mix_tokens(&self, x_bsc: Tensor<3>, branch_scale: Tensor<1>) -> Tensor<3> {
-        self.token_mixing.forward(x_bsc, &self.norm_tokens, branch_scale)
+    pub fn mix_tokens(
+        &self,
+        x_bsc: Tensor<3>,
+        branch_scale: Tensor<1>,
+        compute: Compute,
+    ) -> Tensor<3> {
+        self.token_mixing.forward(x_bsc, &self.norm_tokens, branch_scale, compute)
     }
 
     /// The second half: adds channel mixing to the residual stream. Shapes as in
-    /// [`MixerBlock::mix_tokens`]; `recompute` as in [`Mixer::forward_training`].
-    ///
-    /// [`Mixer::forward_training`]: crate::Mixer::forward_training
+    /// [`MixerBlock::mix_tokens`].
     pub fn mix_channels(
         &self,
         x_bsc: Tensor<3>,
         branch_scale: Tensor<1>,
-        recompute: bool,
+        compute: Compute,
     ) -> Tensor<3> {
-        self.channel_mixing.forward(x_bsc, &self.norm_channels, branch_scale, recompute)
+        self.channel_mixing.forward(x_bsc, &self.norm_channels, branch_scale, compute)
     }
 }

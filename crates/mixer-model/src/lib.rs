@@ -4,6 +4,7 @@
 //! `D_S` token-MLP width · `D_C` channel-MLP width · `K` classes · `L` blocks.
 
 pub mod block;
+pub mod compute;
 pub mod config;
 pub mod count;
 pub mod error;
@@ -15,7 +16,9 @@ mod parameter;
 pub mod resolution;
 pub mod weights;
 
+pub use compute::Compute;
 pub use config::{Gelu, MixerConfig, Variant};
 pub use error::ModelError;
 pub use mixer::{Intermediates, Mixer};
+pub use mixer_kernels::Precision;
 pub use weights::{HostTensor, Metadata, Weights};

@@ -7,6 +7,7 @@ use burn::nn::Linear;
 use burn::tensor::{Device, Tensor};
 
 use crate::block::{self, MixerBlock};
+use crate::compute::Compute;
 use crate::config::MixerConfig;
 use crate::layer_norm::LayerNorm;
 use crate::mlp::linear_from_host;
@@ -29,6 +30,8 @@ pub struct Mixer {
     pub head: Linear,
     #[module(skip)]
     config: MixerConfig,
+    #[module(skip)]
+    compute: Compute,
 }
 
 /// Every stage of a forward pass, for tests, probes and pictures.
@@ -96,7 +99,14 @@ impl Mixer {
                 device,
             ),
             config,
+            compute: Compute::default(),
         })
+    }
+
+    /// The same network, computed this way.
+    #[must_use]
+    pub fn with_compute(self, compute: Compute) -> Mixer {
+        Mixer { compute, ..self }
     }
 
     /// Copies the parameters to the host, in timm's names and layouts.
@@ -166,15 +176,13 @@ impl Mixer {
     /// - `patches`: as in [`Mixer::forward`]
     /// - `branch_scales`: `[2 L, B]`, what stochastic depth multiplies each example's branch by: rows
     ///   `2 i` and `2 i + 1` for token and channel mixing of block `i`. `None` for rate 0
-    /// - `recompute`: whether the backward pass computes hidden units again instead of finding them kept
     /// - output: `[B, K]`
     pub fn forward_training(
         &self,
         patches: Tensor<3>,
         branch_scales: Option<Tensor<2>>,
-        recompute: bool,
     ) -> Tensor<2> {
-        self.head.forward(self.pool(self.trunk(patches, branch_scales, recompute, |_, _| ())))
+        self.head.forward(self.pool(self.trunk(patches, branch_scales, |_, _| ())))
     }
 
     /// The average token before the head (`pre_logits`).
@@ -183,13 +191,13 @@ impl Mixer {
     /// - `patches`: as in [`Mixer::forward`]
     /// - output: `[B, C]`
     pub fn features(&self, patches: Tensor<3>) -> Tensor<2> {
-        self.pool(self.trunk(patches, None, false, |_, _| ()))
+        self.pool(self.trunk(patches, None, |_, _| ()))
     }
 
     /// A forward pass that keeps every stage.
     pub fn intermediates(&self, patches: Tensor<3>) -> Intermediates {
         let mut tokens = Vec::new();
-        let last = self.trunk(patches, None, false, |name, x| tokens.push((name, x.clone())));
+        let last = self.trunk(patches, None, |name, x| tokens.push((name, x.clone())));
         tokens.push(("pre_head_layer_norm".to_owned(), last.clone()));
         let features = self.pool(last);
         let logits = self.head.forward(features.clone());
@@ -201,7 +209,6 @@ impl Mixer {
         &self,
         patches: Tensor<3>,
         branch_scales: Option<Tensor<2>>,
-        recompute: bool,
         mut observe: impl FnMut(String, &Tensor<3>),
     ) -> Tensor<3> {
         let [b, s, p] = patches.dims();
@@ -214,9 +221,9 @@ impl Mixer {
         let mut x_bsc = x_rc.reshape([b, s, self.config.hidden_dim]);
         observe("stem".to_owned(), &x_bsc);
         for (i, block) in self.blocks.iter().enumerate() {
-            x_bsc = block.mix_tokens(x_bsc, row(2 * i));
+            x_bsc = block.mix_tokens(x_bsc, row(2 * i), self.compute);
             observe(format!("block{i}.token_mixing"), &x_bsc);
-            x_bsc = block.mix_channels(x_bsc, row(2 * i + 1), recompute);
+            x_bsc = block.mix_channels(x_bsc, row(2 * i + 1), self.compute);
             observe(format!("block{i}.channel_mixing"), &x_bsc);
         }
         self.pre_head_layer_norm.forward(x_bsc)

@@ -3,10 +3,11 @@
 use burn::module::{Module, Param};
 use burn::nn::Linear;
 use burn::tensor::{Device, Tensor};
-use mixer_kernels::{MixingParameters, MixingSpec, mix_channels, mix_tokens};
+use mixer_kernels::{MixingParameters, mix_channels, mix_tokens};
 
+use crate::compute::Compute;
 use crate::config::Gelu;
-use crate::layer_norm::{EPSILON, LayerNorm};
+use crate::layer_norm::LayerNorm;
 use crate::weights::HostTensor;
 
 /// Mixes information across tokens, independently for each channel: `W₂ gelu(W₁ X + b₁) + b₂`.
@@ -53,6 +54,7 @@ impl TokenMixing {
         x_bsc: Tensor<3>,
         norm: &LayerNorm,
         branch_scale: Tensor<1>,
+        compute: Compute,
     ) -> Tensor<3> {
         let parameters = MixingParameters {
             gamma: norm.gamma.val(),
@@ -62,7 +64,7 @@ impl TokenMixing {
             weight2: self.weight2.val(),
             bias2: self.bias2.val(),
         };
-        mix_tokens(x_bsc, parameters, branch_scale, spec(self.gelu, false))
+        mix_tokens(x_bsc, parameters, branch_scale, compute.spec(self.gelu))
     }
 }
 
@@ -101,14 +103,13 @@ impl ChannelMixing {
         }
     }
 
-    /// `x + branch_scale · mixing(norm(x))`. Shapes as of [`TokenMixing::forward`];
-    /// `recompute` as of [`MixingSpec`].
+    /// `x + branch_scale · mixing(norm(x))`. Shapes as of [`TokenMixing::forward`].
     pub fn forward(
         &self,
         x_bsc: Tensor<3>,
         norm: &LayerNorm,
         branch_scale: Tensor<1>,
-        recompute: bool,
+        compute: Compute,
     ) -> Tensor<3> {
         let parameters = MixingParameters {
             gamma: norm.gamma.val(),
@@ -118,19 +119,11 @@ impl ChannelMixing {
             weight2: self.weight2.val(),
             bias2: self.bias2.val(),
         };
-        mix_channels(x_bsc, parameters, branch_scale, spec(self.gelu, recompute))
+        mix_channels(x_bsc, parameters, branch_scale, compute.spec(self.gelu))
     }
 }
 
 /// A dense layer from a weight in Burn's layout, `[inputs, outputs]`.
 pub(crate) fn linear_from_host(weight: HostTensor, bias: HostTensor, device: &Device) -> Linear {
     Linear { weight: weight.into_param(device), bias: Some(bias.into_param(device)) }
-}
-
-fn spec(gelu: Gelu, recompute: bool) -> MixingSpec {
-    let gelu = match gelu {
-        Gelu::Tanh => mixer_kernels::Gelu::Tanh,
-        Gelu::Erf => mixer_kernels::Gelu::Erf,
-    };
-    MixingSpec { gelu, epsilon: EPSILON, recompute }
 }

@@ -162,7 +162,7 @@ fn every_way_forward_gives_the_same_logits() {
             assert_eq!(features.data, HostTensor::from_device(stages.features).data, "{context}");
             let forward = HostTensor::from_device(mixer.forward(patches.clone()));
             assert_eq!(forward.data, logits.data, "{context}");
-            let training = HostTensor::from_device(mixer.forward_training(patches, None, false));
+            let training = HostTensor::from_device(mixer.forward_training(patches, None));
             assert_eq!(training.data, logits.data, "{context}");
         }
     }
@@ -175,8 +175,7 @@ fn every_gradient_agrees_with_the_reference() {
             let context = format!("{} on {device_name}", reference.name);
             let device = device.autodiff();
             let mixer = Mixer::from_weights(reference.weights.clone(), &device).unwrap();
-            let loss =
-                reference.loss(mixer.forward_training(reference.patches(&device), None, false));
+            let loss = reference.loss(mixer.forward_training(reference.patches(&device), None));
 
             let found = HostTensor::from_device(loss.clone());
             let difference = Difference::between("loss", &found, &reference.values["loss"]);

@@ -131,7 +131,7 @@ fn training_logits(
     device: &Device,
 ) -> HostTensor {
     let scales = to_device(scales, device);
-    HostTensor::from_device(mixer.forward_training(to_device(patches, device), Some(scales), false))
+    HostTensor::from_device(mixer.forward_training(to_device(patches, device), Some(scales)))
 }
 
 #[test]
@@ -294,7 +294,7 @@ fn any_number_of_threads_gives_the_same_bits() {
     let run = || {
         let device = Device::flex().autodiff();
         let mixer = Mixer::from_weights(weights.clone(), &device).unwrap();
-        let logits = mixer.forward_training(to_device(&patches, &device), None, false);
+        let logits = mixer.forward_training(to_device(&patches, &device), None);
         let loss = (logits.clone() * to_device(&upstream, &device)).sum();
         let gradients = loss.backward();
         let block = &mixer.blocks[0];

@@ -17,6 +17,18 @@ pub struct DeviceEntry {
     pub device: Device,
 }
 
+impl DeviceEntry {
+    /// Whether there are kernels for it that multiply bf16.
+    #[must_use]
+    pub fn multiplies_bf16(&self) -> bool {
+        #[cfg(feature = "flex")]
+        if self.name == "flex" {
+            return mixer_kernels::bf16_is_native();
+        }
+        false
+    }
+}
+
 /// Every backend: its name, the cargo feature that adds it, and whether it is compiled in.
 const BACKENDS: [(&str, &str, bool); 5] = [
     ("cuda", "cuda", cfg!(feature = "cuda")),

@@ -6,13 +6,14 @@ use std::time::Instant;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use mixer_data::{Batch, ExampleRng};
-use mixer_model::{Mixer, MixerConfig, count};
+use mixer_model::{Compute, Mixer, MixerConfig, count};
 use serde::Serialize;
 
 use crate::error::TrainError;
 use crate::input::Normaliser;
 use crate::loss::{Loss, smoothed_targets};
 use crate::optimizer::{GradientSum, Optimizer, Rule, clip_factor};
+use crate::precision::Precision;
 
 /// What is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, clap::ValueEnum)]
@@ -31,8 +32,8 @@ pub struct Measurement {
     pub model: String,
     /// What was measured.
     pub mode: Mode,
-    /// Always `f32`.
-    pub precision: &'static str,
+    /// What the operands of the blocks' products were rounded to.
+    pub precision: Precision,
     /// Images per step.
     pub batch_size: usize,
     /// Side of the images, px.
@@ -71,6 +72,8 @@ pub struct Bench {
     pub mode: Mode,
     /// Images per step.
     pub batch_size: usize,
+    /// How the network is computed.
+    pub precision: Precision,
     /// Whether hidden units are computed again in the backward pass.
     pub recompute: bool,
     /// Steps to time.
@@ -103,7 +106,7 @@ pub fn measure(bench: &Bench, name: &str, device: &Device) -> Result<Measurement
     Ok(Measurement {
         model: bench.model.clone(),
         mode: bench.mode,
-        precision: "f32",
+        precision: bench.precision,
         batch_size: bench.batch_size,
         image_size: bench.config.image_size,
         device: name.to_owned(),
@@ -162,9 +165,14 @@ fn timed(bench: &Bench, mut step: impl FnMut()) -> Vec<f64> {
     times
 }
 
+fn mixer(bench: &Bench, device: &Device) -> Result<Mixer, TrainError> {
+    let compute = Compute { precision: bench.precision.into(), recompute: bench.recompute };
+    Ok(Mixer::init(&bench.config, 0, 0.0, device)?.with_compute(compute))
+}
+
 fn train(bench: &Bench, device: &Device) -> Result<Vec<f64>, TrainError> {
     let config = &bench.config;
-    let mut state = Some(Mixer::init(config, 0, 0.0, device)?);
+    let mut state = Some(mixer(bench, device)?);
     let rule = Rule::Adamw { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.1 };
     let mut optimizer = Optimizer::new(rule);
     let normaliser = Normaliser::new(&Default::default(), config.patch_size, device);
@@ -174,7 +182,7 @@ fn train(bench: &Bench, device: &Device) -> Result<Vec<f64>, TrainError> {
     Ok(timed(bench, || {
         // Moved out and back in, so that the update is made in place.
         let Some(mixer) = state.take() else { return };
-        let logits = mixer.forward_training(normaliser.patches(&batch), None, bench.recompute);
+        let logits = mixer.forward_training(normaliser.patches(&batch), None);
         let loss = Loss::Softmax.per_example(logits, targets.clone()).mean();
         let value = loss.clone().inner();
         let mut gradients = GradientSum::default();
@@ -191,7 +199,7 @@ fn train(bench: &Bench, device: &Device) -> Result<Vec<f64>, TrainError> {
 
 fn infer(bench: &Bench, device: &Device) -> Result<Vec<f64>, TrainError> {
     let config = &bench.config;
-    let mixer = Mixer::init(config, 0, 0.0, device)?.no_grad();
+    let mixer = mixer(bench, device)?.no_grad();
     let normaliser = Normaliser::new(&Default::default(), config.patch_size, device);
     let batch = batch(bench);
     Ok(timed(bench, || {

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::drop_path::DropPathScaling;
 use crate::error::TrainError;
 use crate::loss::Loss;
+use crate::precision::Precision;
 use crate::schedule::Decay;
 
 /// A pre-training run or a fine-tuning job.
@@ -208,6 +209,8 @@ pub struct TrainConfig {
     /// Compute the hidden units of channel mixing again in the backward pass instead of keeping them:
     /// less memory, some 13 % more time.
     pub recompute: Option<bool>,
+    /// `f32` or `bf16`: what the operands of the blocks' products are rounded to. Default `f32`.
+    pub precision: Option<Precision>,
     /// Updates between lines of metrics. Default 10.
     pub log_every_steps: Option<u64>,
     /// Updates between evaluations. Default one epoch.

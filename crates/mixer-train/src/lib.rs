@@ -26,6 +26,7 @@ pub mod loss;
 pub mod metrics;
 pub mod optimizer;
 pub mod plan;
+pub mod precision;
 pub mod progress;
 pub mod run_dir;
 pub mod schedule;

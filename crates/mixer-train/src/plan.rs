@@ -18,6 +18,7 @@ use crate::error::TrainError;
 use crate::input;
 use crate::loss::Loss;
 use crate::optimizer::Rule;
+use crate::precision::Precision;
 use crate::schedule::{Decay, Schedule};
 
 /// The largest side of a network's input, px; that of `mixer-data`.
@@ -134,6 +135,9 @@ pub struct RunPlan {
     pub clip_norm: Option<f64>,
     /// Whether hidden units are computed again in the backward pass.
     pub recompute: bool,
+    /// What the operands of the blocks' products are rounded to.
+    #[serde(default)]
+    pub precision: Precision,
     /// Updates between lines of metrics.
     pub log_every_steps: u64,
     /// Updates between evaluations.
@@ -278,6 +282,7 @@ impl RunPlan {
             label_smoothing: smoothing,
             clip_norm: (clip_norm > 0.0).then_some(clip_norm),
             recompute: train.recompute.unwrap_or(false),
+            precision: train.precision.unwrap_or_default(),
             log_every_steps: positive("train.log_every_steps", train.log_every_steps, 10)?,
             eval_every_steps,
             checkpoint_every_steps: positive(

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use mixer_data::{Loader, LoaderConfig, SkippedExample};
-use mixer_model::{Mixer, Weights};
+use mixer_model::{Compute, Mixer, Weights};
 
 use crate::backend::DeviceEntry;
 use crate::checkpoint::{self, Checkpoint, RunState};
@@ -200,6 +200,8 @@ impl<'a> Run<'a> {
                 on_corrupt: plan.on_corrupt,
             },
         )?;
+        let compute = Compute { precision: plan.precision.into(), recompute: plan.recompute };
+        let mixer = mixer.with_compute(compute);
         let run = Run {
             trainer,
             optimizer,
@@ -238,7 +240,7 @@ impl<'a> Run<'a> {
                 .branch_scales(plan.model.num_blocks, plan.seed, positions)
                 .map(|scales| self.normaliser.matrix(scales, 2 * plan.model.num_blocks));
             let patches = self.normaliser.patches(&batch);
-            let logits = mixer.forward_training(patches, scales, plan.recompute);
+            let logits = mixer.forward_training(patches, scales);
             let targets = self.normaliser.matrix(targets, rows);
             let loss = plan.loss.per_example(logits, targets).mean() / microbatches as f64;
             loss_sum = loss_sum + loss.clone().inner();

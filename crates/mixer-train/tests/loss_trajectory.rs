@@ -119,8 +119,7 @@ fn follow(
         let mut loss = 0.0;
         for i in 0..microbatches {
             let range = i * rows..(i + 1) * rows;
-            let logits =
-                mixer.forward_training(patches.clone().slice([range.clone()]), None, false);
+            let logits = mixer.forward_training(patches.clone().slice([range.clone()]), None);
             let losses = Loss::Softmax.per_example(logits, targets.clone().slice([range]));
             let mean = losses.mean() / microbatches as f64;
             loss += f64::from(mean.clone().into_scalar::<f32>());

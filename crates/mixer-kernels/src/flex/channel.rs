@@ -7,22 +7,30 @@
 //! the small sums (biases, normalisation) in one slot per tile, so that the result is the same bits
 //! for any number of threads.
 
+use std::marker::PhantomData;
+
 use burn::backend::flex::FlexTensor;
 use burn::tensor::Shape;
 use rayon::prelude::*;
 
 use super::buffer::{Floats, Output, Scratch};
-use super::panel::{Left, PANEL, multiply, packed, padded, padded_vector};
+use super::format::Format;
+use super::panel::{Form, Left, PANEL, multiply, packed, padded, padded_vector};
 use super::rows::{self, Affine, RowGradient};
 use super::{Branch, BranchGradients};
 use crate::activation::{Activation, Erf, Tanh};
 use crate::gelu::Gelu;
-use crate::simd::{InstructionSet, Kernel, Simd, dispatch_to};
+use crate::simd::{InstructionSet, Kernel, Simd};
 
 /// Most rows of a tile: with 512 channels its three matrices and a weight panel fit 1 MiB.
 const TILE: usize = 98;
+/// Words of a row of hidden units that a tile keeps at once.
+const CHUNK_WORDS: usize = 512;
+
 /// Panels of hidden units that a tile keeps at once.
-const CHUNK: usize = 16;
+const fn panels_at_once<F: Format>() -> usize {
+    CHUNK_WORDS / F::ROW
+}
 
 /// Sizes and addresses of a call; all weights in panels, vectors filled up with zeros.
 #[derive(Clone, Copy)]
@@ -46,7 +54,8 @@ impl Call<'_> {
         // At least sixteen tiles, for as many cores; decided by the shape alone.
         let most = TILE.min(self.rows.div_ceil(16).max(14));
         let tiles = self.rows.div_ceil(most);
-        self.rows.div_ceil(tiles)
+        // Even, so that a tile ends where a word of two elements does.
+        self.rows.div_ceil(tiles).next_multiple_of(2)
     }
 
     fn tiles(&self) -> usize {
@@ -73,7 +82,7 @@ impl Call<'_> {
 }
 
 /// The output and, if asked for, the hidden units before GELU in tile-wise panels.
-pub(super) fn forward(
+pub(super) fn forward<F: Format>(
     set: InstructionSet,
     branch: &Branch<'_>,
     keep_hidden: bool,
@@ -82,12 +91,13 @@ pub(super) fn forward(
     let hidden = branch.bias1.len();
     let (mut gamma, mut beta) = (padded_vector(branch.gamma), padded_vector(branch.beta));
     let (mut bias1, mut bias2) = (padded_vector(branch.bias1), padded_vector(branch.bias2));
-    let mut w1 = packed(branch.weight1, channels, hidden, false);
-    let mut w2 = packed(branch.weight2, hidden, channels, false);
+    let mut w1 = packed::<F>(set, branch.weight1, [channels, hidden], false, Form::Pairs);
+    let mut w2 = packed::<F>(set, branch.weight2, [hidden, channels], false, Form::Pairs);
     let call = call(branch, &mut gamma, &mut beta, &mut bias1, &mut bias2);
     let mut y = Output::new(branch.x.len());
-    let mut kept = keep_hidden.then(|| Output::new(call.rows * padded(hidden)));
+    let mut kept = keep_hidden.then(|| Output::new(call.rows * padded(hidden) / F::PER_WORD));
     let job = ForwardJob {
+        format: PhantomData::<F>,
         call,
         tile: 0,
         w1: w1.floats(),
@@ -98,8 +108,8 @@ pub(super) fn forward(
     (0..call.tiles())
         .into_par_iter()
         .with_max_len(1)
-        .for_each(|tile| dispatch_to(set, ForwardJob { tile, ..job }));
-    let kept_shape = Shape::from(vec![call.rows, padded(hidden)]);
+        .for_each(|tile| F::dispatch(set, ForwardJob { tile, ..job }));
+    let kept_shape = Shape::from(vec![call.rows, padded(hidden) / F::PER_WORD]);
     (y.tensor(Shape::from(branch.dims.to_vec())), kept.map(|kept| kept.tensor(kept_shape)))
 }
 
@@ -128,7 +138,8 @@ fn call<'a>(
 
 /// One tile of the forward pass.
 #[derive(Clone, Copy)]
-struct ForwardJob<'a> {
+struct ForwardJob<'a, F> {
+    format: PhantomData<F>,
     call: Call<'a>,
     tile: usize,
     w1: Floats,
@@ -137,7 +148,7 @@ struct ForwardJob<'a> {
     kept: Option<Floats>,
 }
 
-impl Kernel for ForwardJob<'_> {
+impl<F: Format> Kernel for ForwardJob<'_, F> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         match self.call.gelu {
@@ -147,7 +158,7 @@ impl Kernel for ForwardJob<'_> {
     }
 }
 
-impl ForwardJob<'_> {
+impl<F: Format> ForwardJob<'_, F> {
     #[inline(always)]
     fn run_with<S: Simd>(self, s: S, activation: impl Activation) {
         let call = self.call;
@@ -155,47 +166,65 @@ impl ForwardJob<'_> {
         let (width, depth) = (padded(call.channels), padded(call.hidden));
         let (panels, hidden_panels) = (width / PANEL, depth / PANEL);
         let stride = rows * PANEL;
-        let mut normal = Scratch::take(rows * width);
-        let mut active = Scratch::take(CHUNK * stride);
+        let mut normal = Scratch::take(panels * rows * F::ROW);
+        let mut active = Scratch::take(panels_at_once::<F>() * rows * F::ROW);
         let mut branch = Scratch::take(rows * width);
         let mut spare = Scratch::take(width.max(stride));
+        let mut values = Scratch::take(if F::CONVERTS { stride } else { 0 });
         let (normal, active) = (normal.floats(), active.floats());
-        let (branch, spare) = (branch.floats(), spare.floats());
+        let (branch, spare, values) = (branch.floats(), spare.floats(), values.floats());
         // SAFETY: everything was given the room that is used here; the tile's rows of `y` and
         // `kept` are nobody else's.
         unsafe {
+            // What is yet to be converted waits where the result will be.
+            let floats = if F::CONVERTS { branch } else { normal };
             for row in 0..rows {
                 let from = call.x.as_ptr().add((first + row) * call.channels);
                 let read = rows::read_row(s, from, call.channels, spare.at(0), call.epsilon);
-                let to = normal.at(row * PANEL);
+                let to = floats.at(row * PANEL);
                 rows::normalise(s, read, call.affine(), call.channels, to, stride);
             }
-            for chunk in (0..hidden_panels).step_by(CHUNK) {
-                let chunk_panels = CHUNK.min(hidden_panels - chunk);
+            if F::CONVERTS {
+                F::write_rows(s, floats.at(0), panels * rows, normal.at(0));
+            }
+            for chunk in (0..hidden_panels).step_by(panels_at_once::<F>()) {
+                let chunk_panels = panels_at_once::<F>().min(hidden_panels - chunk);
                 for i in 0..chunk_panels {
                     let panel = chunk + i;
-                    let hidden = match self.kept {
-                        Some(kept) => kept.at(first * depth + panel * stride),
-                        None => spare.at(0),
+                    let kept = self
+                        .kept
+                        .map(|kept| kept.at(first * depth / F::PER_WORD + panel * rows * F::ROW));
+                    let hidden = match kept {
+                        Some(kept) if !F::CONVERTS => kept,
+                        _ => spare.at(0),
                     };
-                    let left = Left::Rows { from: normal.at(0), first: 0, rows };
-                    let right = self.w1.at(panel * width * PANEL);
-                    multiply(s, left, right, width, hidden, PANEL, rows, false);
+                    let left = Left::Rows { from: normal.at(0), rows };
+                    let right = self.w1.at(panel * width * F::ROW);
+                    multiply::<F, S>(s, left, right, width, hidden, PANEL, rows, false);
+                    let active = active.at(i * rows * F::ROW);
+                    let values = if F::CONVERTS { values.at(0) } else { active };
                     for lane in (0..PANEL).step_by(S::LANES) {
                         let bias = s.load(call.bias1.at(panel * PANEL + lane));
                         for row in 0..rows {
                             let at = row * PANEL + lane;
                             let h = s.add(s.load(hidden.add(at)), bias);
                             s.store(hidden.add(at), h);
-                            s.store(active.at(i * stride + at), activation.value(s, h));
+                            s.store(values.add(at), activation.value(s, h));
+                        }
+                    }
+                    if F::CONVERTS {
+                        F::write_rows(s, values, rows, active);
+                        if let Some(kept) = kept {
+                            F::write_rows(s, hidden, rows, kept);
                         }
                     }
                 }
                 for panel in 0..panels {
-                    let left = Left::Rows { from: active.at(0), first: 0, rows };
-                    let right = self.w2.at((panel * depth + chunk * PANEL) * PANEL);
+                    let left = Left::Rows { from: active.at(0), rows };
+                    let right = self.w2.at((panel * depth + chunk * PANEL) * F::ROW);
                     let to = branch.at(panel * stride);
-                    multiply(s, left, right, chunk_panels * PANEL, to, PANEL, rows, chunk > 0);
+                    let (depth, accumulate) = (chunk_panels * PANEL, chunk > 0);
+                    multiply::<F, S>(s, left, right, depth, to, PANEL, rows, accumulate);
                 }
             }
             for row in 0..rows {
@@ -218,7 +247,7 @@ impl ForwardJob<'_> {
 }
 
 /// The gradients, with the hidden units that [`forward`] kept or computed again.
-pub(super) fn backward(
+pub(super) fn backward<F: Format>(
     set: InstructionSet,
     branch: &Branch<'_>,
     kept: Option<&[f32]>,
@@ -229,25 +258,27 @@ pub(super) fn backward(
     let (width, depth) = (padded(channels), padded(hidden));
     let (mut gamma, mut beta) = (padded_vector(branch.gamma), padded_vector(branch.beta));
     let (mut bias1, mut bias2) = (padded_vector(branch.bias1), padded_vector(branch.bias2));
-    let mut w1 = kept.is_none().then(|| packed(branch.weight1, channels, hidden, false));
-    let mut w1_transposed = packed(branch.weight1, channels, hidden, true);
-    let mut w2_transposed = packed(branch.weight2, hidden, channels, true);
+    let packed = |weight, dims, transpose| packed::<F>(set, weight, dims, transpose, Form::Pairs);
+    let mut w1 = kept.is_none().then(|| packed(branch.weight1, [channels, hidden], false));
+    let mut w1_transposed = packed(branch.weight1, [channels, hidden], true);
+    let mut w2_transposed = packed(branch.weight2, [hidden, channels], true);
     let call = call(branch, &mut gamma, &mut beta, &mut bias1, &mut bias2);
     let tiles = call.tiles();
     // Enough rows for the weight gradients' sums to stay in registers for a while, and tiles for
     // every thread.
-    let group_tiles = 6usize.next_multiple_of(rayon::current_num_threads()).min(tiles);
+    let group_tiles = (6 * F::PER_WORD).next_multiple_of(rayon::current_num_threads()).min(tiles);
     let group_rows = group_tiles * call.tile_rows();
-    let mut normal = Scratch::take(group_rows * width);
-    let mut outer = Scratch::take(group_rows * width);
-    let mut active = Scratch::take(group_rows * depth);
-    let mut inner = Scratch::take(group_rows * depth);
+    let mut normal = Scratch::take(group_rows * width / F::PER_WORD);
+    let mut outer = Scratch::take(group_rows * width / F::PER_WORD);
+    let mut active = Scratch::take(group_rows * depth / F::PER_WORD);
+    let mut inner = Scratch::take(group_rows * depth / F::PER_WORD);
     let mut dx = Output::new(branch.x.len());
     let mut dw1 = Output::new(channels * depth);
     let mut dw2 = Output::new(hidden * width);
     let slot = depth + 3 * width;
     let mut sums = Scratch::zeroed(tiles * slot);
     let job = TileJob {
+        format: PhantomData::<F>,
         call,
         tile: 0,
         group_first: 0,
@@ -270,16 +301,17 @@ pub(super) fn backward(
         let end = (group + group_tiles).min(tiles);
         let group_first = call.tile(group).0;
         let (last_first, last_rows) = call.tile(end - 1);
-        let job = TileJob { group_first, group_rows: last_first + last_rows - group_first, ..job };
+        let group_rows = (last_first + last_rows - group_first).next_multiple_of(F::PER_WORD);
+        let job = TileJob { group_first, group_rows, ..job };
         (group..end)
             .into_par_iter()
             .with_max_len(1)
-            .for_each(|tile| dispatch_to(set, TileJob { tile, ..job }));
+            .for_each(|tile| F::dispatch(set, TileJob { tile, ..job }));
         let weights = WeightJob { tile_job: job, first: group == 0, ..weights };
         (0..2 * depth / PANEL)
             .into_par_iter()
             .with_max_len(1)
-            .for_each(|panel| dispatch_to(set, WeightJob { panel, ..weights }));
+            .for_each(|panel| F::dispatch(set, WeightJob { panel, ..weights }));
     }
     // SAFETY: all slots were written by the tiles above.
     let total = unsafe { sum_slots(sums.floats(), tiles, slot) };
@@ -328,18 +360,20 @@ fn clipped(matrix: Output, rows: usize, columns: usize, width: usize) -> FlexTen
 
 /// One tile of the backward pass: everything but the weight gradients.
 #[derive(Clone, Copy)]
-struct TileJob<'a> {
+struct TileJob<'a, F> {
+    format: PhantomData<F>,
     call: Call<'a>,
     tile: usize,
     group_first: usize,
+    /// Rows of the group, filled up to whole words.
     group_rows: usize,
     kept: Option<&'a [f32]>,
     grad: &'a [f32],
     w1: Option<Floats>,
     w1_transposed: Floats,
     w2_transposed: Floats,
-    /// Of the group, in panels: the normalised rows, the gradient of the second product's output,
-    /// the hidden units after GELU, the gradient of those before GELU.
+    /// Of the group, in the form of pairs: the normalised rows, the gradient of the second product's
+    /// output, the hidden units after GELU, the gradient of those before GELU.
     normal: Floats,
     outer: Floats,
     active: Floats,
@@ -349,7 +383,7 @@ struct TileJob<'a> {
     sums: Floats,
 }
 
-impl Kernel for TileJob<'_> {
+impl<F: Format> Kernel for TileJob<'_, F> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         match self.call.gelu {
@@ -359,7 +393,7 @@ impl Kernel for TileJob<'_> {
     }
 }
 
-impl TileJob<'_> {
+impl<F: Format> TileJob<'_, F> {
     #[inline(always)]
     fn run_with<S: Simd>(self, s: S, activation: impl Activation) {
         let call = self.call;
@@ -367,61 +401,107 @@ impl TileJob<'_> {
         let in_group = first - self.group_first;
         let (width, depth) = (padded(call.channels), padded(call.hidden));
         let (panels, hidden_panels) = (width / PANEL, depth / PANEL);
-        let (stride, group_stride) = (rows * PANEL, self.group_rows * PANEL);
+        let stride = rows * PANEL;
+        // Where the tile's part of a panel of the group begins.
+        let in_group = |panel: usize| (panel * self.group_rows + in_group) * F::ROW;
         let mut dnormal = Scratch::take(rows * width);
         let mut spare = Scratch::take(width);
         let mut recomputed = Scratch::take(stride);
+        // In f32 the group's panels are written to directly, and are left operands as well.
+        let extra = |len: usize| Scratch::take(if F::CONVERTS { len } else { 0 });
+        let mut normal_rows = extra(if self.kept.is_none() { panels * rows * F::ROW } else { 0 });
+        let mut outer_rows = extra(panels * rows * F::ROW);
+        let mut inner_rows = extra(panels_at_once::<F>() * rows * F::ROW);
+        let (mut active_floats, mut inner_floats) = (extra(stride), extra(stride));
         let (dnormal, spare) = (dnormal.floats(), spare.floats());
         let recomputed = recomputed.floats();
+        let (active_floats, inner_floats) = (active_floats.floats(), inner_floats.floats());
+        let (normal_rows, outer_rows) = (normal_rows.floats(), outer_rows.floats());
+        let inner_rows = inner_rows.floats();
         // SAFETY: everything was given the room that is used here; the tile's rows of the group's
         // matrices and of `dx`, and its slot, are nobody else's.
         unsafe {
             let sums = self.sums.at(self.tile * (depth + 3 * width));
             let (dbias2, dgamma) = (sums.add(depth), sums.add(depth + width));
             let dbeta = sums.add(depth + 2 * width);
+            let left = |own: Floats, group: Floats, chunk: usize| {
+                if F::CONVERTS {
+                    return Left::Rows { from: own.at(0), rows };
+                }
+                Left::Rows { from: group.at(in_group(chunk)), rows: self.group_rows }
+            };
+            // What is yet to be converted waits where the gradient will be.
+            let unconverted = |group: Floats| {
+                if F::CONVERTS {
+                    return (dnormal.at(0), stride);
+                }
+                (group.at(in_group(0)), self.group_rows * PANEL)
+            };
+            let (normal, normal_stride) = unconverted(self.normal);
             for row in 0..rows {
-                let at = (first + row) * call.channels;
-                let from = call.x.as_ptr().add(at);
+                let from = call.x.as_ptr().add((first + row) * call.channels);
                 let read = rows::read_row(s, from, call.channels, spare.at(0), call.epsilon);
-                let offset = (in_group + row) * PANEL;
-                let to = self.normal.at(offset);
-                rows::normalise(s, read, call.affine(), call.channels, to, group_stride);
-                let (grad, to) = (self.grad.as_ptr().add(at), self.outer.at(offset));
-                rows::to_panels(s, grad, call.channels, call.scale(first + row), to, group_stride);
+                let to = normal.add(row * PANEL);
+                rows::normalise(s, read, call.affine(), call.channels, to, normal_stride);
+            }
+            if F::CONVERTS {
+                for panel in 0..panels {
+                    let to = self.normal.at(in_group(panel));
+                    F::write_pairs(s, normal.add(panel * stride), rows, to);
+                }
+                if self.kept.is_none() {
+                    F::write_rows(s, normal, panels * rows, normal_rows.at(0));
+                }
+            }
+            let (outer, outer_stride) = unconverted(self.outer);
+            for row in 0..rows {
+                let from = self.grad.as_ptr().add((first + row) * call.channels);
+                let (to, scale) = (outer.add(row * PANEL), call.scale(first + row));
+                rows::to_panels(s, from, call.channels, scale, to, outer_stride);
             }
             for panel in 0..panels {
-                let from = self.outer.at(panel * group_stride + in_group * PANEL);
+                let from = outer.add(panel * outer_stride);
                 add_columns(s, from, rows, dbias2.add(panel * PANEL));
+                if F::CONVERTS {
+                    F::write_pairs(s, from, rows, self.outer.at(in_group(panel)));
+                }
             }
-            for chunk in (0..hidden_panels).step_by(CHUNK) {
-                let chunk_panels = CHUNK.min(hidden_panels - chunk);
+            if F::CONVERTS {
+                F::write_rows(s, outer, panels * rows, outer_rows.at(0));
+            }
+            for chunk in (0..hidden_panels).step_by(panels_at_once::<F>()) {
+                let chunk_panels = panels_at_once::<F>().min(hidden_panels - chunk);
                 for panel in chunk..chunk + chunk_panels {
-                    let offset = panel * group_stride + in_group * PANEL;
-                    let (active, inner) = (self.active.at(offset), self.inner.at(offset));
-                    let (group_rows, first_row) = (self.group_rows, in_group);
-                    let left =
-                        Left::Rows { from: self.outer.at(0), first: first_row, rows: group_rows };
-                    let right = self.w2_transposed.at(panel * width * PANEL);
-                    multiply(s, left, right, width, inner, PANEL, rows, false);
-                    let (hidden, add_bias) = match (self.kept, self.w1) {
+                    let offset = in_group(panel);
+                    let (mut active, mut inner) = (self.active.at(offset), self.inner.at(offset));
+                    if F::CONVERTS {
+                        (active, inner) = (active_floats.at(0), inner_floats.at(0));
+                    }
+                    let right = self.w2_transposed.at(panel * width * F::ROW);
+                    let outer = left(outer_rows, self.outer, 0);
+                    multiply::<F, S>(s, outer, right, width, inner, PANEL, rows, false);
+                    let mut hidden = recomputed.at(0).cast_const();
+                    match (self.kept, self.w1) {
                         (Some(kept), _) => {
-                            (kept.as_ptr().add(first * depth + panel * stride), false)
+                            let at = first * depth / F::PER_WORD + panel * rows * F::ROW;
+                            let kept = kept.as_ptr().add(at);
+                            if F::CONVERTS {
+                                F::read_rows(s, kept, rows, recomputed.at(0));
+                            } else {
+                                hidden = kept;
+                            }
                         }
                         (None, Some(w1)) => {
-                            let left = Left::Rows {
-                                from: self.normal.at(0),
-                                first: first_row,
-                                rows: group_rows,
-                            };
-                            let right = w1.at(panel * width * PANEL);
-                            let to = recomputed.at(0);
-                            multiply(s, left, right, width, to, PANEL, rows, false);
-                            (to.cast_const(), true)
+                            let right = w1.at(panel * width * F::ROW);
+                            let (normal, to) =
+                                (left(normal_rows, self.normal, 0), recomputed.at(0));
+                            multiply::<F, S>(s, normal, right, width, to, PANEL, rows, false);
                         }
                         (None, None) => unreachable!("hidden units are kept or computed again"),
-                    };
+                    }
                     for lane in (0..PANEL).step_by(S::LANES) {
                         let bias = call.bias1.at(panel * PANEL + lane);
+                        let add_bias = self.kept.is_none();
                         let bias = if add_bias { s.load(bias) } else { s.splat(0.0) };
                         let mut sum = s.splat(0.0);
                         for row in 0..rows {
@@ -435,16 +515,19 @@ impl TileJob<'_> {
                         }
                         s.store(sums.add(panel * PANEL + lane), sum);
                     }
+                    if F::CONVERTS {
+                        F::write_pairs(s, active, rows, self.active.at(offset));
+                        F::write_pairs(s, inner, rows, self.inner.at(offset));
+                        let to = inner_rows.at((panel - chunk) * rows * F::ROW);
+                        F::write_rows(s, inner, rows, to);
+                    }
                 }
                 for panel in 0..panels {
-                    let left = Left::Rows {
-                        from: self.inner.at(chunk * group_stride),
-                        first: in_group,
-                        rows: self.group_rows,
-                    };
-                    let right = self.w1_transposed.at((panel * depth + chunk * PANEL) * PANEL);
+                    let inner = left(inner_rows, self.inner, chunk);
+                    let right = self.w1_transposed.at((panel * depth + chunk * PANEL) * F::ROW);
                     let to = dnormal.at(panel * stride);
-                    multiply(s, left, right, chunk_panels * PANEL, to, PANEL, rows, chunk > 0);
+                    let (depth, accumulate) = (chunk_panels * PANEL, chunk > 0);
+                    multiply::<F, S>(s, inner, right, depth, to, PANEL, rows, accumulate);
                 }
             }
             for row in 0..rows {
@@ -486,21 +569,21 @@ unsafe fn add_columns<S: Simd>(s: S, from: *const f32, rows: usize, to: *mut f32
 
 /// One panel of a group's part of the weight gradients: first those of `dw1`, then those of `dw2`.
 #[derive(Clone, Copy)]
-struct WeightJob<'a> {
-    tile_job: TileJob<'a>,
+struct WeightJob<'a, F> {
+    tile_job: TileJob<'a, F>,
     panel: usize,
     first: bool,
     dw1: Floats,
     dw2: Floats,
 }
 
-impl Kernel for WeightJob<'_> {
+impl<F: Format> Kernel for WeightJob<'_, F> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let WeightJob { tile_job: job, panel, first, dw1, dw2 } = self;
         let call = job.call;
         let (width, depth) = (padded(call.channels), padded(call.hidden));
-        let stride = job.group_rows * PANEL;
+        let stride = job.group_rows * F::ROW;
         let hidden_panels = depth / PANEL;
         // SAFETY: the group's matrices are complete; this job's panel of a gradient is nobody
         // else's.
@@ -521,7 +604,7 @@ impl Kernel for WeightJob<'_> {
                     to_row = width;
                     rows = (call.hidden - panel * PANEL).min(PANEL);
                 }
-                multiply(s, left, right, job.group_rows, to, to_row, rows, !first);
+                multiply::<F, S>(s, left, right, job.group_rows, to, to_row, rows, !first);
             }
         }
     }

@@ -1,20 +1,23 @@
 //! The layout of matrices inside an operation, and products of matrices in it.
 //!
 //! A matrix `[rows, columns]` is cut into panels of 32 columns, each stored row by row:
-//! `[columns / 32][rows][32]`, the last panel filled up with zeros. One such buffer serves as left
-//! operand, as transposed left operand and as right operand of a product, so that activations are
-//! never packed or transposed for one, and a tile of the result is a contiguous piece of memory that
-//! the next loop finds in the nearest cache.
+//! `[columns / 32][rows][32]`, the last panel filled up with zeros. In f32 one such buffer serves as
+//! left operand, as transposed left operand and as right operand of a product, so that activations
+//! are never packed or transposed for one, and a tile of the result is a contiguous piece of memory
+//! that the next loop finds in the nearest cache. [`Format`] says what is different in bf16.
 
 #![allow(
     clippy::too_many_arguments,
     reason = "a product has two operands, a result and their sizes"
 )]
 
+use std::marker::PhantomData;
+
 use rayon::prelude::*;
 
 use super::buffer::Scratch;
-use crate::simd::Simd;
+use super::format::Format;
+use crate::simd::{InstructionSet, Kernel, Simd};
 
 /// Columns of a panel.
 pub(super) const PANEL: usize = 32;
@@ -27,21 +30,22 @@ pub(super) const fn padded(columns: usize) -> usize {
 /// The left operand of a product, in panels.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Left {
-    /// The matrix itself: its rows from `first` on, where it has `rows` of them.
-    Rows { from: *const f32, first: usize, rows: usize },
-    /// Its transpose: `from` is one panel, whose columns from 0 on become rows.
+    /// The matrix itself from a row on, in the form of rows; its panels have `rows` of them.
+    Rows { from: *const f32, rows: usize },
+    /// Its transpose: `from` is one panel in the form of pairs, whose columns from 0 on become rows.
     Columns { from: *const f32 },
 }
 
 /// `to = left · right`, or `to += left · right`.
 ///
-/// `right` is one panel of `depth` rows; `to` has `rows` rows of 32 floats, `to_row` floats apart.
+/// `right` is one panel of `depth` rows in the form of pairs; `to` has `rows` rows of 32 floats,
+/// `to_row` floats apart.
 /// The additions of each element happen in the order of `depth`, whatever the tiling.
 ///
 /// # Safety
 /// All of it must be there.
 #[inline(always)]
-pub(super) unsafe fn multiply<S: Simd>(
+pub(super) unsafe fn multiply<F: Format, S: Simd>(
     s: S,
     left: Left,
     right: *const f32,
@@ -61,12 +65,12 @@ pub(super) unsafe fn multiply<S: Simd>(
                 let count = (rows - row).div_ceil(tiles - tile);
                 let (right, to) = (right.add(column), to.add(row * to_row + column));
                 match left {
-                    Left::Rows { from, first, rows } => {
-                        let from = from.add((first + row) * PANEL);
-                        tile_of::<S, false>(
+                    Left::Rows { from, rows } => {
+                        let from = from.add(row * F::ROW);
+                        tile_of::<F, S, false>(
                             s,
                             from,
-                            rows * PANEL,
+                            rows * F::ROW,
                             right,
                             depth,
                             to,
@@ -76,7 +80,7 @@ pub(super) unsafe fn multiply<S: Simd>(
                         );
                     }
                     Left::Columns { from } => {
-                        tile_of::<S, true>(
+                        tile_of::<F, S, true>(
                             s,
                             from.add(row),
                             0,
@@ -97,7 +101,7 @@ pub(super) unsafe fn multiply<S: Simd>(
 
 /// Picks the tile of `count` rows.
 #[inline(always)]
-unsafe fn tile_of<S: Simd, const TRANSPOSED: bool>(
+unsafe fn tile_of<F: Format, S: Simd, const TRANSPOSED: bool>(
     s: S,
     left: *const f32,
     panel_stride: usize,
@@ -113,7 +117,7 @@ unsafe fn tile_of<S: Simd, const TRANSPOSED: bool>(
             match count {
                 // SAFETY: the caller's promise.
                 $($rows if $rows <= S::TILE_ROWS => unsafe {
-                    tile::<S, $rows, TRANSPOSED>(s, left, panel_stride, right, depth, to, to_row, accumulate);
+                    tile::<F, S, $rows, TRANSPOSED>(s, left, panel_stride, right, depth, to, to_row, accumulate);
                 },)*
                 _ => unreachable!("no tile has {count} rows"),
             }
@@ -124,7 +128,7 @@ unsafe fn tile_of<S: Simd, const TRANSPOSED: bool>(
 
 /// One tile in registers: `ROWS` rows, two registers wide.
 #[inline(always)]
-unsafe fn tile<S: Simd, const ROWS: usize, const TRANSPOSED: bool>(
+unsafe fn tile<F: Format, S: Simd, const ROWS: usize, const TRANSPOSED: bool>(
     s: S,
     mut left: *const f32,
     panel_stride: usize,
@@ -142,16 +146,17 @@ unsafe fn tile<S: Simd, const ROWS: usize, const TRANSPOSED: bool>(
                 *sums = [s.load(to.add(row * to_row)), s.load(to.add(row * to_row + S::LANES))];
             }
         }
-        let mut remaining = depth;
+        let mut remaining = depth.div_ceil(F::PER_WORD);
         while remaining > 0 {
             // The transposed operand is one panel down to its end; the other changes panels.
-            let run = if TRANSPOSED { remaining } else { remaining.min(PANEL) };
+            let run = if TRANSPOSED { remaining } else { remaining.min(F::ROW) };
             let mut from = left;
             for _ in 0..run {
                 let (b0, b1) = (s.load(right), s.load(right.add(S::LANES)));
                 for (row, sums) in sums.iter_mut().enumerate() {
-                    let a = s.splat(*from.add(if TRANSPOSED { row } else { row * PANEL }));
-                    *sums = [s.mul_add(a, b0, sums[0]), s.mul_add(a, b1, sums[1])];
+                    let a = s.splat(*from.add(if TRANSPOSED { row } else { row * F::ROW }));
+                    *sums =
+                        [F::multiply_add(s, a, b0, sums[0]), F::multiply_add(s, a, b1, sums[1])];
                 }
                 from = from.add(if TRANSPOSED { PANEL } else { 1 });
                 right = right.add(PANEL);
@@ -215,27 +220,68 @@ unsafe fn pack_transposed(
     }
 }
 
-/// A `[rows, columns]` matrix, or its transpose, in panels; rows beyond the matrix, up to `depth`,
+/// The two forms of a panel: see [`Format`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    Rows,
+    Pairs,
+}
+
+/// A `[rows, columns]` matrix, or its transpose, in panels; rows beyond the matrix, up to whole 32,
 /// are zero.
-pub(super) fn packed(matrix: &[f32], rows: usize, columns: usize, transpose: bool) -> Scratch {
+pub(super) fn packed<F: Format>(
+    set: InstructionSet,
+    matrix: &[f32],
+    [rows, columns]: [usize; 2],
+    transpose: bool,
+    form: Form,
+) -> Scratch {
     let (height, width) = if transpose { (columns, rows) } else { (rows, columns) };
     let depth = padded(height);
-    let mut scratch = Scratch::take(depth * padded(width));
+    let mut scratch = Scratch::take(depth * padded(width) / F::PER_WORD);
     let to = scratch.floats();
     let panels = padded(width) / PANEL;
     (0..panels).into_par_iter().for_each(|panel| {
         // SAFETY: each job writes its own panel.
         unsafe {
-            let to = to.at(panel * depth * PANEL);
+            let to = to.at(panel * depth * F::ROW);
+            let mut unconverted = F::CONVERTS.then(|| Scratch::take(depth * PANEL));
+            let floats = unconverted.as_mut().map_or(to, |scratch| scratch.floats().at(0));
             if transpose {
-                pack_transposed(matrix.as_ptr(), rows, columns, panel, to);
+                pack_transposed(matrix.as_ptr(), rows, columns, panel, floats);
             } else {
-                pack(matrix.as_ptr(), rows, columns, panel, to);
+                pack(matrix.as_ptr(), rows, columns, panel, floats);
             }
-            to.add(height * PANEL).write_bytes(0, (depth - height) * PANEL);
+            floats.add(height * PANEL).write_bytes(0, (depth - height) * PANEL);
+            if F::CONVERTS {
+                let (from, format) = (floats.cast_const(), PhantomData::<F>);
+                F::dispatch(set, ConvertJob { format, from, rows: depth, form, to });
+            }
         }
     });
     scratch
+}
+
+/// The conversion of one panel of f32.
+struct ConvertJob<F> {
+    format: PhantomData<F>,
+    from: *const f32,
+    rows: usize,
+    form: Form,
+    to: *mut f32,
+}
+
+impl<F: Format> Kernel for ConvertJob<F> {
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        // SAFETY: `packed` gave both panels their room.
+        unsafe {
+            match self.form {
+                Form::Rows => F::write_rows(s, self.from, self.rows, self.to),
+                Form::Pairs => F::write_pairs(s, self.from, self.rows, self.to),
+            }
+        }
+    }
 }
 
 /// A vector filled up with zeros.

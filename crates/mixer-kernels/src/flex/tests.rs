@@ -3,8 +3,9 @@
 
 #![allow(clippy::needless_range_loop, reason = "indices as in the formulas")]
 
+use super::format::Format;
 use super::*;
-use crate::simd::{InstructionSet, dispatch_to};
+use crate::simd::{InstructionSet, bf16_is_native, dispatch_bf16, dispatch_to};
 
 /// SplitMix64.
 struct Random(u64);
@@ -93,16 +94,17 @@ impl Case {
     }
 
     /// What the kernels give.
-    fn run(&self, set: InstructionSet, keep_hidden: bool) -> Results<f32> {
+    fn run<F: Format>(&self, set: InstructionSet, keep_hidden: bool) -> Results<f32> {
         let branch = self.branch();
         let (y, gradients) = match self.half {
             Half::Tokens => {
-                (token::forward(set, &branch), token::backward(set, &branch, &self.grad))
+                let y = token::forward::<F>(set, &branch);
+                (y, token::backward::<F>(set, &branch, &self.grad))
             }
             Half::Channels => {
-                let (y, kept) = channel::forward(set, &branch, keep_hidden);
+                let (y, kept) = channel::forward::<F>(set, &branch, keep_hidden);
                 let kept = kept.as_ref().map(values);
-                (y, channel::backward(set, &branch, kept, &self.grad))
+                (y, channel::backward::<F>(set, &branch, kept, &self.grad))
             }
         };
         [
@@ -256,7 +258,7 @@ fn both_halves_agree_with_float64_on_every_instruction_set() {
             let reference = case.reference();
             for set in InstructionSet::available() {
                 for keep in [true, false] {
-                    let found = case.run(set, keep);
+                    let found = case.run::<F32>(set, keep);
                     for ((name, found), expected) in NAMES.iter().zip(&found).zip(&reference) {
                         // One token per example: the normalised rows of some sums cancel.
                         let error = relative_error(found, expected);
@@ -271,19 +273,117 @@ fn both_halves_agree_with_float64_on_every_instruction_set() {
     println!("worst relative error {worst:.2e}");
 }
 
+/// With and, where the processor has them, without the instructions for it.
+#[test]
+fn both_halves_agree_with_float64_to_the_precision_of_bf16() {
+    let mut worst = 0.0f64;
+    for half in [Half::Tokens, Half::Channels] {
+        for (i, (dims, hidden)) in cases().into_iter().enumerate() {
+            // A single token or channel leaves differences of rounded numbers only.
+            if dims[1] == 1 {
+                continue;
+            }
+            let gelu = if i % 2 == 0 { Gelu::Erf } else { Gelu::Tanh };
+            let case = Case::new(half, dims, hidden, gelu);
+            let reference = case.reference();
+            for set in [instruction_set(), InstructionSet::Portable] {
+                for keep in [true, false] {
+                    let found = case.run::<Bf16>(set, keep);
+                    for ((name, found), expected) in NAMES.iter().zip(&found).zip(&reference) {
+                        let error = relative_error(found, expected);
+                        let what = format!("{half:?} {dims:?} {hidden} {set:?} {keep} {name}");
+                        assert!(error < 8e-3, "{what}: {error:.2e}");
+                        worst = worst.max(error);
+                    }
+                }
+            }
+        }
+    }
+    println!("worst relative error {worst:.2e}");
+}
+
+/// Registers through every conversion and back.
+struct HalfJob<'a> {
+    x: &'a [f32],
+    /// What `narrow` and `widen`, then what `narrow_pairs` and `dot_pairs` give.
+    to: &'a mut Vec<f32>,
+}
+
+impl Kernel for HalfJob<'_> {
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        for x in self.x.chunks_exact(2 * S::LANES) {
+            let mut found = [0.0f32; 64];
+            let to = found.as_mut_ptr();
+            // SAFETY: `x` has two registers, `found` four.
+            unsafe {
+                let (a, b) = (s.load(x.as_ptr()), s.load(x.as_ptr().add(S::LANES)));
+                let [first, second] = s.widen(s.narrow(a, b));
+                s.store(to, first);
+                s.store(to.add(S::LANES), second);
+                let pairs = s.narrow_pairs(a, b);
+                let ones = s.narrow_pairs(s.splat(1.0), s.splat(0.0));
+                s.store(to.add(2 * S::LANES), s.dot_pairs(pairs, ones, s.splat(0.0)));
+                s.store(to.add(3 * S::LANES), s.dot_pairs(pairs, pairs, s.splat(3.0)));
+            }
+            self.to.extend(&found[..4 * S::LANES]);
+        }
+    }
+}
+
+#[test]
+fn bf16_is_rounded_to_nearest_even_with_and_without_instructions() {
+    let mut random = Random(5);
+    let mut x = random.values(4096 - 32, 0.0, 100.0);
+    // Ties to both sides, the edge of a binade, signed zeros.
+    let special = [0x3f80_8000, 0x3f81_8000, 0x3fff_ffff, 0x8000_0000].map(f32::from_bits);
+    x.extend(special.repeat(8));
+    let expected = |x: f32| {
+        let (below, above) = (x.to_bits() & 0xffff_0000, (x.to_bits() >> 16) + 1);
+        let (below, above) = (f32::from_bits(below), f32::from_bits(above << 16));
+        let (down, up) = ((x - below).abs(), (above - x).abs());
+        let even = below.to_bits() >> 16 & 1 == 0;
+        if down < up || (down == up && even) { below } else { above }
+    };
+    for set in [instruction_set(), InstructionSet::Portable] {
+        let mut found = Vec::new();
+        dispatch_bf16(set, HalfJob { x: &x, to: &mut found });
+        let lanes = if bf16_is_native() && set != InstructionSet::Portable { 16 } else { 8 };
+        assert_eq!(found.len(), 2 * x.len());
+        for (found, x) in found.chunks_exact(4 * lanes).zip(x.chunks_exact(2 * lanes)) {
+            for i in 0..2 * lanes {
+                assert_eq!(found[i].to_bits(), expected(x[i]).to_bits(), "{set:?} {}", x[i]);
+            }
+            for i in 0..lanes {
+                let (a, b) = (expected(x[i]), expected(x[lanes + i]));
+                assert_eq!(found[2 * lanes + i], a, "{set:?}: the low half is the first");
+                let square = f64::from(a).powi(2) + f64::from(b).powi(2) + 3.0;
+                let error = (f64::from(found[3 * lanes + i]) - square).abs() / square;
+                assert!(error < 2e-7, "{set:?} {a} {b}: {error:e}");
+            }
+        }
+    }
+}
+
 #[test]
 fn any_number_of_threads_gives_the_same_bits() {
     for half in [Half::Tokens, Half::Channels] {
         for (dims, hidden) in [([40, 49, 64], 80), ([3, 11, 40], 33)] {
             let case = Case::new(half, dims, hidden, Gelu::Erf);
-            let bits = |threads: usize| {
+            let bits = |bf16: bool, threads: usize| {
                 let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-                let results = pool.install(|| case.run(instruction_set(), true));
+                let results = pool.install(|| match bf16 {
+                    false => case.run::<F32>(instruction_set(), true),
+                    true => case.run::<Bf16>(instruction_set(), true),
+                });
                 results.map(|values| values.into_iter().map(f32::to_bits).collect::<Vec<_>>())
             };
-            let one = bits(1);
-            for threads in [2, 3, 7] {
-                assert!(bits(threads) == one, "{half:?} {dims:?}: {threads} threads");
+            for bf16 in [false, true] {
+                let one = bits(bf16, 1);
+                for threads in [2, 3, 7] {
+                    let same = bits(bf16, threads) == one;
+                    assert!(same, "{half:?} {dims:?} bf16 {bf16}: {threads} threads");
+                }
             }
         }
     }
@@ -293,7 +393,7 @@ fn any_number_of_threads_gives_the_same_bits() {
 fn hidden_units_that_are_computed_again_give_the_same_bits() {
     let case = Case::new(Half::Channels, [4, 60, 40], 600, Gelu::Erf);
     for set in InstructionSet::available() {
-        assert!(case.run(set, true) == case.run(set, false), "{set:?}");
+        assert!(case.run::<F32>(set, true) == case.run::<F32>(set, false), "{set:?}");
     }
 }
 
@@ -317,7 +417,7 @@ impl Kernel for ProductJob<'_> {
         unsafe {
             let to = to.as_mut_ptr().add(GUARD);
             let row = panel::PANEL + 3;
-            panel::multiply(s, left, right.as_ptr(), depth, to, row, rows, accumulate);
+            panel::multiply::<F32, S>(s, left, right.as_ptr(), depth, to, row, rows, accumulate);
         }
     }
 }
@@ -337,7 +437,7 @@ fn products_are_right_and_stay_in_their_place() {
                     let left = if transposed {
                         panel::Left::Columns { from: by_columns.as_ptr() }
                     } else {
-                        panel::Left::Rows { from: by_rows.as_ptr(), first: 0, rows }
+                        panel::Left::Rows { from: by_rows.as_ptr(), rows }
                     };
                     let row = panel::PANEL + 3;
                     let before = random.values(2 * GUARD + rows * row, 0.0, 1.0);

@@ -7,13 +7,16 @@
 //!
 //! Weight gradients are summed over examples in at most 32 slots, which the shape alone decides.
 
+use std::marker::PhantomData;
+
 use burn::backend::flex::FlexTensor;
 use burn::tensor::Shape;
 use rayon::prelude::*;
 
 use super::buffer::{Floats, Output, Scratch};
 use super::channel::sum_slots;
-use super::panel::{Left, PANEL, multiply, packed, padded, padded_vector};
+use super::format::Format;
+use super::panel::{Form, Left, PANEL, multiply, packed, padded, padded_vector};
 use super::rows::{self, Affine, RowGradient};
 use super::{Branch, BranchGradients};
 use crate::activation::{Activation, Erf, Tanh};
@@ -38,11 +41,34 @@ struct Call<'a> {
     bias1: &'a [f32],
     bias2: &'a [f32],
     affine: (Floats, Floats),
-    /// `[hidden, tokens]` and `[tokens, hidden]` in panels, columns filled up with zeros.
-    w1: Floats,
-    w2: Floats,
-    w1_rows: usize,
-    w2_rows: usize,
+    /// `[hidden, tokens]` and `[tokens, hidden]` in panels, columns filled up with zeros, as left
+    /// operands and as transposed ones.
+    w1: Weights,
+    w2: Weights,
+}
+
+/// A matrix in both forms, with this many rows.
+#[derive(Debug, Clone, Copy)]
+struct Weights {
+    rows: Floats,
+    pairs: Floats,
+    height: usize,
+}
+
+impl Weights {
+    fn left(self) -> Left {
+        // SAFETY: the matrix begins there.
+        Left::Rows { from: unsafe { self.rows.at(0) }, rows: self.height }
+    }
+
+    /// 32 rows of the transpose.
+    ///
+    /// # Safety
+    /// They must be there.
+    unsafe fn transposed<F: Format>(self, row: usize) -> Left {
+        // SAFETY: the caller's promise.
+        Left::Columns { from: unsafe { self.pairs.at(row / PANEL * self.height * F::ROW) } }
+    }
 }
 
 impl Call<'_> {
@@ -58,17 +84,15 @@ impl Call<'_> {
         unsafe { Affine { gamma: self.affine.0.at(0), beta: self.affine.1.at(0) } }
     }
 
-    /// `to = W₁ · normal + b₁` for one panel, `[hidden][32]`.
+    /// `to = W₁ · normal` for one panel, `[hidden][32]`.
     ///
     /// # Safety
     /// All of it must be there.
     #[inline(always)]
-    unsafe fn hidden_units<S: Simd>(&self, s: S, normal: *const f32, to: *mut f32) {
+    unsafe fn hidden_units<F: Format, S: Simd>(&self, s: S, normal: *const f32, to: *mut f32) {
+        let (left, depth, rows) = (self.w1.left(), self.tokens, self.hidden);
         // SAFETY: the caller's promise.
-        unsafe {
-            let left = Left::Rows { from: self.w1.at(0), first: 0, rows: self.w1_rows };
-            multiply(s, left, normal, self.tokens, to, PANEL, self.hidden, false);
-        }
+        unsafe { multiply::<F, S>(s, left, normal, depth, to, PANEL, rows, false) };
     }
 
     /// Writes the normalised rows of an example to panels.
@@ -93,17 +117,22 @@ impl Call<'_> {
 struct Operands {
     w1: Scratch,
     w2: Scratch,
+    /// The form of pairs, where it is another.
+    pairs: Option<(Scratch, Scratch)>,
     gamma: Scratch,
     beta: Scratch,
 }
 
 impl Operands {
-    fn new(branch: &Branch<'_>) -> Operands {
+    fn new<F: Format>(set: InstructionSet, branch: &Branch<'_>, backward: bool) -> Operands {
         let [_, tokens, _] = branch.dims;
         let hidden = branch.bias1.len();
+        let w1 = |form| packed::<F>(set, branch.weight1, [hidden, tokens], false, form);
+        let w2 = |form| packed::<F>(set, branch.weight2, [tokens, hidden], false, form);
         Operands {
-            w1: packed(branch.weight1, hidden, tokens, false),
-            w2: packed(branch.weight2, tokens, hidden, false),
+            w1: w1(Form::Rows),
+            w2: w2(Form::Rows),
+            pairs: (F::CONVERTS && backward).then(|| (w1(Form::Pairs), w2(Form::Pairs))),
             gamma: padded_vector(branch.gamma),
             beta: padded_vector(branch.beta),
         }
@@ -112,6 +141,9 @@ impl Operands {
     fn call<'a>(&mut self, branch: &Branch<'a>) -> Call<'a> {
         let [_, tokens, channels] = branch.dims;
         let hidden = branch.bias1.len();
+        let (w1, w2) = (self.w1.floats(), self.w2.floats());
+        let pairs = self.pairs.as_mut().map(|(w1, w2)| (w1.floats(), w2.floats()));
+        let (w1_pairs, w2_pairs) = pairs.unwrap_or((w1, w2));
         Call {
             gelu: branch.gelu,
             epsilon: branch.epsilon,
@@ -123,19 +155,17 @@ impl Operands {
             bias1: branch.bias1,
             bias2: branch.bias2,
             affine: (self.gamma.floats(), self.beta.floats()),
-            w1: self.w1.floats(),
-            w2: self.w2.floats(),
             // `packed` fills up rows as well.
-            w1_rows: padded(hidden),
-            w2_rows: padded(tokens),
+            w1: Weights { rows: w1, pairs: w1_pairs, height: padded(hidden) },
+            w2: Weights { rows: w2, pairs: w2_pairs, height: padded(tokens) },
         }
     }
 }
 
 /// The output.
-pub(super) fn forward(set: InstructionSet, branch: &Branch<'_>) -> FlexTensor {
+pub(super) fn forward<F: Format>(set: InstructionSet, branch: &Branch<'_>) -> FlexTensor {
     let [examples, ..] = branch.dims;
-    let mut operands = Operands::new(branch);
+    let mut operands = Operands::new::<F>(set, branch, false);
     let call = operands.call(branch);
     let panels = padded(call.channels) / PANEL;
     let mut y = Output::new(branch.x.len());
@@ -144,15 +174,16 @@ pub(super) fn forward(set: InstructionSet, branch: &Branch<'_>) -> FlexTensor {
         let mut normal = Scratch::take(call.tokens * padded(call.channels));
         let normal = normal.floats();
         dispatch_to(set, NormaliseJob { call, example, to: normal });
-        let job = ForwardJob { call, example, first: 0, last: panels, normal, y: to };
+        let format = PhantomData::<F>;
+        let job = ForwardJob { format, call, example, first: 0, last: panels, normal, y: to };
         // A single example is shared out by its panels.
         let piece = panels.div_ceil((16 / examples).max(1));
         if piece == panels {
-            return dispatch_to(set, job);
+            return F::dispatch(set, job);
         }
         (0..panels.div_ceil(piece)).into_par_iter().with_max_len(1).for_each(|i| {
             let (first, last) = (i * piece, ((i + 1) * piece).min(panels));
-            dispatch_to(set, ForwardJob { first, last, ..job });
+            F::dispatch(set, ForwardJob { first, last, ..job });
         });
     });
     y.tensor(Shape::from(branch.dims.to_vec()))
@@ -176,7 +207,8 @@ impl Kernel for NormaliseJob<'_> {
 
 /// Some panels of one example, forward.
 #[derive(Clone, Copy)]
-struct ForwardJob<'a> {
+struct ForwardJob<'a, F> {
+    format: PhantomData<F>,
     call: Call<'a>,
     example: usize,
     first: usize,
@@ -185,7 +217,7 @@ struct ForwardJob<'a> {
     y: Floats,
 }
 
-impl Kernel for ForwardJob<'_> {
+impl<F: Format> Kernel for ForwardJob<'_, F> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         match self.call.gelu {
@@ -195,37 +227,34 @@ impl Kernel for ForwardJob<'_> {
     }
 }
 
-impl ForwardJob<'_> {
+impl<F: Format> ForwardJob<'_, F> {
     #[inline(always)]
     fn run_with<S: Simd>(self, s: S, activation: impl Activation) {
         let call = self.call;
         let mut active = Scratch::take(call.hidden * PANEL);
         let mut branch = Scratch::take(call.tokens * PANEL);
+        let extra = |rows| Scratch::take(if F::CONVERTS { pairs::<F>(rows) } else { 0 });
+        let (mut normal_pairs, mut active_pairs) = (extra(call.tokens), extra(call.hidden));
         let (active, branch) = (active.floats(), branch.floats());
+        let (normal_pairs, active_pairs) = (normal_pairs.floats(), active_pairs.floats());
         let scale = call.scale(self.example);
         // SAFETY: everything was given the room that is used here; these columns of the example
         // are nobody else's.
         unsafe {
             for panel in self.first..self.last {
                 let normal = self.normal.at(panel * call.tokens * PANEL);
-                call.hidden_units(s, normal, active.at(0));
+                let normal = as_pairs::<F, S>(s, normal, call.tokens, normal_pairs);
+                call.hidden_units::<F, S>(s, normal, active.at(0));
                 for (row, &bias) in call.bias1.iter().enumerate() {
                     for lane in (0..PANEL).step_by(S::LANES) {
                         let at = active.at(row * PANEL + lane);
                         s.store(at, activation.value(s, s.add(s.load(at), s.splat(bias))));
                     }
                 }
-                let left = Left::Rows { from: call.w2.at(0), first: 0, rows: call.w2_rows };
-                multiply(
-                    s,
-                    left,
-                    active.at(0),
-                    call.hidden,
-                    branch.at(0),
-                    PANEL,
-                    call.tokens,
-                    false,
-                );
+                let active = as_pairs::<F, S>(s, active.at(0), call.hidden, active_pairs);
+                let (left, depth) = (call.w2.left(), call.hidden);
+                let (to, rows) = (branch.at(0), call.tokens);
+                multiply::<F, S>(s, left, active, depth, to, PANEL, rows, false);
                 let count = (call.channels - panel * PANEL).min(PANEL);
                 for (row, &bias) in call.bias2.iter().enumerate() {
                     let at = (self.example * call.tokens + row) * call.channels + panel * PANEL;
@@ -235,6 +264,32 @@ impl ForwardJob<'_> {
                 }
             }
         }
+    }
+}
+
+/// Words of a panel of so many rows in the form of pairs.
+const fn pairs<F: Format>(rows: usize) -> usize {
+    rows.div_ceil(F::PER_WORD) * PANEL
+}
+
+/// A panel as a right operand: converted to `to` if it has to be.
+///
+/// # Safety
+/// All of it must be there.
+#[inline(always)]
+unsafe fn as_pairs<F: Format, S: Simd>(
+    s: S,
+    panel: *const f32,
+    rows: usize,
+    to: Floats,
+) -> *const f32 {
+    if !F::CONVERTS {
+        return panel;
+    }
+    // SAFETY: the caller's promise.
+    unsafe {
+        F::write_pairs(s, panel, rows, to.at(0));
+        to.at(0)
     }
 }
 
@@ -264,10 +319,14 @@ impl Slot {
 }
 
 /// The gradients.
-pub(super) fn backward(set: InstructionSet, branch: &Branch<'_>, grad: &[f32]) -> BranchGradients {
+pub(super) fn backward<F: Format>(
+    set: InstructionSet,
+    branch: &Branch<'_>,
+    grad: &[f32],
+) -> BranchGradients {
     let [examples, tokens, channels] = branch.dims;
     let hidden = branch.bias1.len();
-    let mut operands = Operands::new(branch);
+    let mut operands = Operands::new::<F>(set, branch, true);
     let call = operands.call(branch);
     let slot = Slot::new(tokens, channels, hidden);
     let slots = examples.min(SLOTS);
@@ -284,7 +343,8 @@ pub(super) fn backward(set: InstructionSet, branch: &Branch<'_>, grad: &[f32]) -
         };
         let sums = Floats::new(sums);
         for example in examples {
-            dispatch_to(set, BackwardJob { call, slot, example, grad, dx: to, sums });
+            let format = PhantomData::<F>;
+            F::dispatch(set, BackwardJob { format, call, slot, example, grad, dx: to, sums });
         }
     });
     // SAFETY: all slots were written above.
@@ -315,7 +375,8 @@ pub(super) fn backward(set: InstructionSet, branch: &Branch<'_>, grad: &[f32]) -
 }
 
 /// One example of the backward pass.
-struct BackwardJob<'a> {
+struct BackwardJob<'a, F> {
+    format: PhantomData<F>,
     call: Call<'a>,
     slot: Slot,
     example: usize,
@@ -325,7 +386,7 @@ struct BackwardJob<'a> {
     sums: Floats,
 }
 
-impl Kernel for BackwardJob<'_> {
+impl<F: Format> Kernel for BackwardJob<'_, F> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         match self.call.gelu {
@@ -335,10 +396,10 @@ impl Kernel for BackwardJob<'_> {
     }
 }
 
-impl BackwardJob<'_> {
+impl<F: Format> BackwardJob<'_, F> {
     #[inline(always)]
     fn run_with<S: Simd>(self, s: S, activation: impl Activation) {
-        let BackwardJob { call, slot, example, grad, dx, sums } = self;
+        let BackwardJob { call, slot, example, grad, dx, sums, .. } = self;
         let (tokens, hidden) = (call.tokens, call.hidden);
         let (width, depth) = (padded(call.channels), padded(hidden));
         let stride = tokens * PANEL;
@@ -348,13 +409,19 @@ impl BackwardJob<'_> {
         let mut dnormal = Scratch::take(tokens * width);
         let mut units = Scratch::take(depth * PANEL);
         let mut inner = Scratch::take(depth * PANEL);
-        let mut active_transposed = Scratch::take(depth * CHUNK * PANEL);
-        let mut inner_transposed = Scratch::take(depth * CHUNK * PANEL);
+        let transposed = || Scratch::take(depth * CHUNK * F::ROW);
+        let (mut active_transposed, mut inner_transposed) = (transposed(), transposed());
         let mut spare = Scratch::take(width);
+        let extra = |len| Scratch::take(if F::CONVERTS { len } else { 0 });
+        let (mut normal_rows, mut outer_rows) =
+            (extra(CHUNK * tokens * F::ROW), extra(CHUNK * tokens * F::ROW));
+        let (mut token_pairs, mut unit_pairs) = (extra(pairs::<F>(tokens)), extra(depth * F::ROW));
         let (normal, outer, dnormal) = (normal.floats(), outer.floats(), dnormal.floats());
         let (units, inner, spare) = (units.floats(), inner.floats(), spare.floats());
         let active_transposed = active_transposed.floats();
         let inner_transposed = inner_transposed.floats();
+        let (normal_rows, outer_rows) = (normal_rows.floats(), outer_rows.floats());
+        let (token_pairs, unit_pairs) = (token_pairs.floats(), unit_pairs.floats());
         // SAFETY: everything was given the room that is used here; the example's rows of `dx` and
         // the slot are nobody else's.
         unsafe {
@@ -375,13 +442,16 @@ impl BackwardJob<'_> {
                 let chunk_rows = chunk_panels * PANEL;
                 for i in 0..chunk_panels {
                     let panel = chunk + i;
-                    call.hidden_units(s, normal.at(panel * stride), units.at(0));
+                    let right = normal.at(panel * stride);
+                    let right = as_pairs::<F, S>(s, right, tokens, token_pairs);
+                    call.hidden_units::<F, S>(s, right, units.at(0));
                     let right = outer.at(panel * stride);
+                    let right = as_pairs::<F, S>(s, right, tokens, token_pairs);
                     for unit in (0..hidden).step_by(PANEL) {
-                        let left = Left::Columns { from: call.w2.at(unit * call.w2_rows) };
+                        let left = call.w2.transposed::<F>(unit);
                         let rows = PANEL.min(hidden - unit);
                         let to = inner.at(unit * PANEL);
-                        multiply(s, left, right, tokens, to, PANEL, rows, false);
+                        multiply::<F, S>(s, left, right, tokens, to, PANEL, rows, false);
                     }
                     for (row, &bias) in call.bias1.iter().enumerate() {
                         for lane in (0..PANEL).step_by(S::LANES) {
@@ -393,29 +463,42 @@ impl BackwardJob<'_> {
                         }
                     }
                     add_rows(s, inner, 1, hidden, sums.at(slot.bias1));
+                    let right = as_pairs::<F, S>(s, inner.at(0), hidden, unit_pairs);
                     for token in (0..tokens).step_by(PANEL) {
-                        let left = Left::Columns { from: call.w1.at(token * call.w1_rows) };
+                        let left = call.w1.transposed::<F>(token);
                         let rows = PANEL.min(tokens - token);
                         let to = dnormal.at(panel * stride + token * PANEL);
-                        multiply(s, left, inner.at(0), hidden, to, PANEL, rows, false);
+                        multiply::<F, S>(s, left, right, hidden, to, PANEL, rows, false);
                     }
-                    for unit in (0..depth).step_by(PANEL) {
-                        let from = unit * PANEL;
-                        let to = unit * chunk_rows + i * PANEL * PANEL;
-                        transpose(units.at(from), active_transposed.at(to));
-                        transpose(inner.at(from), inner_transposed.at(to));
+                    for (from, to) in [(units, active_transposed), (inner, inner_transposed)] {
+                        let mut from = from;
+                        if F::CONVERTS {
+                            F::write_rows(s, from.at(0), depth, unit_pairs.at(0));
+                            from = unit_pairs;
+                        }
+                        for unit in (0..depth).step_by(PANEL) {
+                            let to = to.at((unit * chunk_rows + i * PANEL * PANEL) / F::PER_WORD);
+                            transpose::<F>(from.at(unit * F::ROW), to);
+                        }
+                    }
+                    if F::CONVERTS {
+                        let at = i * tokens * F::ROW;
+                        F::write_rows(s, normal.at(panel * stride), tokens, normal_rows.at(at));
+                        F::write_rows(s, outer.at(panel * stride), tokens, outer_rows.at(at));
                     }
                 }
+                let left = |own: Floats, example: Floats| {
+                    let from = if F::CONVERTS { own.at(0) } else { example.at(chunk * stride) };
+                    Left::Rows { from, rows: tokens }
+                };
                 for unit in (0..depth).step_by(PANEL) {
                     for (left, right, to) in [
-                        (normal, inner_transposed, slot.weight1),
-                        (outer, active_transposed, slot.weight2),
+                        (left(normal_rows, normal), inner_transposed, slot.weight1),
+                        (left(outer_rows, outer), active_transposed, slot.weight2),
                     ] {
-                        let left =
-                            Left::Rows { from: left.at(chunk * stride), first: 0, rows: tokens };
-                        let right = right.at(unit * chunk_rows);
+                        let right = right.at(unit * chunk_rows / F::PER_WORD);
                         let to = sums.at(to + unit);
-                        multiply(s, left, right, chunk_rows, to, depth, tokens, true);
+                        multiply::<F, S>(s, left, right, chunk_rows, to, depth, tokens, true);
                     }
                 }
             }
@@ -458,20 +541,20 @@ unsafe fn add_rows<S: Simd>(s: S, from: Floats, panels: usize, count: usize, to:
     }
 }
 
-/// Transposes a 32 × 32 piece of a panel.
+/// Transposes 32 rows of a panel in the form of rows, word by word: columns become pairs.
 ///
 /// # Safety
-/// 1024 floats must be there twice.
+/// All of it must be there twice.
 #[inline(always)]
-unsafe fn transpose(from: *const f32, to: *mut f32) {
+unsafe fn transpose<F: Format>(from: *const f32, to: *mut f32) {
     // SAFETY: the caller's promise. Four by four, so that a store's line is used again soon.
     unsafe {
         for row in (0..PANEL).step_by(4) {
-            for column in 0..PANEL {
-                let from = from.add(row * PANEL + column);
-                let to = to.add(column * PANEL + row);
+            for word in 0..F::ROW {
+                let from = from.add(row * F::ROW + word);
+                let to = to.add(word * PANEL + row);
                 for i in 0..4 {
-                    *to.add(i) = *from.add(i * PANEL);
+                    *to.add(i) = *from.add(i * F::ROW);
                 }
             }
         }

@@ -4,25 +4,28 @@
 
 use std::arch::x86_64::*;
 
-use super::{Kernel, Simd};
+use super::{Kernel, Simd, half};
 
-/// Proof of AVX-512 F, DQ, BW and VL.
+/// Proof of AVX-512 F, DQ, BW and VL; with `BF16`, of its BF16 as well.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Avx512(());
+pub(crate) struct Avx512<const BF16: bool>(());
 
-impl Avx512 {
-    pub(crate) fn detect() -> Option<Avx512> {
+impl<const BF16: bool> Avx512<BF16> {
+    pub(crate) fn detect() -> Option<Self> {
         let found = is_x86_feature_detected!("avx512f")
             && is_x86_feature_detected!("avx512dq")
             && is_x86_feature_detected!("avx512bw")
             && is_x86_feature_detected!("avx512vl")
-            && is_x86_feature_detected!("fma");
+            && is_x86_feature_detected!("fma")
+            && (!BF16 || is_x86_feature_detected!("avx512bf16"));
         found.then_some(Avx512(()))
     }
+}
 
+impl Avx512<false> {
     pub(crate) fn run(self, kernel: impl Kernel) {
         #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,avx2,fma")]
-        fn with(s: Avx512, kernel: impl Kernel) {
+        fn with(s: Avx512<false>, kernel: impl Kernel) {
             kernel.run(s);
         }
         // SAFETY: `self` exists, so the processor has the features.
@@ -30,7 +33,18 @@ impl Avx512 {
     }
 }
 
-impl Simd for Avx512 {
+impl Avx512<true> {
+    pub(crate) fn run(self, kernel: impl Kernel) {
+        #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,avx512bf16,avx2,fma")]
+        fn with(s: Avx512<true>, kernel: impl Kernel) {
+            kernel.run(s);
+        }
+        // SAFETY: `self` exists, so the processor has the features.
+        unsafe { with(self, kernel) }
+    }
+}
+
+impl<const BF16: bool> Simd for Avx512<BF16> {
     type V = __m512;
     const LANES: usize = 16;
     // 28 accumulators, two registers of the right operand, one of the left: 31 of 32.
@@ -118,6 +132,60 @@ impl Simd for Avx512 {
     fn sum(self, a: __m512) -> f32 {
         unsafe { _mm512_reduce_add_ps(a) }
     }
+
+    #[inline(always)]
+    fn narrow(self, a: __m512, b: __m512) -> __m512 {
+        if !BF16 {
+            return half::narrow(self, a, b);
+        }
+        unsafe { _mm512_castsi512_ps(bits(_mm512_cvtne2ps_pbh(b, a))) }
+    }
+
+    #[inline(always)]
+    fn narrow_pairs(self, a: __m512, b: __m512) -> __m512 {
+        if !BF16 {
+            return half::narrow_pairs(self, a, b);
+        }
+        unsafe {
+            // Half-word `i` of `a`, then of `b`, which begins sixteen half-words later.
+            let order = _mm512_set_epi16(
+                31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21, 5,
+                20, 4, 19, 3, 18, 2, 17, 1, 16, 0,
+            );
+            let both = bits(_mm512_cvtne2ps_pbh(b, a));
+            _mm512_castsi512_ps(_mm512_permutexvar_epi16(order, both))
+        }
+    }
+
+    #[inline(always)]
+    fn widen(self, words: __m512) -> [__m512; 2] {
+        unsafe {
+            let words = _mm512_castps_si512(words);
+            let halves = [_mm512_castsi512_si256(words), _mm512_extracti64x4_epi64::<1>(words)];
+            halves.map(|half| {
+                _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(half)))
+            })
+        }
+    }
+
+    #[inline(always)]
+    fn dot_pairs(self, a: __m512, b: __m512, sum: __m512) -> __m512 {
+        if !BF16 {
+            return half::dot_pairs(self, a, b, sum);
+        }
+        // SAFETY: both types are 64 bytes of which every pattern is a value.
+        unsafe {
+            let [a, b] = [a, b].map(|words| std::mem::transmute::<__m512, __m512bh>(words));
+            _mm512_dpbf16_ps(sum, a, b)
+        }
+    }
+}
+
+/// The bits of a register of bf16.
+#[inline(always)]
+fn bits(v: __m512bh) -> __m512i {
+    // SAFETY: both types are 64 bytes of which every pattern is a value.
+    unsafe { std::mem::transmute(v) }
 }
 
 /// Proof of AVX2 and FMA.

@@ -10,6 +10,7 @@ use crate::backend;
 use crate::bench::{Bench, Mode, measure};
 use crate::error::TrainError;
 use crate::plan;
+use crate::precision::Precision;
 
 #[derive(Debug, Clone, Args)]
 pub(super) struct BenchArgs {
@@ -28,6 +29,9 @@ pub(super) struct BenchArgs {
     /// Steps to time, after two that are not.
     #[arg(long, default_value = "7", value_name = "N")]
     steps: NonZeroUsize,
+    /// What the operands of the blocks' products are rounded to (`train.precision`).
+    #[arg(long, value_enum, default_value_t = Precision::F32)]
+    precision: Precision,
     /// Compute hidden units again in the backward pass, for less memory (`train.recompute`).
     #[arg(long)]
     recompute: bool,
@@ -58,10 +62,19 @@ pub(super) fn run(args: &BenchArgs) -> Result<(), TrainError> {
         let config = Variant::parse(&model)?.config(args.image_size, 1000, args.gelu.into());
         config.validate()?;
         let (batch_size, steps) = (args.batch_size.get(), args.steps.get());
-        let (mode, recompute) = (args.mode, args.recompute);
-        benches.push(Bench { model, config, mode, batch_size, recompute, steps, warmup: 2 });
+        benches.push(Bench {
+            model,
+            config,
+            mode: args.mode,
+            batch_size,
+            precision: args.precision,
+            recompute: args.recompute,
+            steps,
+            warmup: 2,
+        });
     }
     let entry = backend::open(&args.device.device)?;
+    args.precision.check(&entry)?;
     let mut measurements = Vec::with_capacity(benches.len());
     for bench in &benches {
         measurements.push(measure(bench, &entry.name, &entry.device)?);
@@ -70,9 +83,10 @@ pub(super) fn run(args: &BenchArgs) -> Result<(), TrainError> {
         return super::print_json(&measurements);
     }
     let mut text = format!(
-        "{:<6} {:>6} {:>6} {:>8} {:>10} {:>10} {:>9} {:>9} {:>6} {:>10}\n",
+        "{:<6} {:>6} {:>9} {:>6} {:>8} {:>10} {:>10} {:>9} {:>9} {:>6} {:>10}\n",
         "model",
         "mode",
+        "precision",
         "batch",
         "threads",
         "step ms",
@@ -87,9 +101,10 @@ pub(super) fn run(args: &BenchArgs) -> Result<(), TrainError> {
     };
     for m in &measurements {
         text += &format!(
-            "{:<6} {:>6} {:>6} {:>8} {:>10.1} {:>10.2} {:>9.1} {:>9} {:>6} {:>10}\n",
+            "{:<6} {:>6} {:>9} {:>6} {:>8} {:>10.1} {:>10.2} {:>9.1} {:>9} {:>6} {:>10}\n",
             m.model,
             format!("{:?}", m.mode).to_lowercase(),
+            m.precision.name(),
             m.batch_size,
             m.threads,
             m.step_ms,
@@ -100,7 +115,6 @@ pub(super) fn run(args: &BenchArgs) -> Result<(), TrainError> {
             optional(m.peak_memory_mb, 0),
         );
     }
-    text +=
-        "step ms: median; memory: peak of the process over its start, known for the first row only";
+    text += "step ms: median; FMA peak: of f32; memory: peak of the process over its start, known for the first row only";
     super::print(&text)
 }

@@ -2,10 +2,9 @@
 
 use std::path::PathBuf;
 
-use burn::tensor::Device;
 use clap::{Args, ValueEnum};
 use mixer_data::OnCorrupt;
-use mixer_model::Mixer;
+use mixer_model::{Compute, Mixer};
 
 use super::{DeviceArg, PreprocessArg, WeightsArg};
 use crate::backend;
@@ -14,6 +13,7 @@ use crate::error::TrainError;
 use crate::evaluation::Evaluator;
 use crate::input;
 use crate::loss::Loss;
+use crate::precision::Precision;
 use crate::progress::Progress;
 
 #[derive(Debug, Clone, Args)]
@@ -35,6 +35,9 @@ pub(super) struct EvaluateArgs {
     /// Form of the result.
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
+    /// What the operands of the blocks' products are rounded to.
+    #[arg(long, value_enum, default_value_t = Precision::F32)]
+    precision: Precision,
     #[command(flatten)]
     device: DeviceArg,
 }
@@ -46,7 +49,9 @@ enum Format {
 }
 
 pub(super) fn run(args: &EvaluateArgs) -> Result<(), TrainError> {
-    let device: Device = backend::open(&args.device.device)?.device;
+    let entry = backend::open(&args.device.device)?;
+    args.precision.check(&entry)?;
+    let device = entry.device;
     let weights = args.weights.read()?;
     let split = args.split.as_deref().unwrap_or_else(|| dataset::default_val_split(&args.data));
     let preprocessing = super::preprocessing(&weights, args.preprocess);
@@ -77,7 +82,8 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<(), TrainError> {
         queue_bytes: 256 << 20,
         on_corrupt: OnCorrupt::Stop,
     };
-    let mixer = Mixer::from_weights(weights, &device)?;
+    let compute = Compute { precision: args.precision.into(), ..Compute::default() };
+    let mixer = Mixer::from_weights(weights, &device)?.with_compute(compute);
     let mut progress = Progress::new("example", source.len() as u64, 0);
     let go_on = |done| {
         progress.update(done, String::new);

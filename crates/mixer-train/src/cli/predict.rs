@@ -7,13 +7,14 @@ use clap::{Args, ValueEnum};
 use mixer_data::{
     DataError, DecodeOptions, Loader, LoaderConfig, OnCorrupt, RgbImage, Source, read_image,
 };
-use mixer_model::Mixer;
+use mixer_model::{Compute, Mixer};
 use serde::Serialize;
 
 use super::{DeviceArg, PreprocessArg, WeightsArg};
 use crate::backend;
 use crate::error::TrainError;
 use crate::input::{self, Normaliser};
+use crate::precision::Precision;
 
 #[derive(Debug, Clone, Args)]
 pub(super) struct PredictArgs {
@@ -34,6 +35,9 @@ pub(super) struct PredictArgs {
     /// How pictures are prepared [default: as the weights say, else resmall-crop].
     #[arg(long, value_enum)]
     preprocess: Option<PreprocessArg>,
+    /// What the operands of the blocks' products are rounded to.
+    #[arg(long, value_enum, default_value_t = Precision::F32)]
+    precision: Precision,
     #[command(flatten)]
     device: DeviceArg,
 }
@@ -68,7 +72,9 @@ pub(super) fn run(args: &PredictArgs) -> Result<(), TrainError> {
     if args.logits && args.format != Format::Json {
         return Err(TrainError::usage("`--logits` has no effect without `--format json`"));
     }
-    let device = backend::open(&args.device.device)?.device;
+    let entry = backend::open(&args.device.device)?;
+    args.precision.check(&entry)?;
+    let device = entry.device;
     let weights = args.weights.read()?;
     let paths = expand(&args.images)?;
     let preprocessing = super::preprocessing(&weights, args.preprocess);
@@ -76,7 +82,8 @@ pub(super) fn run(args: &PredictArgs) -> Result<(), TrainError> {
     let transform = input::eval_transform(&preprocessing, config.image_size);
     let normaliser = Normaliser::new(&preprocessing, config.patch_size, &device);
     let (num_classes, classes) = (config.num_classes, weights.metadata.classes.clone());
-    let mixer = Mixer::from_weights(weights, &device)?;
+    let compute = Compute { precision: args.precision.into(), ..Compute::default() };
+    let mixer = Mixer::from_weights(weights, &device)?.with_compute(compute);
     let files =
         Files { paths, options: input::decode_options(&preprocessing), classes: Vec::new() };
     let config = LoaderConfig {

@@ -114,6 +114,7 @@ fn train(args: &TrainArgs, config: RunConfig, text: &str, task: Task) -> Result<
             .map_err(|error| error.in_file(&args.config))?;
         (plan, dataset, initial, None)
     };
+    plan.precision.check(&device)?;
     if checkpoint.is_none() && args.resume == Resume::Must {
         return Err(TrainError::RunDir {
             message: "there is no checkpoint to continue from".to_owned(),

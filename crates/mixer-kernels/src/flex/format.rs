@@ -1,0 +1,134 @@
+//! What the elements of a product's operands are stored as.
+//!
+//! All memory is counted in words of 32 bits. A panel has two forms, which are one and the same for
+//! f32: *rows*, in which neighbours in a row share a word, for a left operand; and *pairs*, in which
+//! neighbours in a column do, for a right operand or a transposed left one. So a product's inner
+//! loop always reads one word of the left operand and two registers of the right one.
+
+use super::panel::PANEL;
+use crate::simd::{InstructionSet, Kernel, Simd, dispatch_bf16, dispatch_to};
+
+/// A way to store elements.
+pub(super) trait Format: Copy + Send + Sync {
+    /// Elements in a word.
+    const PER_WORD: usize;
+    /// Words of a panel's row.
+    const ROW: usize = PANEL / Self::PER_WORD;
+    /// Whether panels of f32 have to be converted before they can be multiplied.
+    const CONVERTS: bool = Self::PER_WORD > 1;
+
+    /// Adds the product of two words, element by element, to `sum`.
+    fn multiply_add<S: Simd>(s: S, a: S::V, b: S::V, sum: S::V) -> S::V;
+
+    /// Converts `rows` rows of a panel of f32 to the form of rows.
+    ///
+    /// # Safety
+    /// All of it must be there; the two may not overlap.
+    unsafe fn write_rows<S: Simd>(s: S, from: *const f32, rows: usize, to: *mut f32);
+
+    /// Converts `rows` rows of a panel of f32 to the form of pairs; a last row without its
+    /// neighbour gets zeros for one.
+    ///
+    /// # Safety
+    /// All of it must be there; the two may not overlap.
+    unsafe fn write_pairs<S: Simd>(s: S, from: *const f32, rows: usize, to: *mut f32);
+
+    /// Converts what [`Format::write_rows`] wrote back to f32.
+    ///
+    /// # Safety
+    /// All of it must be there; the two may not overlap.
+    unsafe fn read_rows<S: Simd>(s: S, from: *const f32, rows: usize, to: *mut f32);
+
+    /// Runs a kernel that uses the format.
+    fn dispatch(set: InstructionSet, kernel: impl Kernel);
+}
+
+/// f32 as it is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct F32;
+
+/// bf16, two to a word.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bf16;
+
+impl Format for F32 {
+    const PER_WORD: usize = 1;
+
+    #[inline(always)]
+    fn multiply_add<S: Simd>(s: S, a: S::V, b: S::V, sum: S::V) -> S::V {
+        s.mul_add(a, b, sum)
+    }
+
+    #[inline(always)]
+    unsafe fn write_rows<S: Simd>(_: S, from: *const f32, rows: usize, to: *mut f32) {
+        // SAFETY: the caller's promise.
+        unsafe { std::ptr::copy_nonoverlapping(from, to, rows * PANEL) };
+    }
+
+    #[inline(always)]
+    unsafe fn write_pairs<S: Simd>(_: S, from: *const f32, rows: usize, to: *mut f32) {
+        // SAFETY: the caller's promise.
+        unsafe { std::ptr::copy_nonoverlapping(from, to, rows * PANEL) };
+    }
+
+    #[inline(always)]
+    unsafe fn read_rows<S: Simd>(_: S, from: *const f32, rows: usize, to: *mut f32) {
+        // SAFETY: the caller's promise.
+        unsafe { std::ptr::copy_nonoverlapping(from, to, rows * PANEL) };
+    }
+
+    fn dispatch(set: InstructionSet, kernel: impl Kernel) {
+        dispatch_to(set, kernel);
+    }
+}
+
+impl Format for Bf16 {
+    const PER_WORD: usize = 2;
+
+    #[inline(always)]
+    fn multiply_add<S: Simd>(s: S, a: S::V, b: S::V, sum: S::V) -> S::V {
+        s.dot_pairs(a, b, sum)
+    }
+
+    #[inline(always)]
+    unsafe fn write_rows<S: Simd>(s: S, from: *const f32, rows: usize, to: *mut f32) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            for i in (0..rows * PANEL).step_by(2 * S::LANES) {
+                let words = s.narrow(s.load(from.add(i)), s.load(from.add(i + S::LANES)));
+                s.store(to.add(i / 2), words);
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn write_pairs<S: Simd>(s: S, from: *const f32, rows: usize, to: *mut f32) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            for row in (0..rows).step_by(2) {
+                let (from, to) = (from.add(row * PANEL), to.add(row / 2 * PANEL));
+                for lane in (0..PANEL).step_by(S::LANES) {
+                    let second =
+                        if row + 1 < rows { s.load(from.add(PANEL + lane)) } else { s.splat(0.0) };
+                    s.store(to.add(lane), s.narrow_pairs(s.load(from.add(lane)), second));
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn read_rows<S: Simd>(s: S, from: *const f32, rows: usize, to: *mut f32) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            for i in (0..rows * PANEL).step_by(2 * S::LANES) {
+                let [first, second] = s.widen(s.load(from.add(i / 2)));
+                s.store(to.add(i), first);
+                s.store(to.add(i + S::LANES), second);
+            }
+        }
+    }
+
+    fn dispatch(set: InstructionSet, kernel: impl Kernel) {
+        dispatch_bf16(set, kernel);
+    }
+}

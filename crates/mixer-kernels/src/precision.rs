@@ -1,0 +1,14 @@
+//! What products are computed in.
+
+/// What the operands of a product are rounded to. Sums, parameters, residuals, normalisation and
+/// activation stay f32.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Precision {
+    /// Nothing is rounded.
+    #[default]
+    F32,
+    /// bf16: eight bits of fraction. Twice the products per second on processors that multiply it
+    /// by themselves ([`bf16_is_native`](crate::bf16_is_native)). Only Burn's Flex backend has
+    /// kernels for it; the others compute in f32.
+    Bf16,
+}

@@ -1,0 +1,28 @@
+//! How a network is computed, as opposed to what it computes.
+
+use mixer_kernels::{MixingSpec, Precision};
+
+use crate::config::Gelu;
+use crate::layer_norm::EPSILON;
+
+/// What a network's results differ in by no more than rounding. It is no part of the weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Compute {
+    /// What the operands of the blocks' products are rounded to. Stem, head and everything between
+    /// the products are f32.
+    pub precision: Precision,
+    /// Whether the backward pass computes hidden units of channel mixing again instead of finding
+    /// them kept: less memory for more time.
+    pub recompute: bool,
+}
+
+impl Compute {
+    pub(crate) fn spec(self, gelu: Gelu) -> MixingSpec {
+        let gelu = match gelu {
+            Gelu::Tanh => mixer_kernels::Gelu::Tanh,
+            Gelu::Erf => mixer_kernels::Gelu::Erf,
+        };
+        let Compute { precision, recompute } = self;
+        MixingSpec { gelu, epsilon: EPSILON, recompute, precision }
+    }
+}
