@@ -32,6 +32,14 @@ pub(crate) trait Simd: Copy + Send + Sync {
     /// # Safety
     /// See the trait.
     unsafe fn store(self, to: *mut f32, v: Self::V);
+    /// [`Simd::store`] past the caches, for what nobody reads soon.
+    ///
+    /// # Safety
+    /// See the trait; `to` must lie at a multiple of a register's size, and
+    /// [`Simd::finish_streaming`] must come before anybody reads there.
+    unsafe fn stream(self, to: *mut f32, v: Self::V);
+    /// Orders what was streamed before everything after.
+    fn finish_streaming(self);
     /// `a + b`.
     fn add(self, a: Self::V, b: Self::V) -> Self::V;
     /// `a − b`.

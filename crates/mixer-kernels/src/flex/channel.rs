@@ -14,7 +14,7 @@ use burn::tensor::Shape;
 use rayon::prelude::*;
 
 use super::buffer::{Floats, Output, Scratch};
-use super::format::Format;
+use super::format::{F32, Format};
 use super::panel::{Form, Left, PANEL, multiply, packed, padded, padded_vector};
 use super::rows::{self, Affine, RowGradient};
 use super::{Branch, BranchGradients};
@@ -170,9 +170,8 @@ impl<F: Format> ForwardJob<'_, F> {
         let mut active = Scratch::take(panels_at_once::<F>() * rows * F::ROW);
         let mut branch = Scratch::take(rows * width);
         let mut spare = Scratch::take(width.max(stride));
-        let mut values = Scratch::take(if F::CONVERTS { stride } else { 0 });
         let (normal, active) = (normal.floats(), active.floats());
-        let (branch, spare, values) = (branch.floats(), spare.floats(), values.floats());
+        let (branch, spare) = (branch.floats(), spare.floats());
         // SAFETY: everything was given the room that is used here; the tile's rows of `y` and
         // `kept` are nobody else's.
         unsafe {
@@ -187,35 +186,28 @@ impl<F: Format> ForwardJob<'_, F> {
             if F::CONVERTS {
                 F::write_rows(s, floats.at(0), panels * rows, normal.at(0));
             }
+            let hidden = spare.at(0);
             for chunk in (0..hidden_panels).step_by(panels_at_once::<F>()) {
                 let chunk_panels = panels_at_once::<F>().min(hidden_panels - chunk);
                 for i in 0..chunk_panels {
                     let panel = chunk + i;
-                    let kept = self
-                        .kept
-                        .map(|kept| kept.at(first * depth / F::PER_WORD + panel * rows * F::ROW));
-                    let hidden = match kept {
-                        Some(kept) if !F::CONVERTS => kept,
-                        _ => spare.at(0),
-                    };
                     let left = Left::Rows { from: normal.at(0), rows };
                     let right = self.w1.at(panel * width * F::ROW);
                     multiply::<F, S>(s, left, right, width, hidden, PANEL, rows, false);
                     let active = active.at(i * rows * F::ROW);
-                    let values = if F::CONVERTS { values.at(0) } else { active };
-                    for lane in (0..PANEL).step_by(S::LANES) {
-                        let bias = s.load(call.bias1.at(panel * PANEL + lane));
+                    let kept_at = (first * hidden_panels + panel * rows) * F::ROW;
+                    let kept = self.kept.map(|kept| kept.at(kept_at));
+                    for lane in (0..PANEL).step_by(2 * S::LANES) {
+                        let bias = F32::load_row(s, call.bias1.at(panel * PANEL + lane));
                         for row in 0..rows {
                             let at = row * PANEL + lane;
-                            let h = s.add(s.load(hidden.add(at)), bias);
-                            s.store(hidden.add(at), h);
-                            s.store(values.add(at), activation.value(s, h));
-                        }
-                    }
-                    if F::CONVERTS {
-                        F::write_rows(s, values, rows, active);
-                        if let Some(kept) = kept {
-                            F::write_rows(s, hidden, rows, kept);
+                            let [h0, h1] = F32::load_row(s, hidden.add(at));
+                            let (h0, h1) = (s.add(h0, bias[0]), s.add(h1, bias[1]));
+                            if let Some(kept) = kept {
+                                F::stream_row(s, kept.add(at / F::PER_WORD), [h0, h1]);
+                            }
+                            let values = [activation.value(s, h0), activation.value(s, h1)];
+                            F::store_row(s, active.add(at / F::PER_WORD), values);
                         }
                     }
                 }
@@ -241,6 +233,9 @@ impl<F: Format> ForwardJob<'_, F> {
                         (call.channels - panel * PANEL).min(PANEL),
                     );
                 }
+            }
+            if self.kept.is_some() {
+                s.finish_streaming();
             }
         }
     }
@@ -412,10 +407,9 @@ impl<F: Format> TileJob<'_, F> {
         let mut normal_rows = extra(if self.kept.is_none() { panels * rows * F::ROW } else { 0 });
         let mut outer_rows = extra(panels * rows * F::ROW);
         let mut inner_rows = extra(panels_at_once::<F>() * rows * F::ROW);
-        let (mut active_floats, mut inner_floats) = (extra(stride), extra(stride));
+        let mut inner_floats = extra(stride);
         let (dnormal, spare) = (dnormal.floats(), spare.floats());
-        let recomputed = recomputed.floats();
-        let (active_floats, inner_floats) = (active_floats.floats(), inner_floats.floats());
+        let inner_floats = inner_floats.floats();
         let (normal_rows, outer_rows) = (normal_rows.floats(), outer_rows.floats());
         let inner_rows = inner_rows.floats();
         // SAFETY: everything was given the room that is used here; the tile's rows of the group's
@@ -424,6 +418,7 @@ impl<F: Format> TileJob<'_, F> {
             let sums = self.sums.at(self.tile * (depth + 3 * width));
             let (dbias2, dgamma) = (sums.add(depth), sums.add(depth + width));
             let dbeta = sums.add(depth + 2 * width);
+            let recomputed = recomputed.floats().at(0);
             let left = |own: Floats, group: Floats, chunk: usize| {
                 if F::CONVERTS {
                     return Left::Rows { from: own.at(0), rows };
@@ -473,53 +468,66 @@ impl<F: Format> TileJob<'_, F> {
                 let chunk_panels = panels_at_once::<F>().min(hidden_panels - chunk);
                 for panel in chunk..chunk + chunk_panels {
                     let offset = in_group(panel);
-                    let (mut active, mut inner) = (self.active.at(offset), self.inner.at(offset));
-                    if F::CONVERTS {
-                        (active, inner) = (active_floats.at(0), inner_floats.at(0));
-                    }
+                    let inner =
+                        if F::CONVERTS { inner_floats.at(0) } else { self.inner.at(offset) };
                     let right = self.w2_transposed.at(panel * width * F::ROW);
                     let outer = left(outer_rows, self.outer, 0);
                     multiply::<F, S>(s, outer, right, width, inner, PANEL, rows, false);
-                    let mut hidden = recomputed.at(0).cast_const();
+                    let mut kept = None;
                     match (self.kept, self.w1) {
-                        (Some(kept), _) => {
-                            let at = first * depth / F::PER_WORD + panel * rows * F::ROW;
-                            let kept = kept.as_ptr().add(at);
-                            if F::CONVERTS {
-                                F::read_rows(s, kept, rows, recomputed.at(0));
-                            } else {
-                                hidden = kept;
-                            }
+                        (Some(all), _) => {
+                            let at = (first * hidden_panels + panel * rows) * F::ROW;
+                            kept = Some(all.as_ptr().add(at));
                         }
                         (None, Some(w1)) => {
                             let right = w1.at(panel * width * F::ROW);
-                            let (normal, to) =
-                                (left(normal_rows, self.normal, 0), recomputed.at(0));
+                            let normal = left(normal_rows, self.normal, 0);
+                            let to = recomputed;
                             multiply::<F, S>(s, normal, right, width, to, PANEL, rows, false);
                         }
                         (None, None) => unreachable!("hidden units are kept or computed again"),
                     }
-                    for lane in (0..PANEL).step_by(S::LANES) {
-                        let bias = call.bias1.at(panel * PANEL + lane);
-                        let add_bias = self.kept.is_none();
-                        let bias = if add_bias { s.load(bias) } else { s.splat(0.0) };
-                        let mut sum = s.splat(0.0);
-                        for row in 0..rows {
+                    let (active_to, inner_to) = (self.active.at(offset), self.inner.at(offset));
+                    let rows_to = inner_rows.at((panel - chunk) * rows * F::ROW);
+                    for lane in (0..PANEL).step_by(2 * S::LANES) {
+                        let bias = F32::load_row(s, call.bias1.at(panel * PANEL + lane));
+                        let mut column_sums = [s.splat(0.0); 2];
+                        let source = match kept {
+                            Some(kept) => Units::Kept(kept),
+                            None => Units::Again(recomputed, bias),
+                        };
+                        for row in (0..rows).step_by(2) {
                             let at = row * PANEL + lane;
-                            let h = s.add(s.load(hidden.add(at)), bias);
-                            let (value, slope) = activation.value_and_slope(s, h);
-                            s.store(active.add(at), value);
-                            let gradient = s.mul(s.load(inner.add(at)), slope);
-                            s.store(inner.add(at), gradient);
-                            sum = s.add(sum, gradient);
+                            let units = source.load::<F>(s, at);
+                            let first = through_gelu(s, activation, units, inner.add(at));
+                            add_to(s, &mut column_sums, first[1]);
+                            let mut second = None;
+                            if row + 1 < rows {
+                                let at = at + PANEL;
+                                let units = source.load::<F>(s, at);
+                                let found = through_gelu(s, activation, units, inner.add(at));
+                                add_to(s, &mut column_sums, found[1]);
+                                second = Some(found);
+                            }
+                            if F::CONVERTS {
+                                F::store_row(s, rows_to.add(at / F::PER_WORD), first[1]);
+                                if let Some(second) = second {
+                                    F::store_row(
+                                        s,
+                                        rows_to.add((at + PANEL) / F::PER_WORD),
+                                        second[1],
+                                    );
+                                }
+                            }
+                            for (what, to) in [active_to, inner_to].into_iter().enumerate() {
+                                for half in 0..2 {
+                                    let to = to.add(row * F::ROW + lane + half * S::LANES);
+                                    let second = second.map(|second| second[what][half]);
+                                    F::store_pair(s, to, first[what][half], second);
+                                }
+                            }
                         }
-                        s.store(sums.add(panel * PANEL + lane), sum);
-                    }
-                    if F::CONVERTS {
-                        F::write_pairs(s, active, rows, self.active.at(offset));
-                        F::write_pairs(s, inner, rows, self.inner.at(offset));
-                        let to = inner_rows.at((panel - chunk) * rows * F::ROW);
-                        F::write_rows(s, inner, rows, to);
+                        F32::store_row(s, sums.add(panel * PANEL + lane), column_sums);
                     }
                 }
                 for panel in 0..panels {
@@ -547,6 +555,58 @@ impl<F: Format> TileJob<'_, F> {
             }
         }
     }
+}
+
+/// Where hidden units before GELU are.
+#[derive(Clone, Copy)]
+enum Units<S: Simd> {
+    /// With their bias, as the forward pass kept them.
+    Kept(*const f32),
+    /// Without their bias, which is given for two registers of columns.
+    Again(*const f32, [S::V; 2]),
+}
+
+impl<S: Simd> Units<S> {
+    /// Two registers of a row.
+    ///
+    /// # Safety
+    /// They must be there.
+    #[inline(always)]
+    unsafe fn load<F: Format>(self, s: S, at: usize) -> [S::V; 2] {
+        // SAFETY: the caller's promise.
+        unsafe {
+            match self {
+                Units::Kept(kept) => F::load_row(s, kept.add(at / F::PER_WORD)),
+                Units::Again(again, bias) => {
+                    let [h0, h1] = F32::load_row(s, again.add(at));
+                    [s.add(h0, bias[0]), s.add(h1, bias[1])]
+                }
+            }
+        }
+    }
+}
+
+/// GELU of two registers, and its gradient for that of its output at `outer`.
+///
+/// # Safety
+/// `outer` must have two registers.
+#[inline(always)]
+unsafe fn through_gelu<S: Simd>(
+    s: S,
+    activation: impl Activation,
+    [h0, h1]: [S::V; 2],
+    outer: *const f32,
+) -> [[S::V; 2]; 2] {
+    // SAFETY: the caller's promise.
+    let [d0, d1] = unsafe { F32::load_row(s, outer) };
+    let (value0, slope0) = activation.value_and_slope(s, h0);
+    let (value1, slope1) = activation.value_and_slope(s, h1);
+    [[value0, value1], [s.mul(d0, slope0), s.mul(d1, slope1)]]
+}
+
+#[inline(always)]
+fn add_to<S: Simd>(s: S, sums: &mut [S::V; 2], terms: [S::V; 2]) {
+    *sums = [s.add(sums[0], terms[0]), s.add(sums[1], terms[1])];
 }
 
 /// Adds the sums of the 32 columns of `rows` rows to `to`.

@@ -33,11 +33,30 @@ pub(super) trait Format: Copy + Send + Sync {
     /// All of it must be there; the two may not overlap.
     unsafe fn write_pairs<S: Simd>(s: S, from: *const f32, rows: usize, to: *mut f32);
 
-    /// Converts what [`Format::write_rows`] wrote back to f32.
+    /// Writes two registers of neighbouring columns in the form of rows.
     ///
     /// # Safety
-    /// All of it must be there; the two may not overlap.
-    unsafe fn read_rows<S: Simd>(s: S, from: *const f32, rows: usize, to: *mut f32);
+    /// All of it must be there.
+    unsafe fn store_row<S: Simd>(s: S, to: *mut f32, columns: [S::V; 2]);
+
+    /// [`Format::store_row`] past the caches, for what is read much later; on whole cache lines.
+    ///
+    /// # Safety
+    /// All of it must be there.
+    unsafe fn stream_row<S: Simd>(s: S, to: *mut f32, columns: [S::V; 2]);
+
+    /// Reads what [`Format::store_row`] wrote.
+    ///
+    /// # Safety
+    /// All of it must be there.
+    unsafe fn load_row<S: Simd>(s: S, from: *const f32) -> [S::V; 2];
+
+    /// Writes one register of columns of two neighbouring rows in the form of pairs; the second row
+    /// may be missing.
+    ///
+    /// # Safety
+    /// All of it must be there.
+    unsafe fn store_pair<S: Simd>(s: S, to: *mut f32, first: S::V, second: Option<S::V>);
 
     /// Runs a kernel that uses the format.
     fn dispatch(set: InstructionSet, kernel: impl Kernel);
@@ -72,9 +91,38 @@ impl Format for F32 {
     }
 
     #[inline(always)]
-    unsafe fn read_rows<S: Simd>(_: S, from: *const f32, rows: usize, to: *mut f32) {
+    unsafe fn store_row<S: Simd>(s: S, to: *mut f32, [first, second]: [S::V; 2]) {
         // SAFETY: the caller's promise.
-        unsafe { std::ptr::copy_nonoverlapping(from, to, rows * PANEL) };
+        unsafe {
+            s.store(to, first);
+            s.store(to.add(S::LANES), second);
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn stream_row<S: Simd>(s: S, to: *mut f32, [first, second]: [S::V; 2]) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            s.stream(to, first);
+            s.stream(to.add(S::LANES), second);
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn load_row<S: Simd>(s: S, from: *const f32) -> [S::V; 2] {
+        // SAFETY: the caller's promise.
+        unsafe { [s.load(from), s.load(from.add(S::LANES))] }
+    }
+
+    #[inline(always)]
+    unsafe fn store_pair<S: Simd>(s: S, to: *mut f32, first: S::V, second: Option<S::V>) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            s.store(to, first);
+            if let Some(second) = second {
+                s.store(to.add(PANEL), second);
+            }
+        }
     }
 
     fn dispatch(set: InstructionSet, kernel: impl Kernel) {
@@ -95,8 +143,8 @@ impl Format for Bf16 {
         // SAFETY: the caller's promise.
         unsafe {
             for i in (0..rows * PANEL).step_by(2 * S::LANES) {
-                let words = s.narrow(s.load(from.add(i)), s.load(from.add(i + S::LANES)));
-                s.store(to.add(i / 2), words);
+                let columns = [s.load(from.add(i)), s.load(from.add(i + S::LANES))];
+                Self::store_row(s, to.add(i / 2), columns);
             }
         }
     }
@@ -117,15 +165,27 @@ impl Format for Bf16 {
     }
 
     #[inline(always)]
-    unsafe fn read_rows<S: Simd>(s: S, from: *const f32, rows: usize, to: *mut f32) {
+    unsafe fn store_row<S: Simd>(s: S, to: *mut f32, [first, second]: [S::V; 2]) {
         // SAFETY: the caller's promise.
-        unsafe {
-            for i in (0..rows * PANEL).step_by(2 * S::LANES) {
-                let [first, second] = s.widen(s.load(from.add(i / 2)));
-                s.store(to.add(i), first);
-                s.store(to.add(i + S::LANES), second);
-            }
-        }
+        unsafe { s.store(to, s.narrow(first, second)) };
+    }
+
+    #[inline(always)]
+    unsafe fn stream_row<S: Simd>(s: S, to: *mut f32, [first, second]: [S::V; 2]) {
+        // SAFETY: the caller's promise.
+        unsafe { s.stream(to, s.narrow(first, second)) };
+    }
+
+    #[inline(always)]
+    unsafe fn load_row<S: Simd>(s: S, from: *const f32) -> [S::V; 2] {
+        // SAFETY: the caller's promise.
+        unsafe { s.widen(s.load(from)) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_pair<S: Simd>(s: S, to: *mut f32, first: S::V, second: Option<S::V>) {
+        // SAFETY: the caller's promise.
+        unsafe { s.store(to, s.narrow_pairs(first, second.unwrap_or(s.splat(0.0)))) };
     }
 
     fn dispatch(set: InstructionSet, kernel: impl Kernel) {

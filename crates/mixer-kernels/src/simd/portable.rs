@@ -37,6 +37,15 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
+    unsafe fn stream(self, to: *mut f32, v: V) {
+        // SAFETY: the caller's promise.
+        unsafe { self.store(to, v) }
+    }
+
+    #[inline(always)]
+    fn finish_streaming(self) {}
+
+    #[inline(always)]
     fn add(self, a: V, b: V) -> V {
         zip(a, b, |a, b| a + b)
     }

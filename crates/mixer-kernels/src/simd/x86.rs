@@ -69,6 +69,18 @@ impl<const BF16: bool> Simd for Avx512<BF16> {
     }
 
     #[inline(always)]
+    unsafe fn stream(self, to: *mut f32, v: __m512) {
+        // SAFETY: the caller's promise.
+        unsafe { _mm512_stream_ps(to, v) }
+    }
+
+    #[inline(always)]
+    fn finish_streaming(self) {
+        // SAFETY: every x86-64 processor has the instruction.
+        unsafe { _mm_sfence() }
+    }
+
+    #[inline(always)]
     fn add(self, a: __m512, b: __m512) -> __m512 {
         unsafe { _mm512_add_ps(a, b) }
     }
@@ -230,6 +242,18 @@ impl Simd for Avx2 {
     unsafe fn store(self, to: *mut f32, v: __m256) {
         // SAFETY: the caller's promise.
         unsafe { _mm256_storeu_ps(to, v) }
+    }
+
+    #[inline(always)]
+    unsafe fn stream(self, to: *mut f32, v: __m256) {
+        // SAFETY: the caller's promise.
+        unsafe { _mm256_stream_ps(to, v) }
+    }
+
+    #[inline(always)]
+    fn finish_streaming(self) {
+        // SAFETY: every x86-64 processor has the instruction.
+        unsafe { _mm_sfence() }
     }
 
     #[inline(always)]
