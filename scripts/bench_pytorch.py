@@ -31,7 +31,7 @@ def arguments():
     parser.add_argument("--mixer", default="target/release/mixer", help="the binary")
     parser.add_argument("--models", nargs="+", default=["S/32:32", "S/16:32", "B/16:8"], help="model:batch")
     parser.add_argument("--mode", choices=["train", "infer"], default="train")
-    parser.add_argument("--precision", choices=["f32", "bf16"], default="f32", help="of PyTorch (autocast)")
+    parser.add_argument("--precision", choices=["f32", "bf16"], default="f32", help="of both; autocast in PyTorch")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=5)
@@ -105,7 +105,7 @@ def measure(args, contender, model):
     if contender == "mixer":
         command = [args.mixer, "bench", "--model", name, "--batch-size", batch, "--mode", args.mode]
         command += ["--steps", str(args.steps), "--threads", str(args.threads), "--device", "flex"]
-        command += ["--format", "json"]
+        command += ["--precision", args.precision, "--format", "json"]
     else:
         command = [sys.executable, __file__, "--worker", contender, "--models", model, "--mode", args.mode]
         command += ["--precision", args.precision, "--threads", str(args.threads), "--steps", str(args.steps)]
@@ -122,7 +122,7 @@ def main():
         return worker(args)
     contenders = ["eager"] + ([] if args.no_compile else ["compile"]) + ["mixer"]
     everything = []
-    title = f"{args.mode}, PyTorch in {args.precision}, mixer in f32, {args.threads} threads, {args.rounds} rounds"
+    title = f"{args.mode}, {args.precision}, {args.threads} threads, {args.rounds} rounds"
     print(f"{title}{', held to AVX2' if args.avx2 else ''}\n")
     print("| model | batch | " + " | ".join(f"{c} ms" for c in contenders), end="")
     print(" | ratio (least to greatest) | share of FMA peak | memory MB, PyTorch / mixer | memory ratio |")

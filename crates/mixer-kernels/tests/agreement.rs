@@ -10,7 +10,9 @@
 use std::f64::consts::{PI, SQRT_2};
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
-use mixer_kernels::{Gelu, gelu, layer_norm};
+use mixer_kernels::{
+    Gelu, MixingParameters, MixingSpec, Precision, gelu, layer_norm, mix_channels, mix_tokens,
+};
 
 const EPSILON: f64 = 1e-6;
 
@@ -484,6 +486,127 @@ fn constant_rows_give_the_shift() {
 }
 
 /// The default bodies' formulas, without `f32` in the way.
+/// Output and eight gradients of a half of a block: `x`, normalisation, both dense layers, and the
+/// upstream gradient's own way in.
+fn mixing(
+    tokens: bool,
+    shape: [usize; 3],
+    hidden: usize,
+    layout: Layout,
+    spec: MixingSpec,
+    device: &Device,
+) -> Vec<Vec<f32>> {
+    let device = device.clone().autodiff();
+    let [b, s, c] = shape;
+    let mixed = if tokens { s } else { c };
+    let (rows, columns) = if tokens { (hidden, mixed) } else { (mixed, hidden) };
+    let mut random = Random(shape.iter().fold(hidden as u64, |seed, &d| seed * 31 + d as u64));
+    let mut vector = |n: usize, centre: f32, radius: f32| {
+        tensor(&random.values(n, centre, radius), [n], &device).require_grad()
+    };
+    let vectors = [
+        vector(c, 1.0, 0.5),
+        vector(c, 0.0, 0.5),
+        vector(hidden, 0.0, 0.5),
+        vector(mixed, 0.0, 0.5),
+    ];
+    // Weights are views as well: `[1, rows, columns]` in the layout.
+    let radius = (3.0 / mixed as f32).sqrt();
+    let weight1 = Input::new([1, rows, columns], layout, (0.0, radius), 21, &device);
+    let radius = (3.0 / hidden as f32).sqrt();
+    let weight2 = Input::new([1, columns, rows], layout, (0.0, radius), 22, &device);
+    let x = Input::new(shape, layout, (0.3, 2.0), 23, &device);
+    let upstream = Input::new(shape, layout, (0.0, 1.0), 24, &device);
+    // The second example's branch is dropped, as by stochastic depth.
+    let scale: Vec<f32> = (0..b).map(|i| if i == 1 { 0.0 } else { 1.25 }).collect();
+    let [gamma, beta, bias1, bias2] = vectors.clone();
+    let parameters = MixingParameters {
+        gamma,
+        beta,
+        weight1: weight1.tensor().squeeze_dim::<2>(0),
+        bias1,
+        weight2: weight2.tensor().squeeze_dim::<2>(0),
+        bias2,
+    };
+    let mix = if tokens { mix_tokens } else { mix_channels };
+    let y = mix(x.tensor(), parameters, tensor(&scale, [b], &device), spec);
+    let gradients = (y.clone() * upstream.tensor()).sum().backward();
+    let mut results = vec![values(y)];
+    results.extend([&x, &upstream, &weight1, &weight2].map(|input| input.gradient(&gradients)));
+    results.extend(vectors.map(|vector| values(vector.grad(&gradients).unwrap())));
+    results
+}
+
+/// ‖a − b‖ ÷ ‖b‖.
+fn distance(a: &[f32], b: &[f32]) -> f64 {
+    assert_eq!(a.len(), b.len());
+    let square = |x: f64| x * x;
+    let difference: f64 = a.iter().zip(b).map(|(&a, &b)| square(f64::from(a) - f64::from(b))).sum();
+    let norm: f64 = b.iter().map(|&b| square(f64::from(b))).sum();
+    difference.sqrt() / norm.sqrt().max(1e-30)
+}
+
+/// The hand-written halves of a block on Flex against the default bodies on NdArray, through autodiff,
+/// with windows, transposed and reversed tensors as inputs and weights.
+#[test]
+fn halves_of_a_block_agree_between_backends() {
+    let devices = devices();
+    let mut worst = 0.0f64;
+    for (i, layout) in LAYOUTS.into_iter().enumerate() {
+        for (shape, hidden) in
+            [([1, 2, 5], 3), ([3, 49, 32], 64), ([2, 7, 100], 33), ([5, 33, 64], 257)]
+        {
+            for tokens in [true, false] {
+                for recompute in [false, true] {
+                    let form = if i % 2 == 0 { Gelu::Erf } else { Gelu::Tanh };
+                    let precision = Precision::F32;
+                    let spec = MixingSpec { gelu: form, epsilon: EPSILON, recompute, precision };
+                    let of = |device| mixing(tokens, shape, hidden, layout, spec, device);
+                    let found: Vec<_> = devices.iter().map(|(_, device)| of(device)).collect();
+                    for (i, results) in found.iter().enumerate().skip(1) {
+                        for (k, (a, b)) in found[0].iter().zip(results).enumerate() {
+                            let error = distance(a, b);
+                            worst = worst.max(error);
+                            let what =
+                                format!("{tokens} {shape:?} {hidden} {layout:?} {recompute}");
+                            assert!(error < 5e-6, "{}: {what} {k}: {error:.1e}", devices[i].0);
+                        }
+                    }
+                }
+            }
+        }
+    }
+    println!("largest relative distance {worst:.1e}");
+}
+
+#[cfg(feature = "flex")]
+#[test]
+fn bf16_stays_near_f32_and_the_same_bits_for_the_same_input() {
+    let spec = |precision, recompute| MixingSpec {
+        gelu: Gelu::Erf,
+        epsilon: EPSILON,
+        recompute,
+        precision,
+    };
+    let device = Device::flex();
+    for tokens in [true, false] {
+        for recompute in [false, true] {
+            let of = |precision| {
+                let spec = spec(precision, recompute);
+                mixing(tokens, [5, 49, 64], 200, Layout::Plain, spec, &device)
+            };
+            let (exact, half) = (of(Precision::F32), of(Precision::Bf16));
+            assert_eq!(half, of(Precision::Bf16));
+            for (k, (a, b)) in half.iter().zip(&exact).enumerate() {
+                let error = distance(a, b);
+                // Rounded, but to bf16: neither nothing nor more happened.
+                assert!(error < 8e-3, "{tokens} {k}: {error:.1e}");
+            }
+            assert!(distance(&half[0], &exact[0]) > 1e-4, "nothing was rounded");
+        }
+    }
+}
+
 #[test]
 fn default_bodies_are_exact_in_float64() {
     let (shape, c) = ([3, 5, 7], 7);

@@ -6,6 +6,7 @@
 //! loop always reads one word of the left operand and two registers of the right one.
 
 use super::panel::PANEL;
+use crate::activation::{Activation, CoarseErf, CoarseTanh, Erf, Tanh};
 use crate::simd::{InstructionSet, Kernel, Simd, dispatch_bf16, dispatch_to};
 
 /// A way to store elements.
@@ -16,6 +17,15 @@ pub(super) trait Format: Copy + Send + Sync {
     const ROW: usize = PANEL / Self::PER_WORD;
     /// Whether panels of f32 have to be converted before they can be multiplied.
     const CONVERTS: bool = Self::PER_WORD > 1;
+
+    /// The two forms of GELU, as exact as what the format stores.
+    const ERF: Self::Erf;
+    /// As above.
+    const TANH: Self::Tanh;
+    /// The type of [`Format::ERF`].
+    type Erf: Activation;
+    /// The type of [`Format::TANH`].
+    type Tanh: Activation;
 
     /// Adds the product of two words, element by element, to `sum`.
     fn multiply_add<S: Simd>(s: S, a: S::V, b: S::V, sum: S::V) -> S::V;
@@ -72,6 +82,10 @@ pub(super) struct Bf16;
 
 impl Format for F32 {
     const PER_WORD: usize = 1;
+    const ERF: Erf = Erf;
+    const TANH: Tanh = Tanh;
+    type Erf = Erf;
+    type Tanh = Tanh;
 
     #[inline(always)]
     fn multiply_add<S: Simd>(s: S, a: S::V, b: S::V, sum: S::V) -> S::V {
@@ -132,6 +146,10 @@ impl Format for F32 {
 
 impl Format for Bf16 {
     const PER_WORD: usize = 2;
+    const ERF: CoarseErf = CoarseErf;
+    const TANH: CoarseTanh = CoarseTanh;
+    type Erf = CoarseErf;
+    type Tanh = CoarseTanh;
 
     #[inline(always)]
     fn multiply_add<S: Simd>(s: S, a: S::V, b: S::V, sum: S::V) -> S::V {

@@ -19,7 +19,7 @@ use super::format::Format;
 use super::panel::{Form, Left, PANEL, multiply, packed, padded, padded_vector};
 use super::rows::{self, Affine, RowGradient};
 use super::{Branch, BranchGradients};
-use crate::activation::{Activation, Erf, Tanh};
+use crate::activation::Activation;
 use crate::gelu::Gelu;
 use crate::simd::{InstructionSet, Kernel, Simd, dispatch_to};
 
@@ -221,8 +221,8 @@ impl<F: Format> Kernel for ForwardJob<'_, F> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         match self.call.gelu {
-            Gelu::Erf => self.run_with(s, Erf),
-            Gelu::Tanh => self.run_with(s, Tanh),
+            Gelu::Erf => self.run_with(s, F::ERF),
+            Gelu::Tanh => self.run_with(s, F::TANH),
         }
     }
 }
@@ -390,8 +390,8 @@ impl<F: Format> Kernel for BackwardJob<'_, F> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         match self.call.gelu {
-            Gelu::Erf => self.run_with(s, Erf),
-            Gelu::Tanh => self.run_with(s, Tanh),
+            Gelu::Erf => self.run_with(s, F::ERF),
+            Gelu::Tanh => self.run_with(s, F::TANH),
         }
     }
 }
