@@ -30,8 +30,8 @@ impl Precision {
         Err(TrainError::Device {
             message: format!("precision `bf16` is not supported on device `{}`", device.name),
             hint: Some(
-                "it needs `flex` on a CPU with AVX512-BF16 (Intel since 2020, AMD since Zen 4); \
-                 elsewhere use precision `f32`"
+                "it needs `flex` on a CPU with AVX512-BF16 (Intel Sapphire Rapids, AMD Zen 4 and \
+                 later); elsewhere use precision `f32`"
                     .to_owned(),
             ),
         })

@@ -579,6 +579,20 @@ fn a_device_that_cannot_be_used_is_refused_with_those_that_can() {
     }
 }
 
+#[test]
+fn bf16_is_refused_where_it_cannot_be_multiplied() {
+    let place = Workplace::new();
+    let bf16 = ["--set", "train.precision='bf16'", "--device", "ndarray", "--run-dir", "run"];
+    place
+        .mixer(&[&["pretrain", "builtin.toml"], &bf16[..]].concat())
+        .fails(DEVICE, &["precision `bf16` is not supported on device `ndarray`"])
+        .hints("AVX512-BF16");
+    assert!(!place.path("run").exists());
+    place
+        .mixer(&["pretrain", "builtin.toml", "--set", "train.precision='f8'"])
+        .fails(CONFIG, &["train.precision", "f8"]);
+}
+
 // Run directories.
 
 #[test]
