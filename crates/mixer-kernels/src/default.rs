@@ -231,6 +231,15 @@ pub(crate) fn sgd_update<B: Backend>(
     (B::float_sub(scale(parameter, decay), change), velocity)
 }
 
+pub(crate) fn average_update<B: Backend>(
+    average: FloatTensor<B>,
+    parameter: FloatTensor<B>,
+    decay: f64,
+) -> FloatTensor<B> {
+    let change = B::float_sub(parameter, average.clone());
+    B::float_add(average, B::float_mul_scalar(change, (1.0 - decay).into()))
+}
+
 fn gelu<B: MixerOps>(x: FloatTensor<B>, form: Gelu) -> FloatTensor<B> {
     match form {
         Gelu::Erf => B::gelu_erf(x),

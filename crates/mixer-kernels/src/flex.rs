@@ -341,6 +341,17 @@ impl MixerOps for Flex {
         }
         default::sgd_update::<Self>(parameter, gradient, velocity, step)
     }
+
+    fn average_update(
+        average: FloatTensor<Self>,
+        parameter: FloatTensor<Self>,
+        decay: f64,
+    ) -> FloatTensor<Self> {
+        if [&average, &parameter].iter().all(|x| x.dtype() == DType::F32) {
+            return update::average(average, &parameter, decay);
+        }
+        default::average_update::<Self>(average, parameter, decay)
+    }
 }
 
 fn mix_channels(tensors: &BranchTensors, keep_hidden: bool) -> (FlexTensor, Option<FlexTensor>) {

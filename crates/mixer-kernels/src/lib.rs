@@ -9,7 +9,8 @@
 //!        ├─ autodiff                one node per operation, backward by hand
 //!        └─ flex                    the CPU by hand
 //!             ├─ activation         GELU on vectors
-//!             └─ simd               the one door to vector instructions
+//!             ├─ simd               the one door to vector instructions
+//!             └─ pool               memory that is used again
 //! ```
 
 #[cfg(not(any(feature = "flex", feature = "ndarray", feature = "wgpu", feature = "cuda")))]
@@ -27,6 +28,8 @@ mod mixing;
 mod ops;
 #[cfg(feature = "flex")]
 mod peak;
+#[cfg(feature = "flex")]
+mod pool;
 mod precision;
 #[cfg(feature = "flex")]
 mod simd;
@@ -38,7 +41,9 @@ pub use mixing::{MixingParameters, MixingSpec, mix_channels, mix_tokens};
 pub use ops::MixerOps;
 #[cfg(feature = "flex")]
 pub use peak::fma_peak;
+#[cfg(feature = "flex")]
+pub use pool::PoolAllocator;
 pub use precision::Precision;
 #[cfg(feature = "flex")]
 pub use simd::{InstructionSet, bf16_is_native, instruction_set};
-pub use update::{AdamwStep, SgdStep, adamw_update, sgd_update, squared_norm};
+pub use update::{AdamwStep, SgdStep, adamw_update, average_update, sgd_update, squared_norm};

@@ -241,6 +241,15 @@ pub trait MixerOps: Backend {
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
         default::sgd_update::<Self>(parameter, gradient, velocity, step)
     }
+
+    /// The new average: see [`average_update`](crate::average_update).
+    fn average_update(
+        average: FloatTensor<Self>,
+        parameter: FloatTensor<Self>,
+        decay: f64,
+    ) -> FloatTensor<Self> {
+        default::average_update::<Self>(average, parameter, decay)
+    }
 }
 
 #[cfg(feature = "ndarray")]

@@ -6,6 +6,8 @@
 //! instructions lives in this module's files and nowhere else.
 
 mod half;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod portable;
 #[cfg(target_arch = "x86_64")]
 mod x86;
@@ -100,8 +102,10 @@ pub enum InstructionSet {
     /// 256-bit registers with fused multiply-add.
     #[cfg(target_arch = "x86_64")]
     Avx2,
-    /// What every processor of the architecture has, through the compiler's own vectorisation:
-    /// SSE2 on x86-64, NEON on AArch64.
+    /// 128-bit registers, in pairs.
+    #[cfg(target_arch = "aarch64")]
+    Neon,
+    /// What every processor of the architecture has, through the compiler's own vectorisation.
     Portable,
 }
 
@@ -114,6 +118,8 @@ impl InstructionSet {
             InstructionSet::Avx512 => "avx512",
             #[cfg(target_arch = "x86_64")]
             InstructionSet::Avx2 => "avx2",
+            #[cfg(target_arch = "aarch64")]
+            InstructionSet::Neon => "neon",
             InstructionSet::Portable => "portable",
         }
     }
@@ -131,13 +137,17 @@ impl InstructionSet {
                 sets.push(InstructionSet::Avx2);
             }
         }
+        #[cfg(target_arch = "aarch64")]
+        if neon::Neon::detect().is_some() {
+            sets.push(InstructionSet::Neon);
+        }
         sets.push(InstructionSet::Portable);
         sets
     }
 }
 
 /// The instruction set that kernels use: the best that the processor has, or the one that the
-/// environment variable `MIXER_SIMD` names (`avx512`, `avx2`, `portable`) if the processor has it.
+/// environment variable `MIXER_SIMD` names (`avx512`, `avx2`, `neon`, `portable`) if the processor has it.
 #[must_use]
 pub fn instruction_set() -> InstructionSet {
     static CHOSEN: OnceLock<InstructionSet> = OnceLock::new();
@@ -189,6 +199,12 @@ pub(crate) fn dispatch_to(set: InstructionSet, kernel: impl Kernel) {
         #[cfg(target_arch = "x86_64")]
         InstructionSet::Avx2 => {
             if let Some(s) = x86::Avx2::detect() {
+                return s.run(kernel);
+            }
+        }
+        #[cfg(target_arch = "aarch64")]
+        InstructionSet::Neon => {
+            if let Some(s) = neon::Neon::detect() {
                 return s.run(kernel);
             }
         }

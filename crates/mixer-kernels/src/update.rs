@@ -105,6 +105,25 @@ pub fn adamw_update<const D: usize>(
     (Tensor::from_dispatch(parameter), [first, second].map(Tensor::from_dispatch))
 }
 
+/// The exponential moving average after another value: `a ← a + (1 − decay) (p − a)`.
+///
+/// # Shapes
+/// - all: any, the same
+///
+/// # Source
+/// Polyak and Juditsky 1992; `timm/utils/model_ema.py@aa4b585` (`ModelEmaV3`).
+pub fn average_update<const D: usize>(
+    average: Tensor<D>,
+    parameter: Tensor<D>,
+    decay: f64,
+) -> Tensor<D> {
+    Tensor::from_dispatch(<Dispatch as MixerOps>::average_update(
+        average.into_dispatch(),
+        parameter.into_dispatch(),
+        decay,
+    ))
+}
+
 /// The new value and velocity: `u ← μ u + g`, `p ← p (1 − η λ) − η u`.
 ///
 /// # Shapes

@@ -11,7 +11,8 @@ use std::f64::consts::{PI, SQRT_2};
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use mixer_kernels::{
-    Gelu, MixingParameters, MixingSpec, Precision, gelu, layer_norm, mix_channels, mix_tokens,
+    Gelu, MixingParameters, MixingSpec, Precision, average_update, gelu, layer_norm, mix_channels,
+    mix_tokens,
 };
 
 const EPSILON: f64 = 1e-6;
@@ -683,6 +684,37 @@ fn any_number_of_threads_gives_the_same_bits() {
         let alone = in_pool(1, case);
         for threads in [2, 4] {
             assert!(in_pool(threads, case) == alone, "{threads} threads, {case:?}");
+        }
+    }
+}
+
+#[test]
+fn moving_average_is_its_formula_and_leaves_what_others_hold() {
+    for (name, device) in devices() {
+        for shape in [[1, 1, 1], [1, 3, 5], [2, 7, 33], [3, 100, 161]] {
+            for layout in [Layout::Plain, Layout::Window, Layout::Columns] {
+                let mut random = Random(11);
+                let buffer = layout.buffer(shape);
+                let elements = buffer.iter().product();
+                let average = random.values(elements, 0.5, 2.0);
+                let parameter = random.values(elements, -0.5, 2.0);
+                let [a, p] = [&average, &parameter]
+                    .map(|values| layout.view(tensor(values, buffer, &device)));
+                let expected: Vec<f64> = values(a.clone())
+                    .iter()
+                    .zip(values(p.clone()))
+                    .map(|(&a, p)| 0.9999 * f64::from(a) + 0.0001 * f64::from(p))
+                    .collect();
+                let held = (a.clone(), values(a.clone()));
+                let found = values(average_update(a, p.clone(), 0.9999));
+                for (found, expected) in found.iter().zip(&expected) {
+                    let error = (f64::from(*found) - expected).abs();
+                    assert!(error < 4e-7, "{name} {shape:?} {layout:?}: {found} not {expected}");
+                }
+                assert_eq!(values(held.0), held.1, "{name} {shape:?} {layout:?}: written over");
+                // An average of equal values stays what it is, to the last bit.
+                assert_eq!(values(average_update(p.clone(), p.clone(), 0.9999)), values(p));
+            }
         }
     }
 }

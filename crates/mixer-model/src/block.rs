@@ -2,9 +2,8 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
+use mixer_kernels::MixingSpec;
 
-use crate::compute::Compute;
-use crate::config::Gelu;
 use crate::layer_norm::LayerNorm;
 use crate::mlp::{ChannelMixing, TokenMixing};
 use crate::weights::HostTensor;
@@ -42,13 +41,13 @@ pub(crate) const TENSOR_NAMES: [&str; 12] = [
 ];
 
 impl MixerBlock {
-    pub(crate) fn from_host(tensors: [HostTensor; 12], gelu: Gelu, device: &Device) -> MixerBlock {
+    pub(crate) fn from_host(tensors: [HostTensor; 12], device: &Device) -> MixerBlock {
         let [g1, b1, tw1, tb1, tw2, tb2, g2, b2, cw1, cb1, cw2, cb2] = tensors;
         MixerBlock {
             norm_tokens: LayerNorm::from_host(g1, b1, device),
-            token_mixing: TokenMixing::from_host([tw1, tb1, tw2, tb2], gelu, device),
+            token_mixing: TokenMixing::from_host([tw1, tb1, tw2, tb2], device),
             norm_channels: LayerNorm::from_host(g2, b2, device),
-            channel_mixing: ChannelMixing::from_host([cw1, cb1, cw2, cb2], gelu, device),
+            channel_mixing: ChannelMixing::from_host([cw1, cb1, cw2, cb2], device),
         }
     }
 
@@ -61,9 +60,9 @@ impl MixerBlock {
         &self,
         x_bsc: Tensor<3>,
         branch_scale: Tensor<1>,
-        compute: Compute,
+        spec: MixingSpec,
     ) -> Tensor<3> {
-        self.token_mixing.forward(x_bsc, &self.norm_tokens, branch_scale, compute)
+        self.token_mixing.forward(x_bsc, &self.norm_tokens, branch_scale, spec)
     }
 
     /// The second half: adds channel mixing to the residual stream. Shapes as in
@@ -72,8 +71,8 @@ impl MixerBlock {
         &self,
         x_bsc: Tensor<3>,
         branch_scale: Tensor<1>,
-        compute: Compute,
+        spec: MixingSpec,
     ) -> Tensor<3> {
-        self.channel_mixing.forward(x_bsc, &self.norm_channels, branch_scale, compute)
+        self.channel_mixing.forward(x_bsc, &self.norm_channels, branch_scale, spec)
     }
 }

@@ -11,18 +11,20 @@ pub struct Compute {
     /// What the operands of the blocks' products are rounded to. Stem, head and everything between
     /// the products are f32.
     pub precision: Precision,
-    /// Whether the backward pass computes hidden units of channel mixing again instead of finding
-    /// them kept: less memory for more time.
-    pub recompute: bool,
+    /// In how many blocks, from the first on, the backward pass computes hidden units of channel
+    /// mixing again instead of finding them kept: less memory for more time.
+    pub recompute_blocks: usize,
 }
 
 impl Compute {
-    pub(crate) fn spec(self, gelu: Gelu) -> MixingSpec {
+    /// For block `block` of a network.
+    pub(crate) fn spec(self, gelu: Gelu, block: usize) -> MixingSpec {
         let gelu = match gelu {
             Gelu::Tanh => mixer_kernels::Gelu::Tanh,
             Gelu::Erf => mixer_kernels::Gelu::Erf,
         };
-        let Compute { precision, recompute } = self;
+        let Compute { precision, recompute_blocks } = self;
+        let recompute = block < recompute_blocks;
         MixingSpec { gelu, epsilon: EPSILON, recompute, precision }
     }
 }

@@ -79,7 +79,7 @@ impl Mixer {
         let blocks = (0..config.num_blocks)
             .map(|i| {
                 let tensors = block::TENSOR_NAMES.map(|name| take(&format!("blocks.{i}.{name}")));
-                MixerBlock::from_host(tensors, config.gelu, device)
+                MixerBlock::from_host(tensors, device)
             })
             .collect();
         // [C, 3, P, P] to [P, P, 3, C]: rows in the order of a patch's bytes.
@@ -221,9 +221,10 @@ impl Mixer {
         let mut x_bsc = x_rc.reshape([b, s, self.config.hidden_dim]);
         observe("stem".to_owned(), &x_bsc);
         for (i, block) in self.blocks.iter().enumerate() {
-            x_bsc = block.mix_tokens(x_bsc, row(2 * i), self.compute);
+            let spec = self.compute.spec(self.config.gelu, i);
+            x_bsc = block.mix_tokens(x_bsc, row(2 * i), spec);
             observe(format!("block{i}.token_mixing"), &x_bsc);
-            x_bsc = block.mix_channels(x_bsc, row(2 * i + 1), self.compute);
+            x_bsc = block.mix_channels(x_bsc, row(2 * i + 1), spec);
             observe(format!("block{i}.channel_mixing"), &x_bsc);
         }
         self.pre_head_layer_norm.forward(x_bsc)

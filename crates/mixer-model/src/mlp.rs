@@ -3,10 +3,8 @@
 use burn::module::{Module, Param};
 use burn::nn::Linear;
 use burn::tensor::{Device, Tensor};
-use mixer_kernels::{MixingParameters, mix_channels, mix_tokens};
+use mixer_kernels::{MixingParameters, MixingSpec, mix_channels, mix_tokens};
 
-use crate::compute::Compute;
-use crate::config::Gelu;
 use crate::layer_norm::LayerNorm;
 use crate::weights::HostTensor;
 
@@ -27,20 +25,17 @@ pub struct TokenMixing {
     pub weight2: Param<Tensor<2>>,
     /// `[S]`.
     pub bias2: Param<Tensor<1>>,
-    #[module(skip)]
-    gelu: Gelu,
 }
 
 impl TokenMixing {
     /// From `fc1.weight`, `fc1.bias`, `fc2.weight`, `fc2.bias` in PyTorch's layout, which is this one.
-    pub(crate) fn from_host(tensors: [HostTensor; 4], gelu: Gelu, device: &Device) -> TokenMixing {
+    pub(crate) fn from_host(tensors: [HostTensor; 4], device: &Device) -> TokenMixing {
         let [weight1, bias1, weight2, bias2] = tensors;
         TokenMixing {
             weight1: weight1.into_param(device),
             bias1: bias1.into_param(device),
             weight2: weight2.into_param(device),
             bias2: bias2.into_param(device),
-            gelu,
         }
     }
 
@@ -54,7 +49,7 @@ impl TokenMixing {
         x_bsc: Tensor<3>,
         norm: &LayerNorm,
         branch_scale: Tensor<1>,
-        compute: Compute,
+        spec: MixingSpec,
     ) -> Tensor<3> {
         let parameters = MixingParameters {
             gamma: norm.gamma.val(),
@@ -64,7 +59,7 @@ impl TokenMixing {
             weight2: self.weight2.val(),
             bias2: self.bias2.val(),
         };
-        mix_tokens(x_bsc, parameters, branch_scale, compute.spec(self.gelu))
+        mix_tokens(x_bsc, parameters, branch_scale, spec)
     }
 }
 
@@ -82,24 +77,17 @@ pub struct ChannelMixing {
     pub weight2: Param<Tensor<2>>,
     /// `[C]`.
     pub bias2: Param<Tensor<1>>,
-    #[module(skip)]
-    gelu: Gelu,
 }
 
 impl ChannelMixing {
     /// From `fc1.weight`, `fc1.bias`, `fc2.weight`, `fc2.bias` in PyTorch's layout.
-    pub(crate) fn from_host(
-        tensors: [HostTensor; 4],
-        gelu: Gelu,
-        device: &Device,
-    ) -> ChannelMixing {
+    pub(crate) fn from_host(tensors: [HostTensor; 4], device: &Device) -> ChannelMixing {
         let [weight1, bias1, weight2, bias2] = tensors;
         ChannelMixing {
             weight1: weight1.permuted(&[1, 0]).into_param(device),
             bias1: bias1.into_param(device),
             weight2: weight2.permuted(&[1, 0]).into_param(device),
             bias2: bias2.into_param(device),
-            gelu,
         }
     }
 
@@ -109,7 +97,7 @@ impl ChannelMixing {
         x_bsc: Tensor<3>,
         norm: &LayerNorm,
         branch_scale: Tensor<1>,
-        compute: Compute,
+        spec: MixingSpec,
     ) -> Tensor<3> {
         let parameters = MixingParameters {
             gamma: norm.gamma.val(),
@@ -119,7 +107,7 @@ impl ChannelMixing {
             weight2: self.weight2.val(),
             bias2: self.bias2.val(),
         };
-        mix_channels(x_bsc, parameters, branch_scale, compute.spec(self.gelu))
+        mix_channels(x_bsc, parameters, branch_scale, spec)
     }
 }
 

@@ -74,8 +74,8 @@ pub struct Bench {
     pub batch_size: usize,
     /// How the network is computed.
     pub precision: Precision,
-    /// Whether hidden units are computed again in the backward pass.
-    pub recompute: bool,
+    /// In how many blocks the backward pass computes hidden units again.
+    pub recompute_blocks: usize,
     /// Steps to time.
     pub steps: usize,
     /// Steps before that.
@@ -166,7 +166,8 @@ fn timed(bench: &Bench, mut step: impl FnMut()) -> Vec<f64> {
 }
 
 fn mixer(bench: &Bench, device: &Device) -> Result<Mixer, TrainError> {
-    let compute = Compute { precision: bench.precision.into(), recompute: bench.recompute };
+    let compute =
+        Compute { precision: bench.precision.into(), recompute_blocks: bench.recompute_blocks };
     Ok(Mixer::init(&bench.config, 0, 0.0, device)?.with_compute(compute))
 }
 
@@ -174,7 +175,7 @@ fn train(bench: &Bench, device: &Device) -> Result<Vec<f64>, TrainError> {
     let config = &bench.config;
     let mut state = Some(mixer(bench, device)?);
     let rule = Rule::Adamw { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.1 };
-    let mut optimizer = Optimizer::new(rule);
+    let mut optimizer = Optimizer::new(rule, None);
     let normaliser = Normaliser::new(&Default::default(), config.patch_size, device);
     let batch = batch(bench);
     let targets = smoothed_targets(&batch.labels, config.num_classes, 0.0);

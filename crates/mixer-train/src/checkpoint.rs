@@ -55,7 +55,7 @@ pub struct Checkpoint {
     pub state: RunState,
     /// The network's weights.
     pub weights: Weights,
-    /// The optimizer's moments in host memory.
+    /// The optimizer's moments, and the averages of the weights where there are some.
     pub moments: BTreeMap<String, HostTensor>,
     /// Updates that the optimizer has counted.
     pub optimizer_step: u64,
@@ -83,10 +83,12 @@ impl Checkpoint {
     pub fn optimizer(
         &self,
         rule: Rule,
+        ema_decay: Option<f64>,
         device: &burn::tensor::Device,
         path: &Path,
     ) -> Result<Optimizer, TrainError> {
-        Optimizer::from_host(rule, self.optimizer_step, self.moments.clone(), device)
+        let (step, state) = (self.optimizer_step, self.moments.clone());
+        Optimizer::from_host(rule, ema_decay, step, state, device)
             .map_err(|reason| broken(path, reason))
     }
 

@@ -206,9 +206,13 @@ pub struct TrainConfig {
     pub label_smoothing: Option<f32>,
     /// Largest norm of the whole gradient; 0 never clips. Default 1.
     pub clip_norm: Option<f64>,
-    /// Compute the hidden units of channel mixing again in the backward pass instead of keeping them:
-    /// less memory, some 13 % more time.
-    pub recompute: Option<bool>,
+    /// Decay per update of an exponential moving average of the weights, for example 0.9999: it is
+    /// evaluated too, and is what the weights files then hold. Default: none is kept.
+    pub ema_decay: Option<f64>,
+    /// In how many blocks, from the first on, the backward pass computes the hidden units of channel
+    /// mixing again instead of finding them kept: less memory, some 13 % more time for all of them.
+    /// Default 0.
+    pub recompute_blocks: Option<usize>,
     /// `f32` or `bf16`: what the operands of the blocks' products are rounded to. Default `f32`.
     pub precision: Option<Precision>,
     /// Updates between lines of metrics. Default 10.

@@ -2,19 +2,13 @@
 
 use std::process::ExitCode;
 
-/// Burn's CPU backend allocates every result anew. The system's allocator gives large blocks back to
-/// the kernel at once and takes them again page by page: a fifth of a small Mixer's training time.
+/// Burn's CPU backend allocates every result anew, and the system's allocator gives large blocks back to
+/// the kernel at once and takes them again page by page. From one pool with the kernels' own, they use
+/// each other's memory.
+#[cfg(feature = "flex")]
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
-/// mimalloc's `mi_option_purge_delay`, which the bindings leave out: milliseconds until free memory goes
-/// back to the kernel, never for −1.
-const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
+static ALLOCATOR: mixer_kernels::PoolAllocator = mixer_kernels::PoolAllocator;
 
 fn main() -> ExitCode {
-    // The next update needs the same memory again; pages that the kernel has to clear first cost a small
-    // Mixer a quarter of its speed. `MIMALLOC_PURGE_DELAY` in the environment wins.
-    // SAFETY: the call only writes an option; no other thread runs yet.
-    unsafe { libmimalloc_sys::mi_option_set_default(PURGE_DELAY, -1) };
     mixer_train::cli::main()
 }

@@ -35,6 +35,9 @@ pub enum Metric {
         step: u64,
         /// Name of the split.
         split: String,
+        /// `average` for the moving average of the weights; absent for the weights themselves.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        weights: Option<String>,
         /// Mean loss.
         loss: f64,
         /// Accuracy.

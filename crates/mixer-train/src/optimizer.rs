@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
-use mixer_kernels::{AdamwStep, SgdStep, adamw_update, sgd_update, squared_norm};
+use mixer_kernels::{AdamwStep, SgdStep, adamw_update, average_update, sgd_update, squared_norm};
 use mixer_model::{HostTensor, Mixer};
 use serde::{Deserialize, Serialize};
 
@@ -35,15 +35,39 @@ pub enum Rule {
     },
 }
 
-/// The rule with its moments.
+impl Rule {
+    /// Moments that it keeps of every parameter.
+    fn num_moments(&self) -> usize {
+        match self {
+            Rule::Adamw { .. } => 2,
+            Rule::Sgd { .. } => 1,
+        }
+    }
+}
+
+/// The rule with what it keeps of every parameter.
 #[derive(Debug, Clone)]
 pub struct Optimizer {
     rule: Rule,
+    /// Decay of the moving average of the weights; absent when none is kept.
+    ema_decay: Option<f64>,
     /// Updates done; Adam's bias correction counts them.
     step: u64,
-    /// By the parameter's path: momentum, or first and second moment, flat.
-    moments: BTreeMap<String, Vec<Tensor<1>>>,
+    /// By the parameter's path.
+    kept: BTreeMap<String, Kept>,
 }
+
+/// What is kept of one parameter, flat.
+#[derive(Debug, Clone, Default)]
+struct Kept {
+    /// Momentum, or first and second moment.
+    moments: Vec<Tensor<1>>,
+    /// Its exponential moving average.
+    average: Option<Tensor<1>>,
+}
+
+/// In host memory an average is called `{path}.average`, a moment `{path}.{index}`.
+const AVERAGE: &str = "average";
 
 /// The gradient of every parameter by its path, flat.
 #[derive(Debug, Default)]
@@ -78,10 +102,10 @@ pub fn clip_factor(norm: f64, clip_norm: Option<f64>) -> f64 {
 }
 
 impl Optimizer {
-    /// No moments yet.
+    /// Nothing kept yet. With `ema_decay` there will be a moving average of the weights.
     #[must_use]
-    pub fn new(rule: Rule) -> Optimizer {
-        Optimizer { rule, step: 0, moments: BTreeMap::new() }
+    pub fn new(rule: Rule, ema_decay: Option<f64>) -> Optimizer {
+        Optimizer { rule, ema_decay, step: 0, kept: BTreeMap::new() }
     }
 
     /// Applies one update with gradients multiplied by `factor`.
@@ -102,44 +126,78 @@ impl Optimizer {
         })
     }
 
-    /// Updates done and every moment in host memory, as `{path}.{index}`.
+    /// The network with the moving average of its weights, without autodiff; `None` where none is
+    /// kept.
+    #[must_use]
+    pub fn averaged(&self, mixer: &Mixer) -> Option<Mixer> {
+        self.ema_decay?;
+        Some(mixer.valid().map(&mut Averaged { path: Vec::new(), kept: &self.kept }))
+    }
+
+    /// Updates done, and every moment and average in host memory by `{path}.{index}` and
+    /// `{path}.average`.
     #[must_use]
     pub fn to_host(&self) -> (u64, BTreeMap<String, HostTensor>) {
-        let moments = self.moments.iter().flat_map(|(path, moments)| {
-            moments
-                .iter()
-                .enumerate()
-                .map(move |(i, m)| (format!("{path}.{i}"), HostTensor::from_device(m.clone())))
-        });
-        (self.step, moments.collect())
+        let mut state = BTreeMap::new();
+        for (path, kept) in &self.kept {
+            let moments = kept.moments.iter().enumerate().map(|(i, m)| (i.to_string(), m));
+            let average = kept.average.iter().map(|average| (AVERAGE.to_owned(), average));
+            for (name, tensor) in moments.chain(average) {
+                state.insert(format!("{path}.{name}"), HostTensor::from_device(tensor.clone()));
+            }
+        }
+        (self.step, state)
     }
 
     /// The state that [`Optimizer::to_host`] gave.
     ///
     /// # Errors
-    /// What does not fit: a moment without an index, or a parameter without all that the rule keeps.
+    /// What does not fit: a tensor without an index, or a parameter without all that is kept of it.
     pub fn from_host(
         rule: Rule,
+        ema_decay: Option<f64>,
         step: u64,
         state: BTreeMap<String, HostTensor>,
         device: &Device,
     ) -> Result<Optimizer, String> {
-        let mut moments: BTreeMap<String, Vec<Tensor<1>>> = BTreeMap::new();
+        let mut kept: BTreeMap<String, Kept> = BTreeMap::new();
         // A `BTreeMap` yields `a.0` before `a.1`, so moments come in their order.
         for (name, tensor) in state {
-            let (path, _) =
+            let (path, what) =
                 name.rsplit_once('.').ok_or_else(|| format!("the moment `{name}` has no index"))?;
             let data = TensorData::new(tensor.data, tensor.shape);
-            moments.entry(path.to_owned()).or_default().push(Tensor::from_data(data, device));
+            let tensor = Tensor::from_data(data, device);
+            let kept = kept.entry(path.to_owned()).or_default();
+            match what {
+                AVERAGE => kept.average = Some(tensor),
+                _ => kept.moments.push(tensor),
+            }
         }
-        let expected = match rule {
-            Rule::Adamw { .. } => 2,
-            Rule::Sgd { .. } => 1,
-        };
-        if let Some((path, found)) = moments.iter().find(|(_, found)| found.len() != expected) {
-            return Err(format!("`{path}` has {} moments, expected {expected}", found.len()));
+        let expected = rule.num_moments();
+        for (path, kept) in &kept {
+            let found = kept.moments.len();
+            if found != expected {
+                return Err(format!("`{path}` has {found} moments, expected {expected}"));
+            }
+            if kept.average.is_some() != ema_decay.is_some() {
+                let (found, expected) = match ema_decay {
+                    Some(_) => ("no average", "one"),
+                    None => ("an average", "none"),
+                };
+                return Err(format!("`{path}` has {found}, expected {expected}"));
+            }
         }
-        Ok(Optimizer { rule, step, moments })
+        Ok(Optimizer { rule, ema_decay, step, kept })
+    }
+
+    /// Decay of the average in this update: that of the plan, but less in the first ones, so that the
+    /// initial weights are forgotten.
+    ///
+    /// # Source
+    /// `tf.train.ExponentialMovingAverage` with `num_updates`.
+    fn average_decay(&self, decay: f64) -> f64 {
+        let step = self.step as f64;
+        decay.min((1.0 + step) / (10.0 + step))
     }
 
     /// The new value of one parameter. Only kernels decay: biases and LayerNorm parameters have one
@@ -152,7 +210,9 @@ impl Optimizer {
         Scales { gradient_scale, learning_rate }: Scales,
         is_kernel: bool,
     ) -> Tensor<1> {
-        let moments = self.moments.remove(path).unwrap_or_default();
+        let Kept { moments, average } = self.kept.remove(path).unwrap_or_default();
+        // Held by both until the first update, which then writes elsewhere.
+        let average = self.ema_decay.map(|decay| (decay, average.unwrap_or_else(|| value.clone())));
         let zeros = || gradient.zeros_like();
         let decay = |weight_decay| if is_kernel { weight_decay } else { 0.0 };
         let (value, moments) = match self.rule {
@@ -178,7 +238,11 @@ impl Optimizer {
                 (value, vec![velocity])
             }
         };
-        self.moments.insert(path.to_owned(), moments);
+        // While the new value is still in the cache.
+        let average = average.map(|(decay, average)| {
+            average_update(average, value.clone(), self.average_decay(decay))
+        });
+        self.kept.insert(path.to_owned(), Kept { moments, average });
         value
     }
 }
@@ -243,5 +307,28 @@ impl ModuleMapper for Update<'_> {
         let updated = self.optimizer.apply(&path, value, gradient, self.scales, dims.len() > 1);
         let tensor = updated.reshape(dims).autodiff().require_grad();
         Param::from_mapped_value(id, tensor, mapper)
+    }
+}
+
+/// Puts averages in the place of parameters.
+struct Averaged<'a> {
+    path: Vec<String>,
+    kept: &'a BTreeMap<String, Kept>,
+}
+
+impl ModuleMapper for Averaged<'_> {
+    fn enter_module(&mut self, name: &str, _container: &str) {
+        self.path.push(name.to_owned());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container: &str) {
+        self.path.pop();
+    }
+
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let kept = self.kept.get(&self.path.join("."));
+        let Some(average) = kept.and_then(|kept| kept.average.clone()) else { return param };
+        let (id, tensor, mapper) = param.consume();
+        Param::from_mapped_value(id, average.reshape(tensor.dims()), mapper)
     }
 }

@@ -133,8 +133,11 @@ pub struct RunPlan {
     /// Largest norm of the whole gradient; absent when it is never clipped.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub clip_norm: Option<f64>,
-    /// Whether hidden units are computed again in the backward pass.
-    pub recompute: bool,
+    /// Decay of the moving average of the weights; absent when none is kept.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub ema_decay: Option<f64>,
+    /// In how many blocks the backward pass computes hidden units again.
+    pub recompute_blocks: usize,
     /// What the operands of the blocks' products are rounded to.
     #[serde(default)]
     pub precision: Precision,
@@ -253,6 +256,18 @@ impl RunPlan {
         };
         let smoothing = train.label_smoothing.unwrap_or(0.0);
         in_range("train.label_smoothing", f64::from(smoothing), 0.0, 1.0)?;
+        let recompute_blocks = train.recompute_blocks.unwrap_or(0);
+        if recompute_blocks > model.num_blocks {
+            return Err(TrainError::config(format!(
+                "`train.recompute_blocks` is {recompute_blocks}, expected at most the {} blocks of the network",
+                model.num_blocks
+            )));
+        }
+        if let Some(decay) = train.ema_decay.filter(|decay| !(*decay > 0.0 && *decay < 1.0)) {
+            return Err(TrainError::config(format!(
+                "`train.ema_decay` is {decay}, expected above 0 and below 1"
+            )));
+        }
         let drop_path_rate = config.model.drop_path_rate.unwrap_or(0.0);
         in_range("model.drop_path_rate", drop_path_rate, 0.0, 1.0)?;
         if config.model.drop_path_scaling.is_some() && drop_path_rate == 0.0 {
@@ -281,7 +296,8 @@ impl RunPlan {
             loss: train.loss.unwrap_or(Loss::Softmax),
             label_smoothing: smoothing,
             clip_norm: (clip_norm > 0.0).then_some(clip_norm),
-            recompute: train.recompute.unwrap_or(false),
+            ema_decay: train.ema_decay,
+            recompute_blocks,
             precision: train.precision.unwrap_or_default(),
             log_every_steps: positive("train.log_every_steps", train.log_every_steps, 10)?,
             eval_every_steps,

@@ -89,10 +89,16 @@ impl RunDir {
         self.path.join("best.safetensors")
     }
 
-    /// Weights of the last update.
+    /// Weights of the last update; their moving average where one is kept.
     #[must_use]
     pub fn last(&self) -> PathBuf {
         self.path.join("final.safetensors")
+    }
+
+    /// Weights of the last update themselves, where a moving average is kept.
+    #[must_use]
+    pub fn last_unaveraged(&self) -> PathBuf {
+        self.path.join("final_unaveraged.safetensors")
     }
 
     /// Whether a run was started here.

@@ -138,7 +138,13 @@ impl Trainer {
         };
         progress.finish();
         result?;
-        run.write_weights(&mixer, &self.run_dir.last())?;
+        match run.optimizer.averaged(&mixer) {
+            Some(average) => {
+                run.write_weights(&average, &self.run_dir.last())?;
+                run.write_weights(&mixer, &self.run_dir.last_unaveraged())?;
+            }
+            None => run.write_weights(&mixer, &self.run_dir.last())?,
+        }
         Ok(Outcome { last, best: run.state.best, elapsed: started.elapsed() })
     }
 
@@ -176,14 +182,16 @@ impl<'a> Run<'a> {
                 checkpoint.weights.check_fits(&plan.model)?;
                 let rule = plan.optimizer.clone();
                 let path = trainer.run_dir.checkpoints();
-                let optimizer = checkpoint.optimizer(rule, &trainer.device.device, &path)?;
+                let device_of_state = &trainer.device.device;
+                let optimizer =
+                    checkpoint.optimizer(rule, plan.ema_decay, device_of_state, &path)?;
                 let mixer = Mixer::from_weights(checkpoint.weights, &device)?;
                 (mixer, optimizer, checkpoint.state)
             }
             None => {
                 let weights = initial()?;
                 weights.check_fits(&plan.model)?;
-                let optimizer = Optimizer::new(plan.optimizer.clone());
+                let optimizer = Optimizer::new(plan.optimizer.clone(), plan.ema_decay);
                 (Mixer::from_weights(weights, &device)?, optimizer, RunState::default())
             }
         };
@@ -200,7 +208,8 @@ impl<'a> Run<'a> {
                 on_corrupt: plan.on_corrupt,
             },
         )?;
-        let compute = Compute { precision: plan.precision.into(), recompute: plan.recompute };
+        let compute =
+            Compute { precision: plan.precision.into(), recompute_blocks: plan.recompute_blocks };
         let mixer = mixer.with_compute(compute);
         let run = Run {
             trainer,
@@ -295,7 +304,8 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Evaluates; `None` when Ctrl-C came first, and then it will be done again after the resume.
+    /// Evaluates the weights, and their moving average where one is kept, which then counts as the
+    /// result; `None` when Ctrl-C came first, and then it will be done again after the resume.
     fn evaluate(
         &mut self,
         mixer: &Mixer,
@@ -313,21 +323,35 @@ impl<'a> Run<'a> {
         else {
             return Ok(None);
         };
+        let mut evaluations = vec![(None, evaluation)];
+        let average = self.optimizer.averaged(mixer);
+        if let Some(average) = &average {
+            // It reads, and so passes over, what the evaluation before has read.
+            let skip = |_: &SkippedExample| ();
+            match evaluator.run(average, device, &trainer.dataset.val, go_on, skip)? {
+                Some(evaluation) => evaluations.push((Some("average"), evaluation)),
+                None => return Ok(None),
+            }
+        }
         self.report_skipped(&skipped, &trainer.plan.data.val_split, progress)?;
         let step = self.state.step;
-        let Evaluation { loss, top1, top5, n } = evaluation;
-        let split = trainer.plan.data.val_split.clone();
-        self.metrics.write(&Metric::Eval { step, split: split.clone(), loss, top1, top5, n })?;
-        progress.note(&format!(
-            "step {step} (epoch {:.2}): {split} loss {loss:.4}, top-1 {:.2} %, top-5 {:.2} % of {n}",
-            step as f64 / trainer.plan.steps_per_epoch(),
-            100.0 * top1,
-            100.0 * top5
-        ));
+        let split = &trainer.plan.data.val_split;
+        for &(weights, Evaluation { loss, top1, top5, n }) in &evaluations {
+            let (split, weights) = (split.clone(), weights.map(str::to_owned));
+            let of = weights.as_ref().map_or(String::new(), |weights| format!(" {weights}"));
+            progress.note(&format!(
+                "step {step} (epoch {:.2}){of}: {split} loss {loss:.4}, top-1 {:.2} %, top-5 {:.2} % of {n}",
+                step as f64 / trainer.plan.steps_per_epoch(),
+                100.0 * top1,
+                100.0 * top5
+            ));
+            self.metrics.write(&Metric::Eval { step, split, weights, loss, top1, top5, n })?;
+        }
+        let evaluation = evaluations.last().map_or(evaluation, |(_, evaluation)| *evaluation);
         self.state.evaluated_step = step;
-        if self.state.best.is_none_or(|(_, best)| top1 > best.top1) {
+        if self.state.best.is_none_or(|(_, best)| evaluation.top1 > best.top1) {
             self.state.best = Some((step, evaluation));
-            self.write_weights(mixer, &trainer.run_dir.best())?;
+            self.write_weights(average.as_ref().unwrap_or(mixer), &trainer.run_dir.best())?;
         }
         // An evaluation is no training time.
         self.since_line.started += started.elapsed();
@@ -387,6 +411,9 @@ impl<'a> Run<'a> {
         if let Some(init) = &plan.init {
             provenance
                 .push(("resolution", format!("{} from {} px", init.resolution, init.image_size)));
+        }
+        if let Some(decay) = plan.ema_decay {
+            provenance.push(("ema_decay", decay.to_string()));
         }
         run_dir::metadata(plan, &provenance)
     }

@@ -6,7 +6,7 @@
 
 use std::path::{Path, PathBuf};
 
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::{Distribution, Tensor, TensorData};
 use mixer_model::{Metadata, Mixer, Weights};
 use mixer_train::backend::DeviceEntry;
 use mixer_train::loss::{Loss, smoothed_targets};
@@ -110,7 +110,7 @@ fn follow(
         ),
         &autodiff,
     );
-    let mut optimizer = Optimizer::new(reference.rule.clone());
+    let mut optimizer = Optimizer::new(reference.rule.clone(), None);
     let rows = labels.len() / microbatches;
     assert_eq!(rows * microbatches, labels.len(), "the fixture's batch cannot be cut evenly");
     let mut worst = (0.0f64, 0.0f64);
@@ -259,5 +259,53 @@ fn losses_on_soft_targets_and_their_gradients_agree_with_optax() {
         for (found, expected) in gradient.iter::<f32>().zip(expected) {
             assert!((found - expected).abs() <= 1e-6, "{name}: {found} {expected}");
         }
+    }
+}
+
+#[test]
+fn moving_average_of_the_weights_follows_its_formula_and_survives_the_host() {
+    const DECAY: f64 = 0.6;
+    for DeviceEntry { name, device, .. } in devices() {
+        let autodiff = device.clone().autodiff();
+        let weights = Weights::read(&fixture("timm_tiny.safetensors"), None).unwrap();
+        let (s, p) = (weights.config.num_tokens(), weights.config.patch_dim());
+        let mut mixer = Mixer::from_weights(weights.clone(), &autodiff).unwrap();
+        let rule = Rule::Sgd { momentum: 0.5, weight_decay: 0.0 };
+        let mut optimizer = Optimizer::new(rule.clone(), Some(DECAY));
+        let mut expected = weights.tensors;
+        for step in 1..=8u32 {
+            let patches = Tensor::<3>::random([2, s, p], Distribution::Default, &autodiff);
+            let logits = mixer.forward_training(patches, None);
+            let loss = (logits.clone() * logits).mean();
+            let mut gradients = GradientSum::default();
+            gradients.add(&mixer, &loss.backward());
+            mixer = optimizer.update(mixer, gradients, 1.0, 0.1);
+            // 2/11, 3/12, 4/13, …: less than the decay until there are updates enough.
+            let decay = DECAY.min(f64::from(1 + step) / f64::from(10 + step)) as f32;
+            let now = mixer.to_weights(Metadata::default()).unwrap().tensors;
+            for (name, average) in &mut expected {
+                for (average, now) in average.data.iter_mut().zip(&now[name].data) {
+                    *average = decay * *average + (1.0 - decay) * now;
+                }
+            }
+            // As a checkpoint does, in the middle of the run.
+            if step == 4 {
+                let (step, state) = optimizer.to_host();
+                let restored =
+                    Optimizer::from_host(rule.clone(), Some(DECAY), step, state.clone(), &device);
+                optimizer = restored.unwrap();
+                let refused = Optimizer::from_host(rule.clone(), None, step, state, &device);
+                assert!(refused.unwrap_err().ends_with("has an average, expected none"));
+            }
+        }
+        let found = optimizer.averaged(&mixer).unwrap().to_weights(Metadata::default()).unwrap();
+        let raw = mixer.to_weights(Metadata::default()).unwrap();
+        assert!(raw.tensors != found.tensors, "{name}: the average is not the weights");
+        for (tensor, expected) in &expected {
+            for (found, expected) in found.tensors[tensor].data.iter().zip(&expected.data) {
+                assert!((found - expected).abs() < 1e-6, "{name} {tensor}: {found} not {expected}");
+            }
+        }
+        assert!(Optimizer::new(rule, None).averaged(&mixer).is_none());
     }
 }

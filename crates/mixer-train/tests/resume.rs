@@ -31,6 +31,7 @@ batch_size = 32
 microbatch_size = 16
 epochs = 30
 label_smoothing = 0.1
+ema_decay = 0.98
 log_every_steps = 7
 eval_every_steps = 20
 checkpoint_every_steps = 9
@@ -84,7 +85,7 @@ fn metrics(run: &Path) -> Vec<serde_json::Value> {
 
 fn assert_same_run(found: &Path, expected: &Path) {
     assert_eq!(metrics(found), metrics(expected));
-    for file in ["final.safetensors", "best.safetensors"] {
+    for file in ["final.safetensors", "final_unaveraged.safetensors", "best.safetensors"] {
         let (a, b) = (std::fs::read(found.join(file)), std::fs::read(expected.join(file)));
         assert!(a.unwrap() == b.unwrap(), "{file} differs");
     }

@@ -174,3 +174,28 @@ impl Kernel for SgdJob<'_> {
         });
     }
 }
+
+pub(super) fn average(average: FlexTensor, parameter: &FlexTensor, decay: f64) -> FlexTensor {
+    let (mut average, parameter) = (owned(average), parameter.to_contiguous());
+    let rate = (1.0 - decay) as f32;
+    let pieces = average.storage_mut::<f32>().par_chunks_mut(PIECE);
+    pieces.zip(values(&parameter).par_chunks(PIECE)).for_each(|(average, parameter)| {
+        dispatch(AverageJob { average, parameter, rate });
+    });
+    average
+}
+
+struct AverageJob<'a> {
+    average: &'a mut [f32],
+    parameter: &'a [f32],
+    rate: f32,
+}
+
+impl Kernel for AverageJob<'_> {
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        for (average, parameter) in self.average.iter_mut().zip(self.parameter) {
+            *average += (parameter - *average) * self.rate;
+        }
+    }
+}

@@ -17,7 +17,7 @@ fn zip(a: V, b: V, f: impl Fn(f32, f32) -> f32) -> V {
 impl Simd for Portable {
     type V = V;
     const LANES: usize = LANES;
-    const TILE_ROWS: usize = if cfg!(target_arch = "aarch64") { 6 } else { 2 };
+    const TILE_ROWS: usize = 2;
 
     #[inline(always)]
     fn splat(self, x: f32) -> V {

@@ -32,9 +32,10 @@ pub(super) struct BenchArgs {
     /// What the operands of the blocks' products are rounded to (`train.precision`).
     #[arg(long, value_enum, default_value_t = Precision::F32)]
     precision: Precision,
-    /// Compute hidden units again in the backward pass, for less memory (`train.recompute`).
-    #[arg(long)]
-    recompute: bool,
+    /// In how many blocks the backward pass computes hidden units again, for less memory
+    /// (`train.recompute_blocks`).
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    recompute_blocks: usize,
     /// Form of GELU.
     #[arg(long, value_enum, default_value_t = GeluArg::Erf)]
     gelu: GeluArg,
@@ -68,7 +69,7 @@ pub(super) fn run(args: &BenchArgs) -> Result<(), TrainError> {
             mode: args.mode,
             batch_size,
             precision: args.precision,
-            recompute: args.recompute,
+            recompute_blocks: args.recompute_blocks,
             steps,
             warmup: 2,
         });
