@@ -1,0 +1,344 @@
+//! Affine maps of a square picture: where the pixels of a distorted picture come from.
+//!
+//! Two programs define them. [`nearest`] is TensorFlow's `ImageProjectiveTransform` as big_vision
+//! calls it through TensorFlow Addons (`image/transform_ops.py`, `image/translate_ops.py`);
+//! [`interpolated`] is Pillow's `Image.transform` and `Image.rotate` (`libImaging/Geometry.c`).
+//! A map gives the place in the picture for each place in the result:
+//! `x_in = a·x + b·y + c`, `y_in = d·x + e·y + f` for `[a, b, c, d, e, f]`.
+
+use std::f64::consts::PI;
+
+/// How Pillow finds a value between pixels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sampling {
+    /// Linear in both directions.
+    Bilinear,
+    /// The cubic through four pixels with a = −1, in both directions.
+    Bicubic,
+}
+
+/// TensorFlow Addons' map that turns a picture of `side` pixels by `degrees`, clockwise where positive.
+///
+/// PARITY: float32 throughout, as the tensors there.
+pub(crate) fn tensorflow_rotation(degrees: f64, side: usize) -> [f32; 6] {
+    let radians = degrees as f32 * (PI / 180.0) as f32;
+    // Through float64, so that the last bit does not depend on the platform's float32 functions.
+    let (sin, cos) = f64::from(radians).sin_cos();
+    let (sin, cos) = (sin as f32, cos as f32);
+    let last = side as f32 - 1.0;
+    let x_offset = (last - (cos * last - sin * last)) / 2.0;
+    let y_offset = (last - (sin * last + cos * last)) / 2.0;
+    [cos, -sin, x_offset, sin, cos, y_offset]
+}
+
+/// Pillow's map that turns a picture of `side` pixels by `degrees` around its centre, counter-clockwise
+/// where positive.
+pub(crate) fn pillow_rotation(degrees: f64, side: usize) -> [f64; 6] {
+    // Pillow rounds to 15 decimals, so that right angles are exact.
+    let round = |value: f64| (value * 1e15).round_ties_even() / 1e15;
+    let angle = -degrees.rem_euclid(360.0).to_radians();
+    let (sin, cos) = (round(angle.sin()), round(angle.cos()));
+    let centre = side as f64 / 2.0;
+    let x_offset = cos * -centre + sin * -centre + centre;
+    let y_offset = -sin * -centre + cos * -centre + centre;
+    [cos, sin, x_offset, -sin, cos, y_offset]
+}
+
+/// Adding and taking away 2²³ rounds a float32 in `[0, 2²²]` to the nearest integer.
+const ROUND: f32 = 8_388_608.0;
+
+/// The nearest pixel of a row or column of `side`, halves upwards; `None` outside of the centres of
+/// the first and the last one.
+#[inline(always)]
+fn nearest_index(at: f32, last: f32) -> (bool, u32) {
+    let inside = (at >= 0.0) & (at <= last);
+    let even = (at + ROUND) - ROUND;
+    // A half was rounded to even, and the reference rounds away from zero.
+    let rounded = if at - even == 0.5 { even + 1.0 } else { even };
+    (inside, (rounded + ROUND).to_bits() & 0x7f_ffff)
+}
+
+/// Maps a picture with nearest neighbours; places outside become `fill`.
+///
+/// # Shapes
+/// - `image`: `[side, side, 3]`
+pub(crate) fn nearest(
+    image: &mut [u8],
+    side: usize,
+    map: [f32; 6],
+    fill: [u8; 3],
+    scratch: &mut Vec<u8>,
+) {
+    // The fill is one more pixel behind the picture, so that every place has an index.
+    scratch.clear();
+    scratch.extend_from_slice(image);
+    scratch.extend_from_slice(&fill);
+    let [a, _, _, d, e, _] = map;
+    if a == 1.0 && d == 0.0 && e == 1.0 && shift_rows(image, side, map, fill, scratch) {
+        return;
+    }
+
+    let [a, b, c, d, e, f] = map;
+    let (source, _) = scratch.as_chunks::<3>();
+    let (last, outside) = (side as f32 - 1.0, (side * side) as u32);
+    let columns: Vec<f32> = (0..side).map(|x| x as f32).collect();
+    let mut indices = vec![0u32; side];
+    for (y, row) in image.chunks_exact_mut(side * 3).enumerate() {
+        // The order of the reference's float32 operations: (a·x + b·y) + c.
+        let (by, ey) = (b * y as f32, e * y as f32);
+        for (index, &x) in indices.iter_mut().zip(&columns) {
+            let (x_inside, x_in) = nearest_index((a * x + by) + c, last);
+            let (y_inside, y_in) = nearest_index((d * x + ey) + f, last);
+            let inside = y_in.wrapping_mul(side as u32).wrapping_add(x_in);
+            *index = if x_inside & y_inside { inside } else { outside };
+        }
+        let (pixels, _) = row.as_chunks_mut::<3>();
+        for (pixel, &index) in pixels.iter_mut().zip(&indices) {
+            *pixel = source[index as usize];
+        }
+    }
+}
+
+/// Maps of the form `x_in = x + b·y + c`, `y_in = y + f` move rows as a whole.
+///
+/// False where rounding could differ from pixel to pixel; then nothing is written.
+fn shift_rows(
+    image: &mut [u8],
+    side: usize,
+    [_, b, c, _, _, f]: [f32; 6],
+    fill: [u8; 3],
+    source: &[u8],
+) -> bool {
+    /// How near a half may come to no danger of float32 in coordinates below 2¹².
+    const CLEARANCE: f32 = 1e-2;
+    let clear =
+        |shift: f32| shift.abs() < 4096.0 && ((shift - shift.floor()) - 0.5).abs() > CLEARANCE;
+    let shifts = (0..side).map(|y| b * y as f32 + c);
+    if !(f.fract() == 0.0 && f.abs() < 4096.0 && shifts.clone().all(clear)) {
+        return false;
+    }
+    let last = side as f32 - 1.0;
+    for ((y, shift), row) in shifts.enumerate().zip(image.chunks_exact_mut(side * 3)) {
+        let (pixels, _) = row.as_chunks_mut::<3>();
+        let y_in = y as f32 + f;
+        let inside = |x: usize| {
+            let x_in = (x as f32 + b * y as f32) + c;
+            x_in >= 0.0 && x_in <= last
+        };
+        // Inside is an interval, because rounding keeps the order.
+        let start = (0..side).position(inside).unwrap_or(side);
+        let end = (start..side).rposition(inside).map_or(start, |at| start + at + 1);
+        if start == end || y_in < 0.0 || y_in > last {
+            pixels.fill(fill);
+            continue;
+        }
+        pixels[..start].fill(fill);
+        pixels[end..].fill(fill);
+        let first = (start as f32 + shift).round() as usize;
+        let from = (y_in as usize * side + first) * 3;
+        row[start * 3..end * 3].copy_from_slice(&source[from..from + (end - start) * 3]);
+    }
+    true
+}
+
+/// Maps a picture with interpolation; places outside become `fill`.
+///
+/// Places are computed in float64 as in Pillow, values in float32 and not in float64: about one in
+/// ten thousand is one level off.
+///
+/// # Shapes
+/// - `image`: `[side, side, 3]`
+pub(crate) fn interpolated(
+    image: &mut [u8],
+    side: usize,
+    map: [f64; 6],
+    sampling: Sampling,
+    fill: [u8; 3],
+    scratch: &mut Vec<u8>,
+) {
+    scratch.clear();
+    let (pixels, _) = image.as_chunks::<3>();
+    scratch.extend(pixels.iter().flat_map(|&[r, g, b]| [r, g, b, 0]));
+    let (source, _) = scratch.as_chunks::<4>();
+    let [a, b, c, d, e, f] = map;
+    // Whole pixels in one direction need no interpolation in it.
+    let whole_x = a == 1.0 && b == 0.0 && c.fract() == 0.0;
+    let whole_y = d == 0.0 && e == 1.0 && f.fract() == 0.0;
+    let render = match (sampling, whole_x, whole_y) {
+        (Sampling::Bilinear, _, _) => render_rows::<2, true, true>,
+        (Sampling::Bicubic, false, true) => render_rows::<4, true, false>,
+        (Sampling::Bicubic, true, false) => render_rows::<4, false, true>,
+        (Sampling::Bicubic, _, _) => render_rows::<4, true, true>,
+    };
+    render(image, side, map, fill, source);
+}
+
+fn render_rows<const TAPS: usize, const ALONG_X: bool, const ALONG_Y: bool>(
+    image: &mut [u8],
+    side: usize,
+    [a, b, c, d, e, f]: [f64; 6],
+    fill: [u8; 3],
+    source: &[[u8; 4]],
+) {
+    let end = side as f64;
+    for (y, row) in image.chunks_exact_mut(side * 3).enumerate() {
+        let (pixels, _) = row.as_chunks_mut::<3>();
+        let y_out = y as f64 + 0.5;
+        for (x, pixel) in pixels.iter_mut().enumerate() {
+            let x_out = x as f64 + 0.5;
+            let x_in = a * x_out + b * y_out + c;
+            let y_in = d * x_out + e * y_out + f;
+            if !((x_in >= 0.0) & (x_in < end) & (y_in >= 0.0) & (y_in < end)) {
+                *pixel = fill;
+                continue;
+            }
+            let (x_at, x_part) = split(x_in - 0.5);
+            let (y_at, y_part) = split(y_in - 0.5);
+            // The first tap: the pixel itself for two, its left neighbour for four.
+            let before = TAPS as i32 / 2 - 1;
+            let columns: [usize; TAPS] =
+                std::array::from_fn(|tap| clamped(x_at - before + tap as i32, side));
+            let horizontal = |tap: i32| {
+                let row = clamped(y_at - before + tap, side) * side;
+                let row = &source[row..row + side];
+                if ALONG_X {
+                    cubic_or_linear(columns.map(|column| widen(row[column])), x_part)
+                } else {
+                    widen(row[columns[before as usize]])
+                }
+            };
+            let value = if ALONG_Y {
+                cubic_or_linear(
+                    std::array::from_fn::<_, TAPS, _>(|tap| horizontal(tap as i32)),
+                    y_part,
+                )
+            } else {
+                horizontal(before)
+            };
+            *pixel = std::array::from_fn(|channel| value[channel] as u8);
+        }
+    }
+}
+
+/// The pixel at or before a place of at least −½, and the fraction behind it.
+#[inline(always)]
+fn split(at: f64) -> (i32, f32) {
+    let whole = if at < 0.0 { -1 } else { at as i32 };
+    (whole, (at - f64::from(whole)) as f32)
+}
+
+#[inline(always)]
+fn clamped(at: i32, side: usize) -> usize {
+    at.clamp(0, side as i32 - 1) as usize
+}
+
+#[inline(always)]
+fn widen(pixel: [u8; 4]) -> [f32; 4] {
+    pixel.map(f32::from)
+}
+
+/// Pillow's polynomials through two or four neighbours.
+#[inline(always)]
+fn cubic_or_linear<const TAPS: usize>(taps: [[f32; 4]; TAPS], part: f32) -> [f32; 4] {
+    std::array::from_fn(|channel| {
+        let tap = |index: usize| taps[index % TAPS][channel];
+        if TAPS == 2 {
+            return tap(0) + (tap(1) - tap(0)) * part;
+        }
+        let [v1, v2, v3, v4] = [tap(0), tap(1), tap(2), tap(3)];
+        let (p2, p3) = (v3 - v1, 2.0 * (v1 - v2) + v3 - v4);
+        let p4 = v2 - v1 - v3 + v4;
+        v2 + part * (p2 + part * (p3 + part * p4))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::ExampleRng;
+
+    const FILL: [u8; 3] = [1, 2, 3];
+
+    fn noise(side: usize) -> Vec<u8> {
+        let mut rng = ExampleRng::new(0, 0, 0, 0);
+        (0..side * side * 3).map(|_| rng.next_u64() as u8).collect()
+    }
+
+    /// One place at a time, with the rounding of the C++ standard.
+    fn slow_nearest(image: &[u8], side: usize, [a, b, c, d, e, f]: [f32; 6]) -> Vec<u8> {
+        let last = side as f32 - 1.0;
+        let mut out = Vec::new();
+        for (y, x) in (0..side).flat_map(|y| (0..side).map(move |x| (y as f32, x as f32))) {
+            let (x_in, y_in) = ((a * x + b * y) + c, (d * x + e * y) + f);
+            if x_in < 0.0 || x_in > last || y_in < 0.0 || y_in > last {
+                out.extend(FILL);
+            } else {
+                let at = (y_in.round() as usize * side + x_in.round() as usize) * 3;
+                out.extend_from_slice(&image[at..at + 3]);
+            }
+        }
+        out
+    }
+
+    #[test]
+    fn fast_paths_equal_one_place_at_a_time() {
+        let mut scratch = Vec::new();
+        for side in [1, 2, 7, 32] {
+            let image = noise(side);
+            let mut maps = vec![
+                [1.0, 0.0, 0.0, 0.0, 1.0, 0.0],
+                [1.0, 0.5, 0.0, 0.0, 1.0, 0.0],
+                [1.0, 0.0, 2.5, 0.0, 1.0, 0.0],
+                [1.0, 0.0, 0.0, 0.0, 1.0, -2.5],
+                [0.5, 0.0, 0.5, 0.0, 0.5, 0.5],
+                [f32::NAN, 0.0, 0.0, 0.0, 1.0, 0.0],
+                [1.0, 0.0, f32::INFINITY, 0.0, 1.0, 0.0],
+            ];
+            for step in -20..=20 {
+                let level = step as f32;
+                maps.push([1.0, level * 0.03, 0.0, 0.0, 1.0, 0.0]);
+                maps.push([1.0, 0.0, 0.0, level * 0.03, 1.0, 0.0]);
+                maps.push([1.0, 0.0, level * 10.0, 0.0, 1.0, 0.0]);
+                maps.push([1.0, 0.0, level * 1.3, 0.0, 1.0, 0.0]);
+                maps.push([1.0, 0.0, 0.0, 0.0, 1.0, level]);
+                maps.push(tensorflow_rotation(f64::from(step) * 4.5, side));
+            }
+            for map in maps {
+                let mut found = image.clone();
+                nearest(&mut found, side, map, FILL, &mut scratch);
+                if map.iter().all(|value| value.is_finite()) {
+                    assert_eq!(found, slow_nearest(&image, side, map), "{side} {map:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn no_movement_is_the_picture_and_right_angles_turn_it() {
+        let side = 6;
+        let image = noise(side);
+        for sampling in [Sampling::Bilinear, Sampling::Bicubic] {
+            for (map, turns) in [(pillow_rotation(0.0, side), 0), (pillow_rotation(90.0, side), 1)]
+            {
+                let mut found = image.clone();
+                interpolated(&mut found, side, map, sampling, FILL, &mut Vec::new());
+                for (y, x) in (0..side).flat_map(|y| (0..side).map(move |x| (y, x))) {
+                    let from = if turns == 0 { (y, x) } else { (x, side - 1 - y) };
+                    let (at, from) = ((y * side + x) * 3, (from.0 * side + from.1) * 3);
+                    assert_eq!(found[at..at + 3], image[from..from + 3], "{sampling:?} {turns}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_flat_picture_stays_flat_inside() {
+        let side = 9;
+        for sampling in [Sampling::Bilinear, Sampling::Bicubic] {
+            let mut found = vec![200; side * side * 3];
+            let map = pillow_rotation(17.0, side);
+            interpolated(&mut found, side, map, sampling, [200; 3], &mut Vec::new());
+            assert!(found.iter().all(|value| *value == 200));
+        }
+    }
+}
