@@ -47,13 +47,14 @@ pub(crate) fn pillow_rotation(degrees: f64, side: usize) -> [f64; 6] {
 /// Adding and taking away 2²³ rounds a float32 in `[0, 2²²]` to the nearest integer.
 const ROUND: f32 = 8_388_608.0;
 
-/// The nearest pixel of a row or column of `side`, halves upwards; `None` outside of the centres of
-/// the first and the last one.
+/// Whether the pixel nearest to a place exists in a row or column of `side`, and which it is; halves
+/// round away from zero.
 #[inline(always)]
-fn nearest_index(at: f32, last: f32) -> (bool, u32) {
-    let inside = (at >= 0.0) & (at <= last);
+fn nearest_index(at: f32, side: f32) -> (bool, u32) {
+    let inside = (at > -0.5) & (at < side - 0.5);
+    let at = at.max(0.0);
     let even = (at + ROUND) - ROUND;
-    // A half was rounded to even, and the reference rounds away from zero.
+    // A half was rounded to even.
     let rounded = if at - even == 0.5 { even + 1.0 } else { even };
     (inside, (rounded + ROUND).to_bits() & 0x7f_ffff)
 }
@@ -80,15 +81,15 @@ pub(crate) fn nearest(
 
     let [a, b, c, d, e, f] = map;
     let (source, _) = scratch.as_chunks::<3>();
-    let (last, outside) = (side as f32 - 1.0, (side * side) as u32);
+    let outside = (side * side) as u32;
     let columns: Vec<f32> = (0..side).map(|x| x as f32).collect();
     let mut indices = vec![0u32; side];
     for (y, row) in image.chunks_exact_mut(side * 3).enumerate() {
         // The order of the reference's float32 operations: (a·x + b·y) + c.
         let (by, ey) = (b * y as f32, e * y as f32);
         for (index, &x) in indices.iter_mut().zip(&columns) {
-            let (x_inside, x_in) = nearest_index((a * x + by) + c, last);
-            let (y_inside, y_in) = nearest_index((d * x + ey) + f, last);
+            let (x_inside, x_in) = nearest_index((a * x + by) + c, side as f32);
+            let (y_inside, y_in) = nearest_index((d * x + ey) + f, side as f32);
             let inside = y_in.wrapping_mul(side as u32).wrapping_add(x_in);
             *index = if x_inside & y_inside { inside } else { outside };
         }
@@ -117,18 +118,18 @@ fn shift_rows(
     if !(f.fract() == 0.0 && f.abs() < 4096.0 && shifts.clone().all(clear)) {
         return false;
     }
-    let last = side as f32 - 1.0;
+    let end_of_rows = side as f32 - 0.5;
     for ((y, shift), row) in shifts.enumerate().zip(image.chunks_exact_mut(side * 3)) {
         let (pixels, _) = row.as_chunks_mut::<3>();
         let y_in = y as f32 + f;
         let inside = |x: usize| {
             let x_in = (x as f32 + b * y as f32) + c;
-            x_in >= 0.0 && x_in <= last
+            x_in > -0.5 && x_in < end_of_rows
         };
         // Inside is an interval, because rounding keeps the order.
         let start = (0..side).position(inside).unwrap_or(side);
         let end = (start..side).rposition(inside).map_or(start, |at| start + at + 1);
-        if start == end || y_in < 0.0 || y_in > last {
+        if start == end || y_in < 0.0 || y_in > end_of_rows {
             pixels.fill(fill);
             continue;
         }
@@ -266,15 +267,15 @@ mod tests {
 
     /// One place at a time, with the rounding of the C++ standard.
     fn slow_nearest(image: &[u8], side: usize, [a, b, c, d, e, f]: [f32; 6]) -> Vec<u8> {
-        let last = side as f32 - 1.0;
         let mut out = Vec::new();
         for (y, x) in (0..side).flat_map(|y| (0..side).map(move |x| (y as f32, x as f32))) {
             let (x_in, y_in) = ((a * x + b * y) + c, (d * x + e * y) + f);
-            if x_in < 0.0 || x_in > last || y_in < 0.0 || y_in > last {
-                out.extend(FILL);
-            } else {
-                let at = (y_in.round() as usize * side + x_in.round() as usize) * 3;
+            let (x_in, y_in) = (x_in.round() as i64, y_in.round() as i64);
+            if (0..side as i64).contains(&x_in) && (0..side as i64).contains(&y_in) {
+                let at = (y_in as usize * side + x_in as usize) * 3;
                 out.extend_from_slice(&image[at..at + 3]);
+            } else {
+                out.extend(FILL);
             }
         }
         out
