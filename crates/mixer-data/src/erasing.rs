@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::affine::paint;
 use crate::error::DataError;
 use crate::normal::{NUM_QUANTILES, quantiles};
 use crate::random::ExampleRng;
@@ -146,13 +147,13 @@ impl RandomErasing {
         match self.fill {
             ErasingFill::Mean => {
                 let mean = std::array::from_fn(|channel| value(channel, 0.0));
-                rows.for_each(|row| row.as_chunks_mut::<3>().0.fill(mean));
+                rows.for_each(|row| paint(row.as_chunks_mut::<3>().0, mean));
             }
             ErasingFill::Colour => {
                 let colour = std::array::from_fn(|channel| {
                     value(channel, quantiles()[index(rng.next_u64())])
                 });
-                rows.for_each(|row| row.as_chunks_mut::<3>().0.fill(colour));
+                rows.for_each(|row| paint(row.as_chunks_mut::<3>().0, colour));
             }
             ErasingFill::Pixel => {
                 let tables: [Vec<u8>; 3] = std::array::from_fn(|channel| {

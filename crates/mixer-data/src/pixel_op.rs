@@ -129,7 +129,7 @@ impl PixelOp {
                     image.chunks_exact_mut(side * 3).skip(extent(row).start).take(extent(row).len())
                 {
                     let (pixels, _) = row.as_chunks_mut::<3>();
-                    pixels[columns.clone()].fill(fill);
+                    affine::paint(&mut pixels[columns.clone()], fill);
                 }
             }
         }
