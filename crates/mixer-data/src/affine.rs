@@ -8,6 +8,8 @@
 
 use std::f64::consts::PI;
 
+use crate::colour_ops::truncate;
+
 /// How Pillow finds a value between pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sampling {
@@ -180,31 +182,131 @@ pub(crate) fn interpolated(
     fill: [u8; 3],
     scratch: &mut Vec<u8>,
 ) {
+    let is_cubic = sampling == Sampling::Bicubic;
     scratch.clear();
-    let (pixels, _) = image.as_chunks::<3>();
-    scratch.extend(pixels.iter().flat_map(|&[r, g, b]| [r, g, b, 0]));
-    let (source, _) = scratch.as_chunks::<4>();
-    let [a, b, c, d, e, f] = map;
-    // Whole pixels in one direction need no interpolation in it.
-    let whole_x = a == 1.0 && b == 0.0 && c.fract() == 0.0;
-    let whole_y = d == 0.0 && e == 1.0 && f.fract() == 0.0;
-    let render = match (sampling, whole_x, whole_y) {
-        (Sampling::Bilinear, _, _) => render_rows::<2, true, true>,
-        (Sampling::Bicubic, false, true) => render_rows::<4, true, false>,
-        (Sampling::Bicubic, true, false) => render_rows::<4, false, true>,
-        (Sampling::Bicubic, _, _) => render_rows::<4, true, true>,
-    };
-    render(image, side, map, fill, source);
+    match map {
+        [1.0, b, c, 0.0, 1.0, 0.0] => {
+            scratch.extend_from_slice(image);
+            let slide = if is_cubic { slide_along_rows::<4> } else { slide_along_rows::<2> };
+            slide(image, side, (b, c), fill, scratch);
+        }
+        [1.0, 0.0, 0.0, 0.0, 1.0, f] => {
+            scratch.extend_from_slice(image);
+            let slide = if is_cubic { slide_along_columns::<4> } else { slide_along_columns::<2> };
+            slide(image, side, f, fill, scratch);
+        }
+        _ => {
+            // A fourth byte makes a pixel as wide as the registers that hold its values.
+            scratch.resize(side * side * 4, 0);
+            let (wide, _) = scratch.as_chunks_mut::<4>();
+            for (wide, &[r, g, b]) in wide.iter_mut().zip(image.as_chunks::<3>().0) {
+                *wide = [r, g, b, 0];
+            }
+            let render = if is_cubic { render_places::<4, 16> } else { render_places::<2, 8> };
+            render(image, side, map, fill, scratch);
+        }
+    }
 }
 
-fn render_rows<const TAPS: usize, const ALONG_X: bool, const ALONG_Y: bool>(
+/// The whole numbers `i` in `0..side` with `0 ≤ i + ½ + shift < side`: those whose place is inside.
+fn inside_after(shift: f64, side: usize) -> (usize, usize) {
+    let first_from = |bound: f64| (bound.ceil().max(0.0) as usize).min(side);
+    let (start, end) = (first_from(-0.5 - shift), first_from(side as f64 - 0.5 - shift));
+    (start, end.max(start))
+}
+
+/// The pixel at or before a place, and the fraction behind it.
+#[inline(always)]
+fn split(at: f64) -> (i64, f32) {
+    let whole = at.floor();
+    (whole as i64, (at - whole) as f32)
+}
+
+/// Taps before the pixel that a place lies behind: none of two, one of four.
+const fn before(taps: usize) -> i64 {
+    taps as i64 / 2 - 1
+}
+
+/// Moves each row by `b · (y + ½) + c`: the fraction between pixels is the same all along a row.
+fn slide_along_rows<const TAPS: usize>(
+    image: &mut [u8],
+    side: usize,
+    (b, c): (f64, f64),
+    fill: [u8; 3],
+    source: &[u8],
+) {
+    let mut taps: Vec<f32> = Vec::with_capacity((side + TAPS) * 3);
+    for (y, row) in image.chunks_exact_mut(side * 3).enumerate() {
+        let shift = b * (y as f64 + 0.5) + c;
+        let (start, end) = inside_after(shift, side);
+        let (pixels, _) = row.as_chunks_mut::<3>();
+        paint(&mut pixels[..start], fill);
+        paint(&mut pixels[end..], fill);
+        if start == end {
+            continue;
+        }
+
+        // All pixels that are needed, in order; beyond the edges the outermost is repeated.
+        let (whole, part) = split(shift);
+        let first = start as i64 + whole - before(TAPS);
+        let clamped = |at: i64| at.clamp(0, side as i64 - 1) as usize;
+        let last = first + (end - start + TAPS - 1) as i64;
+        let (from, to) = (clamped(first), clamped(last - 1) + 1);
+        let row_in = &source[y * side * 3..(y + 1) * side * 3];
+        taps.clear();
+        for _ in first..from as i64 {
+            taps.extend(row_in[..3].iter().map(|&value| f32::from(value)));
+        }
+        taps.extend(row_in[from * 3..to * 3].iter().map(|&value| f32::from(value)));
+        for _ in to as i64..last {
+            taps.extend(row_in[side * 3 - 3..].iter().map(|&value| f32::from(value)));
+        }
+
+        let out = &mut row[start * 3..end * 3];
+        let count = out.len();
+        let taps: [&[f32]; TAPS] = std::array::from_fn(|tap| &taps[tap * 3..][..count]);
+        for (at, value) in out.iter_mut().enumerate() {
+            *value = to_value(between(taps.map(|tap| tap[at]), part));
+        }
+    }
+}
+
+/// Moves all rows by `f`: the fraction between rows is the same everywhere.
+fn slide_along_columns<const TAPS: usize>(
+    image: &mut [u8],
+    side: usize,
+    f: f64,
+    fill: [u8; 3],
+    source: &[u8],
+) {
+    let width = side * 3;
+    let (start, end) = inside_after(f, side);
+    let (whole, part) = split(f);
+    for (y, row) in image.chunks_exact_mut(width).enumerate() {
+        if !(start..end).contains(&y) {
+            paint(row.as_chunks_mut::<3>().0, fill);
+            continue;
+        }
+        let taps: [&[u8]; TAPS] = std::array::from_fn(|tap| {
+            let tap = y as i64 + whole - before(TAPS) + tap as i64;
+            &source[tap.clamp(0, side as i64 - 1) as usize * width..][..width]
+        });
+        for (at, value) in row.iter_mut().enumerate() {
+            *value = to_value(between(taps.map(|tap| f32::from(tap[at])), part));
+        }
+    }
+}
+
+/// Any map, one place at a time. `LANES` is `4 · TAPS`: the values of the taps in a row.
+fn render_places<const TAPS: usize, const LANES: usize>(
     image: &mut [u8],
     side: usize,
     [a, b, c, d, e, f]: [f64; 6],
     fill: [u8; 3],
-    source: &[[u8; 4]],
+    source: &[u8],
 ) {
-    let end = side as f64;
+    let (extent, stride) = (side as f64, side * 4);
+    let last = side as i64 - 1;
     for (y, row) in image.chunks_exact_mut(side * 3).enumerate() {
         let (pixels, _) = row.as_chunks_mut::<3>();
         let y_out = y as f64 + 0.5;
@@ -212,68 +314,66 @@ fn render_rows<const TAPS: usize, const ALONG_X: bool, const ALONG_Y: bool>(
             let x_out = x as f64 + 0.5;
             let x_in = a * x_out + b * y_out + c;
             let y_in = d * x_out + e * y_out + f;
-            if !((x_in >= 0.0) & (x_in < end) & (y_in >= 0.0) & (y_in < end)) {
+            if !((x_in >= 0.0) & (x_in < extent) & (y_in >= 0.0) & (y_in < extent)) {
                 *pixel = fill;
                 continue;
             }
-            let (x_at, x_part) = split(x_in - 0.5);
-            let (y_at, y_part) = split(y_in - 0.5);
-            // The first tap: the pixel itself for two, its left neighbour for four.
-            let before = TAPS as i32 / 2 - 1;
-            let columns: [usize; TAPS] =
-                std::array::from_fn(|tap| clamped(x_at - before + tap as i32, side));
-            let horizontal = |tap: i32| {
-                let row = clamped(y_at - before + tap, side) * side;
-                let row = &source[row..row + side];
-                if ALONG_X {
-                    cubic_or_linear(columns.map(|column| widen(row[column])), x_part)
+            let (x_whole, x_part) = split(x_in - 0.5);
+            let (y_whole, y_part) = split(y_in - 0.5);
+            let (left, top) = (x_whole - before(TAPS), y_whole - before(TAPS));
+            let is_inner = left >= 0 && left + TAPS as i64 - 1 <= last;
+            let rows: [[f32; LANES]; TAPS] = std::array::from_fn(|tap| {
+                let start = (top + tap as i64).clamp(0, last) as usize * stride;
+                let row = &source[start..start + stride];
+                let mut values = [0u8; LANES];
+                if is_inner {
+                    values.copy_from_slice(&row[left as usize * 4..][..LANES]);
                 } else {
-                    widen(row[columns[before as usize]])
+                    for (tap, value) in values.as_chunks_mut::<4>().0.iter_mut().enumerate() {
+                        let at = (left + tap as i64).clamp(0, last) as usize * 4;
+                        value.copy_from_slice(&row[at..at + 4]);
+                    }
                 }
-            };
-            let value = if ALONG_Y {
-                cubic_or_linear(
-                    std::array::from_fn::<_, TAPS, _>(|tap| horizontal(tap as i32)),
-                    y_part,
-                )
-            } else {
-                horizontal(before)
-            };
-            *pixel = std::array::from_fn(|channel| value[channel] as u8);
+                values.map(f32::from)
+            });
+            // First between rows, where all taps of a row are one vector.
+            let column: [f32; LANES] = lanes_between(&rows, y_part);
+            let mut columns = [[0.0f32; 4]; TAPS];
+            columns.as_flattened_mut().copy_from_slice(&column);
+            let [r, g, b, _] = lanes_between(&columns, x_part);
+            *pixel = [to_value(r), to_value(g), to_value(b)];
         }
     }
 }
 
-/// The pixel at or before a place of at least −½, and the fraction behind it.
 #[inline(always)]
-fn split(at: f64) -> (i32, f32) {
-    let whole = if at < 0.0 { -1 } else { at as i32 };
-    (whole, (at - f64::from(whole)) as f32)
-}
-
-#[inline(always)]
-fn clamped(at: i32, side: usize) -> usize {
-    at.clamp(0, side as i32 - 1) as usize
-}
-
-#[inline(always)]
-fn widen(pixel: [u8; 4]) -> [f32; 4] {
-    pixel.map(f32::from)
+fn lanes_between<const TAPS: usize, const LANES: usize>(
+    taps: &[[f32; LANES]; TAPS],
+    part: f32,
+) -> [f32; LANES] {
+    let mut values = [0.0; LANES];
+    for (lane, value) in values.iter_mut().enumerate() {
+        *value = between(std::array::from_fn::<_, TAPS, _>(|tap| taps[tap][lane]), part);
+    }
+    values
 }
 
 /// Pillow's polynomials through two or four neighbours.
 #[inline(always)]
-fn cubic_or_linear<const TAPS: usize>(taps: [[f32; 4]; TAPS], part: f32) -> [f32; 4] {
-    std::array::from_fn(|channel| {
-        let tap = |index: usize| taps[index % TAPS][channel];
-        if TAPS == 2 {
-            return tap(0) + (tap(1) - tap(0)) * part;
-        }
-        let [v1, v2, v3, v4] = [tap(0), tap(1), tap(2), tap(3)];
-        let (p2, p3) = (v3 - v1, 2.0 * (v1 - v2) + v3 - v4);
-        let p4 = v2 - v1 - v3 + v4;
-        v2 + part * (p2 + part * (p3 + part * p4))
-    })
+fn between<const TAPS: usize>(taps: [f32; TAPS], part: f32) -> f32 {
+    if TAPS == 2 {
+        return taps[0] + (taps[1] - taps[0]) * part;
+    }
+    let [v1, v2, v3, v4] = std::array::from_fn(|tap| taps[tap % TAPS]);
+    let (p2, p3) = (v3 - v1, 2.0 * (v1 - v2) + v3 - v4);
+    let p4 = v2 - v1 - v3 + v4;
+    v2 + part * (p2 + part * (p3 + part * p4))
+}
+
+/// Cuts off what is outside of the values and behind the point.
+#[inline(always)]
+fn to_value(value: f32) -> u8 {
+    truncate(value.clamp(0.0, 255.0))
 }
 
 #[cfg(test)]
@@ -350,6 +450,40 @@ mod tests {
                     let from = if turns == 0 { (y, x) } else { (x, side - 1 - y) };
                     let (at, from) = ((y * side + x) * 3, (from.0 * side + from.1) * 3);
                     assert_eq!(found[at..at + 3], image[from..from + 3], "{sampling:?} {turns}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn sliding_equals_one_place_at_a_time() {
+        for side in [1, 2, 5, 33] {
+            let image = noise(side);
+            let wide: Vec<u8> =
+                image.as_chunks::<3>().0.iter().flat_map(|&[r, g, b]| [r, g, b, 0]).collect();
+            for step in -25..=25 {
+                let shift = f64::from(step) * 0.37;
+                for map in [
+                    [1.0, shift * 0.1, 0.0, 0.0, 1.0, 0.0],
+                    [1.0, 0.0, shift, 0.0, 1.0, 0.0],
+                    [1.0, 0.0, 0.0, 0.0, 1.0, shift],
+                    [1.0, 0.0, 0.0, 0.0, 1.0, f64::from(step)],
+                    [1.0, 0.0, f64::from(step) * 0.5, 0.0, 1.0, 0.0],
+                ] {
+                    for sampling in [Sampling::Bilinear, Sampling::Bicubic] {
+                        let (mut found, mut expected) = (image.clone(), image.clone());
+                        interpolated(&mut found, side, map, sampling, FILL, &mut Vec::new());
+                        match sampling {
+                            Sampling::Bilinear => {
+                                render_places::<2, 8>(&mut expected, side, map, FILL, &wide);
+                            }
+                            Sampling::Bicubic => {
+                                render_places::<4, 16>(&mut expected, side, map, FILL, &wide);
+                            }
+                        }
+                        let most = found.iter().zip(&expected).map(|(a, b)| a.abs_diff(*b)).max();
+                        assert!(most <= Some(1), "{side} {map:?} {sampling:?}: {most:?}");
+                    }
                 }
             }
         }

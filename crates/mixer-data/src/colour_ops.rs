@@ -171,7 +171,8 @@ fn blend(from: u8, to: u8, factor: f32) -> u8 {
 ///
 /// It equals `value as u8`. That cast also defines what becomes of NaN and of overflow, and then the
 /// compiler does not find the vector form of the loop around it.
-fn truncate(value: f32) -> u8 {
+#[inline(always)]
+pub(crate) fn truncate(value: f32) -> u8 {
     /// Adding 2²³ rounds to an integer, whose bits are the lowest of the sum.
     const ROUND: f32 = 8_388_608.0;
     let shifted = value + ROUND;

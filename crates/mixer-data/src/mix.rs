@@ -361,9 +361,21 @@ mod tests {
     fn mixes_of_steps_are_pinned() {
         // Changing this breaks resume of existing runs.
         let spec = spec(0.8, 1.0, MixFlavour::Timm);
-        let found: Vec<String> =
-            (0..6).map(|step| format!("{:?}", spec.draw(42, step, 224))).collect();
-        assert_eq!(found, [""; 0]);
+        let mixup = |lambda: f32| (MixKind::Mixup, lambda);
+        let cutmix = |rows, columns, lambda: f32| (MixKind::CutMix { rows, columns }, lambda);
+        let expected = [
+            mixup(0.872_455),
+            mixup(0.226_340_4),
+            cutmix(97..224, 0..189, 0.521_623_9),
+            cutmix(52..224, 12..194, 0.376_116_1),
+            cutmix(180..204, 115..139, 0.988_520_4),
+            cutmix(55..165, 74..184, 0.758_848_9),
+        ];
+        for (step, (kind, lambda)) in expected.into_iter().enumerate() {
+            let mix = spec.draw(42, step as u64, 224);
+            assert_eq!(mix.kind, kind);
+            assert!((mix.lambda - lambda).abs() < 1e-6, "{}", mix.lambda);
+        }
     }
 
     proptest! {
