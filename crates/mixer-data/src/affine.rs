@@ -120,7 +120,7 @@ pub(crate) fn paint(pixels: &mut [[u8; 3]], colour: [u8; 3]) {
 
 /// Maps of the form `x_in = x + b·y + c`, `y_in = y + f` move rows as a whole.
 ///
-/// False where rounding could differ from pixel to pixel; then nothing is written.
+/// False where `f` is not whole or places are far away; then nothing is written.
 fn shift_rows(
     image: &mut [u8],
     side: usize,
@@ -128,14 +128,14 @@ fn shift_rows(
     fill: [u8; 3],
     source: &[u8],
 ) -> bool {
-    /// How near a half may come to no danger of float32 in coordinates below 2¹².
+    /// How near a half may come to no danger of float32 in coordinates below 2¹³.
     const CLEARANCE: f32 = 1e-2;
-    let clear =
-        |shift: f32| shift.abs() < 4096.0 && ((shift - shift.floor()) - 0.5).abs() > CLEARANCE;
+    let near = |shift: f32| shift.abs() < 4096.0;
     let shifts = (0..side).map(|y| b * y as f32 + c);
-    if !(f.fract() == 0.0 && f.abs() < 4096.0 && shifts.clone().all(clear)) {
+    if !(f.fract() == 0.0 && near(f) && shifts.clone().all(near)) {
         return false;
     }
+    let (source, _) = source.as_chunks::<3>();
     let end_of_rows = side as f32 - 0.5;
     for ((y, shift), row) in shifts.enumerate().zip(image.chunks_exact_mut(side * 3)) {
         let (pixels, _) = row.as_chunks_mut::<3>();
@@ -144,6 +144,19 @@ fn shift_rows(
             let x_in = (x as f32 + b * y as f32) + c;
             x_in > -0.5 && x_in < end_of_rows
         };
+        if y_in < 0.0 || y_in > end_of_rows {
+            paint(pixels, fill);
+            continue;
+        }
+        let row_in = &source[y_in as usize * side..][..side];
+        if ((shift - shift.floor()) - 0.5).abs() <= CLEARANCE {
+            // Here rounding could differ from pixel to pixel.
+            for (x, pixel) in pixels.iter_mut().enumerate() {
+                let x_in = (x as f32 + b * y as f32) + c;
+                *pixel = if inside(x) { row_in[nearest_whole(x_in) as usize] } else { fill };
+            }
+            continue;
+        }
         // Inside is an interval, because rounding keeps the order. This guesses where it begins and
         // ends from real numbers, and corrects the guess.
         let mut start = ((-0.5 - shift).max(0.0) as usize).min(side);
@@ -154,15 +167,13 @@ fn shift_rows(
         while end > start && !inside(end - 1) {
             end -= 1;
         }
-        if start >= end || y_in < 0.0 || y_in > end_of_rows {
-            paint(pixels, fill);
-            continue;
-        }
+        let end = end.max(start);
         paint(&mut pixels[..start], fill);
         paint(&mut pixels[end..], fill);
-        let first = (start as f32 + shift).round() as usize;
-        let from = (y_in as usize * side + first) * 3;
-        row[start * 3..end * 3].copy_from_slice(&source[from..from + (end - start) * 3]);
+        if start < end {
+            let first = (start as f32 + shift).round() as usize;
+            pixels[start..end].copy_from_slice(&row_in[first..first + (end - start)]);
+        }
     }
     true
 }
