@@ -491,11 +491,11 @@ mod tests {
         let found: Vec<u8> = (0..64).flat_map(|index| apply(&big_vision(15.0), index)).collect();
         assert_eq!(hash(&found), 190_632_115_843_239_143);
         let mut rng = ExampleRng::new(5, 0, 0, 0);
-        let drawn: Vec<String> = (0..12)
+        let names: Vec<String> = (0..12)
             .filter_map(|_| timm(9.0, 0.5, true).draw(32, &mut rng))
-            .map(|op| format!("{op:.3?}").chars().take(12).collect())
+            .map(|op| format!("{op:?}").split(' ').next().unwrap_or_default().to_owned())
             .collect();
-        assert_eq!(drawn, [""; 0]);
+        assert_eq!(names, ["SmoothMap", "Contrast", "SmoothMap", "Sharpness", "SmoothMap"]);
     }
 
     #[test]
