@@ -19,16 +19,23 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a failed test may panic"))]
 
+mod affine;
 mod batch;
 mod builtin;
+mod colour_ops;
 mod decode;
+mod erasing;
 mod error;
 mod fingerprint;
 mod folder;
 mod loader;
+mod mix;
+mod normal;
 mod order;
 mod patches;
 mod permutation;
+mod pixel_op;
+mod randaugment;
 mod random;
 mod read;
 mod resample;
@@ -38,15 +45,21 @@ mod split;
 mod subset;
 mod transform;
 
+pub use affine::Sampling;
 pub use batch::{Batch, SkippedExample};
 pub use builtin::{BuiltinKind, BuiltinSource, BuiltinSplit};
+pub use colour_ops::Arithmetic;
 pub use decode::{DecodeError, DecodeOptions, decode};
+pub use erasing::{ErasingFill, RandomErasing};
 pub use error::DataError;
 pub use folder::FolderSource;
 pub use loader::{Loader, LoaderConfig, OnCorrupt};
-pub use order::Order;
+pub use mix::{BatchMix, MixFlavour, MixKind, MixSpec};
+pub use order::{Location, Order};
 pub use patches::patchify;
 pub use permutation::Permutation;
+pub use pixel_op::PixelOp;
+pub use randaugment::{BigVisionOp, RandAugment, TimmOp};
 pub use random::ExampleRng;
 pub use read::read_image;
 pub use resample::{Interpolation, Resampler};

@@ -19,15 +19,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::batch::{Batch, SkippedExample};
 use crate::error::DataError;
-use crate::order::Order;
+use crate::order::{Location, Order};
 use crate::patches::patchify;
 use crate::random::ExampleRng;
 use crate::resample::Resampler;
 use crate::source::Source;
 use crate::transform::{EvalTransform, TrainTransform};
 
-/// The stream of [`ExampleRng`] that augmentation draws from.
+/// The stream of [`ExampleRng`] that augmentation draws from. Repeats of an example add their number
+/// above [`REPEAT_SHIFT`] bits, far from the streams of others.
 const AUGMENTATION_STREAM: u64 = 0;
+const REPEAT_SHIFT: u32 = 32;
 
 /// The most examples that a worker claims at once. It keeps small pictures from fighting over the
 /// locks, and large ones from filling the worker's memory.
@@ -84,6 +86,8 @@ pub enum OnCorrupt {
 ///     crop: TrainCrop::Pad { pixels: 4 },
 ///     flip: true,
 ///     interpolation: Interpolation::Bilinear,
+///     randaugment: None,
+///     erasing: None,
 /// };
 /// let config = LoaderConfig {
 ///     batch_size: 16,
@@ -125,8 +129,25 @@ impl Loader {
         start_position: u64,
         config: LoaderConfig,
     ) -> Result<Self, DataError> {
-        transform.check()?;
         let order = Order::Shuffled { seed };
+        Self::train_in_order(source, transform, seed, order, start_position, config)
+    }
+
+    /// The endless stream of training in another order, such as [`Order::Repeated`].
+    ///
+    /// `seed` is that of augmentation.
+    ///
+    /// # Errors
+    /// When a setting has no meaning or the source is empty.
+    pub fn train_in_order(
+        source: Arc<dyn Source>,
+        transform: TrainTransform,
+        seed: u64,
+        order: Order,
+        start_position: u64,
+        config: LoaderConfig,
+    ) -> Result<Self, DataError> {
+        transform.check()?;
         let image_size = transform.image_size;
         let transform = Transform::Train { transform, seed };
         Self::new(source, transform, image_size, order, start_position, config)
@@ -366,20 +387,22 @@ impl Pipeline {
     /// Where training may skip, an unreadable example is replaced by the next one of its epoch in
     /// the order of the stream, again and again; behind the last comes the first.
     fn produce(&self, position: u64, resampler: &mut Resampler, out: &mut [u8]) -> Outcome {
+        let epoch_len = self.order.epoch_len(self.len);
         let attempts = match (&self.transform, self.config.on_corrupt) {
             (Transform::Train { .. }, OnCorrupt::Skip { at_most }) => {
                 // One more failure than is allowed ends the run, so nothing beyond is looked at.
-                at_most.saturating_add(1).min(self.len)
+                // With repeats, an unreadable example is met as often as it is repeated.
+                at_most.saturating_add(1).saturating_mul(epoch_len / self.len).min(epoch_len)
             }
             _ => 1,
         };
-        let epoch_start = position - position % self.len;
+        let epoch_start = position - position % epoch_len;
         let mut failures = Vec::new();
         for attempt in 0..attempts {
-            let within = (position % self.len + attempt) % self.len;
-            let (epoch, index) = self.order.locate(epoch_start + within, self.len);
-            let result =
-                catch_unwind(AssertUnwindSafe(|| self.write(epoch, index, resampler, out)));
+            let within = (position % epoch_len + attempt) % epoch_len;
+            let location = self.order.location(epoch_start + within, self.len);
+            let index = location.index;
+            let result = catch_unwind(AssertUnwindSafe(|| self.write(location, resampler, out)));
             let error = match result {
                 Ok(Ok(label)) => {
                     return Outcome { example: Some((index, label)), failures };
@@ -406,15 +429,15 @@ impl Pipeline {
     /// Writes an example to `out` and returns its label.
     fn write(
         &self,
-        epoch: u64,
-        index: u64,
+        Location { epoch, index, repeat }: Location,
         resampler: &mut Resampler,
         out: &mut [u8],
     ) -> Result<u32, DataError> {
         let image = self.source.image(index as usize)?;
         match &self.transform {
             Transform::Train { transform, seed } => {
-                let mut rng = ExampleRng::new(*seed, epoch, index, AUGMENTATION_STREAM);
+                let stream = AUGMENTATION_STREAM + (repeat << REPEAT_SHIFT);
+                let mut rng = ExampleRng::new(*seed, epoch, index, stream);
                 transform.apply(&image, &mut rng, resampler, out)?;
             }
             Transform::Eval(transform) => transform.apply(&image, resampler, out)?,

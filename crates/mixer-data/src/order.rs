@@ -14,6 +14,31 @@ pub enum Order {
     },
     /// `0..n`, epoch after epoch.
     Sequential,
+    /// Repeated augmentation (Hoffer et al. 2020; timm's `RepeatAugSampler` in spirit): as
+    /// [`Shuffled`](Self::Shuffled), but every example is seen several times per epoch, each time
+    /// with augmentation of its own. An epoch has `n · repeats` positions.
+    Repeated {
+        /// The seed of the permutations.
+        seed: u64,
+        /// How often an example is seen per epoch; 0 counts as 1.
+        repeats: u32,
+        /// How far apart the repeats of an example are, in positions; 0 counts as 1. The permutation
+        /// is cut into runs of this length, and each run is gone through `repeats` times. With
+        /// `batch size / repeats`, a batch holds all repeats of its examples and none next to
+        /// another, which matters for mixup, that mixes neighbours.
+        spacing: u64,
+    },
+}
+
+/// What stands at a position of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Location {
+    /// The epoch.
+    pub epoch: u64,
+    /// The index of the example.
+    pub index: u64,
+    /// Which time the example is seen in this epoch, from 0.
+    pub repeat: u64,
 }
 
 impl Order {
@@ -22,17 +47,94 @@ impl Order {
     /// # Panics
     /// When `len` is 0.
     pub fn locate(self, position: u64, len: u64) -> (u64, u64) {
-        let (epoch, within) = (position / len, position % len);
+        let Location { epoch, index, .. } = self.location(position, len);
+        (epoch, index)
+    }
+
+    /// What stands at `position` of a stream over `len` examples.
+    ///
+    /// # Panics
+    /// When `len` is 0.
+    pub fn location(self, position: u64, len: u64) -> Location {
+        let epoch_len = self.epoch_len(len);
+        let (epoch, within) = (position / epoch_len, position % epoch_len);
         match self {
-            Self::Shuffled { seed } => (epoch, Permutation::new(seed, epoch, len).get(within)),
-            Self::Sequential => (epoch, within),
+            Self::Shuffled { seed } => {
+                let index = Permutation::new(seed, epoch, len).get(within);
+                Location { epoch, index, repeat: 0 }
+            }
+            Self::Sequential => Location { epoch, index: within, repeat: 0 },
+            Self::Repeated { seed, repeats, spacing } => {
+                let (repeats, spacing) = (u64::from(repeats.max(1)), spacing.clamp(1, len));
+                let (run, within) = (within / (spacing * repeats), within % (spacing * repeats));
+                // The last run may be shorter, and then its repeats are nearer.
+                let run_len = spacing.min(len - run * spacing);
+                let rank = run * spacing + within % run_len;
+                let index = Permutation::new(seed, epoch, len).get(rank);
+                Location { epoch, index, repeat: within / run_len }
+            }
+        }
+    }
+
+    /// Positions per epoch of a stream over `len` examples.
+    pub fn epoch_len(self, len: u64) -> u64 {
+        match self {
+            Self::Shuffled { .. } | Self::Sequential => len,
+            Self::Repeated { repeats, .. } => len * u64::from(repeats.max(1)),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn every_repeat_of_every_example_appears_once_per_epoch(
+            seed: u64, len in 1u64..80, repeats in 1u32..5, spacing in 0u64..100, epoch in 0u64..3,
+        ) {
+            let order = Order::Repeated { seed, repeats, spacing };
+            let epoch_len = order.epoch_len(len);
+            prop_assert_eq!(epoch_len, len * u64::from(repeats));
+            let found: HashSet<(u64, u64)> = (epoch * epoch_len..(epoch + 1) * epoch_len)
+                .map(|position| {
+                    let location = order.location(position, len);
+                    assert_eq!(location.epoch, epoch);
+                    assert!(location.index < len && location.repeat < u64::from(repeats));
+                    (location.index, location.repeat)
+                })
+                .collect();
+            prop_assert_eq!(found.len() as u64, epoch_len);
+        }
+
+        #[test]
+        fn one_repeat_is_the_shuffled_order(seed: u64, len in 1u64..80, position in 0u64..400, spacing: u64) {
+            let repeated = Order::Repeated { seed, repeats: 1, spacing };
+            prop_assert_eq!(repeated.locate(position, len), Order::Shuffled { seed }.locate(position, len));
+        }
+    }
+
+    #[test]
+    fn repeats_stand_apart_by_the_spacing_and_share_a_batch() {
+        let order = Order::Repeated { seed: 4, repeats: 3, spacing: 2 };
+        let found: Vec<_> = (0..15).map(|position| order.location(position, 5)).collect();
+        for run in [&found[..6], &found[6..12]] {
+            for (at, location) in run.iter().enumerate() {
+                assert_eq!(location.index, run[at % 2].index);
+                assert_eq!(location.repeat, at as u64 / 2);
+            }
+        }
+        assert!(found[12..].iter().all(|location| location.index == found[12].index));
+        assert_eq!(
+            found[12..].iter().map(|location| location.repeat).collect::<Vec<_>>(),
+            [0, 1, 2]
+        );
+    }
 
     #[test]
     fn sequential_order_counts_and_wraps() {

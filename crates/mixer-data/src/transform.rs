@@ -3,7 +3,9 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::erasing::RandomErasing;
 use crate::error::DataError;
+use crate::randaugment::RandAugment;
 use crate::random::ExampleRng;
 use crate::resample::{Interpolation, Resampler};
 use crate::rgb_image::RgbImage;
@@ -23,6 +25,12 @@ pub struct TrainTransform {
     pub flip: bool,
     /// Filter of the resize.
     pub interpolation: Interpolation,
+    /// Random distortions after mirroring.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub randaugment: Option<RandAugment>,
+    /// Random rectangles that are covered at the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub erasing: Option<RandomErasing>,
 }
 
 /// How training chooses a region of the picture.
@@ -84,6 +92,8 @@ impl TrainTransform {
     /// [`DataError::BadSetting`] that names the setting, what it is and what is possible.
     pub fn check(&self) -> Result<(), DataError> {
         check_image_size(self.image_size)?;
+        self.randaugment.as_ref().map_or(Ok(()), RandAugment::check)?;
+        self.erasing.as_ref().map_or(Ok(()), RandomErasing::check)?;
         match self.crop {
             TrainCrop::Inception { area, aspect } => {
                 check_range("crop.inception.area", area, 1.0)?;
@@ -98,7 +108,7 @@ impl TrainTransform {
         }
     }
 
-    /// Writes the augmented picture to `out`.
+    /// Writes the augmented picture to `out`: cropped, mirrored, distorted, erased, in this order.
     ///
     /// # Shapes
     /// - `out`: `[image_size, image_size, 3]`
@@ -141,6 +151,13 @@ impl TrainTransform {
         }
         if self.flip && rng.coin() {
             mirror(out, size as usize);
+        }
+        // Behind the older draws, so that these mean the same with and without.
+        if let Some(randaugment) = &self.randaugment {
+            randaugment.apply(out, size as usize, rng, &mut resampler.scratch);
+        }
+        if let Some(erasing) = &self.erasing {
+            erasing.apply(out, size as usize, rng);
         }
         Ok(())
     }
@@ -315,7 +332,14 @@ mod tests {
     }
 
     fn train(crop: TrainCrop, flip: bool, image_size: u32) -> TrainTransform {
-        TrainTransform { image_size, crop, flip, interpolation: Interpolation::Bilinear }
+        TrainTransform {
+            image_size,
+            crop,
+            flip,
+            interpolation: Interpolation::Bilinear,
+            randaugment: None,
+            erasing: None,
+        }
     }
 
     fn apply(transform: &TrainTransform, image: &RgbImage, index: u64) -> Vec<u8> {
@@ -466,6 +490,36 @@ mod tests {
     }
 
     #[test]
+    fn distortion_comes_behind_crop_and_mirror_and_before_erasing() {
+        let image = picture(50, 40);
+        let plain = train(INCEPTION, true, 24);
+        let randaugment = RandAugment::BigVision { layers: 2, magnitude: 15.0 };
+        let erasing: RandomErasing = serde_json::from_str(r#"{"probability": 1}"#).unwrap();
+        let augmented = TrainTransform {
+            randaugment: Some(randaugment.clone()),
+            erasing: Some(erasing.clone()),
+            ..plain.clone()
+        };
+        for index in 0..50 {
+            let mut expected = vec![0; 24 * 24 * 3];
+            let mut rng = ExampleRng::new(1, 2, index, 0);
+            let mut resampler = Resampler::new();
+            plain.apply(&image, &mut rng, &mut resampler, &mut expected).unwrap();
+            randaugment.apply(&mut expected, 24, &mut rng, &mut Vec::new());
+            erasing.apply(&mut expected, 24, &mut rng);
+            assert_eq!(apply(&augmented, &image, index), expected);
+        }
+    }
+
+    #[test]
+    fn plans_from_before_augmentation_still_parse_and_are_written_as_before() {
+        let text = r#"{"image_size":24,"crop":"none","flip":true,"interpolation":"bilinear"}"#;
+        let parsed: TrainTransform = serde_json::from_str(text).unwrap();
+        assert_eq!(parsed, train(TrainCrop::None, true, 24));
+        assert_eq!(serde_json::to_string(&parsed).unwrap(), text);
+    }
+
+    #[test]
     fn settings_without_a_meaning_are_refused() {
         let inception =
             |area, aspect| train(TrainCrop::Inception { area, aspect }, false, 32).check();
@@ -480,6 +534,10 @@ mod tests {
         assert!(inception((0.1, 1.0), (0.75, f32::INFINITY)).is_err());
         assert!(train(TrainCrop::Pad { pixels: 33 }, false, 32).check().is_err());
         assert!(train(TrainCrop::None, false, 0).check().is_err());
+        let layers = RandAugment::BigVision { layers: 99, magnitude: 15.0 };
+        let augmented =
+            TrainTransform { randaugment: Some(layers), ..train(TrainCrop::None, false, 32) };
+        assert!(augmented.check().is_err());
         for fraction in [0.0, 1.01, f32::NAN] {
             let resize = EvalResize::ResmallCrop { fraction };
             let interpolation = Interpolation::Bilinear;

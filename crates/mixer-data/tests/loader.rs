@@ -98,6 +98,8 @@ fn train_transform() -> TrainTransform {
         crop: TrainCrop::Inception { area: (0.2, 1.0), aspect: (0.75, 1.3333) },
         flip: true,
         interpolation: Interpolation::Bilinear,
+        randaugment: None,
+        erasing: None,
     }
 }
 

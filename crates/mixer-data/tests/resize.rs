@@ -67,6 +67,8 @@ fn training_without_a_crop_squashes_as_pillow_does() {
         crop: TrainCrop::None,
         flip: false,
         interpolation: Interpolation::Bilinear,
+        randaugment: None,
+        erasing: None,
     };
     let mut out = vec![0; (IMAGE_SIZE * IMAGE_SIZE * 3) as usize];
     for source in SOURCES {

@@ -572,6 +572,8 @@ fn transforms(
             .unwrap_or(TrainCrop::Inception { area: (0.05, 1.0), aspect: (0.75, 4.0 / 3.0) }),
         flip: data.flip.unwrap_or(true),
         interpolation,
+        randaugment: None,
+        erasing: None,
     };
     train.check().map_err(named_by_key)?;
     let eval = EvalTransform {
