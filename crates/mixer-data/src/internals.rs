@@ -23,6 +23,37 @@ pub fn list(bytes: &[u8]) -> bool {
     crate::list::parse_any(bytes, Path::new("fuzz"))
 }
 
+/// Reads a file of CIFAR-10 and of CIFAR-100.
+pub fn cifar(bytes: &[u8]) -> bool {
+    let read = |label_bytes, classes| {
+        crate::cifar::read_labels(bytes, Path::new("fuzz"), label_bytes, classes).is_ok()
+    };
+    read(1, 10) | read(2, 100)
+}
+
+/// Reads a file of pictures and a file of labels, packed and not.
+pub fn idx(bytes: &[u8]) -> bool {
+    crate::idx::parse_any(bytes, Path::new("fuzz"))
+}
+
+/// Reads all labels and pictures of a Parquet file, and says how many.
+///
+/// # Errors
+/// When something in it is broken.
+#[cfg(feature = "parquet")]
+pub fn read_parquet(bytes: Vec<u8>) -> Result<usize, DataError> {
+    let table = crate::parquet::Table::open(bytes, Path::new("fuzz"))?;
+    let mut rows = 0;
+    for group in 0..table.num_groups() {
+        let labels = table.labels(group)?;
+        for row in 0..labels.len().min(64) {
+            table.picture(group, row)?;
+        }
+        rows += labels.len();
+    }
+    Ok(rows)
+}
+
 /// Writes an index of examples that do not exist.
 ///
 /// # Errors

@@ -21,16 +21,20 @@
 
 mod batch;
 mod builtin;
+mod cifar;
 mod decode;
 mod error;
 mod fingerprint;
 mod folder;
+mod idx;
 #[doc(hidden)]
 pub mod internals;
 mod labels;
 mod list;
 mod loader;
 mod order;
+#[cfg(feature = "parquet")]
+mod parquet;
 mod patches;
 mod pattern;
 mod permutation;
@@ -47,11 +51,15 @@ mod subset;
 mod tar;
 mod transform;
 
+#[cfg(feature = "parquet")]
+pub use self::parquet::ParquetSource;
 pub use batch::{Batch, SkippedExample};
 pub use builtin::{BuiltinKind, BuiltinSource, BuiltinSplit};
+pub use cifar::CifarSource;
 pub use decode::{DecodeError, DecodeOptions, decode};
 pub use error::{DataError, Place};
 pub use folder::FolderSource;
+pub use idx::IdxSource;
 pub use labels::read_class_names;
 pub use list::ListSource;
 pub use loader::{Loader, LoaderConfig, OnCorrupt};

@@ -10,7 +10,7 @@ use crate::decode::DecodeOptions;
 use crate::error::{DataError, Place};
 use crate::fingerprint::Fingerprint;
 use crate::folder::list_images;
-use crate::labels::{LabelTexts, Labels};
+use crate::labels::{DistinctLabels, Label, Meaning};
 use crate::read::read_file;
 use crate::source::{Example, Source};
 
@@ -64,10 +64,10 @@ impl Paths {
 #[derive(Default)]
 pub(crate) struct List {
     paths: Paths,
-    /// Numbers of the label texts.
+    /// Number of each label in `distinct`.
     ids: Vec<u32>,
-    texts: Vec<String>,
-    /// Line in which each label text stands first.
+    distinct: Vec<Label>,
+    /// Line in which each different label stands first.
     lines: Vec<u64>,
 }
 
@@ -157,8 +157,8 @@ impl ListSource {
         if list.ids.is_empty() {
             return Err(DataError::NoExamples { description: path.display().to_string() });
         }
-        let Labels { class_names, by_id } =
-            Labels::resolve(&list.texts, classes).map_err(|unknown| {
+        let Meaning { class_names, by_id } =
+            Meaning::of(&list.distinct, classes).map_err(|unknown| {
                 let line = list.lines[unknown.id as usize];
                 unknown.at(path, Place::Line(line))
             })?;
@@ -215,11 +215,12 @@ impl List {
         synsets: &HashMap<u32, String>,
         path: &Path,
     ) -> Result<(), DataError> {
-        for (text, &line) in self.texts.iter_mut().zip(&self.lines) {
-            let name = text.parse().ok().and_then(|number: u32| synsets.get(&number));
-            *text = name.cloned().ok_or_else(|| {
+        for (label, &line) in self.distinct.iter_mut().zip(&self.lines) {
+            let number = number_of(label);
+            let name = number.and_then(|number| synsets.get(&number)).cloned();
+            *label = name.map(Label::Name).ok_or_else(|| {
                 let expected = format!("one of the {} numbers of the synsets", synsets.len());
-                DataError::malformed(path, Place::Line(line), format!("label `{text}`"), expected)
+                DataError::malformed(path, Place::Line(line), format!("label `{label}`"), expected)
             })?;
         }
         Ok(())
@@ -232,9 +233,9 @@ impl List {
         classes: Option<&[String]>,
         path: &Path,
     ) -> Result<(), DataError> {
-        let numbers: Option<Vec<usize>> = self.texts.iter().map(|text| text.parse().ok()).collect();
+        let numbers: Option<Vec<u32>> = self.distinct.iter().map(number_of).collect();
         let numbers = numbers.unwrap_or_default();
-        let num_classes = classes.map_or(1000, <[String]>::len);
+        let num_classes = classes.map_or(1000, <[String]>::len) as u32;
         if numbers.iter().min() == Some(&1) && numbers.iter().max() == Some(&num_classes) {
             let found = format!("labels from 1 to {num_classes}");
             let expected = "class names, labels from 0 on, or a `synsets.txt` that names them";
@@ -243,12 +244,19 @@ impl List {
         Ok(())
     }
 
-    fn push_label(&mut self, text: &str, line: u64, texts: &mut LabelTexts) {
-        let id = texts.id(text);
+    fn push_label(&mut self, text: &str, line: u64, distinct: &mut DistinctLabels) {
+        let id = distinct.id(Label::Either(text.to_owned()));
         if id as usize == self.lines.len() {
             self.lines.push(line);
         }
         self.ids.push(id);
+    }
+}
+
+fn number_of(label: &Label) -> Option<u32> {
+    match label {
+        Label::Either(text) => text.parse().ok(),
+        Label::Name(_) | Label::Position(_) => None,
     }
 }
 
@@ -267,7 +275,7 @@ pub(crate) fn parse_list(reader: impl Read, delimiter: u8, path: &Path) -> Resul
         .trim(csv::Trim::All)
         .from_reader(reader);
     let mut list = List::default();
-    let mut texts = LabelTexts::default();
+    let mut distinct = DistinctLabels::default();
     let (mut path_at, mut label_at, mut is_kaggle) = (0, 1, false);
     let mut is_first = true;
     let mut num_columns = 2;
@@ -319,24 +327,24 @@ pub(crate) fn parse_list(reader: impl Read, delimiter: u8, path: &Path) -> Resul
         }
         let suffix = if is_kaggle { ".JPEG" } else { "" };
         list.paths.push(file, suffix).ok_or_else(|| too_long(path, line))?;
-        list.push_label(label, line, &mut texts);
+        list.push_label(label, line, &mut distinct);
     }
-    list.texts = texts.into_texts();
+    list.distinct = distinct.into_labels();
     Ok(list)
 }
 
 /// Reads a label per line.
 pub(crate) fn parse_labels(text: &str, path: &Path) -> Result<List, DataError> {
     let mut list = List::default();
-    let mut texts = LabelTexts::default();
+    let mut distinct = DistinctLabels::default();
     for (label, line) in text.trim_end().lines().map(str::trim).zip(1..) {
         if label.is_empty() {
             let place = Place::Line(line);
             return Err(DataError::malformed(path, place, "an empty line", "a label"));
         }
-        list.push_label(label, line, &mut texts);
+        list.push_label(label, line, &mut distinct);
     }
-    list.texts = texts.into_texts();
+    list.distinct = distinct.into_labels();
     Ok(list)
 }
 

@@ -12,7 +12,7 @@
 //! | `mixeridx`, version | 8 bytes, u32 |
 //! | examples, shards, labels, passed-over members, hash of keys and labels | u64, u32, u32, u64, u64 |
 //! | per shard: name, size, modification time, first example | text, u64, i64 s + u32 ns, u64 |
-//! | per label: as it is written in the shards | text |
+//! | per label: 0 for a name, 1 for a position in decimal digits | u8, text |
 //! | per example: offset of the picture ÷ 512, its size, label number | u32, u32, u32 |
 //! | CRC-32 of everything before | u32 |
 //!
@@ -30,7 +30,7 @@ use fs_err as fs;
 use crate::error::{DataError, Place};
 use crate::fingerprint::Fingerprint;
 use crate::folder::has_image_extension;
-use crate::labels::LabelTexts;
+use crate::labels::{DistinctLabels, Label};
 use crate::read_at::ReadAt;
 use crate::tar::{BLOCK, Member, Members};
 
@@ -51,7 +51,7 @@ const MAX_LABEL_TEXT: usize = 1024;
 pub(crate) struct ShardIndex {
     pub(crate) shards: Vec<Shard>,
     /// The different labels, as they are written in the shards.
-    pub(crate) labels: Vec<String>,
+    pub(crate) labels: Vec<Label>,
     pub(crate) entries: Vec<Entry>,
     /// Members that belong to no example.
     pub(crate) ignored: u64,
@@ -92,7 +92,7 @@ pub(crate) struct Entry {
 #[derive(Default)]
 pub(crate) struct ShardContent {
     entries: Vec<Entry>,
-    labels: Vec<String>,
+    labels: Vec<Label>,
     ignored: u64,
     fingerprint: u64,
 }
@@ -140,7 +140,7 @@ impl ShardIndex {
         let mut results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
         results.sort_unstable_by_key(|(number, _)| *number);
 
-        let mut labels = LabelTexts::default();
+        let mut labels = DistinctLabels::default();
         let mut fingerprint = Fingerprint::new();
         let mut index = Self {
             shards: Vec::with_capacity(paths.len()),
@@ -153,7 +153,7 @@ impl ShardIndex {
             let (stamp, content) = result?;
             let first = index.entries.len() as u64;
             index.shards.push(Shard { name: file_name(path)?, stamp, first });
-            let ids: Vec<u32> = content.labels.iter().map(|text| labels.id(text)).collect();
+            let ids: Vec<u32> = content.labels.into_iter().map(|label| labels.id(label)).collect();
             index.entries.extend(
                 content.entries.iter().map(|e| Entry { label: ids[e.label as usize], ..*e }),
             );
@@ -161,7 +161,7 @@ impl ShardIndex {
             fingerprint.number(content.fingerprint);
         }
         index.entries.shrink_to_fit();
-        index.labels = labels.into_texts();
+        index.labels = labels.into_labels();
         index.fingerprint = fingerprint.finish();
         Ok(index)
     }
@@ -251,7 +251,11 @@ impl ShardIndex {
             put(&shard.first.to_le_bytes())?;
         }
         for label in &self.labels {
-            put(&text(label))?;
+            put(&[u8::from(matches!(label, Label::Position(_)))])?;
+            match label {
+                Label::Name(name) | Label::Either(name) => put(&text(name))?,
+                Label::Position(number) => put(&text(&number.to_string()))?,
+            }
         }
         for entries in self.entries.chunks(4096) {
             let bytes: Vec<u8> = entries
@@ -293,7 +297,7 @@ impl ShardIndex {
                     first: u64::from(shard * per_shard).min(u64::from(num_entries)),
                 })
                 .collect(),
-            labels: (0..num_labels).map(|label| label.to_string()).collect(),
+            labels: (0..num_labels).map(Label::Position).collect(),
             entries: (0..num_entries).map(entry).collect(),
             ignored: 0,
             fingerprint: 0,
@@ -348,6 +352,17 @@ impl<R: Read> Checked<R> {
             .map_err(|_| Broken::Content("what is no text".to_owned(), "a name".to_owned()))
     }
 
+    fn label(&mut self) -> Result<Label, Broken> {
+        let [kind] = self.bytes()?;
+        let text = self.text()?;
+        let label = match kind {
+            0 => Some(Label::Name(text)),
+            1 => text.parse().ok().and_then(Label::position),
+            _ => None,
+        };
+        label.ok_or_else(|| Broken::Content("a broken label".to_owned(), "a whole one".to_owned()))
+    }
+
     /// Refuses counts that a file of `size` bytes has no room for, before they are allocated.
     fn check_room(&self, count: u64, each: u64, size: u64) -> Result<usize, Broken> {
         let needed = count.checked_mul(each).and_then(|needed| needed.checked_add(self.read));
@@ -376,7 +391,7 @@ impl<R: Read> Checked<R> {
         let (ignored, fingerprint) = (self.u64()?, self.u64()?);
         let num_entries = self.check_room(num_entries, ENTRY_BYTES as u64, size)?;
         let num_shards = self.check_room(num_shards, 30, size)?;
-        let num_labels = self.check_room(num_labels, 2, size)?;
+        let num_labels = self.check_room(num_labels, 3, size)?;
 
         let mut shards: Vec<Shard> = Vec::with_capacity(num_shards);
         for _ in 0..num_shards {
@@ -397,7 +412,7 @@ impl<R: Read> Checked<R> {
             shards.push(Shard { name, stamp, first });
         }
         let labels =
-            (0..num_labels).map(|_| self.text()).collect::<Result<Vec<String>, Broken>>()?;
+            (0..num_labels).map(|_| self.label()).collect::<Result<Vec<Label>, Broken>>()?;
 
         self.check_room(num_entries as u64, ENTRY_BYTES as u64, size)?;
         let mut entries = Vec::with_capacity(num_entries);
@@ -475,7 +490,7 @@ pub(crate) fn scan_shard<R: ReadAt + ?Sized>(
     let mut scan = Scan {
         content: ShardContent::default(),
         keys: HashSet::new(),
-        labels: LabelTexts::default(),
+        labels: DistinctLabels::default(),
         fingerprint: Fingerprint::new(),
     };
     let mut group = Group::default();
@@ -508,7 +523,7 @@ pub(crate) fn scan_shard<R: ReadAt + ?Sized>(
     }
     scan.finish(group, &members)?;
     scan.content.fingerprint = scan.fingerprint.finish();
-    scan.content.labels = scan.labels.into_texts();
+    scan.content.labels = scan.labels.into_labels();
     Ok(scan.content)
 }
 
@@ -516,7 +531,7 @@ pub(crate) fn scan_shard<R: ReadAt + ?Sized>(
 struct Scan {
     content: ShardContent,
     keys: HashSet<String>,
-    labels: LabelTexts,
+    labels: DistinctLabels,
     fingerprint: Fingerprint,
 }
 
@@ -532,12 +547,14 @@ impl Scan {
             return Ok(());
         };
         let label = label_of(&group, picture, members)?;
-        if label.len() > MAX_LABEL_TEXT || label.is_empty() {
-            let found = format!("a label of {} bytes", label.len());
+        if let Label::Name(name) = &label
+            && !(1..=MAX_LABEL_TEXT).contains(&name.len())
+        {
+            let found = format!("a label of {} bytes", name.len());
             let expected = format!("1 to {MAX_LABEL_TEXT}");
             return Err(members.malformed(picture.offset, &found, &expected));
         }
-        self.fingerprint.string(&group.key).string(&label);
+        self.fingerprint.string(&group.key).string(&label.to_string());
         let block = u32::try_from(picture.offset / BLOCK).map_err(|_| {
             members.malformed(picture.offset, "a picture", "none behind the first 2 TiB")
         })?;
@@ -545,7 +562,7 @@ impl Scan {
             block,
             // Larger ones are refused when they are read, and 4 GiB is large enough for that.
             size: u32::try_from(picture.size).unwrap_or(u32::MAX),
-            label: self.labels.id(&label),
+            label: self.labels.id(label),
         });
         let offset = picture.offset;
         let key = group.key;
@@ -574,41 +591,45 @@ fn label_of<R: ReadAt + ?Sized>(
     group: &Group,
     picture: &Member,
     members: &Members<'_, R>,
-) -> Result<String, DataError> {
+) -> Result<Label, DataError> {
+    let position = |number: i64, member: &Member| {
+        Label::position(number).ok_or_else(|| {
+            let found = format!("label {number} in `{}`", member.name);
+            members.malformed(member.offset, &found, "a position, counted from 0, or a name")
+        })
+    };
     if let Some(cls) = &group.cls {
         let content = members.content(cls, MAX_LABEL_BYTES)?;
-        return match std::str::from_utf8(&content) {
-            Ok(text) => Ok(text.trim().to_owned()),
-            Err(_) => {
-                let found = format!("what is no text in `{}`", cls.name);
-                Err(members.malformed(cls.offset, &found, "a label"))
-            }
+        let Ok(text) = std::str::from_utf8(&content).map(str::trim) else {
+            let found = format!("what is no text in `{}`", cls.name);
+            return Err(members.malformed(cls.offset, &found, "a label"));
+        };
+        return match text.parse() {
+            Ok(number) => position(number, cls),
+            Err(_) => Ok(Label::Name(text.to_owned())),
         };
     }
     if let Some(json) = &group.json {
         let content = members.content(json, MAX_LABEL_BYTES)?;
         let value: serde_json::Value = serde_json::from_slice(&content).map_err(|error| {
-            members.malformed(
-                json.offset,
-                &format!("broken JSON in `{}`", json.name),
-                &error.to_string(),
-            )
+            let found = format!("broken JSON in `{}` ({error})", json.name);
+            members.malformed(json.offset, &found, "an object with `label`")
         })?;
-        match value.get("label") {
-            Some(serde_json::Value::String(text)) => return Ok(text.trim().to_owned()),
-            Some(serde_json::Value::Number(number)) => return Ok(number.to_string()),
+        match &value["label"] {
+            serde_json::Value::String(text) => return Ok(Label::Name(text.trim().to_owned())),
+            serde_json::Value::Number(number) => {
+                return position(number.as_i64().unwrap_or(-1), json);
+            }
             _ => {}
         }
     }
     let folder = group.key.rsplit_once('/').map(|(folders, _)| folders);
     let folder = folder.and_then(|folders| folders.rsplit('/').next());
-    folder.filter(|name| !matches!(*name, "" | "." | "..")).map(str::to_owned).ok_or_else(|| {
+    let name = folder.filter(|name| !matches!(*name, "" | "." | ".."));
+    name.map(|name| Label::Name(name.to_owned())).ok_or_else(|| {
         let found = format!("no label for `{}`", picture.name);
-        members.malformed(
-            picture.offset,
-            &found,
-            "a `.cls`, a `.json` with `label`, or a class folder",
-        )
+        let expected = "a `.cls`, a `.json` with `label`, or a class folder";
+        members.malformed(picture.offset, &found, expected)
     })
 }
 
@@ -626,7 +647,8 @@ mod tests {
     fn scan(members: &[Vec<u8>]) -> Result<(Vec<(u32, String)>, u64), String> {
         let content = scan_shard(archive(members).as_slice(), Path::new("a.tar"))
             .map_err(|error| error.to_string())?;
-        let example = |entry: &Entry| (entry.size, content.labels[entry.label as usize].clone());
+        let example =
+            |entry: &Entry| (entry.size, content.labels[entry.label as usize].to_string());
         Ok((content.entries.iter().map(example).collect(), content.ignored))
     }
 
@@ -687,7 +709,7 @@ mod tests {
             ),
             (
                 vec![file("1.jpg", ""), file("1.json", "{")],
-                "found broken JSON in `1.json` at byte 1024, expected EOF while parsing an object at line 1 column 1",
+                "found broken JSON in `1.json` (EOF while parsing an object at line 1 column 1) at byte 1024, expected an object with `label`",
             ),
         ] {
             assert_eq!(scan(&members).unwrap_err(), format!("{message}: a.tar"));
@@ -717,7 +739,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let paths = shards_in(folder.path());
         let index = ShardIndex::build(&paths).unwrap();
-        assert_eq!(index.labels, ["b", "a", "c"]);
+        assert_eq!(index.labels, ["b", "a", "c"].map(|name| Label::Name(name.to_owned())));
         let shards: Vec<usize> = (0..4).map(|at| index.shard_of(at)).collect();
         assert_eq!(shards, [0, 0, 2, 2]);
         let path = folder.path().join("index");
@@ -755,30 +777,30 @@ mod tests {
             (patched(8, &[2]), "found an index of version 2 at byte 12, expected version 1"),
             (
                 patched(12, &[255; 8]),
-                "found a count of 18446744073709551615 at byte 44, expected no more than a file of 210 bytes can hold",
+                "found a count of 18446744073709551615 at byte 44, expected no more than a file of 213 bytes can hold",
             ),
             (
                 patched(20, &[255; 4]),
-                "found a count of 4294967295 at byte 44, expected no more than a file of 210 bytes can hold",
+                "found a count of 4294967295 at byte 44, expected no more than a file of 213 bytes can hold",
             ),
             (
                 patched(24, &[255; 4]),
-                "found a count of 4294967295 at byte 44, expected no more than a file of 210 bytes can hold",
+                "found a count of 4294967295 at byte 44, expected no more than a file of 213 bytes can hold",
             ),
             (
                 bytes[..bytes.len() - 1].to_vec(),
-                "found the end of the file at byte 209, expected more of an index",
+                "found the end of the file at byte 212, expected more of an index",
             ),
             (
                 [&bytes[..], b"x"].concat(),
-                "found 1 more bytes at byte 210, expected the end of the file",
+                "found 1 more bytes at byte 213, expected the end of the file",
             ),
-            (patched(36, b"!"), "found a wrong checksum at byte 210, expected that of the content"),
+            (patched(36, b"!"), "found a wrong checksum at byte 213, expected that of the content"),
         ] {
             assert_eq!(parse(&bytes).unwrap_err().to_string(), format!("{message}: i"));
         }
-        for at in 0..bytes.len() {
-            assert!(parse(&patched(at, &[!bytes[at]])).is_err(), "byte {at}");
+        for (at, byte) in bytes.iter().enumerate() {
+            assert!(parse(&patched(at, &[!byte])).is_err(), "byte {at}");
         }
     }
 

@@ -8,7 +8,7 @@ use fs_err as fs;
 use crate::decode::{DecodeError, DecodeOptions, MAX_FILE_BYTES};
 use crate::error::{DataError, Place};
 use crate::fingerprint::Fingerprint;
-use crate::labels::{Labels, read_class_names};
+use crate::labels::{Meaning, read_class_names};
 use crate::pattern::expand_pattern;
 use crate::read_at::ReadAt;
 use crate::shard_index::ShardIndex;
@@ -26,7 +26,7 @@ const MAX_OPEN: usize = 512;
 ///
 /// Members whose names are equal up to the first dot are one example: a picture, `key.jpg`, and its
 /// label, the text of `key.cls`, or `label` in `key.json`, or else the folder that the picture lies
-/// in. Labels are class names or numbers. Where there is a file `classes.txt` beside the shards, its
+/// in. Numbers are positions of classes, and any other labels are names. Where there is a file `classes.txt` beside the shards, its
 /// lines are the classes.
 ///
 /// Nothing is extracted, so that names with `..` or a leading `/` do no harm. Which bytes of which
@@ -91,9 +91,8 @@ impl ShardSource {
             None if names_path.is_file() => Some(read_class_names(&names_path)?),
             _ => None,
         };
-        let Labels { class_names, by_id } =
-            Labels::resolve(&index.labels, classes.or(own.as_deref()))
-                .map_err(|unknown| unknown.at(pattern, Place::File))?;
+        let Meaning { class_names, by_id } = Meaning::of(&index.labels, classes.or(own.as_deref()))
+            .map_err(|unknown| unknown.at(pattern, Place::File))?;
         let mut fingerprint = Fingerprint::new();
         fingerprint.number(index.fingerprint);
         by_id.iter().for_each(|&label| {

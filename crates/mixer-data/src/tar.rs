@@ -389,7 +389,7 @@ pub(crate) mod tests {
         let good = member("a.jpg", b'0', &[7; 700]);
         let cut = |bytes: &[u8], len: usize| bytes[..len].to_vec();
         let patched = |at: usize, with: &[u8], resign: bool| {
-            let mut bytes = archive(&[good.clone()]);
+            let mut bytes = archive(std::slice::from_ref(&good));
             bytes[at..at + with.len()].copy_from_slice(with);
             if resign {
                 sign(&mut bytes[..512]);
@@ -397,7 +397,7 @@ pub(crate) mod tests {
             bytes
         };
         let huge = [0x80, 0, 0, 0, 0x7f, 255, 255, 255, 255, 255, 255, 255];
-        let whole = archive(&[good.clone()]);
+        let whole = archive(std::slice::from_ref(&good));
         for (bytes, message) in [
             (
                 Vec::new(),
