@@ -1,12 +1,14 @@
 //! Image files on disk to ordered batches of `u8` patches, deterministically and fast.
 //!
 //! ```text
-//! Source ─► RgbImage ─► TrainTransform / EvalTransform ─► patchify ─► Loader ─► Batch
+//! Source ─► Example ─► RgbImage ─► TrainTransform / EvalTransform ─► patchify ─► Loader ─► Batch
 //! ```
 //!
 //! - A [`Source`] is an indexed collection of labelled images: a [`FolderSource`] of class folders,
-//!   the procedural [`BuiltinSource`], or a [`Subset`] of either.
+//!   a [`ListSource`], tar shards ([`ShardSource`]), Parquet files, CIFAR or IDX files, the procedural
+//!   [`BuiltinSource`], or a [`Subset`] of any. [`open_split`] opens what a name means.
 //! - A transform turns an image of any size into `image_size × image_size × 3` bytes.
+//! - [`inspect()`] looks at a source, and [`write_shards`] makes shards of it.
 //! - The [`Loader`] decodes on its own threads and hands out ordered [`Batch`]es.
 //!
 //! # Determinism
@@ -26,12 +28,16 @@ mod decode;
 mod error;
 mod fingerprint;
 mod folder;
+mod format;
 mod idx;
+mod in_order;
+mod inspect;
 #[doc(hidden)]
 pub mod internals;
 mod labels;
 mod list;
 mod loader;
+mod open;
 mod order;
 #[cfg(feature = "parquet")]
 mod parquet;
@@ -44,6 +50,7 @@ mod read_at;
 mod resample;
 mod rgb_image;
 mod shard_index;
+mod shard_writer;
 mod shards;
 mod source;
 mod split;
@@ -59,10 +66,13 @@ pub use cifar::CifarSource;
 pub use decode::{DecodeError, DecodeOptions, decode};
 pub use error::{DataError, Place};
 pub use folder::FolderSource;
+pub use format::PictureFormat;
 pub use idx::IdxSource;
+pub use inspect::{BrokenExample, Inspection, Quantiles, contact_sheet, inspect};
 pub use labels::read_class_names;
 pub use list::ListSource;
 pub use loader::{Loader, LoaderConfig, OnCorrupt};
+pub use open::{SourceKind, open_split};
 pub use order::Order;
 pub use patches::patchify;
 pub use permutation::Permutation;
@@ -70,6 +80,10 @@ pub use random::ExampleRng;
 pub use read::{read_file, read_image};
 pub use resample::{Interpolation, Resampler};
 pub use rgb_image::RgbImage;
+pub use shard_writer::{
+    ShardManifest, ShardRecord, ShardWriterConfig, SkippedRecord, png_bytes, verify_shards,
+    write_shards,
+};
 pub use shards::{IndexState, ShardSource};
 pub use source::{Example, Source};
 pub use split::{SplitBound, SplitRange, SplitSpec};
