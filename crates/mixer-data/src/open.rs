@@ -114,6 +114,7 @@ mod tests {
 
     use super::*;
     use crate::builtin::{BuiltinKind, BuiltinSource, BuiltinSplit};
+    use crate::loader::OnCorrupt;
     use crate::shard_writer::{ShardWriterConfig, png_bytes, write_shards};
 
     #[test]
@@ -160,7 +161,8 @@ mod tests {
         let options = DecodeOptions::default();
         let open = |split: &str| open_split(None, root, split, None, &options).unwrap();
         let folders = open("train");
-        write_shards(folders.as_ref(), root, &ShardWriterConfig::new("t"), |_| {}).unwrap();
+        let config = ShardWriterConfig::new("t");
+        write_shards(folders.as_ref(), root, &config, OnCorrupt::Stop, 2, |_| {}).unwrap();
         for split in ["train.csv", "t-000000.tar", "t-*.tar"] {
             let other = open(split);
             assert_eq!((other.len(), other.class_names()), (20, folders.class_names()), "{split}");

@@ -46,7 +46,7 @@ const AHEAD: usize = 8;
 /// The largest manifest, bytes.
 const MAX_MANIFEST_BYTES: u64 = 256 << 20;
 
-/// How a source is written to shards. What changes the bytes is kept in the manifest.
+/// How a source is written to shards: everything but the source that decides their bytes.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub struct ShardWriterConfig {
     /// Start of the file names, `train`.
@@ -62,12 +62,6 @@ pub struct ShardWriterConfig {
     pub jpeg_quality: Option<u8>,
     /// Store colour at half the resolution (4:2:0) where JPEG is written.
     pub subsample: bool,
-    /// What to do about an example that cannot be read. Without encoding, files are not decoded,
-    /// and only what starts like no picture is noticed.
-    pub on_corrupt: OnCorrupt,
-    /// Threads that read and encode; 0 is 1. Changes no byte.
-    #[serde(skip)]
-    pub workers: usize,
 }
 
 impl ShardWriterConfig {
@@ -80,8 +74,6 @@ impl ShardWriterConfig {
             max_short_side: None,
             jpeg_quality: None,
             subsample: true,
-            on_corrupt: OnCorrupt::Stop,
-            workers: 1,
         }
     }
 
@@ -207,7 +199,9 @@ impl ShardManifest {
 
 /// Writes a source to shards in `folder`, or goes on where an earlier call was stopped.
 ///
-/// `progress` is told how many examples of the source are done.
+/// `on_corrupt` is for examples that cannot be read. Where nothing is encoded again, files are not
+/// decoded either, and only what starts like no picture is noticed. `workers` threads read and encode
+/// (0 is 1), and change no byte. `progress` is told how many examples of the source are done.
 ///
 /// # Errors
 /// When a setting has no meaning; when shards of this name come from another source or other
@@ -217,6 +211,8 @@ pub fn write_shards(
     source: &dyn Source,
     folder: impl AsRef<Path>,
     config: &ShardWriterConfig,
+    on_corrupt: OnCorrupt,
+    workers: usize,
     mut progress: impl FnMut(u64),
 ) -> Result<ShardManifest, DataError> {
     config.check()?;
@@ -234,15 +230,15 @@ pub fn write_shards(
     let mut index = manifest.shards.last().map_or(0, |shard| shard.end as usize);
     progress(index as u64);
     let mut shard: Option<OpenShard> = None;
-    let ahead = config.workers.max(1) * AHEAD;
+    let ahead = workers.max(1) * AHEAD;
     while index < len {
         let range = index..len.min(index + ahead);
-        let pictures = map_in_order(range, config.workers, Resizer::new, |resizer, index| {
+        let pictures = map_in_order(range, workers, Resizer::new, |resizer, index| {
             prepare(source, index, config, resizer)
         });
         for picture in pictures {
             match picture {
-                Err(error) => skip(&mut manifest, index, error, config.on_corrupt)?,
+                Err(error) => skip(&mut manifest, index, error, on_corrupt)?,
                 Ok((format, bytes)) => {
                     let label = source.label(index).to_string();
                     let size = member_size(bytes.len()) + member_size(label.len());
@@ -338,7 +334,6 @@ fn begin(
         return Ok(new);
     }
     let mut old = ShardManifest::read(path)?;
-    old.config.workers = config.workers;
     let refuse =
         |found: &str, expected: &str| Err(DataError::malformed(path, Place::File, found, expected));
     if (&old.source, old.num_examples) != (&new.source, new.num_examples) {
@@ -630,7 +625,15 @@ mod tests {
     }
 
     fn config(examples_per_shard: u64) -> ShardWriterConfig {
-        ShardWriterConfig { examples_per_shard, workers: 3, ..ShardWriterConfig::new("train") }
+        ShardWriterConfig { examples_per_shard, ..ShardWriterConfig::new("train") }
+    }
+
+    fn write(
+        source: &dyn Source,
+        folder: &tempfile::TempDir,
+        config: &ShardWriterConfig,
+    ) -> Result<ShardManifest, DataError> {
+        write_shards(source, folder, config, OnCorrupt::Stop, 3, |_| {})
     }
 
     fn open(folder: &Path, manifest: &ShardManifest) -> ShardSource {
@@ -654,7 +657,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let source = builtin(25, 16);
         let mut seen = Vec::new();
-        let manifest = write_shards(&source, &folder, &config(10), |done| seen.push(done)).unwrap();
+        let manifest =
+            write_shards(&source, &folder, &config(10), OnCorrupt::Stop, 3, |done| seen.push(done))
+                .unwrap();
         assert_eq!(seen.last(), Some(&25));
         assert_eq!(manifest.pattern(), "train-{000000..000002}.tar");
         let counts: Vec<u64> = manifest.shards.iter().map(|shard| shard.num_examples).collect();
@@ -674,8 +679,9 @@ mod tests {
     fn the_bytes_depend_on_source_and_settings_alone() {
         let write = |workers| {
             let folder = tempfile::tempdir().unwrap();
-            let config = ShardWriterConfig { workers, jpeg_quality: Some(80), ..config(7) };
-            write_shards(&builtin(20, 24), &folder, &config, |_| {}).unwrap();
+            let config = ShardWriterConfig { jpeg_quality: Some(80), ..config(7) };
+            let stop = OnCorrupt::Stop;
+            write_shards(&builtin(20, 24), &folder, &config, stop, workers, |_| {}).unwrap();
             files(folder.path())
         };
         assert!(write(1) == write(4));
@@ -685,7 +691,7 @@ mod tests {
     fn an_interrupted_set_is_finished_as_if_it_had_not_been() {
         let folder = tempfile::tempdir().unwrap();
         let source = builtin(30, 16);
-        let whole = write_shards(&source, &folder, &config(10), |_| {}).unwrap();
+        let whole = write(&source, &folder, &config(10)).unwrap();
         let expected = files(folder.path());
 
         // Killed within the second shard.
@@ -698,7 +704,7 @@ mod tests {
         let kept = folder.path().join("train-000000.tar");
         let before = fs::metadata(&kept).unwrap().modified().unwrap();
         let mut first = None;
-        write_shards(&source, &folder, &config(10), |done| {
+        write_shards(&source, &folder, &config(10), OnCorrupt::Stop, 1, |done| {
             first.get_or_insert(done);
         })
         .unwrap();
@@ -708,16 +714,16 @@ mod tests {
 
         // A shard that was cut afterwards is written again.
         fs::write(folder.path().join("train-000002.tar"), "short").unwrap();
-        write_shards(&source, &folder, &config(10), |_| {}).unwrap();
+        write(&source, &folder, &config(10)).unwrap();
         assert!(files(folder.path()) == expected);
     }
 
     #[test]
     fn shards_of_something_else_are_not_continued() {
         let folder = tempfile::tempdir().unwrap();
-        write_shards(&builtin(10, 16), &folder, &config(10), |_| {}).unwrap();
+        write(&builtin(10, 16), &folder, &config(10)).unwrap();
         let error = |source: &BuiltinSource, config: &ShardWriterConfig| {
-            let error = write_shards(source, &folder, config, |_| {}).err().unwrap().to_string();
+            let error = write(source, &folder, config).err().unwrap().to_string();
             error.replace(&folder.path().display().to_string(), "D")
         };
         assert_eq!(
@@ -743,7 +749,7 @@ mod tests {
     #[test]
     fn verification_finds_a_changed_byte_and_missing_shards() {
         let folder = tempfile::tempdir().unwrap();
-        let manifest = write_shards(&builtin(20, 16), &folder, &config(10), |_| {}).unwrap();
+        let manifest = write(&builtin(20, 16), &folder, &config(10)).unwrap();
         let path = folder.path().join("train.manifest.json");
         let shard = folder.path().join("train-000001.tar");
         let mut bytes = fs::read(&shard).unwrap();
@@ -776,7 +782,7 @@ mod tests {
             Arc::new(FolderSource::open(&files, DecodeOptions::default()).unwrap());
         let folder = tempfile::tempdir().unwrap();
         let config = ShardWriterConfig { max_short_side: Some(16), ..config(10) };
-        let manifest = write_shards(source.as_ref(), &folder, &config, |_| {}).unwrap();
+        let manifest = write(source.as_ref(), &folder, &config).unwrap();
         let shards = open(folder.path(), &manifest);
         assert_eq!(shards.read(0).unwrap(), source.read(0).unwrap());
         let image = shards.image(1).unwrap();
@@ -789,7 +795,7 @@ mod tests {
     fn a_shard_is_as_small_as_it_has_to_be() {
         let folder = tempfile::tempdir().unwrap();
         let config = ShardWriterConfig { max_shard_bytes: 5000, ..config(1000) };
-        let manifest = write_shards(&builtin(9, 16), &folder, &config, |_| {}).unwrap();
+        let manifest = write(&builtin(9, 16), &folder, &config).unwrap();
         assert!(manifest.shards.len() > 3);
         assert!(manifest.shards.iter().all(|shard| shard.bytes <= 5000));
     }
@@ -803,18 +809,20 @@ mod tests {
         }
         let source = FolderSource::open(&files, DecodeOptions::default()).unwrap();
         let folder = tempfile::tempdir().unwrap();
-        let write = |config: &ShardWriterConfig| write_shards(&source, &folder, config, |_| {});
-        let error = write(&config(10)).unwrap_err().to_string();
+        let write = |config: &ShardWriterConfig, on_corrupt| {
+            write_shards(&source, &folder, config, on_corrupt, 2, |_| {})
+        };
+        let error = write(&config(10), OnCorrupt::Stop).unwrap_err().to_string();
         assert!(
             error.starts_with("cannot decode image: not an image: starts with `no p`"),
             "{error}"
         );
-        let on_corrupt = OnCorrupt::Skip { at_most: 1 };
-        let manifest = write(&ShardWriterConfig { on_corrupt, ..config(10) }).unwrap();
+        // Allowing for it after the fact goes on with the same shards.
+        let skip = OnCorrupt::Skip { at_most: 1 };
+        let manifest = write(&config(10), skip).unwrap();
         assert_eq!((manifest.skipped.len(), manifest.skipped[0].index), (1, 0));
-        let jpeg_quality = Some(90);
         let name = "other".to_owned();
-        let strict = ShardWriterConfig { on_corrupt, jpeg_quality, name, ..config(10) };
-        assert!(matches!(write(&strict), Err(DataError::TooManyCorrupt { skipped: 2, .. })));
+        let strict = ShardWriterConfig { jpeg_quality: Some(90), name, ..config(10) };
+        assert!(matches!(write(&strict, skip), Err(DataError::TooManyCorrupt { skipped: 2, .. })));
     }
 }
