@@ -47,7 +47,8 @@ pub fn read_parquet(bytes: Vec<u8>) -> Result<usize, DataError> {
     for group in 0..table.num_groups() {
         let labels = table.labels(group)?;
         for row in 0..labels.len().min(64) {
-            table.picture(group, row)?;
+            let (page, _) = table.page_of(group, row)?;
+            table.unpack(group, page)?;
         }
         rows += labels.len();
     }

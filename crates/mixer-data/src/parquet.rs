@@ -1,19 +1,23 @@
 //! Pictures and labels in Parquet files, as Hugging Face stores data sets.
 //!
-//! A Parquet file is made to be read from front to back. One row at a random place costs the page it
-//! is in: the headers of the pages before it are stepped over, through the offset index where the
-//! file has one, and one page of about 1 MiB is unpacked, so about ten pictures for one. A column
-//! with a dictionary costs its dictionary too, at most another 1 MiB. Nothing is kept between reads,
-//! because under shuffling the next picture is elsewhere.
+//! A Parquet file is made to be read from front to back. The smallest part that can be unpacked is a
+//! page, and what is in a page says its writer: about 1 MiB in the best case, but PyArrow puts up to
+//! 1024 rows into one, so that a page is often a whole row group, a hundred pictures or a thousand.
+//! Pages before the one that is wanted are stepped over, through the offset index where the file has
+//! one. Unpacked pages are kept up to a limit, so that reading in order, as evaluation, inspection and
+//! the writing of shards do, unpacks each once, and a small data set stays unpacked. Shuffled reading
+//! of a large one unpacks a page for each picture: shards are the better form for that.
 
+use std::collections::VecDeque;
 use std::io::{BufReader, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bytes::Bytes;
 use fs_err as fs;
 use parquet::basic::Type;
+use parquet::column::page::PageReader;
 use parquet::column::reader::{ColumnReader, ColumnReaderImpl, get_column_reader};
 use parquet::data_type::{ByteArray, DataType};
 use parquet::errors::ParquetError;
@@ -36,6 +40,9 @@ const LABEL_COLUMNS: [&str; 3] = ["label", "fine_label", "labels"];
 /// Rows of labels that are read at once.
 const CHUNK_ROWS: usize = 4096;
 
+/// Unpacked pages that are kept, bytes. The last one is kept even if it is larger.
+const CACHE_BYTES: usize = 256 << 20;
+
 /// The rows of Parquet files, each a picture and a label.
 ///
 /// The picture is the column `bytes` in a struct (`image.bytes`), the label a column of whole
@@ -48,6 +55,7 @@ pub struct ParquetSource {
     tables: Vec<Table<fs::File>>,
     groups: Vec<Group>,
     labels: Vec<u32>,
+    cache: PageCache,
     options: DecodeOptions,
     class_names: Vec<String>,
     fingerprint: u64,
@@ -72,6 +80,50 @@ pub(crate) struct Table<R> {
     label: usize,
     /// Names of the classes, where the file has them.
     classes: Option<Vec<String>>,
+    /// First rows of the pages of pictures in each row group.
+    page_starts: Vec<OnceLock<Vec<usize>>>,
+}
+
+/// The files in the rows of a page. They share the memory of the page.
+type Page = Vec<Option<ByteArray>>;
+
+/// A page that some thread unpacks or has unpacked.
+type Slot = Arc<OnceLock<Result<Page, DataError>>>;
+
+/// The pages that were used last.
+#[derive(Default)]
+struct PageCache {
+    /// By table, row group and number, those that were used last at the end.
+    slots: Mutex<VecDeque<([usize; 3], Slot)>>,
+}
+
+impl PageCache {
+    /// The page, which `unpack` unpacks if it is not there. Others who ask for it meanwhile wait.
+    fn get(&self, key: [usize; 3], unpack: impl FnOnce() -> Result<Page, DataError>) -> Slot {
+        let lock = || self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let slot = {
+            let mut slots = lock();
+            let position = slots.iter().position(|(other, _)| *other == key);
+            let entry = position.and_then(|position| slots.remove(position));
+            let entry = entry.unwrap_or_else(|| (key, Slot::default()));
+            let slot = Arc::clone(&entry.1);
+            slots.push_back(entry);
+            slot
+        };
+        if slot.get().is_none() {
+            slot.get_or_init(unpack);
+            let mut slots = lock();
+            let bytes = |slot: &Slot| match slot.get() {
+                Some(Ok(page)) => page.iter().flatten().map(ByteArray::len).sum(),
+                _ => 0,
+            };
+            let mut total: usize = slots.iter().map(|(_, slot)| bytes(slot)).sum();
+            while total > CACHE_BYTES && slots.len() > 1 {
+                total -= slots.pop_front().map_or(0, |(_, slot)| bytes(&slot));
+            }
+        }
+        slot
+    }
 }
 
 impl ParquetSource {
@@ -122,14 +174,23 @@ impl ParquetSource {
         labels.iter().for_each(|&label| {
             fingerprint.number(u64::from(label));
         });
-        Ok(Self { tables, groups, labels, options, class_names, fingerprint: fingerprint.finish() })
+        Ok(Self {
+            tables,
+            groups,
+            labels,
+            cache: PageCache::default(),
+            options,
+            class_names,
+            fingerprint: fingerprint.finish(),
+        })
     }
 
-    fn locate(&self, index: usize) -> (&Table<fs::File>, usize, usize) {
+    /// Number of the table, number of the row group in it, and row in that.
+    fn locate(&self, index: usize) -> (usize, usize, usize) {
         assert!(index < self.labels.len(), "example {index} of {}", self.labels.len());
         // Groups without rows share their first example with the next.
         let group = &self.groups[self.groups.partition_point(|group| group.first <= index) - 1];
-        (&self.tables[group.table], group.number, index - group.first)
+        (group.table, group.number, index - group.first)
     }
 }
 
@@ -147,14 +208,26 @@ impl Source for ParquetSource {
     }
 
     fn read(&self, index: usize) -> Result<Example, DataError> {
-        let (table, group, row) = self.locate(index);
-        let bytes = table.picture(group, row)?;
+        let (number, group, row) = self.locate(index);
+        let table = &self.tables[number];
+        let (page, row) = table.page_of(group, row)?;
+        let slot = self.cache.get([number, group, page], || table.unpack(group, page));
+        let bytes = match slot.get() {
+            Some(Ok(rows)) => rows.get(row).cloned().flatten(),
+            Some(Err(error)) => return Err(error.clone()),
+            None => None,
+        };
+        let Some(bytes) = bytes else {
+            let expected = "the bytes of a picture";
+            let found = format!("nothing in {}", self.describe(index));
+            return Err(DataError::malformed(&table.path, Place::File, found, expected));
+        };
         let found = bytes.len() as u64;
         if found > MAX_FILE_BYTES {
             let reason = DecodeError::FileTooLarge { found, expected: MAX_FILE_BYTES };
             return Err(DataError::BadExample { example: self.describe(index), reason });
         }
-        Ok(Example::Encoded(bytes))
+        Ok(Example::Encoded(bytes.data().to_vec()))
     }
 
     fn decode_options(&self) -> DecodeOptions {
@@ -163,7 +236,7 @@ impl Source for ParquetSource {
 
     fn describe(&self, index: usize) -> String {
         let (table, group, row) = self.locate(index);
-        format!("{}: row {row} of group {group}", table.path.display())
+        format!("{}: row {row} of group {group}", self.tables[table].path.display())
     }
 
     fn fingerprint(&self) -> u64 {
@@ -182,14 +255,16 @@ impl<R: ReadAt + 'static> Table<R> {
                 .parse_and_finish(&*file)
         })?;
         let (image, label, classes) = columns(&metadata, path)?;
-        Ok(Self { path: path.to_path_buf(), file, metadata, image, label, classes })
+        let page_starts = (0..metadata.num_row_groups()).map(|_| OnceLock::new()).collect();
+        Ok(Self { path: path.to_path_buf(), file, metadata, image, label, classes, page_starts })
     }
 
     /// The labels of a row group.
     pub(crate) fn labels(&self, group: usize) -> Result<Vec<Label>, DataError> {
         let rows = guarded(&self.path, || {
             let rows = self.metadata.row_group(group).num_rows();
-            Ok(match self.column(group, self.label)? {
+            let pages = Box::new(self.pages(group, self.label)?);
+            Ok(match self.column(group, self.label, pages) {
                 ColumnReader::Int32ColumnReader(column) => {
                     values(column, rows, |&label| Written::Number(i64::from(label)))?
                 }
@@ -223,22 +298,70 @@ impl<R: ReadAt + 'static> Table<R> {
         rows.into_iter().enumerate().map(label).collect()
     }
 
-    /// The file in a row.
-    pub(crate) fn picture(&self, group: usize, row: usize) -> Result<Vec<u8>, DataError> {
-        let bytes = guarded(&self.path, || {
-            let ColumnReader::ByteArrayColumnReader(mut column) = self.column(group, self.image)?
+    /// Number of the page that holds a row, and its place in it.
+    pub(crate) fn page_of(&self, group: usize, row: usize) -> Result<(usize, usize), DataError> {
+        let cell = &self.page_starts[group];
+        let starts = match cell.get() {
+            Some(starts) => starts,
+            None => {
+                let starts = guarded(&self.path, || self.walk_pages(group))?;
+                cell.get_or_init(|| starts)
+            }
+        };
+        let page = starts.partition_point(|&start| start <= row).saturating_sub(1);
+        Ok((page, row - starts.get(page).copied().unwrap_or_default()))
+    }
+
+    /// The files in a page of a row group.
+    pub(crate) fn unpack(&self, group: usize, page: usize) -> Result<Page, DataError> {
+        let starts = self.page_starts[group].get().map(Vec::as_slice).unwrap_or_default();
+        guarded(&self.path, || {
+            let rows = usize::try_from(self.metadata.row_group(group).num_rows())?;
+            let start = starts.get(page).copied().unwrap_or_default();
+            let end = starts.get(page + 1).copied().unwrap_or(rows);
+            let top =
+                self.metadata.file_metadata().schema_descr().column(self.image).max_def_level();
+            let pages = Box::new(self.pages(group, self.image)?);
+            let ColumnReader::ByteArrayColumnReader(mut column) =
+                self.column(group, self.image, pages)
             else {
                 return Err(ParquetError::General("pictures of another type".to_owned()));
             };
-            column.skip_records(row)?;
-            let (mut values, mut levels) = (Vec::new(), Vec::new());
-            column.read_records(1, Some(&mut levels), None, &mut values)?;
-            Ok(values.first().map(|value: &ByteArray| value.data().to_vec()))
-        })?;
-        bytes.ok_or_else(|| {
-            let expected = "the bytes of a picture";
-            DataError::malformed(&self.path, Place::Row(row as u64), "nothing", expected)
+            column.skip_records(start)?;
+            let mut found = Page::new();
+            while found.len() < end.saturating_sub(start) {
+                let (mut values, mut levels) = (Vec::new(), Vec::new());
+                let at_most = (end - start - found.len()).min(CHUNK_ROWS);
+                let (records, _, _) =
+                    column.read_records(at_most, Some(&mut levels), None, &mut values)?;
+                if records == 0 {
+                    break;
+                }
+                let mut values = values.into_iter();
+                // A column that must have values has no levels.
+                let is_there =
+                    (0..records).map(|at| levels.get(at).is_none_or(|&level| level == top));
+                found.extend(is_there.map(|is_there| if is_there { values.next() } else { None }));
+            }
+            Ok(found)
         })
+    }
+
+    /// Steps over the pages of pictures in a row group, and gives the first row of each.
+    fn walk_pages(&self, group: usize) -> Result<Vec<usize>, ParquetError> {
+        let mut pages = self.pages(group, self.image)?;
+        let (mut starts, mut row) = (Vec::new(), 0usize);
+        while let Some(page) = pages.peek_next_page()? {
+            if !page.is_dict {
+                starts.push(row);
+                // Without lists, rows and levels are the same.
+                let rows = page.num_rows.or(page.num_levels);
+                let end = rows.and_then(|rows| row.checked_add(rows));
+                row = end.ok_or_else(|| ParquetError::General("a page without rows".to_owned()))?;
+            }
+            pages.skip_next_page()?;
+        }
+        Ok(starts)
     }
 
     /// The number of row groups.
@@ -246,19 +369,26 @@ impl<R: ReadAt + 'static> Table<R> {
         self.metadata.num_row_groups()
     }
 
-    /// A reader of one column in one row group, which steps over pages through the offset index
-    /// where there is one.
-    fn column(&self, group: usize, column: usize) -> Result<ColumnReader, ParquetError> {
-        let group_metadata = self.metadata.row_group(group);
+    /// The pages of one column in one row group, found through the offset index where there is one.
+    fn pages(
+        &self,
+        group: usize,
+        column: usize,
+    ) -> Result<SerializedPageReader<Offsets<R>>, ParquetError> {
+        let metadata = self.metadata.row_group(group);
         let index = self.metadata.page_index_for_row_group(group);
-        let pages = SerializedPageReader::new(
+        SerializedPageReader::new(
             Arc::clone(&self.file),
-            group_metadata.column(column),
-            usize::try_from(group_metadata.num_rows())?,
+            metadata.column(column),
+            usize::try_from(metadata.num_rows())?,
             index.page_locations(column).cloned(),
-        )?;
-        let description = group_metadata.schema_descr().column(column);
-        Ok(get_column_reader(description, Box::new(pages)))
+        )
+    }
+
+    /// A reader of the values in pages of a column.
+    fn column(&self, group: usize, column: usize, pages: Box<dyn PageReader>) -> ColumnReader {
+        let description = self.metadata.row_group(group).schema_descr().column(column);
+        get_column_reader(description, pages)
     }
 }
 
