@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bytes::Bytes;
 use fs_err as fs;
-use parquet::basic::Type;
+use parquet::basic::{Compression, Type};
 use parquet::column::page::PageReader;
 use parquet::column::reader::{ColumnReader, ColumnReaderImpl, get_column_reader};
 use parquet::data_type::{ByteArray, DataType};
@@ -113,6 +113,8 @@ impl PageCache {
         if slot.get().is_none() {
             slot.get_or_init(unpack);
             let mut slots = lock();
+            // What went wrong may go right the next time.
+            slots.retain(|(_, slot)| !matches!(slot.get(), Some(Err(_))));
             let bytes = |slot: &Slot| match slot.get() {
                 Some(Ok(page)) => page.iter().flatten().map(ByteArray::len).sum(),
                 _ => 0,
@@ -255,6 +257,18 @@ impl<R: ReadAt + 'static> Table<R> {
                 .parse_and_finish(&*file)
         })?;
         let (image, label, classes) = columns(&metadata, path)?;
+        for group in metadata.row_groups() {
+            for column in [image, label] {
+                let packing = group.columns().get(column).map(|column| column.compression());
+                if !matches!(packing, Some(Compression::UNCOMPRESSED | Compression::SNAPPY)) {
+                    let found = packing.map_or("no such column".to_owned(), |packing| {
+                        format!("pages packed with {packing}")
+                    });
+                    let expected = "Snappy or no packing";
+                    return Err(DataError::malformed(path, Place::File, found, expected));
+                }
+            }
+        }
         let page_starts = (0..metadata.num_row_groups()).map(|_| OnceLock::new()).collect();
         Ok(Self { path: path.to_path_buf(), file, metadata, image, label, classes, page_starts })
     }
@@ -571,7 +585,6 @@ impl ReadAt for Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use parquet::basic::Compression;
     use parquet::data_type::{ByteArrayType, Int64Type};
     use parquet::file::metadata::KeyValue;
     use parquet::file::properties::WriterProperties;
