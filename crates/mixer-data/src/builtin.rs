@@ -7,7 +7,7 @@ use crate::error::DataError;
 use crate::fingerprint::Fingerprint;
 use crate::random::ExampleRng;
 use crate::rgb_image::RgbImage;
-use crate::source::Source;
+use crate::source::{Example, Source};
 
 /// Standard deviation of the noise, in parts of full scale.
 const NOISE: f32 = 0.06;
@@ -138,11 +138,12 @@ impl Source for BuiltinSource {
         (index % FIGURES.len()) as u32
     }
 
-    fn image(&self, index: usize) -> Result<RgbImage, DataError> {
+    fn read(&self, index: usize) -> Result<Example, DataError> {
         let (figure, _) = FIGURES[index % FIGURES.len()];
         let scene = Scene::draw(figure, &mut self.rng(index, SCENE_STREAM));
         let pixels = scene.render(self.image_size, &mut self.rng(index, NOISE_STREAM));
-        Ok(RgbImage { width: self.image_size, height: self.image_size, pixels })
+        let (width, height) = (self.image_size, self.image_size);
+        Ok(Example::Pixels(RgbImage { width, height, pixels }))
     }
 
     fn describe(&self, index: usize) -> String {

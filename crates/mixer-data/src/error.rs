@@ -1,6 +1,7 @@
 //! Everything that can go wrong between a directory and a batch.
 
-use std::path::PathBuf;
+use std::fmt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use fast_image_resize::ResizeError;
@@ -148,6 +149,28 @@ pub enum DataError {
         last: Box<DataError>,
     },
 
+    /// A file whose content is not what its kind promises.
+    #[error("found {found}{place}, expected {expected}: {}", path.display())]
+    Malformed {
+        /// What is there.
+        found: String,
+        /// Where in the file.
+        place: Place,
+        /// What would have been understood.
+        expected: String,
+        /// The file.
+        path: PathBuf,
+    },
+
+    /// An index that was made of other shards than those that are there.
+    #[error("found an index that is older than `{shard}`, expected one that was made after it: {}", path.display())]
+    StaleIndex {
+        /// The first shard that changed.
+        shard: String,
+        /// The index.
+        path: PathBuf,
+    },
+
     /// A buffer that does not have the size its picture needs.
     #[error("found {what} of {found} bytes, expected {expected}")]
     BadBuffer {
@@ -177,6 +200,30 @@ pub enum DataError {
     },
 }
 
+/// Where in a file something was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// The file as a whole.
+    File,
+    /// An offset, bytes from the start.
+    Byte(u64),
+    /// A line, counted from 1.
+    Line(u64),
+    /// A row, counted from 0.
+    Row(u64),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File => Ok(()),
+            Self::Byte(offset) => write!(f, " at byte {offset}"),
+            Self::Line(line) => write!(f, " in line {line}"),
+            Self::Row(row) => write!(f, " in row {row}"),
+        }
+    }
+}
+
 impl From<ResizeError> for DataError {
     fn from(source: ResizeError) -> Self {
         Self::Resize { source }
@@ -184,6 +231,17 @@ impl From<ResizeError> for DataError {
 }
 
 impl DataError {
+    /// A file that is not what it should be.
+    pub(crate) fn malformed(
+        path: &Path,
+        place: Place,
+        found: impl Into<String>,
+        expected: impl Into<String>,
+    ) -> Self {
+        let path = path.to_path_buf();
+        Self::Malformed { found: found.into(), place, expected: expected.into(), path }
+    }
+
     /// Wraps an error of [`fs_err`], whose message already names the path.
     pub(crate) fn io(source: std::io::Error) -> Self {
         Self::Io { source: Arc::new(source) }

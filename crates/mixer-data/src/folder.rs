@@ -7,13 +7,12 @@ use fs_err as fs;
 use crate::decode::DecodeOptions;
 use crate::error::DataError;
 use crate::fingerprint::Fingerprint;
-use crate::read::read_image;
-use crate::rgb_image::RgbImage;
-use crate::source::Source;
+use crate::read::read_file;
+use crate::source::{Example, Source};
 
 /// File name extensions that count as images, in any case. The format itself is taken from the
 /// bytes.
-const EXTENSIONS: &[&str] = &["jpg", "jpeg", "png", "webp", "bmp", "gif"];
+pub(crate) const EXTENSIONS: &[&str] = &["jpg", "jpeg", "png", "webp", "bmp", "gif"];
 
 /// Images in one folder per class, the layout of torchvision's `ImageFolder`.
 ///
@@ -68,7 +67,7 @@ impl FolderSource {
         if let [class] = class_names.as_slice() {
             return Err(DataError::SingleClass { class: class.clone(), path: root.to_path_buf() });
         }
-        let source = Self::read(root, class_names.clone(), class_names, options)?;
+        let source = Self::list(root, class_names.clone(), class_names, options)?;
         let empty = source.classes.iter().find(|class| class.ends.is_empty());
         if let Some(class) = empty {
             return Err(DataError::EmptyClass {
@@ -96,7 +95,7 @@ impl FolderSource {
     ) -> Result<Self, DataError> {
         let root = root.as_ref();
         let folders = class_folders(root)?;
-        let source = Self::read(root, folders, classes.to_vec(), options)?;
+        let source = Self::list(root, folders, classes.to_vec(), options)?;
         if source.is_empty() {
             return Err(DataError::NoExamples { description: root.display().to_string() });
         }
@@ -114,7 +113,7 @@ impl FolderSource {
         self.root.join(&class.folder).join(class.name(position))
     }
 
-    fn read(
+    fn list(
         root: &Path,
         folders: Vec<String>,
         class_names: Vec<String>,
@@ -187,8 +186,12 @@ impl Source for FolderSource {
         self.locate(index).0.label
     }
 
-    fn image(&self, index: usize) -> Result<RgbImage, DataError> {
-        read_image(&self.path(index), &self.options)
+    fn read(&self, index: usize) -> Result<Example, DataError> {
+        read_file(&self.path(index)).map(Example::Encoded)
+    }
+
+    fn decode_options(&self) -> DecodeOptions {
+        self.options.clone()
     }
 
     fn describe(&self, index: usize) -> String {
@@ -222,7 +225,11 @@ fn class_folders(root: &Path) -> Result<Vec<String>, DataError> {
 
 /// Collects the image files below `folder` as `/`-separated paths that start with `prefix`, and
 /// counts the files that are none.
-fn list_images(folder: &Path, prefix: &str, files: &mut Vec<String>) -> Result<usize, DataError> {
+pub(crate) fn list_images(
+    folder: &Path,
+    prefix: &str,
+    files: &mut Vec<String>,
+) -> Result<usize, DataError> {
     let mut ignored = 0;
     for entry in fs::read_dir(folder).map_err(DataError::io)? {
         let entry = entry.map_err(DataError::io)?;
@@ -248,7 +255,7 @@ fn unicode_name(entry: &fs::DirEntry) -> Result<String, DataError> {
     entry.file_name().into_string().map_err(not_unicode)
 }
 
-fn has_image_extension(name: &str) -> bool {
+pub(crate) fn has_image_extension(name: &str) -> bool {
     let Some((_, extension)) = name.rsplit_once('.') else {
         return false;
     };

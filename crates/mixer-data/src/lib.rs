@@ -1,12 +1,14 @@
 //! Image files on disk to ordered batches of `u8` patches, deterministically and fast.
 //!
 //! ```text
-//! Source ─► RgbImage ─► TrainTransform / EvalTransform ─► patchify ─► Loader ─► Batch
+//! Source ─► Example ─► RgbImage ─► TrainTransform / EvalTransform ─► patchify ─► Loader ─► Batch
 //! ```
 //!
 //! - A [`Source`] is an indexed collection of labelled images: a [`FolderSource`] of class folders,
-//!   the procedural [`BuiltinSource`], or a [`Subset`] of either.
+//!   a [`ListSource`], tar shards ([`ShardSource`]), Parquet files, CIFAR or IDX files, the procedural
+//!   [`BuiltinSource`], or a [`Subset`] of any. [`open_split`] opens what a name means.
 //! - A transform turns an image of any size into `image_size × image_size × 3` bytes.
+//! - [`inspect()`] looks at a source, and [`write_shards`] makes shards of it.
 //! - The [`Loader`] decodes on its own threads and hands out ordered [`Batch`]es.
 //!
 //! # Determinism
@@ -22,49 +24,81 @@
 mod affine;
 mod batch;
 mod builtin;
+mod cifar;
 mod colour_ops;
 mod decode;
 mod erasing;
 mod error;
 mod fingerprint;
 mod folder;
+mod format;
+mod idx;
+mod in_order;
+mod inspect;
+#[doc(hidden)]
+pub mod internals;
+mod labels;
+mod list;
 mod loader;
 mod mix;
 mod normal;
+mod open;
 mod order;
+#[cfg(feature = "parquet")]
+mod parquet;
 mod patches;
+mod pattern;
 mod permutation;
 mod pixel_op;
 mod randaugment;
 mod random;
 mod read;
+mod read_at;
 mod resample;
 mod rgb_image;
+mod shard_index;
+mod shard_writer;
+mod shards;
 mod source;
 mod split;
 mod subset;
+mod tar;
 mod transform;
 
+#[cfg(feature = "parquet")]
+pub use self::parquet::ParquetSource;
 pub use affine::Sampling;
 pub use batch::{Batch, SkippedExample};
 pub use builtin::{BuiltinKind, BuiltinSource, BuiltinSplit};
+pub use cifar::CifarSource;
 pub use colour_ops::Arithmetic;
 pub use decode::{DecodeError, DecodeOptions, decode};
 pub use erasing::{ErasingFill, RandomErasing};
-pub use error::DataError;
+pub use error::{DataError, Place};
 pub use folder::FolderSource;
+pub use format::PictureFormat;
+pub use idx::IdxSource;
+pub use inspect::{BrokenExample, Inspection, Quantiles, contact_sheet, inspect};
+pub use labels::read_class_names;
+pub use list::ListSource;
 pub use loader::{Loader, LoaderConfig, OnCorrupt};
 pub use mix::{BatchMix, MixFlavour, MixKind, MixSpec};
+pub use open::{SourceKind, open_split};
 pub use order::{Location, Order};
 pub use patches::patchify;
 pub use permutation::Permutation;
 pub use pixel_op::PixelOp;
 pub use randaugment::{BigVisionOp, RandAugment, TimmOp};
 pub use random::ExampleRng;
-pub use read::read_image;
+pub use read::{read_file, read_image};
 pub use resample::{Interpolation, Resampler};
 pub use rgb_image::RgbImage;
-pub use source::Source;
+pub use shard_writer::{
+    ShardManifest, ShardRecord, ShardWriterConfig, SkippedRecord, png_bytes, verify_shards,
+    write_shards,
+};
+pub use shards::{IndexState, ShardSource};
+pub use source::{Example, Source};
 pub use split::{SplitBound, SplitRange, SplitSpec};
 pub use subset::Subset;
 pub use transform::{EvalResize, EvalTransform, TrainCrop, TrainTransform};

@@ -1,7 +1,20 @@
 //! What the loader needs to know of a data set.
 
+use crate::decode::{DecodeOptions, decode};
 use crate::error::DataError;
 use crate::rgb_image::RgbImage;
+
+/// An example as its source holds it.
+///
+/// Sources do not decode: what decodes can then look at the encoded bytes, and need not decode all
+/// of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Example {
+    /// The bytes of a picture file, whatever its format.
+    Encoded(Vec<u8>),
+    /// A picture of a source that has pixels and no files.
+    Pixels(RgbImage),
+}
 
 /// An indexed collection of labelled images.
 ///
@@ -21,11 +34,28 @@ pub trait Source: Send + Sync {
     /// The label of an example.
     fn label(&self, index: usize) -> u32;
 
-    /// Reads and decodes (or draws) an example.
+    /// Reads (or draws) an example, and decodes nothing.
     ///
     /// # Errors
-    /// When the file cannot be read or is not a picture.
-    fn image(&self, index: usize) -> Result<RgbImage, DataError>;
+    /// When it cannot be read.
+    fn read(&self, index: usize) -> Result<Example, DataError>;
+
+    /// How the examples of this source are decoded.
+    fn decode_options(&self) -> DecodeOptions {
+        DecodeOptions::default()
+    }
+
+    /// Reads and decodes an example.
+    ///
+    /// # Errors
+    /// When it cannot be read or is not a picture.
+    fn image(&self, index: usize) -> Result<RgbImage, DataError> {
+        match self.read(index)? {
+            Example::Pixels(image) => Ok(image),
+            Example::Encoded(bytes) => decode(&bytes, &self.decode_options())
+                .map_err(|reason| DataError::BadExample { example: self.describe(index), reason }),
+        }
+    }
 
     /// Names an example for messages: its path, or `builtin example 17`.
     fn describe(&self, index: usize) -> String;

@@ -3,11 +3,11 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use crate::decode::DecodeOptions;
 use crate::error::DataError;
 use crate::fingerprint::Fingerprint;
 use crate::permutation::Permutation;
-use crate::rgb_image::RgbImage;
-use crate::source::Source;
+use crate::source::{Example, Source};
 use crate::split::SplitRange;
 
 /// The seed of the shuffle behind every subset. Changing it changes what `train[:98%]` means.
@@ -63,8 +63,12 @@ impl Source for Subset {
         self.source.label(self.inner(index))
     }
 
-    fn image(&self, index: usize) -> Result<RgbImage, DataError> {
-        self.source.image(self.inner(index))
+    fn read(&self, index: usize) -> Result<Example, DataError> {
+        self.source.read(self.inner(index))
+    }
+
+    fn decode_options(&self) -> DecodeOptions {
+        self.source.decode_options()
     }
 
     fn describe(&self, index: usize) -> String {

@@ -59,7 +59,7 @@ impl Source for TestSource {
         (index % 3) as u32
     }
 
-    fn image(&self, index: usize) -> Result<RgbImage, DataError> {
+    fn read(&self, index: usize) -> Result<Example, DataError> {
         self.reads.fetch_add(1, Ordering::Relaxed);
         std::thread::sleep(self.delay);
         match self.faults.iter().find(|(at, _)| *at == index) {
@@ -76,7 +76,7 @@ impl Source for TestSource {
         let pixels = (0..width as usize * height as usize * 3)
             .map(|at| (at * (index + 3) + index) as u8)
             .collect();
-        Ok(RgbImage { width, height, pixels })
+        Ok(Example::Pixels(RgbImage { width, height, pixels }))
     }
 
     fn describe(&self, index: usize) -> String {

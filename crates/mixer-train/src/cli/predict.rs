@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 use mixer_data::{
-    DataError, DecodeOptions, Loader, LoaderConfig, OnCorrupt, RgbImage, Source, read_image,
+    DataError, DecodeOptions, Example, Loader, LoaderConfig, OnCorrupt, Source, read_file,
 };
 use mixer_model::{Compute, Mixer};
 use serde::Serialize;
@@ -157,8 +157,12 @@ impl Source for Files {
         0
     }
 
-    fn image(&self, index: usize) -> Result<RgbImage, DataError> {
-        read_image(&self.paths[index], &self.options)
+    fn read(&self, index: usize) -> Result<Example, DataError> {
+        read_file(&self.paths[index]).map(Example::Encoded)
+    }
+
+    fn decode_options(&self) -> DecodeOptions {
+        self.options.clone()
     }
 
     fn describe(&self, index: usize) -> String {
