@@ -1,0 +1,313 @@
+//! Huffman codes as look-up tables.
+
+use crate::frame::HuffmanSpec;
+use crate::unsupported::Unsupported;
+
+/// Codes of up to this many bits are found in one look-up.
+///
+/// The tables are built anew for every file. Ten bits leave few codes to the slow way, cost little
+/// to fill and stay in the first-level cache.
+pub(crate) const LOOKUP_BITS: u32 = 10;
+
+const LOOKUP_LEN: usize = 1 << LOOKUP_BITS;
+
+/// A code and the value bits behind it, as found under the next bits of the data.
+///
+/// | bits | |
+/// |---|---|
+/// | 0–7 | length of code and value together |
+/// | 8–15 | length of the code |
+/// | 16–23 | 63 less the length of the value |
+/// | 24–30 | zeros before the coefficient |
+/// | 31 | set if it is no value: end of block, 16 zeros, not in the table, or no code at all |
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Code(u32);
+
+impl Code {
+    const SPECIAL: u32 = 1 << 31;
+    /// Not in the table: a longer code, or none.
+    const MISSING: Self = Self(Self::SPECIAL);
+
+    fn value(code_bits: u32, zeros: u32, value_bits: u32) -> Self {
+        Self(zeros << 24 | (63 - value_bits) << 16 | code_bits << 8 | (code_bits + value_bits))
+    }
+
+    /// Bits of code and value together.
+    #[inline(always)]
+    pub(crate) fn total_bits(self) -> u32 {
+        self.0 & 0xff
+    }
+
+    /// A count of bits to step over for [`BitReader::skip`](crate::bits::BitReader::skip), which
+    /// ignores what else is in the word.
+    #[inline(always)]
+    pub(crate) fn step(self) -> u32 {
+        self.0
+    }
+
+    fn code_bits(self) -> u32 {
+        self.0 >> 8 & 0xff
+    }
+
+    /// Zeros before the coefficient.
+    #[inline(always)]
+    pub(crate) fn zeros(self) -> usize {
+        (self.0 >> 24 & 0x7f) as usize
+    }
+
+    #[inline(always)]
+    pub(crate) fn is_special(self) -> bool {
+        self.0 & Self::SPECIAL != 0
+    }
+
+    /// Whether a special code is the end of a block.
+    #[inline(always)]
+    pub(crate) fn is_end_of_block(self) -> bool {
+        self.zeros() == 0 && self.total_bits() != 0
+    }
+
+    /// The value, given the next bits of the data from the top: its own bits stand behind the code,
+    /// and those that begin with a zero are a negative number's, one's complement.
+    #[inline(always)]
+    pub(crate) fn extract(self, next_bits: u64) -> i32 {
+        let bits = next_bits.wrapping_shl(self.0 >> 8);
+        let negative = !(bits.cast_signed() >> 63);
+        let magnitude = ((bits ^ negative.cast_unsigned()) >> 1).wrapping_shr(self.0 >> 16);
+        // At most 15 bits.
+        (magnitude as i32 ^ negative as i32) - negative as i32
+    }
+}
+
+/// Codes of all lengths; which symbols mean what is decided when they become a [`Code`].
+struct Canonical {
+    /// For each length, the first 16 bits that are no code of it or a shorter one.
+    limits: [u32; 17],
+    /// For each length, what to add to a code to find its symbol.
+    offsets: [i32; 17],
+    symbols: [u8; 256],
+}
+
+impl Default for Canonical {
+    fn default() -> Self {
+        Self { limits: [0; 17], offsets: [0; 17], symbols: [0; 256] }
+    }
+}
+
+impl Canonical {
+    /// Assigns codes, and calls `each` with every one of at most [`LOOKUP_BITS`] bits: its length,
+    /// itself, and its symbol.
+    fn build(
+        &mut self,
+        spec: &HuffmanSpec<'_>,
+        mut each: impl FnMut(u32, usize, u8),
+    ) -> Result<(), Unsupported> {
+        let (mut code, mut position) = (0u32, 0usize);
+        for (length, &count) in (1u32..).zip(&spec.counts) {
+            let count = u32::from(count);
+            // No code consists of ones alone, which also means that there is room for all.
+            if count > 0 && code + count >= 1 << length {
+                return Err(Unsupported::Header);
+            }
+            self.offsets[length as usize] = position as i32 - code as i32;
+            if length <= LOOKUP_BITS {
+                let symbols = spec.symbols.iter().skip(position).take(count as usize);
+                for (code, &symbol) in (code as usize..).zip(symbols) {
+                    each(length, code, symbol);
+                }
+            }
+            code += count;
+            position += count as usize;
+            self.limits[length as usize] = code << (16 - length);
+            code <<= 1;
+        }
+        for (to, &from) in self.symbols.iter_mut().zip(spec.symbols) {
+            *to = from;
+        }
+        Ok(())
+    }
+
+    /// The length and symbol of a code of more than [`LOOKUP_BITS`] bits.
+    fn find_long(&self, next_bits: u64) -> Option<(u32, u8)> {
+        let next = (next_bits >> 48) as u32;
+        if next < self.limits[LOOKUP_BITS as usize] {
+            return None;
+        }
+        let length = (LOOKUP_BITS + 1..=16).find(|&length| next < self.limits[length as usize])?;
+        let code = (next >> (16 - length)) as i32;
+        let position = usize::try_from(code + self.offsets[length as usize]).ok()?;
+        Some((length, *self.symbols.get(position)?))
+    }
+}
+
+fn fill(lookup: &mut [Code; LOOKUP_LEN], length: u32, code: usize, entry: Code) {
+    let spread = LOOKUP_BITS - length;
+    let first = code << spread;
+    if let Some(entries) = lookup.get_mut(first..first + (1 << spread)) {
+        entries.fill(entry);
+    }
+}
+
+/// The codes of differences between DC coefficients.
+pub(crate) struct DcTable {
+    lookup: [Code; LOOKUP_LEN],
+    canonical: Canonical,
+}
+
+impl Default for DcTable {
+    fn default() -> Self {
+        Self { lookup: [Code::MISSING; LOOKUP_LEN], canonical: Canonical::default() }
+    }
+}
+
+impl DcTable {
+    /// 8-bit pictures have differences of at most 11 bits; longer ones stay missing.
+    fn code(length: u32, symbol: u8) -> Code {
+        match symbol {
+            0..=11 => Code::value(length, 0, u32::from(symbol)),
+            _ => Code::MISSING,
+        }
+    }
+
+    pub(crate) fn build(&mut self, spec: &HuffmanSpec<'_>) -> Result<(), Unsupported> {
+        let Self { lookup, canonical } = self;
+        lookup.fill(Code::MISSING);
+        canonical.build(spec, |length, code, symbol| {
+            fill(lookup, length, code, Self::code(length, symbol));
+        })
+    }
+
+    /// The code that the next bits begin with; special if it is none.
+    #[inline(always)]
+    pub(crate) fn find(&self, next_bits: u64) -> Code {
+        let code = self.lookup[(next_bits >> (64 - LOOKUP_BITS)) as usize];
+        if code.is_special() { self.find_long(next_bits) } else { code }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn find_long(&self, next_bits: u64) -> Code {
+        let found = self.canonical.find_long(next_bits);
+        found.map_or(Code::MISSING, |(length, symbol)| Self::code(length, symbol))
+    }
+}
+
+/// As many AC symbols as fit into [`LOOKUP_BITS`] bits of code, for stepping over them.
+///
+/// | bits | |
+/// |---|---|
+/// | 0–7 | length of all codes and values |
+/// | 8–14 | how many coefficients they tell |
+/// | 15 | set if they end the block |
+///
+/// Zero if there is not even one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Stride(u16);
+
+impl Stride {
+    const ENDS_BLOCK: u16 = 1 << 15;
+
+    #[inline(always)]
+    pub(crate) fn step(self) -> u32 {
+        u32::from(self.0)
+    }
+
+    /// One if it ends the block, else zero.
+    #[inline(always)]
+    pub(crate) fn ends_block(self) -> usize {
+        usize::from(self.0 >> 15)
+    }
+
+    #[inline(always)]
+    pub(crate) fn coefficients(self) -> usize {
+        usize::from(self.0 >> 8 & 0x7f)
+    }
+
+    #[inline(always)]
+    pub(crate) fn is_none(self) -> bool {
+        self.0 == 0
+    }
+}
+
+/// The codes of AC coefficients.
+pub(crate) struct AcTable {
+    lookup: [Code; LOOKUP_LEN],
+    strides: [Stride; LOOKUP_LEN],
+    canonical: Canonical,
+}
+
+impl Default for AcTable {
+    fn default() -> Self {
+        Self {
+            lookup: [Code::MISSING; LOOKUP_LEN],
+            strides: [Stride(0); LOOKUP_LEN],
+            canonical: Canonical::default(),
+        }
+    }
+}
+
+impl AcTable {
+    fn code(length: u32, symbol: u8) -> Code {
+        let (zeros, value_bits) = (u32::from(symbol >> 4), u32::from(symbol & 15));
+        match (zeros, value_bits) {
+            (0 | 15, 0) => Code(Code::SPECIAL | zeros << 24 | length << 8 | length),
+            // Only progressive scans have other codes without a value.
+            (_, 0) => Code::MISSING,
+            _ => Code::value(length, zeros, value_bits),
+        }
+    }
+
+    pub(crate) fn build(&mut self, spec: &HuffmanSpec<'_>) -> Result<(), Unsupported> {
+        let Self { lookup, canonical, .. } = self;
+        lookup.fill(Code::MISSING);
+        canonical.build(spec, |length, code, symbol| {
+            fill(lookup, length, code, Self::code(length, symbol));
+        })?;
+        self.build_strides();
+        Ok(())
+    }
+
+    fn build_strides(&mut self) {
+        for (bits, stride) in self.strides.iter_mut().enumerate() {
+            let (mut length, mut coefficients, mut end) = (0, 0, 0);
+            while length < LOOKUP_BITS {
+                let code = self.lookup[bits << length & (LOOKUP_LEN - 1)];
+                let is_known = length + code.code_bits() <= LOOKUP_BITS;
+                if code.is_special() {
+                    if code.is_end_of_block() && is_known {
+                        length += code.total_bits();
+                        end = Stride::ENDS_BLOCK;
+                    }
+                    break;
+                }
+                if !is_known {
+                    break;
+                }
+                length += code.total_bits();
+                coefficients += code.zeros() as u16 + 1;
+            }
+            // A code has at least one bit and so has its value: at most five values, 80 coefficients
+            // and 9 + 1 + 15 bits.
+            *stride = Stride(end | coefficients << 8 | length as u16);
+        }
+    }
+
+    /// The code that the next bits begin with, as far as one look-up tells.
+    #[inline(always)]
+    pub(crate) fn find(&self, next_bits: u64) -> Code {
+        self.lookup[(next_bits >> (64 - LOOKUP_BITS)) as usize]
+    }
+
+    /// The symbols that the next bits begin with.
+    #[inline(always)]
+    pub(crate) fn find_stride(&self, next_bits: u64) -> Stride {
+        self.strides[(next_bits >> (64 - LOOKUP_BITS)) as usize]
+    }
+
+    /// The code that [`AcTable::find`] does not have; [`Code::total_bits`] is zero if there is none.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn find_long(&self, next_bits: u64) -> Code {
+        let found = self.canonical.find_long(next_bits);
+        found.map_or(Code::MISSING, |(length, symbol)| Self::code(length, symbol))
+    }
+}
