@@ -311,3 +311,110 @@ impl AcTable {
         found.map_or(Code::MISSING, |(length, symbol)| Self::code(length, symbol))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Counts of codes that leave room for one of ones alone, and their symbols.
+    fn table() -> impl Strategy<Value = ([u8; 16], Vec<u8>)> {
+        let wanted = prop::array::uniform16(0u8..12);
+        (wanted, prop::collection::vec(any::<u8>(), 256)).prop_map(|(wanted, symbols)| {
+            let (mut code, mut total) = (0u32, 0u32);
+            let mut counts = [0; 16];
+            for (length, (count, wanted)) in (1u32..).zip(counts.iter_mut().zip(wanted)) {
+                let room = ((1 << length) - 1u32).saturating_sub(code).min(256 - total);
+                // Half of the room at most, so that longer codes occur.
+                *count = u32::from(wanted).min(room / 2) as u8;
+                total += u32::from(*count);
+                code = (code + u32::from(*count)) << 1;
+            }
+            (counts, symbols[..total as usize].to_vec())
+        })
+    }
+
+    /// The length and symbol of the first code in `bits`, found bit by bit.
+    fn find_slowly(counts: [u8; 16], symbols: &[u8], bits: u64) -> Option<(u32, u8)> {
+        let (mut first, mut position) = (0, 0);
+        for (length, &count) in (1u32..).zip(&counts) {
+            let code = (bits >> (64 - length)) as usize;
+            if code < first + usize::from(count) {
+                return Some((length, symbols[position + code - first]));
+            }
+            position += usize::from(count);
+            first = (first + usize::from(count)) << 1;
+        }
+        None
+    }
+
+    proptest! {
+        #[test]
+        fn look_ups_find_what_a_walk_bit_by_bit_finds(
+            (counts, symbols) in table(), bits in prop::collection::vec(any::<u64>(), 50),
+        ) {
+            let mut table = AcTable::default();
+            table.build(&HuffmanSpec { counts, symbols: &symbols }).unwrap();
+            for bits in bits {
+                let code = table.find(bits);
+                let code = if code.total_bits() == 0 { table.find_long(bits) } else { code };
+                let expected = find_slowly(counts, &symbols, bits)
+                    .map_or(Code::MISSING, |(length, symbol)| AcTable::code(length, symbol));
+                prop_assert_eq!(code, expected);
+            }
+        }
+
+        #[test]
+        fn a_stride_is_several_codes_at_once(
+            (counts, symbols) in table(), bits in prop::collection::vec(any::<u64>(), 50),
+        ) {
+            let mut table = AcTable::default();
+            table.build(&HuffmanSpec { counts, symbols: &symbols }).unwrap();
+            for bits in bits {
+                let stride = table.find_stride(bits);
+                let total = stride.step() & 0xff;
+                let (mut at, mut coefficients, mut ended) = (0, 0, 0);
+                while at < total {
+                    let code = table.find(bits << at);
+                    at += code.total_bits();
+                    prop_assert!(code.total_bits() > 0);
+                    if code.is_special() {
+                        prop_assert!(code.is_end_of_block());
+                        ended = 1;
+                        break;
+                    }
+                    coefficients += code.zeros() + 1;
+                }
+                prop_assert_eq!((at, coefficients, ended),
+                    (total, stride.coefficients(), stride.ends_block()));
+                prop_assert!(at < 64);
+            }
+        }
+    }
+
+    #[test]
+    fn values_are_ones_complement() {
+        let three_bits = Code::value(2, 0, 3);
+        let extract = |value: u64| three_bits.extract(0b10 << 62 | value << 59 | 1 << 58);
+        let values: Vec<i32> = (0..8).map(extract).collect();
+        assert_eq!(values, [-7, -6, -5, -4, 4, 5, 6, 7]);
+        assert_eq!(Code::value(2, 0, 0).extract(u64::MAX), 0);
+        assert_eq!(Code::value(2, 0, 0).extract(0), 0);
+    }
+
+    #[test]
+    fn more_codes_than_there_is_room_for_are_refused() {
+        let build = |first: u8, second: u8| {
+            let mut counts = [0; 16];
+            counts[..2].copy_from_slice(&[first, second]);
+            let symbols = vec![1; usize::from(first + second)];
+            AcTable::default().build(&HuffmanSpec { counts, symbols: &symbols })
+        };
+        assert_eq!(build(1, 1), Ok(()));
+        assert_eq!(build(0, 3), Ok(()));
+        assert_eq!(build(1, 2), Err(Unsupported::Header), "the last would be ones alone");
+        assert_eq!(build(2, 0), Err(Unsupported::Header));
+        assert_eq!(build(0, 200), Err(Unsupported::Header));
+    }
+}

@@ -164,3 +164,58 @@ pub(crate) fn colour(luma: &[u8], cb: &[u8], cr: &[u8], out: &mut [u8]) {
         *pixel = [red, green, blue].map(|value| value.clamp(0, 255) as u8);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_transform_is_the_inverse_cosine_transform_to_within_a_rounding() {
+        // Two roundings to ½, the first of which has 2 fraction bits and passes through 8 weights.
+        const TOLERANCE: f64 = 1.0;
+        let mut state = 1u32;
+        for _ in 0..200 {
+            let block: Block = std::array::from_fn(|_| {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (state >> 16) as i16 >> 10
+            });
+            let samples = transform(&block);
+            for (y, x) in (0..8).flat_map(|y| (0..8).map(move |x| (y, x))) {
+                let scale = |k: usize| if k == 0 { 0.125f64.sqrt() } else { 0.5 };
+                let wave = |k: usize, at: usize| {
+                    scale(k) * (((2 * at + 1) * k) as f64 * std::f64::consts::PI / 16.0).cos()
+                };
+                let exact: f64 = (0..64)
+                    .map(|at| f64::from(block[at]) * wave(at / 8, y) * wave(at % 8, x))
+                    .sum();
+                let exact = (exact + 128.0).clamp(0.0, 255.0);
+                assert!((exact - f64::from(samples[y][x])).abs() <= TOLERANCE);
+            }
+        }
+    }
+
+    #[test]
+    fn equal_samples_stay_equal_when_enlarged() {
+        for rounding in [Rounding::BOTH, Rounding::WIDTH] {
+            for value in 0..=255 {
+                let mut out = [0; 8];
+                upsample(&[value; 6], &[value; 6], rounding, &mut out);
+                assert_eq!(out, [value; 8]);
+            }
+        }
+    }
+
+    #[test]
+    fn neutral_chroma_is_grey_and_primaries_are_theirs() {
+        let rgb = |ycc: [u8; 3]| {
+            let mut out = [0; 3];
+            colour(&ycc[..1], &ycc[1..2], &ycc[2..], &mut out);
+            out
+        };
+        for luma in 0..=255 {
+            assert_eq!(rgb([luma, 128, 128]), [luma; 3]);
+        }
+        assert_eq!(rgb([76, 85, 255]), [254, 0, 0]);
+        assert_eq!(rgb([29, 255, 107]), [0, 0, 254]);
+    }
+}

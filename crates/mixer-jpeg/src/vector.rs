@@ -329,3 +329,93 @@ fn colour(luma: &[u8], cb: &[u8], cr: &[u8], out: &mut [u8]) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::pixels::Portable;
+
+    /// Coefficients as pictures have them, as the decoder may hand them over at most, or any.
+    fn coefficient() -> impl Strategy<Value = i16> {
+        prop_oneof![Just(0), -40i16..40, -1100i16..1100, -4096i16..4096, any::<i16>()]
+    }
+
+    fn block() -> impl Strategy<Value = Block> {
+        prop::array::uniform32((coefficient(), coefficient())).prop_map(|pairs| {
+            std::array::from_fn(|at| if at % 2 == 0 { pairs[at / 2].0 } else { pairs[at / 2].1 })
+        })
+    }
+
+    fn rows(
+        length: impl Strategy<Value = usize>,
+        count: usize,
+    ) -> impl Strategy<Value = Vec<Vec<u8>>> {
+        length.prop_flat_map(move |length| {
+            prop::collection::vec(prop::collection::vec(any::<u8>(), length), count)
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        #[test]
+        fn transforms_agree(first in block(), second in block(), gap in 0usize..20) {
+            let Some(avx2) = Avx2::detect() else { return Ok(()) };
+            let targets = [
+                Target { offset: gap, stride: 16 + gap },
+                Target { offset: gap + 8, stride: 16 + gap },
+            ];
+            // The last byte of the last row is the last of the buffer.
+            let mut ours = vec![7; gap + 7 * (16 + gap) + 16];
+            let mut portable = ours.clone();
+            avx2.transform_pair(&[first, second], &mut ours, targets);
+            Portable.transform_pair(&[first, second], &mut portable, targets);
+            prop_assert_eq!(ours, portable);
+        }
+
+        #[test]
+        fn a_flat_block_is_what_the_transform_makes_of_it(dc in -4096i16..4096) {
+            let mut block = [0; 64];
+            block[0] = dc;
+            prop_assert_eq!(portable::transform(&block), [[portable::flat_sample(dc); 8]; 8]);
+        }
+
+        #[test]
+        fn enlarged_rows_agree(rows in rows(3usize..90, 2), both: bool) {
+            let Some(avx2) = Avx2::detect() else { return Ok(()) };
+            let rounding = if both { Rounding::BOTH } else { Rounding::WIDTH };
+            let mut ours = vec![0; 2 * (rows[0].len() - 2)];
+            let mut portable = ours.clone();
+            avx2.upsample(&rows[0], &rows[1], rounding, &mut ours);
+            Portable.upsample(&rows[0], &rows[1], rounding, &mut portable);
+            prop_assert_eq!(ours, portable);
+        }
+
+        #[test]
+        fn coloured_rows_of_all_lengths_agree(rows in rows(1usize..150, 3)) {
+            let Some(avx2) = Avx2::detect() else { return Ok(()) };
+            let mut ours = vec![0; 3 * rows[0].len()];
+            let mut portable = ours.clone();
+            avx2.colour(&rows[0], &rows[1], &rows[2], &mut ours);
+            Portable.colour(&rows[0], &rows[1], &rows[2], &mut portable);
+            prop_assert_eq!(ours, portable);
+        }
+    }
+
+    #[test]
+    fn every_colour_agrees() {
+        let Some(avx2) = Avx2::detect() else { return };
+        let every: Vec<u8> = (0..=255).collect();
+        let (mut ours, mut portable) = (vec![0; 256 * 3], vec![0; 256 * 3]);
+        for luma in (0..=255).step_by(15) {
+            for cb in 0..=255 {
+                let (luma, cb) = ([luma; 256], [cb; 256]);
+                avx2.colour(&luma, &cb, &every, &mut ours);
+                Portable.colour(&luma, &cb, &every, &mut portable);
+                assert!(ours == portable, "luma {}, cb {}", luma[0], cb[0]);
+            }
+        }
+    }
+}

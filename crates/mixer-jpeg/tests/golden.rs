@@ -26,10 +26,9 @@ fn regions(width: u32, height: u32) -> Vec<Region> {
         (0..length).flat_map(move |start| (1..=length - start).map(move |size| (start, size)))
     };
     let all = |columns: Vec<(u32, u32)>, rows: Vec<(u32, u32)>| -> Vec<Region> {
-        let pairs = columns.into_iter().flat_map(|column| rows.iter().map(move |&row| (column, row)));
-        pairs
-            .map(|((left, width), (top, height))| Region { left, top, width, height })
-            .collect()
+        let pairs =
+            columns.into_iter().flat_map(|column| rows.iter().map(move |&row| (column, row)));
+        pairs.map(|((left, width), (top, height))| Region { left, top, width, height }).collect()
     };
     if width * height <= 81 {
         return all(ranges(width).collect(), ranges(height).collect());

@@ -124,9 +124,14 @@ fn regions_that_leave_the_picture_are_refused() {
     };
     assert_eq!(decode(0, 0, 17, 33), Ok(()));
     assert_eq!(decode(16, 32, 1, 1), Ok(()));
-    for (left, top, width, height) in
-        [(0, 0, 0, 1), (0, 0, 1, 0), (1, 0, 17, 1), (0, 1, 1, 33), (u32::MAX, 0, 2, 1), (17, 0, 1, 1)]
-    {
+    for (left, top, width, height) in [
+        (0, 0, 0, 1),
+        (0, 0, 1, 0),
+        (1, 0, 17, 1),
+        (0, 1, 1, 33),
+        (u32::MAX, 0, 2, 1),
+        (17, 0, 1, 1),
+    ] {
         assert_eq!(decode(left, top, width, height), Err(Unsupported::Region));
     }
 }
