@@ -7,9 +7,8 @@ use crate::unsupported::Unsupported;
 /// A plain value without heap: loops keep a copy of their own in registers.
 #[derive(Clone, Copy)]
 pub(crate) struct BitReader<'a> {
-    bytes: &'a [u8],
-    /// The next byte that [`BitReader::refill`] takes.
-    at: usize,
+    /// What [`BitReader::refill`] has not taken yet.
+    rest: &'a [u8],
     /// The next bits, from the top. Below the first `held` there may already be bits of the bytes
     /// that follow, never others.
     buffer: u64,
@@ -25,17 +24,18 @@ impl<'a> BitReader<'a> {
 
     /// A reader of the data behind a scan header.
     pub(crate) fn new(bytes: &'a [u8]) -> Self {
-        Self { bytes, at: 0, buffer: 0, held: 0, invented: 0 }
+        Self { rest: bytes, buffer: 0, held: 0, invented: 0 }
     }
 
     /// Makes [`BitReader::REFILLED`] bits available.
     #[inline(always)]
     pub(crate) fn refill(&mut self) {
-        if let Some(next) = self.bytes.get(self.at..).and_then(|rest| rest.first_chunk::<8>()) {
+        if let Some(next) = self.rest.first_chunk::<8>() {
             let word = u64::from_be_bytes(*next);
             if !has_byte_of_ones(word) {
                 self.buffer |= word >> self.held;
-                self.at += (63 - self.held as usize) >> 3;
+                // The mask changes nothing, but shows that there are so many.
+                self.rest = &self.rest[(63 - self.held as usize) >> 3 & 7..];
                 self.held |= 56;
                 return;
             }
@@ -51,19 +51,19 @@ impl<'a> BitReader<'a> {
     #[inline(never)]
     fn refilled_bytewise(mut self) -> Self {
         while self.held < Self::REFILLED {
-            let byte = match (self.bytes.get(self.at), self.bytes.get(self.at + 1)) {
+            let byte = match self.rest {
                 // A zero is stuffed in behind a data byte `ff`.
-                (Some(0xff), Some(0x00)) => {
-                    self.at += 2;
+                [0xff, 0x00, behind @ ..] => {
+                    self.rest = behind;
                     0xff
                 }
-                (Some(0xff), _) | (None, _) => {
+                [0xff, ..] | [] => {
                     self.invented += 8;
                     0
                 }
-                (Some(&byte), _) => {
-                    self.at += 1;
-                    byte
+                [byte, behind @ ..] => {
+                    self.rest = behind;
+                    *byte
                 }
             };
             self.buffer |= u64::from(byte) << (56 - self.held);
@@ -97,14 +97,11 @@ impl<'a> BitReader<'a> {
     /// The reader behind the restart marker that must come next, after less than a byte of padding.
     #[cold]
     #[inline(never)]
-    pub(crate) fn restarted(mut self, number: u8) -> Result<Self, Unsupported> {
+    pub(crate) fn restarted(mut self, number: u8) -> Option<Self> {
         self.refill();
-        let left = self.held.checked_sub(self.invented).ok_or(Unsupported::Data)?;
-        let marker = [0xff, 0xd0 | (number & 7)];
-        if left >= 8 || !self.bytes.get(self.at..).is_some_and(|rest| rest.starts_with(&marker)) {
-            return Err(Unsupported::Data);
-        }
-        Ok(Self { bytes: self.bytes, at: self.at + 2, buffer: 0, held: 0, invented: 0 })
+        let left = self.held.checked_sub(self.invented)?;
+        let behind = self.rest.strip_prefix(&[0xff, 0xd0 | (number & 7)])?;
+        (left < 8).then(|| Self::new(behind))
     }
 }
 
@@ -113,8 +110,8 @@ impl<'a> BitReader<'a> {
 fn has_byte_of_ones(word: u64) -> bool {
     const LOW_BITS: u64 = 0x0101_0101_0101_0101;
     const HIGH_BITS: u64 = 0x8080_8080_8080_8080;
-    // Adding one carries out of a byte's seven low bits only if all are set.
-    (word & HIGH_BITS) & (word & !HIGH_BITS).wrapping_add(LOW_BITS) != 0
+    // The usual search for a byte of zeros, with the word inverted.
+    !word.wrapping_add(LOW_BITS) & word & HIGH_BITS != 0
 }
 
 #[cfg(test)]
@@ -169,9 +166,9 @@ mod tests {
         let bytes = [0b1010_1111, 0xff, 0xd3, 0b0110_0000];
         let mut reader = BitReader::new(&bytes);
         assert_eq!(take(&mut reader, 4), 0b1010);
-        assert!(reader.restarted(2).is_err(), "another number");
+        assert!(reader.restarted(2).is_none(), "another number");
         let mut reader = reader.restarted(3).unwrap();
         assert_eq!(take(&mut reader, 3), 0b011);
-        assert!(BitReader::new(&bytes).restarted(3).is_err(), "a whole byte is left over");
+        assert!(BitReader::new(&bytes).restarted(3).is_none(), "a whole byte is left over");
     }
 }

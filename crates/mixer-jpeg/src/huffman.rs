@@ -199,12 +199,13 @@ impl DcTable {
 /// | 8–14 | how many coefficients they tell |
 /// | 15 | set if they end the block |
 ///
-/// Zero if there is not even one.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// If there is not even one, more coefficients than a block has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stride(u16);
 
 impl Stride {
     const ENDS_BLOCK: u16 = 1 << 15;
+    const NONE: Self = Self(127 << 8);
 
     #[inline(always)]
     pub(crate) fn step(self) -> u32 {
@@ -221,11 +222,6 @@ impl Stride {
     pub(crate) fn coefficients(self) -> usize {
         usize::from(self.0 >> 8 & 0x7f)
     }
-
-    #[inline(always)]
-    pub(crate) fn is_none(self) -> bool {
-        self.0 == 0
-    }
 }
 
 /// The codes of AC coefficients.
@@ -239,7 +235,7 @@ impl Default for AcTable {
     fn default() -> Self {
         Self {
             lookup: [Code::MISSING; LOOKUP_LEN],
-            strides: [Stride(0); LOOKUP_LEN],
+            strides: [Stride::NONE; LOOKUP_LEN],
             canonical: Canonical::default(),
         }
     }
@@ -287,7 +283,10 @@ impl AcTable {
             }
             // A code has at least one bit and so has its value: at most five values, 80 coefficients
             // and 9 + 1 + 15 bits.
-            *stride = Stride(end | coefficients << 8 | length as u16);
+            *stride = match length {
+                0 => Stride::NONE,
+                _ => Stride(end | coefficients << 8 | length as u16),
+            };
         }
     }
 
@@ -373,6 +372,11 @@ mod tests {
             table.build(&HuffmanSpec { counts, symbols: &symbols }).unwrap();
             for bits in bits {
                 let stride = table.find_stride(bits);
+                if stride == Stride::NONE {
+                    let code = table.find(bits);
+                    prop_assert!(code.is_special() && !code.is_end_of_block());
+                    continue;
+                }
                 let total = stride.step() & 0xff;
                 let (mut at, mut coefficients, mut ended) = (0, 0, 0);
                 while at < total {

@@ -126,7 +126,7 @@ impl<'a> Job<'a> {
             for mcu in 0..mcus_per_row {
                 if self.frame.restart_interval > 0 {
                     if until_restart == 0 {
-                        reader = reader.restarted(restarts)?;
+                        reader = reader.restarted(restarts).ok_or(Unsupported::Data)?;
                         restarts = restarts.wrapping_add(1);
                         predictions = [0; 3];
                         until_restart = self.frame.restart_interval;

@@ -14,20 +14,11 @@ pub(crate) type Block = [i16; 64];
 /// the first pass of the inverse DCT cannot overflow, where implementations differ.
 const MAX_COEFFICIENT: i32 = 4095;
 
-/// Whether coefficients stayed in range, from a sum of bits: one test for a block.
-#[derive(Clone, Copy, Default)]
-struct RangeCheck(u32);
-
-impl RangeCheck {
-    #[inline(always)]
-    fn add(&mut self, coefficient: i32) {
-        self.0 |= coefficient.wrapping_add(MAX_COEFFICIENT + 1).cast_unsigned();
-    }
-
-    #[inline(always)]
-    fn result(self) -> Result<(), Unsupported> {
-        const LIMIT: u32 = 2 * (MAX_COEFFICIENT as u32 + 1);
-        if self.0 < LIMIT { Ok(()) } else { Err(Unsupported::Data) }
+#[inline(always)]
+fn check_range(coefficient: i32) -> Result<i16, Unsupported> {
+    match (-MAX_COEFFICIENT..=MAX_COEFFICIENT).contains(&coefficient) {
+        true => Ok(coefficient as i16),
+        false => Err(Unsupported::Data),
     }
 }
 
@@ -114,55 +105,63 @@ impl BlockCoding {
         prediction: &mut i32,
         block: &mut Block,
     ) -> Result<Decoded, Unsupported> {
-        let mut range = RangeCheck::default();
         self.decode_dc(reader, prediction)?;
         let (_, step) = self.steps.get(0);
-        let dc = prediction.wrapping_mul(step);
-        range.add(dc);
+        let dc = check_range(prediction.wrapping_mul(step))?;
 
         let first = self.ac.find(reader.peek());
         if first.is_special() && first.is_end_of_block() {
             reader.skip(first.step());
-            range.result()?;
-            return Ok(Decoded::Flat(dc as i16));
+            return Ok(Decoded::Flat(dc));
         }
 
         *block = [0; 64];
-        block[0] = dc as i16;
+        block[0] = dc;
         let mut zigzag = 1;
-        while zigzag < 64 {
-            let mut code = self.ac.find(reader.peek());
-            if code.is_special() {
-                code = self.resolve(code, reader)?;
-                if code.is_special() {
-                    reader.skip(code.step());
-                    if code.is_end_of_block() {
-                        zigzag = 64;
-                        break;
-                    }
-                    zigzag += 16;
-                    reader.refill();
-                    // A value must follow, so that it cannot be the end.
-                    if zigzag >= 64 {
-                        return Err(Unsupported::Data);
-                    }
-                    continue;
-                }
+        // At most 25 bits go in one step, or are there after a step that refilled by itself: one
+        // refill is enough for two.
+        loop {
+            zigzag = self.decode_ac(reader, zigzag, block)?;
+            if zigzag >= 64 {
+                break;
             }
-            zigzag += code.zeros();
-            let (position, step) = self.steps.get(zigzag);
-            let coefficient = code.extract(reader.peek()) * step;
-            reader.skip(code.step());
             reader.refill();
-            range.add(coefficient);
-            block[position] = coefficient as i16;
-            zigzag += 1;
+            zigzag = self.decode_ac(reader, zigzag, block)?;
+            if zigzag >= 64 {
+                break;
+            }
         }
-        if zigzag > 64 {
-            return Err(Unsupported::Data);
+        if zigzag > 64 { Err(Unsupported::Data) } else { Ok(Decoded::Detailed) }
+    }
+
+    /// Reads a code, and a coefficient if it has one. Returns the place of the next coefficient: 64
+    /// at the end of the block, more if it went beyond.
+    #[inline(always)]
+    fn decode_ac(
+        &self,
+        reader: &mut BitReader<'_>,
+        zigzag: usize,
+        block: &mut Block,
+    ) -> Result<usize, Unsupported> {
+        let mut code = self.ac.find(reader.peek());
+        if code.is_special() {
+            code = self.resolve(code, reader)?;
+            if code.is_special() {
+                reader.skip(code.step());
+                if code.is_end_of_block() {
+                    return Ok(64);
+                }
+                reader.refill();
+                // A value must follow: zeros cannot end the block.
+                return if zigzag + 16 < 64 { Ok(zigzag + 16) } else { Err(Unsupported::Data) };
+            }
         }
-        range.result()?;
-        Ok(Decoded::Detailed)
+        let zigzag = zigzag + code.zeros();
+        let (position, step) = self.steps.get(zigzag);
+        let coefficient = code.extract(reader.peek()) * step;
+        reader.skip(code.step());
+        block[position] = check_range(coefficient)?;
+        Ok(zigzag + 1)
     }
 
     /// Steps over a block, but for its part in the prediction of the next.
@@ -174,37 +173,41 @@ impl BlockCoding {
     ) -> Result<(), Unsupported> {
         self.decode_dc(reader, prediction)?;
         let mut zigzag = 1;
+        // As in `decode`.
         loop {
-            let stride = self.ac.find_stride(reader.peek());
-            let reached = zigzag + stride.coefficients();
-            // Behind the last coefficient no end is coded: what the table took for AC codes there
-            // belongs to the next block.
-            if !stride.is_none() && reached + stride.ends_block() <= 64 {
-                reader.skip(stride.step());
-                if stride.ends_block() != 0 || reached == 64 {
-                    return Ok(());
-                }
-                zigzag = reached;
-                reader.refill();
-                continue;
-            }
-            let code = self.resolve(self.ac.find(reader.peek()), reader)?;
-            reader.skip(code.step());
-            reader.refill();
-            if code.is_special() {
-                if code.is_end_of_block() {
-                    return Ok(());
-                }
-                zigzag += 16;
-            } else {
-                zigzag += code.zeros() + 1;
-                if zigzag == 64 {
-                    return Ok(());
-                }
-            }
+            zigzag = self.skip_ac(reader, zigzag)?;
             if zigzag >= 64 {
-                return Err(Unsupported::Data);
+                break;
+            }
+            reader.refill();
+            zigzag = self.skip_ac(reader, zigzag)?;
+            if zigzag >= 64 {
+                break;
             }
         }
+        if zigzag > 64 { Err(Unsupported::Data) } else { Ok(()) }
+    }
+
+    /// Reads several codes at once, or one, and returns what [`BlockCoding::decode_ac`] does.
+    #[inline(always)]
+    fn skip_ac(&self, reader: &mut BitReader<'_>, zigzag: usize) -> Result<usize, Unsupported> {
+        let stride = self.ac.find_stride(reader.peek());
+        let reached = zigzag + stride.coefficients();
+        // Behind the last coefficient no end is coded: what the table took for AC codes there
+        // belongs to the next block.
+        if reached + stride.ends_block() <= 64 {
+            reader.skip(stride.step());
+            return Ok(if stride.ends_block() != 0 { 64 } else { reached });
+        }
+        let code = self.resolve(self.ac.find(reader.peek()), reader)?;
+        reader.skip(code.step());
+        if !code.is_special() {
+            return Ok(zigzag + code.zeros() + 1);
+        }
+        if code.is_end_of_block() {
+            return Ok(64);
+        }
+        reader.refill();
+        if zigzag + 16 < 64 { Ok(zigzag + 16) } else { Err(Unsupported::Data) }
     }
 }
