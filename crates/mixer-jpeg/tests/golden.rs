@@ -1,5 +1,7 @@
 //! Pixels against Pillow's, and regions against the whole.
 
+#![allow(clippy::unwrap_used, reason = "a failed test may panic")]
+
 #[allow(dead_code)]
 mod common;
 

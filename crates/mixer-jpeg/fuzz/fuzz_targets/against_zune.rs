@@ -2,8 +2,8 @@
 //! sees nothing wrong either, pixels close to its own.
 //!
 //! ```sh
-//! RUSTC_BOOTSTRAP=1 cargo fuzz run against_zune crates/mixer-jpeg/fuzz/corpus/against_zune \
-//!     crates/mixer-jpeg/tests/fixtures --fuzz-dir crates/mixer-jpeg/fuzz -- -max_len=8192
+//! RUSTC_BOOTSTRAP=1 cargo fuzz run against_zune --fuzz-dir crates/mixer-jpeg/fuzz \
+//!     crates/mixer-jpeg/fuzz/corpus/against_zune crates/mixer-jpeg/tests/fixtures -- -max_len=8192
 //! ```
 
 #![no_main]
@@ -49,7 +49,7 @@ fuzz_target!(|bytes: &[u8]| {
     if outcome.is_err() {
         return;
     }
-    // A region may look at coefficients that the whole has found sound, never the reverse.
+    // The whole has looked at more, so that it may find more damage, never less.
     assert_eq!(part_outcome, Ok(()), "{region:?} is refused, the whole is not");
     let bytes_per_row = header.width as usize * 3;
     let (left, length) = (region.left as usize * 3, region.width as usize * 3);
