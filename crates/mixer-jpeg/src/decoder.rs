@@ -54,7 +54,7 @@ enum Processor {
 
 /// Decodes regions; keeps its working memory from one to the next.
 ///
-/// That is about 60 kB of tables, and samples of one row of MCUs of the widest region so far.
+/// That is about 35 kB of tables, and samples of one row of MCUs of the widest region so far.
 pub struct Decoder {
     processor: Processor,
     codings: Box<[BlockCoding; 3]>,
