@@ -89,14 +89,17 @@ impl PartDecoder {
 /// The pixels of a region.
 pub(crate) fn cut(image: &RgbImage, region: Region) -> RgbImage {
     let Region { left, top, width, height } = region;
+    let fits = |start: u32, length: u32, limit: u32| {
+        length > 0 && u64::from(start) + u64::from(length) <= u64::from(limit)
+    };
+    assert!(
+        fits(left, width, image.width) && fits(top, height, image.height),
+        "a region lies inside its picture"
+    );
     let row = |y: u32| {
         let start = (y as usize * image.width as usize + left as usize) * 3;
         &image.pixels[start..start + width as usize * 3]
     };
-    assert!(
-        u64::from(left) + u64::from(width) <= u64::from(image.width),
-        "a region lies inside its picture"
-    );
     let pixels = (top..top + height).flat_map(row).copied().collect();
     RgbImage { width, height, pixels }
 }
