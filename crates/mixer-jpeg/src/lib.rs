@@ -15,7 +15,9 @@
 //! # What is not checked
 //! Whatever lies behind the rectangle is not looked at, down to a missing end of the file: a caller
 //! that refuses truncated files must look for the end-of-image marker itself. Damage that happens to
-//! be a valid code, as a flipped bit of a coefficient, cannot be seen by any decoder.
+//! be a valid code, as a flipped bit of a coefficient, cannot be seen by any decoder. Where it makes
+//! values far outside of what a picture has, sums of 16 bits overflow in libjpeg-turbo and saturate
+//! here: such blocks can differ from Pillow's.
 //!
 //! # Example
 //! ```

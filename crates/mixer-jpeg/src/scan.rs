@@ -12,7 +12,7 @@ pub(crate) type Block = [i16; 64];
 ///
 /// Eight bits give at most ±1024 and rounding to a multiple of the step little more. With this limit
 /// the first pass of the inverse DCT cannot overflow, where implementations differ.
-const MAX_COEFFICIENT: i32 = 4095;
+const MAX_COEFFICIENT: i32 = 2047;
 
 #[inline(always)]
 fn check_range(coefficient: i32) -> Result<i16, Unsupported> {
