@@ -138,7 +138,11 @@ pub fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<RgbImage, DecodeE
 }
 
 /// Refuses pictures that are empty or too large.
-fn check_size(width: u64, height: u64, options: &DecodeOptions) -> Result<(), DecodeError> {
+pub(crate) fn check_size(
+    width: u64,
+    height: u64,
+    options: &DecodeOptions,
+) -> Result<(), DecodeError> {
     if width == 0 || height == 0 {
         return Err(DecodeError::NoPixels);
     }
@@ -346,9 +350,9 @@ fn turned(image: RgbImage, orientation: Orientation) -> RgbImage {
 
 /// What the markers of a JPEG say about its wholeness.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct JpegStructure {
+pub(crate) struct JpegStructure {
     /// The markers lead to an end-of-image marker.
-    reaches_end: bool,
+    pub(crate) reaches_end: bool,
     /// The frame is progressive.
     progressive: bool,
 }
@@ -359,7 +363,7 @@ impl JpegStructure {
     /// Entropy-coded data cannot contain an end-of-image marker (a data byte `ff` is followed by
     /// `00`), and the segments of the header, where a thumbnail has its own, are stepped over by
     /// their lengths.
-    fn of(bytes: &[u8]) -> Self {
+    pub(crate) fn of(bytes: &[u8]) -> Self {
         const PROGRESSIVE_FRAME: u8 = 0xc2;
         const END_OF_IMAGE: u8 = 0xd9;
         const START_OF_SCAN: u8 = 0xda;

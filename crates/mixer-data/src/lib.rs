@@ -46,6 +46,7 @@ mod open;
 mod order;
 #[cfg(feature = "parquet")]
 mod parquet;
+mod part;
 mod patches;
 mod pattern;
 mod permutation;
@@ -85,6 +86,7 @@ pub use loader::{Loader, LoaderConfig, OnCorrupt};
 pub use mix::{BatchMix, MixFlavour, MixKind, MixSpec};
 pub use open::{SourceKind, open_split};
 pub use order::{Location, Order};
+pub use part::{Part, PartDecoder, Region};
 pub use patches::patchify;
 pub use permutation::Permutation;
 pub use pixel_op::PixelOp;

@@ -22,6 +22,16 @@ pub enum Interpolation {
     Bicubic,
 }
 
+impl Interpolation {
+    /// How far the filter reaches, in pixels of the larger of two pictures.
+    pub(crate) fn support(self) -> f64 {
+        match self {
+            Self::Bilinear => 1.0,
+            Self::Bicubic => CUBIC_SUPPORT,
+        }
+    }
+}
+
 /// Resizes regions of pictures; keeps its working memory between calls.
 #[derive(Default)]
 pub struct Resampler {

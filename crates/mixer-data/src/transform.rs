@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::erasing::RandomErasing;
 use crate::error::DataError;
+use crate::part::{Part, Region};
 use crate::randaugment::RandAugment;
 use crate::random::ExampleRng;
 use crate::resample::{Interpolation, Resampler};
@@ -126,17 +127,56 @@ impl TrainTransform {
         resampler: &mut Resampler,
         out: &mut [u8],
     ) -> Result<(), DataError> {
-        let (size, whole) = (self.image_size, (0, 0, image.width, image.height));
-        match self.crop {
+        let region = self.choose_region(image.width, image.height, rng);
+        self.apply_to(image, region, rng, resampler, out)
+    }
+
+    /// Draws which region of a picture [`TrainTransform::apply`] would look at.
+    pub fn choose_region(&self, width: u32, height: u32, rng: &mut ExampleRng) -> Region {
+        let (left, top, width, height) = match self.crop {
             TrainCrop::Inception { area, aspect } => {
-                let region = inception_crop(image.width, image.height, area, aspect, rng);
+                inception_crop(width, height, area, aspect, rng)
+            }
+            TrainCrop::Pad { .. } | TrainCrop::None => (0, 0, width, height),
+        };
+        Region { left, top, width, height }
+    }
+
+    /// [`TrainTransform::apply`], given only the region that [`TrainTransform::choose_region`] drew
+    /// from the same `rng`.
+    ///
+    /// # Errors
+    /// [`DataError::BadBuffer`] when a buffer does not have the size that belongs to its picture.
+    pub fn apply_to_part(
+        &self,
+        part: &Part,
+        rng: &mut ExampleRng,
+        resampler: &mut Resampler,
+        out: &mut [u8],
+    ) -> Result<(), DataError> {
+        let (width, height) = (part.image.width, part.image.height);
+        let region = Region { left: 0, top: 0, width, height };
+        self.apply_to(&part.image, region, rng, resampler, out)
+    }
+
+    fn apply_to(
+        &self,
+        image: &RgbImage,
+        Region { left, top, width, height }: Region,
+        rng: &mut ExampleRng,
+        resampler: &mut Resampler,
+        out: &mut [u8],
+    ) -> Result<(), DataError> {
+        let (size, region) = (self.image_size, (left, top, width, height));
+        match self.crop {
+            TrainCrop::Inception { .. } | TrainCrop::None => {
                 resampler.crop_and_resize(image, region, size, self.interpolation, out)?;
             }
             TrainCrop::Pad { pixels } => {
                 let mut square = std::mem::take(&mut resampler.scratch);
                 square.resize(out.len(), 0);
                 let resized =
-                    resampler.crop_and_resize(image, whole, size, self.interpolation, &mut square);
+                    resampler.crop_and_resize(image, region, size, self.interpolation, &mut square);
                 let left = rng.below(2 * pixels + 1) as i64 - i64::from(pixels);
                 let top = rng.below(2 * pixels + 1) as i64 - i64::from(pixels);
                 if resized.is_ok() {
@@ -144,9 +184,6 @@ impl TrainTransform {
                 }
                 resampler.scratch = square;
                 resized?;
-            }
-            TrainCrop::None => {
-                resampler.crop_and_resize(image, whole, size, self.interpolation, out)?;
             }
         }
         if self.flip && rng.coin() {
@@ -206,6 +243,51 @@ impl EvalTransform {
                 resampler.crop_and_resize(image, whole, size, self.interpolation, out)
             }
         }
+    }
+
+    /// Which region of a picture [`EvalTransform::apply`] looks at: the box, and around it what its
+    /// filter reaches.
+    pub fn choose_region(&self, width: u32, height: u32) -> Region {
+        let EvalResize::ResmallCrop { fraction } = self.resize else {
+            return Region { left: 0, top: 0, width, height };
+        };
+        let (left, top, box_width, box_height) =
+            resmall_crop(width, height, self.image_size, fraction);
+        let reach = |start: f64, length: f64, most: u32| {
+            // A filter widens when it shrinks a picture. One pixel more for what rounds.
+            let scale = (length / f64::from(self.image_size)).max(1.0);
+            let margin = self.interpolation.support() * scale + 1.0;
+            // Both are inside the picture.
+            let first = (start - margin).floor().max(0.0) as u32;
+            let end = ((start + length + margin).ceil() as u32).min(most);
+            (first, end - first)
+        };
+        let (left, width) = reach(left, box_width, width);
+        let (top, height) = reach(top, box_height, height);
+        Region { left, top, width, height }
+    }
+
+    /// [`EvalTransform::apply`], given only the region that [`EvalTransform::choose_region`] names.
+    ///
+    /// NUMERICS: the box has other coordinates in the part, so that a weight of the filter can round
+    /// the other way: up to one grey level.
+    ///
+    /// # Errors
+    /// [`DataError::BadBuffer`] when a buffer does not have the size that belongs to its picture.
+    pub fn apply_to_part(
+        &self,
+        part: &Part,
+        resampler: &mut Resampler,
+        out: &mut [u8],
+    ) -> Result<(), DataError> {
+        let EvalResize::ResmallCrop { fraction } = self.resize else {
+            return self.apply(&part.image, resampler, out);
+        };
+        let (left, top, width, height) =
+            resmall_crop(part.width, part.height, self.image_size, fraction);
+        let shift = |start: f64, by: u32| start - f64::from(by);
+        let region = (shift(left, part.region.left), shift(top, part.region.top), width, height);
+        resampler.resize_box(&part.image, region, self.image_size, self.interpolation, out)
     }
 }
 
@@ -385,6 +467,38 @@ mod tests {
                 let transform = EvalTransform { image_size: size, resize, interpolation };
                 let mut out = vec![0; (size * size * 3) as usize];
                 transform.apply(&image, &mut Resampler::new(), &mut out).unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn a_part_gives_what_the_whole_picture_gives() {
+        let part_of = |image: &RgbImage, region: Region| {
+            let pixels = crate::part::cut(image, region);
+            Part { image: pixels, region, width: image.width, height: image.height }
+        };
+        for (index, (width, height)) in
+            [(50, 40), (31, 90), (200, 170), (7, 9)].into_iter().enumerate()
+        {
+            let image = picture(width, height);
+            for crop in [INCEPTION, TrainCrop::Pad { pixels: 3 }, TrainCrop::None] {
+                let transform = train(crop, true, 24);
+                let mut rng = ExampleRng::new(1, 2, index as u64, 0);
+                let part = part_of(&image, transform.choose_region(width, height, &mut rng));
+                let mut out = vec![0; 24 * 24 * 3];
+                transform.apply_to_part(&part, &mut rng, &mut Resampler::new(), &mut out).unwrap();
+                assert_eq!(out, apply(&transform, &image, index as u64));
+            }
+            for interpolation in [Interpolation::Bilinear, Interpolation::Bicubic] {
+                let resize = EvalResize::ResmallCrop { fraction: 0.5 };
+                let transform = EvalTransform { image_size: 24, resize, interpolation };
+                let region = transform.choose_region(width, height);
+                let (mut whole, mut out) = (vec![0; 24 * 24 * 3], vec![0; 24 * 24 * 3]);
+                transform.apply(&image, &mut Resampler::new(), &mut whole).unwrap();
+                let part = part_of(&image, region);
+                transform.apply_to_part(&part, &mut Resampler::new(), &mut out).unwrap();
+                let max = out.iter().zip(&whole).map(|(a, b)| a.abs_diff(*b)).max().unwrap();
+                assert!(max <= 1, "{width}x{height}, {region:?}: {max} grey levels");
             }
         }
     }

@@ -1,0 +1,121 @@
+//! What callers see: the size of a picture, and a decoder that keeps its working memory.
+
+use crate::frame::Frame;
+use crate::pixels::Portable;
+use crate::region::{Job, Window};
+use crate::scan::BlockCoding;
+use crate::unsupported::Unsupported;
+#[cfg(target_arch = "x86_64")]
+use crate::vector::Avx2;
+
+/// A rectangle of pixels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Region {
+    /// Pixels to the left of it.
+    pub left: u32,
+    /// Pixels above it.
+    pub top: u32,
+    /// Its width, px.
+    pub width: u32,
+    /// Its height, px.
+    pub height: u32,
+}
+
+/// What the header says of the picture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Header {
+    /// Width, px; not zero.
+    pub width: u32,
+    /// Height, px; not zero.
+    pub height: u32,
+}
+
+/// Reads the markers up to the first scan.
+///
+/// The size is what the file claims: a few bytes may claim 65535 × 65535. A caller checks it before
+/// it asks for a region.
+///
+/// # Errors
+/// When [`Decoder::decode_region`] would refuse the file for its header.
+pub fn read_header(bytes: &[u8]) -> Result<Header, Unsupported> {
+    let frame = Frame::read(bytes)?;
+    // Both come from 16 bits.
+    Ok(Header { width: frame.width as u32, height: frame.height as u32 })
+}
+
+/// Which implementation of the arithmetic is used. The pixels are the same.
+#[derive(Clone, Copy)]
+enum Processor {
+    Any,
+    #[cfg(target_arch = "x86_64")]
+    Avx2(Avx2),
+}
+
+/// Decodes regions; keeps its working memory from one to the next.
+///
+/// That is about 35 kB of tables, and samples of one row of MCUs of the widest region so far.
+pub struct Decoder {
+    processor: Processor,
+    codings: Box<[BlockCoding; 3]>,
+    samples: Vec<u8>,
+    chroma_rows: [Vec<u8>; 2],
+}
+
+impl Default for Decoder {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Decoder {
+    /// A decoder for this processor.
+    pub fn new() -> Self {
+        #[cfg(target_arch = "x86_64")]
+        if let Some(avx2) = Avx2::detect() {
+            return Self { processor: Processor::Avx2(avx2), ..Self::portable() };
+        }
+        Self::portable()
+    }
+
+    /// A decoder without vector instructions, many times slower, for tests to compare with.
+    #[doc(hidden)]
+    pub fn portable() -> Self {
+        Self {
+            processor: Processor::Any,
+            codings: Box::default(),
+            samples: Vec::new(),
+            chroma_rows: [Vec::new(), Vec::new()],
+        }
+    }
+
+    /// Decodes a rectangle of a JPEG to RGB: the same pixels as those of the whole picture there.
+    ///
+    /// A grey picture has three equal channels. `out` is resized to fit; what it holds after an
+    /// error means nothing.
+    ///
+    /// # Shapes
+    /// - `out`: `[region.height, region.width, 3]`
+    ///
+    /// # Errors
+    /// When the file or the region is not for this decoder. What lies behind the region is not
+    /// looked at and so cannot be an error.
+    pub fn decode_region(
+        &mut self,
+        bytes: &[u8],
+        region: Region,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Unsupported> {
+        let frame = Frame::read(bytes)?;
+        let window = Window::new(&frame, region)?;
+        for (coding, component) in self.codings.iter_mut().zip(&frame.components) {
+            coding.build(component)?;
+        }
+        let job = Job::new(&frame, window, &self.codings, &mut self.samples, &mut self.chroma_rows);
+        match self.processor {
+            Processor::Any => job.run(Portable, out),
+            #[cfg(target_arch = "x86_64")]
+            Processor::Avx2(avx2) => job.run(avx2, out),
+        }
+    }
+}

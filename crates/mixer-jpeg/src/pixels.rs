@@ -1,0 +1,67 @@
+//! The operations on samples that exist twice: portable, and in vector instructions.
+
+use crate::portable::{self, Rounding};
+use crate::scan::Block;
+
+/// Where the samples of a block go.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Target {
+    /// Of the first sample.
+    pub(crate) offset: usize,
+    /// From a row to the next.
+    pub(crate) stride: usize,
+}
+
+/// One implementation of the operations. All give the same bits.
+pub(crate) trait Kernels: Copy {
+    /// Runs a loop that calls the operations, compiled for the same processor as they are.
+    ///
+    /// That holds for what is inlined into `work`, so that its functions are `inline(always)`.
+    fn run<T>(self, work: impl FnOnce() -> T) -> T;
+
+    /// The samples of two blocks.
+    ///
+    /// # Panics
+    /// When a target is not inside `samples`.
+    fn transform_pair(self, blocks: &[Block; 2], samples: &mut [u8], targets: [Target; 2]);
+
+    /// See [`portable::upsample`].
+    ///
+    /// # Panics
+    /// When the lengths do not belong together.
+    fn upsample(self, near: &[u8], far: &[u8], rounding: Rounding, out: &mut [u8]);
+
+    /// See [`portable::colour`].
+    ///
+    /// # Panics
+    /// When the lengths do not belong together.
+    fn colour(self, luma: &[u8], cb: &[u8], cr: &[u8], out: &mut [u8]);
+}
+
+/// Plain Rust.
+#[derive(Clone, Copy)]
+pub(crate) struct Portable;
+
+impl Kernels for Portable {
+    #[inline(always)]
+    fn run<T>(self, work: impl FnOnce() -> T) -> T {
+        work()
+    }
+
+    fn transform_pair(self, blocks: &[Block; 2], samples: &mut [u8], targets: [Target; 2]) {
+        for (block, target) in blocks.iter().zip(targets) {
+            let rows = samples[target.offset..].chunks_mut(target.stride);
+            for (to, from) in rows.zip(portable::transform(block)) {
+                to[..8].copy_from_slice(&from);
+            }
+        }
+    }
+
+    fn upsample(self, near: &[u8], far: &[u8], rounding: Rounding, out: &mut [u8]) {
+        portable::upsample(near, far, rounding, out);
+    }
+
+    fn colour(self, luma: &[u8], cb: &[u8], cr: &[u8], out: &mut [u8]) {
+        portable::colour(luma, cb, cr, out);
+    }
+}

@@ -1,0 +1,70 @@
+//! Fixtures, and cutting a region out of decoded pixels.
+
+use std::path::PathBuf;
+
+use mixer_jpeg::{Decoder, Region, Unsupported, read_header};
+
+/// A JPEG and what Pillow makes of it.
+pub struct Fixture {
+    pub name: String,
+    pub jpeg: Vec<u8>,
+    pub rgb: Vec<u8>,
+    pub width: u32,
+    pub height: u32,
+}
+
+fn folder() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
+}
+
+/// A file among the fixtures.
+pub fn read(name: &str) -> Vec<u8> {
+    std::fs::read(folder().join(name)).unwrap()
+}
+
+/// All fixtures with pixels, by name.
+pub fn fixtures() -> Vec<Fixture> {
+    let mut fixtures = Vec::new();
+    for entry in std::fs::read_dir(folder()).unwrap() {
+        let file = entry.unwrap().file_name().into_string().unwrap();
+        let Some(name) = file.strip_suffix(".jpg") else { continue };
+        let size = name.split('-').nth(1).unwrap();
+        let (width, height) = size.split_once('x').unwrap();
+        fixtures.push(Fixture {
+            name: name.to_owned(),
+            jpeg: read(&file),
+            rgb: read(&format!("{name}.rgb")),
+            width: width.parse().unwrap(),
+            height: height.parse().unwrap(),
+        });
+    }
+    assert!(fixtures.len() > 40, "the fixtures are there");
+    fixtures.sort_by(|a, b| a.name.cmp(&b.name));
+    fixtures
+}
+
+impl Fixture {
+    pub fn whole(&self) -> Region {
+        Region { left: 0, top: 0, width: self.width, height: self.height }
+    }
+}
+
+/// The pixels of a region of a picture of `width`.
+pub fn cut(rgb: &[u8], width: u32, region: Region) -> Vec<u8> {
+    let (left, bytes) = (region.left as usize * 3, region.width as usize * 3);
+    rgb.chunks_exact(width as usize * 3)
+        .skip(region.top as usize)
+        .take(region.height as usize)
+        .flat_map(|row| &row[left..left + bytes])
+        .copied()
+        .collect()
+}
+
+/// The whole picture.
+pub fn decode(decoder: &mut Decoder, jpeg: &[u8]) -> Result<Vec<u8>, Unsupported> {
+    let header = read_header(jpeg)?;
+    let mut rgb = Vec::new();
+    let whole = Region { left: 0, top: 0, width: header.width, height: header.height };
+    decoder.decode_region(jpeg, whole, &mut rgb)?;
+    Ok(rgb)
+}
