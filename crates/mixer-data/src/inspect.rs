@@ -274,6 +274,8 @@ mod tests {
             crop: TrainCrop::Pad { pixels: 2 },
             flip: true,
             interpolation: Interpolation::Bilinear,
+            randaugment: None,
+            erasing: None,
         };
         let sheet = |source, on_corrupt| {
             contact_sheet(source, transform.clone(), 7, (2, 3), on_corrupt).unwrap()

@@ -20,10 +20,11 @@ use serde::{Deserialize, Serialize};
 use crate::batch::{Batch, SkippedExample};
 use crate::error::DataError;
 use crate::order::{Location, Order};
+use crate::part::PartDecoder;
 use crate::patches::patchify;
 use crate::random::ExampleRng;
 use crate::resample::Resampler;
-use crate::source::Source;
+use crate::source::{Example, Source};
 use crate::transform::{EvalTransform, TrainTransform};
 
 /// The stream of [`ExampleRng`] that augmentation draws from. Repeats of an example add their number
@@ -386,7 +387,7 @@ impl Pipeline {
     ///
     /// Where training may skip, an unreadable example is replaced by the next one of its epoch in
     /// the order of the stream, again and again; behind the last comes the first.
-    fn produce(&self, position: u64, resampler: &mut Resampler, out: &mut [u8]) -> Outcome {
+    fn produce(&self, position: u64, tools: &mut Tools, out: &mut [u8]) -> Outcome {
         let epoch_len = self.order.epoch_len(self.len);
         let attempts = match (&self.transform, self.config.on_corrupt) {
             (Transform::Train { .. }, OnCorrupt::Skip { at_most }) => {
@@ -402,14 +403,14 @@ impl Pipeline {
             let within = (position % epoch_len + attempt) % epoch_len;
             let location = self.order.location(epoch_start + within, self.len);
             let index = location.index;
-            let result = catch_unwind(AssertUnwindSafe(|| self.write(location, resampler, out)));
+            let result = catch_unwind(AssertUnwindSafe(|| self.write(location, tools, out)));
             let error = match result {
                 Ok(Ok(label)) => {
                     return Outcome { example: Some((index, label)), failures };
                 }
                 Ok(Err(error)) => error,
                 Err(payload) => {
-                    *resampler = Resampler::new();
+                    *tools = Tools::default();
                     DataError::WorkerPanicked {
                         message: panic_message(payload.as_ref()),
                         // Not described by the source, which may be what panicked.
@@ -426,23 +427,41 @@ impl Pipeline {
         Outcome { example: None, failures }
     }
 
-    /// Writes an example to `out` and returns its label.
+    /// Writes an example to `out` and returns its label. Of a file only what the transform looks at is
+    /// decoded.
     fn write(
         &self,
         Location { epoch, index, repeat }: Location,
-        resampler: &mut Resampler,
+        Tools { decoder, resampler }: &mut Tools,
         out: &mut [u8],
     ) -> Result<u32, DataError> {
-        let image = self.source.image(index as usize)?;
-        match &self.transform {
-            Transform::Train { transform, seed } => {
-                let stream = AUGMENTATION_STREAM + (repeat << REPEAT_SHIFT);
+        let stream = AUGMENTATION_STREAM + (repeat << REPEAT_SHIFT);
+        let at = index as usize;
+        let undecodable =
+            |reason| DataError::BadExample { example: self.source.describe(at), reason };
+        match (self.source.read(at)?, &self.transform) {
+            (Example::Pixels(image), Transform::Train { transform, seed }) => {
                 let mut rng = ExampleRng::new(*seed, epoch, index, stream);
                 transform.apply(&image, &mut rng, resampler, out)?;
             }
-            Transform::Eval(transform) => transform.apply(&image, resampler, out)?,
+            (Example::Pixels(image), Transform::Eval(transform)) => {
+                transform.apply(&image, resampler, out)?;
+            }
+            (Example::Encoded(bytes), Transform::Train { transform, seed }) => {
+                let mut rng = ExampleRng::new(*seed, epoch, index, stream);
+                let choose = |width, height| transform.choose_region(width, height, &mut rng);
+                let options = self.source.decode_options();
+                let part = decoder.decode(&bytes, &options, choose).map_err(undecodable)?;
+                transform.apply_to_part(&part, &mut rng, resampler, out)?;
+            }
+            (Example::Encoded(bytes), Transform::Eval(transform)) => {
+                let choose = |width, height| transform.choose_region(width, height);
+                let options = self.source.decode_options();
+                let part = decoder.decode(&bytes, &options, choose).map_err(undecodable)?;
+                transform.apply_to_part(&part, resampler, out)?;
+            }
         }
-        Ok(self.source.label(index as usize))
+        Ok(self.source.label(at))
     }
 }
 
@@ -509,10 +528,17 @@ struct Failure {
     error: DataError,
 }
 
+/// What decodes and resizes, with its working memory.
+#[derive(Default)]
+struct Tools {
+    decoder: PartDecoder,
+    resampler: Resampler,
+}
+
 /// Working memory of one thread.
 #[derive(Default)]
 struct Worker {
-    resampler: Resampler,
+    tools: Tools,
     /// Pictures of a claim.
     images: Vec<u8>,
 }
@@ -654,7 +680,7 @@ impl Shared {
                     return;
                 }
                 let position = batch.first_position + slot as u64;
-                outcomes.push(pipeline.produce(position, &mut worker.resampler, image));
+                outcomes.push(pipeline.produce(position, &mut worker.tools, image));
             }
 
             let mut assembly = lock(&batch.assembly);

@@ -3,6 +3,7 @@
 mod bench;
 mod completions;
 mod config;
+mod data;
 mod devices;
 mod evaluate;
 mod predict;
@@ -63,6 +64,9 @@ enum Command {
     /// Look into, convert or resize weights files.
     #[command(subcommand)]
     Weights(weights::WeightsCommand),
+    /// Look at data, draw what training sees of it, and write it as shards.
+    #[command(subcommand)]
+    Data(data::DataCommand),
     /// Check and explain configurations.
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -193,6 +197,7 @@ fn run(command: Command) -> Result<(), TrainError> {
         Command::Bench(args) => bench::run(&args),
         Command::Summary(args) => summary::run(&args),
         Command::Weights(command) => weights::run(command),
+        Command::Data(command) => data::run(command),
         Command::Config(command) => config::run(command),
         Command::Devices => devices::run(),
         Command::Completions { shell } => completions::run(shell, &mut Cli::command()),

@@ -3,7 +3,10 @@
 
 use std::path::{Path, PathBuf};
 
-use mixer_data::{EvalResize, Interpolation, OnCorrupt, TrainCrop};
+use mixer_data::{
+    EvalResize, Interpolation, MixSpec, OnCorrupt, RandAugment, RandomErasing, SourceKind,
+    TrainCrop,
+};
 use mixer_model::Gelu;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -94,20 +97,47 @@ pub enum HeadInit {
 pub enum DataKind {
     /// A folder of class folders for each split.
     Folder,
+    /// A file with paths and labels, or a flat folder and a file with labels.
+    List,
+    /// Tar shards named as those of WebDataset.
+    Shards,
+    /// Parquet files of Hugging Face.
+    Parquet,
+    /// The binary version of CIFAR-10 or CIFAR-100.
+    Cifar,
+    /// The IDX files of MNIST.
+    Idx,
     /// Ten procedural shapes and textures; needs no files.
     Builtin,
+}
+
+impl DataKind {
+    /// How it lies on disk; `None` for what does not.
+    #[must_use]
+    pub fn on_disk(self) -> Option<SourceKind> {
+        match self {
+            DataKind::Folder => Some(SourceKind::Folder),
+            DataKind::List => Some(SourceKind::List),
+            DataKind::Shards => Some(SourceKind::Shards),
+            DataKind::Parquet => Some(SourceKind::Parquet),
+            DataKind::Cifar => Some(SourceKind::Cifar),
+            DataKind::Idx => Some(SourceKind::Idx),
+            DataKind::Builtin => None,
+        }
+    }
 }
 
 /// The data and how it is prepared.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct DataConfig {
-    /// Kind of source. Default `folder`.
+    /// Kind of source. Default: what the names of the splits and the files say.
     pub source: Option<DataKind>,
-    /// The folder above `train/` and `val/` (or `test/`).
+    /// The folder that the splits lie in.
     pub path: Option<PathBuf>,
-    /// Split to train on: a folder below `path` (`.` is `path` itself), with an optional range:
-    /// `train[:98%]`. Default `train`.
+    /// Split to train on, below `path`: a folder (`.` is `path` itself), a list `train.csv`, shards
+    /// `train-{000..127}.tar` or `train-*.parquet`, with an optional range: `train[:98%]`. Default
+    /// `train`.
     pub train: Option<String>,
     /// Split to evaluate on. Default `val`, or `test` where there is no `val`.
     pub val: Option<String>,
@@ -121,6 +151,14 @@ pub struct DataConfig {
     pub crop: Option<TrainCrop>,
     /// Mirror every other training picture. Default true.
     pub flip: Option<bool>,
+    /// Random distortions after mirroring (Cubuk et al. 2019):
+    /// `{ flavour = "big_vision", layers = 2, magnitude = 15 }` is the paper's, `flavour = "timm"`
+    /// timm's. Default none.
+    pub randaugment: Option<RandAugment>,
+    /// Random rectangles that are covered (Zhong et al. 2017): `{ probability = 0.25 }`. Default none.
+    pub erasing: Option<RandomErasing>,
+    /// Mixup and CutMix: `{ mixup_alpha = 0.5 }` is the paper's. Default none.
+    pub mix: Option<MixSpec>,
     /// Evaluation: `"squash"` or `{ resmall_crop = { fraction = 0.875 } }`, the default; in
     /// fine-tuning, that of the weights.
     pub eval_resize: Option<EvalResize>,

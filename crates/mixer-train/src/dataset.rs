@@ -4,8 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use mixer_data::{
-    BuiltinKind, BuiltinSource, BuiltinSplit, DataError, DecodeOptions, FolderSource, Source,
-    SplitSpec, Subset,
+    BuiltinKind, BuiltinSource, BuiltinSplit, DataError, DecodeOptions, Source, SourceKind,
+    open_split,
 };
 
 use crate::config::{DataConfig, DataKind};
@@ -29,8 +29,8 @@ impl Dataset {
     /// # Errors
     /// [`TrainError`] when the configuration makes no sense or the data cannot be read.
     pub fn open(config: &DataConfig, image_size: usize) -> Result<Dataset, TrainError> {
-        match config.source.unwrap_or(DataKind::Folder) {
-            DataKind::Builtin => {
+        match config.source {
+            Some(DataKind::Builtin) => {
                 for (key, set) in [
                     ("data.path", config.path.is_some()),
                     ("data.train", config.train.is_some()),
@@ -65,14 +65,15 @@ impl Dataset {
                     val_split: "val".to_owned(),
                 })
             }
-            DataKind::Folder => {
+            kind => {
+                let kind = kind.and_then(DataKind::on_disk);
                 for (key, set) in [
                     ("data.train_examples", config.train_examples.is_some()),
                     ("data.val_examples", config.val_examples.is_some()),
                 ] {
                     if set {
                         return Err(TrainError::config(format!(
-                            "`{key}` has no meaning with `data.source = \"folder\"`"
+                            "`{key}` has no meaning without `data.source = \"builtin\"`"
                         )));
                     }
                 }
@@ -81,12 +82,11 @@ impl Dataset {
                         .with_hint("set it to the folder above `train/` and `val/`, or use `data.source = \"builtin\"`")
                 })?;
                 let options = decode_options(config);
-                let train =
-                    open_split(root, config.train.as_deref().unwrap_or("train"), None, &options)?;
-                let default = default_val_split(root);
-                let val_split = config.val.as_deref().unwrap_or(default);
-                let val = open_split(root, val_split, Some(train.class_names()), &options)
-                    .map_err(|error| no_val_folder(error, config))?;
+                let train = config.train.as_deref().unwrap_or("train");
+                let train = open_split(kind, root, train, None, &options)?;
+                let val_split = config.val.as_deref().unwrap_or(default_val_split(root, kind));
+                let val = open_split(kind, root, val_split, Some(train.class_names()), &options)
+                    .map_err(|error| no_val_folder(error.into(), config))?;
                 Ok(Dataset { train, val, val_split: val_split.to_owned() })
             }
         }
@@ -120,28 +120,13 @@ pub fn decode_options(config: &DataConfig) -> DecodeOptions {
     }
 }
 
-/// `val`, or `test` where there is no `val`.
+/// `val`, or `test` where there is no `val` or the kind of source never has one.
 #[must_use]
-pub fn default_val_split(root: &Path) -> &'static str {
-    if !root.join("val").is_dir() && root.join("test").is_dir() { "test" } else { "val" }
-}
-
-/// Opens one split of a folder, `train[:98%]`; `.` is the folder itself. `classes` are those of
-/// training, where there are some.
-///
-/// # Errors
-/// [`TrainError::Data`] when the split does not parse or its folder cannot be read.
-pub fn open_split(
-    root: &Path,
-    split: &str,
-    classes: Option<&[String]>,
-    options: &DecodeOptions,
-) -> Result<Arc<dyn Source>, TrainError> {
-    let spec: SplitSpec = split.parse()?;
-    let folder = root.join(&spec.folder);
-    let source = match classes {
-        Some(classes) => FolderSource::open_with_classes(&folder, classes, options.clone())?,
-        None => FolderSource::open(&folder, options.clone())?,
+pub fn default_val_split(root: &Path, kind: Option<SourceKind>) -> &'static str {
+    let kind = kind.unwrap_or_else(|| SourceKind::of(root, "val"));
+    let has_test = match kind {
+        SourceKind::Cifar | SourceKind::Idx => true,
+        _ => !root.join("val").is_dir() && root.join("test").is_dir(),
     };
-    Ok(Subset::of(Arc::new(source), &spec.range)?)
+    if has_test { "test" } else { "val" }
 }

@@ -48,6 +48,20 @@ impl Normaliser {
         pixels * self.scale.clone() + self.shift.clone()
     }
 
+    /// Mixup (Zhang et al. 2018): `share` of each example and the rest of its partner.
+    ///
+    /// # Shapes
+    /// - `patches` and output: `[B, S, P·P·3]`
+    /// - `partners`: `[B]`, each below `B`
+    #[must_use]
+    pub fn mixed(&self, patches: Tensor<3>, partners: &[usize], share: f32) -> Tensor<3> {
+        let indices: Vec<i32> = partners.iter().map(|partner| *partner as i32).collect();
+        let indices = TensorData::new(indices, [partners.len()]);
+        let indices = Tensor::<1, Int>::from_data(indices, &self.device);
+        let others = patches.clone().select(0, indices);
+        patches * share + others * (1.0 - share)
+    }
+
     /// A row-major matrix of host values on the device.
     #[must_use]
     pub fn matrix(&self, values: Vec<f32>, rows: usize) -> Tensor<2> {

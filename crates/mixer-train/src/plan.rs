@@ -3,7 +3,7 @@
 //! run, and `mixer config show` prints it.
 
 use mixer_data::{
-    DataError, EvalResize, EvalTransform, Interpolation, OnCorrupt, Source, TrainCrop,
+    DataError, EvalResize, EvalTransform, Interpolation, MixSpec, OnCorrupt, Source, TrainCrop,
     TrainTransform,
 };
 use mixer_model::resolution::{MAX_PARAMS, ResizeMethod};
@@ -166,6 +166,9 @@ pub struct RunPlan {
     pub schedule: Schedule,
     /// Augmentation.
     pub train_transform: TrainTransform,
+    /// Mixing of batches.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub mix: Option<MixSpec>,
     /// Preprocessing of evaluation.
     pub eval_transform: EvalTransform,
     /// Preprocessing as it is written into weights files.
@@ -250,6 +253,9 @@ impl RunPlan {
         let kind = config.optimizer.kind.unwrap_or(default_kind);
         let (train_transform, eval_transform, preprocessing) =
             transforms(config, init, model.image_size)?;
+        if let Some(mix) = &config.data.mix {
+            mix.check().map_err(named_by_key)?;
+        }
         let init = match init {
             Some(facts) => Some(init_plan(config, facts, &model, &data.classes)?),
             None => None,
@@ -318,6 +324,7 @@ impl RunPlan {
             optimizer: rule(config, kind)?,
             schedule: schedule(config, kind, total_steps)?,
             train_transform,
+            mix: config.data.mix.clone(),
             eval_transform,
             preprocessing,
             data,
@@ -572,8 +579,8 @@ fn transforms(
             .unwrap_or(TrainCrop::Inception { area: (0.05, 1.0), aspect: (0.75, 4.0 / 3.0) }),
         flip: data.flip.unwrap_or(true),
         interpolation,
-        randaugment: None,
-        erasing: None,
+        randaugment: data.randaugment.clone(),
+        erasing: data.erasing.clone(),
     };
     train.check().map_err(named_by_key)?;
     let eval = EvalTransform {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-use mixer_data::{Loader, LoaderConfig, SkippedExample};
+use mixer_data::{BatchMix, Loader, LoaderConfig, MixKind, SkippedExample};
 use mixer_model::{Compute, Mixer, Weights};
 
 use crate::backend::DeviceEntry;
@@ -15,7 +15,7 @@ use crate::error::TrainError;
 use crate::evaluation::{Evaluation, Evaluator};
 use crate::input::Normaliser;
 use crate::interrupt;
-use crate::loss::smoothed_targets;
+use crate::loss::{mixed_targets, smoothed_targets};
 use crate::metrics::{Metric, MetricsFile};
 use crate::optimizer::{GradientSum, Optimizer, clip_factor};
 use crate::plan::RunPlan;
@@ -233,22 +233,34 @@ impl<'a> Run<'a> {
         let microbatches = plan.batch_size / plan.microbatch_size;
         let mut gradients = GradientSum::default();
         let mut loss_sum = Tensor::<1>::zeros([1], &self.trainer.device.device);
+        let mix = plan
+            .mix
+            .as_ref()
+            .map(|mix| mix.draw(plan.seed, self.state.step, plan.model.image_size as u32));
         for _ in 0..microbatches {
             let waiting = Instant::now();
-            let Some(batch) = self.loader.next_batch()? else {
+            let Some(mut batch) = self.loader.next_batch()? else {
                 unreachable!("a training stream does not end");
             };
             self.since_line.waited += waiting.elapsed();
             self.report_skipped(&batch.skipped, "train", progress)?;
             let rows = plan.microbatch_size;
-            let targets =
+            let mut targets =
                 smoothed_targets(&batch.labels, plan.model.num_classes, plan.label_smoothing);
+            let partners = mix.as_ref().map_or(Vec::new(), |mix| mix.partners(rows));
+            if let Some(mix) = &mix {
+                mix.apply_cutmix(&mut batch)?;
+                targets = mixed_targets(&targets, &partners, mix.lambda);
+            }
             let positions = batch.first_position..batch.first_position + rows as u64;
             let scales = plan
                 .drop_path
                 .branch_scales(plan.model.num_blocks, plan.seed, positions)
                 .map(|scales| self.normaliser.matrix(scales, 2 * plan.model.num_blocks));
-            let patches = self.normaliser.patches(&batch);
+            let mut patches = self.normaliser.patches(&batch);
+            if let Some(BatchMix { kind: MixKind::Mixup, lambda, .. }) = &mix {
+                patches = self.normaliser.mixed(patches, &partners, *lambda);
+            }
             let logits = mixer.forward_training(patches, scales);
             let targets = self.normaliser.matrix(targets, rows);
             let loss = plan.loss.per_example(logits, targets).mean() / microbatches as f64;

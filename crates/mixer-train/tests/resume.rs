@@ -22,6 +22,9 @@ train_examples = 150
 val_examples = 40
 crop = { pad = { pixels = 2 } }
 eval_resize = "squash"
+randaugment = { flavour = "big_vision", layers = 2, magnitude = 10 }
+erasing = { probability = 0.25 }
+mix = { mixup_alpha = 0.5, cutmix_alpha = 1.0 }
 [optimizer]
 learning_rate = 0.003
 [schedule]

@@ -6,8 +6,9 @@ use clap::{Args, Subcommand};
 
 use super::train;
 use crate::config::RunConfig;
+use crate::dataset::Dataset;
 use crate::error::TrainError;
-use crate::plan::Task;
+use crate::plan::{RunPlan, Task};
 use crate::progress::say;
 
 #[derive(Debug, Subcommand)]
@@ -43,18 +44,21 @@ pub(super) fn run(command: ConfigCommand) -> Result<(), TrainError> {
     }
 }
 
-/// A configuration that names weights is a fine-tuning job.
-fn plan(args: &ConfigArgs) -> Result<crate::plan::RunPlan, TrainError> {
+fn plan(args: &ConfigArgs) -> Result<RunPlan, TrainError> {
+    let (plan, _) = resolved(args)?;
+    for warning in plan.warnings() {
+        say(format_args!("warning: {warning}"));
+    }
+    Ok(plan)
+}
+
+/// The plan of a configuration, and its data. One that names weights is a fine-tuning job.
+pub(super) fn resolved(args: &ConfigArgs) -> Result<(RunPlan, Dataset), TrainError> {
     let overrides = train::with_init(&args.overrides, args.init.as_deref());
     let (config, _) = RunConfig::read(&args.config, &overrides)?;
     let (task, initial) = match config.init.weights {
         Some(_) => (Task::Finetune, Some(train::read_init(&config)?)),
         None => (Task::Pretrain, None),
     };
-    let (plan, _) = train::resolve(&config, task, initial.as_ref())
-        .map_err(|error| error.in_file(&args.config))?;
-    for warning in plan.warnings() {
-        say(format_args!("warning: {warning}"));
-    }
-    Ok(plan)
+    train::resolve(&config, task, initial.as_ref()).map_err(|error| error.in_file(&args.config))
 }

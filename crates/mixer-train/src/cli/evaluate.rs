@@ -20,10 +20,11 @@ use crate::progress::Progress;
 pub(super) struct EvaluateArgs {
     #[command(flatten)]
     weights: WeightsArg,
-    /// The folder above the splits.
+    /// The folder that the split lies in.
     #[arg(long, value_name = "DIR")]
     data: PathBuf,
-    /// The split, with an optional range: `val`, `train[99%:]` [default: val, else test].
+    /// The split, a folder, list, or pattern of shards, with an optional range: `val`, `train[99%:]`,
+    /// `val-*.tar` [default: val, else test].
     #[arg(long, value_name = "NAME")]
     split: Option<String>,
     /// How pictures are prepared [default: as the weights say, else resmall-crop].
@@ -53,12 +54,13 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<(), TrainError> {
     args.precision.check(&entry)?;
     let device = entry.device;
     let weights = args.weights.read()?;
-    let split = args.split.as_deref().unwrap_or_else(|| dataset::default_val_split(&args.data));
+    let split =
+        args.split.as_deref().unwrap_or_else(|| dataset::default_val_split(&args.data, None));
     let preprocessing = super::preprocessing(&weights, args.preprocess);
     // Without class names the folder's own order is what the outputs must mean.
     let classes = weights.metadata.classes.as_deref();
-    let source =
-        dataset::open_split(&args.data, split, classes, &input::decode_options(&preprocessing))?;
+    let options = input::decode_options(&preprocessing);
+    let source = mixer_data::open_split(None, &args.data, split, classes, &options)?;
     let found = source.class_names().len();
     if found != weights.config.num_classes {
         return Err(TrainError::DataMismatch {

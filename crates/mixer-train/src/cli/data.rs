@@ -1,0 +1,232 @@
+//! `mixer data inspect|sheet|index|shard|verify`.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::{Args, Subcommand, ValueEnum};
+use mixer_data::{
+    DecodeOptions, IndexState, Inspection, OnCorrupt, ShardManifest, ShardSource,
+    ShardWriterConfig, Source, contact_sheet, inspect, open_split, png_bytes, verify_shards,
+    write_shards,
+};
+
+use super::config::{self, ConfigArgs};
+use crate::error::TrainError;
+use crate::progress::{Progress, say};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum DataCommand {
+    /// Read and decode a whole split: size, classes, sizes of pictures, formats, broken files.
+    Inspect {
+        #[command(flatten)]
+        split: SplitArgs,
+        /// Form of the result.
+        #[arg(long, value_enum, default_value_t = Format::Table)]
+        format: Format,
+    },
+    /// Draw what training sees, after augmentation, as a contact sheet.
+    Sheet {
+        #[command(flatten)]
+        config: ConfigArgs,
+        /// Rows of pictures.
+        #[arg(long, default_value_t = 4, value_name = "N")]
+        rows: usize,
+        /// Columns of pictures.
+        #[arg(long, default_value_t = 8, value_name = "N")]
+        columns: usize,
+        /// The PNG file to write; an existing one is refused.
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
+    /// Make the index of tar shards, or check that it is there.
+    Index {
+        /// The shards, `data/train-{000..127}.tar` or `data/train-*.tar`.
+        pattern: PathBuf,
+    },
+    /// Write a split as tar shards; what a stopped process has finished is kept.
+    Shard {
+        #[command(flatten)]
+        split: SplitArgs,
+        /// The folder to write into.
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+        /// Start of the file names [default: the name of the split, as far as it is a word].
+        #[arg(long, value_name = "NAME")]
+        name: Option<String>,
+        /// Pictures per shard, at most.
+        #[arg(long, default_value_t = 1000, value_name = "N")]
+        examples_per_shard: u64,
+        /// Shrink pictures whose shorter side is longer, px. They are stored as JPEG.
+        #[arg(long, value_name = "PX")]
+        max_short_side: Option<u32>,
+        /// Store every picture as JPEG of this quality, 1 to 100.
+        #[arg(long, value_name = "Q")]
+        jpeg_quality: Option<u8>,
+        /// Leave out up to so many pictures that cannot be read.
+        #[arg(long, default_value_t = 0, value_name = "N")]
+        skip_at_most: u64,
+    },
+    /// Compare shards with the checksums of their manifest.
+    Verify {
+        /// `train.manifest.json` beside the shards.
+        manifest: PathBuf,
+    },
+}
+
+/// A split on disk.
+#[derive(Debug, Clone, Args)]
+pub(super) struct SplitArgs {
+    /// The folder that the split lies in.
+    data: PathBuf,
+    /// A folder, list, or pattern of shards, with an optional range: `train`, `train.csv`,
+    /// `train-*.tar[:1%]`.
+    #[arg(long, default_value = "train", value_name = "NAME")]
+    split: String,
+}
+
+impl SplitArgs {
+    fn open(&self) -> Result<Arc<dyn Source>, TrainError> {
+        Ok(open_split(None, &self.data, &self.split, None, &DecodeOptions::default())?)
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Format {
+    Table,
+    Json,
+}
+
+pub(super) fn run(command: DataCommand) -> Result<(), TrainError> {
+    match command {
+        DataCommand::Inspect { split, format } => {
+            let source = split.open()?;
+            let mut progress = Progress::new("example", source.len() as u64, 0);
+            let found = inspect(&*source, workers(), |done| {
+                progress.update(done as u64, String::new);
+            });
+            progress.finish();
+            match format {
+                Format::Json => super::print_json(&found),
+                Format::Table => super::print(&table(&found)),
+            }
+        }
+        DataCommand::Sheet { config, rows, columns, out } => sheet(&config, rows, columns, &out),
+        DataCommand::Index { pattern } => {
+            let source = ShardSource::open(&pattern, None, DecodeOptions::default())?;
+            match source.index_state() {
+                IndexState::Read(path) => say(format_args!("read {}", path.display())),
+                IndexState::Made { path, reason: None } => {
+                    say(format_args!("made {}", path.display()));
+                }
+                IndexState::Made { path, reason: Some(reason) } => {
+                    say(format_args!("made {} again: {reason}", path.display()));
+                }
+                IndexState::Unwritten { error } => {
+                    say(format_args!("warning: the index cannot be kept: {error}"));
+                }
+            }
+            super::print(&format!(
+                "examples  {}\nclasses   {}",
+                source.len(),
+                source.class_names().len()
+            ))
+        }
+        DataCommand::Shard {
+            split,
+            out,
+            name,
+            examples_per_shard,
+            max_short_side,
+            jpeg_quality,
+            skip_at_most,
+        } => {
+            let source = split.open()?;
+            let word = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+            let default = || split.split.chars().take_while(word).collect::<String>();
+            let config = ShardWriterConfig {
+                examples_per_shard,
+                max_short_side,
+                jpeg_quality,
+                ..ShardWriterConfig::new(name.unwrap_or_else(default))
+            };
+            let on_corrupt = match skip_at_most {
+                0 => OnCorrupt::Stop,
+                at_most => OnCorrupt::Skip { at_most },
+            };
+            let mut progress = Progress::new("example", source.len() as u64, 0);
+            let manifest = write_shards(&*source, &out, &config, on_corrupt, workers(), |done| {
+                progress.update(done, String::new);
+            })?;
+            progress.finish();
+            for skipped in &manifest.skipped {
+                say(format_args!("warning: left out: {}", skipped.reason));
+            }
+            summary(&manifest)
+        }
+        DataCommand::Verify { manifest } => {
+            let total = ShardManifest::read(&manifest)?.shards.len() as u64;
+            let mut progress = Progress::new("shard", total, 0);
+            let manifest = verify_shards(&manifest, |done| progress.update(done, String::new))?;
+            progress.finish();
+            summary(&manifest)
+        }
+    }
+}
+
+fn workers() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+fn sheet(args: &ConfigArgs, rows: usize, columns: usize, out: &Path) -> Result<(), TrainError> {
+    if out.exists() {
+        let message = format!("the file exists already: {}", out.display());
+        return Err(TrainError::usage(message).with_hint("choose another one with `--out`"));
+    }
+    let (plan, dataset) = config::resolved(args)?;
+    let transform = plan.train_transform;
+    let picture =
+        contact_sheet(dataset.train, transform, plan.seed, (rows, columns), plan.on_corrupt)?;
+    fs_err::write(out, png_bytes(&picture)?)?;
+    say(format_args!("{} pictures of {}x{} px", rows * columns, picture.width, picture.height));
+    Ok(())
+}
+
+fn summary(manifest: &ShardManifest) -> Result<(), TrainError> {
+    let (mut examples, mut bytes) = (0, 0);
+    for shard in &manifest.shards {
+        examples += shard.num_examples;
+        bytes += shard.bytes;
+    }
+    super::print(&format!(
+        "shards    {}\nexamples  {examples}\nMB        {:.1}\npattern   {}",
+        manifest.shards.len(),
+        bytes as f64 / 1e6,
+        manifest.pattern()
+    ))
+}
+
+/// The classes with the fewest and the most examples tell an unbalanced set.
+fn table(found: &Inspection) -> String {
+    let fewest = found.class_counts.iter().min().copied().unwrap_or_default();
+    let most = found.class_counts.iter().max().copied().unwrap_or_default();
+    let formats: Vec<String> =
+        found.formats.iter().map(|(format, count)| format!("{count} {format}")).collect();
+    let mut lines = vec![
+        format!("examples    {}", found.num_examples),
+        format!("MB          {:.1}", found.total_bytes as f64 / 1e6),
+        format!("classes     {}, of {fewest} to {most} examples", found.class_names.len()),
+        format!("formats     {}", formats.join(", ")),
+        "px           min    5 %  median   95 %    max".to_owned(),
+    ];
+    for (name, q) in
+        [("width", found.width), ("height", found.height), ("short side", found.short_side)]
+    {
+        lines.push(format!(
+            "{name:10} {:5}  {:5}   {:5}  {:5}  {:5}",
+            q.min, q.p5, q.median, q.p95, q.max
+        ));
+    }
+    lines.push(format!("broken      {}", found.num_broken));
+    lines.extend(found.broken.iter().take(20).map(|broken| format!("  {}", broken.reason)));
+    lines.join("\n")
+}
