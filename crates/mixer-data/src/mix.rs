@@ -13,7 +13,7 @@ use crate::error::DataError;
 use crate::random::ExampleRng;
 
 /// The stream of [`ExampleRng`] that mixing draws from.
-const MIX_STREAM: u64 = 0x6d69_78;
+const MIX_STREAM: u64 = 0x006d_6978;
 
 /// How batches are mixed: `{ mixup_alpha = 0.5 }` is the paper's ImageNet recipe.
 ///
