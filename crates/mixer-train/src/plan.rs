@@ -3,8 +3,8 @@
 //! run, and `mixer config show` prints it.
 
 use mixer_data::{
-    DataError, EvalResize, EvalTransform, Interpolation, MixSpec, OnCorrupt, Source, TrainCrop,
-    TrainTransform,
+    DataError, EvalResize, EvalTransform, Interpolation, MixSpec, OnCorrupt, RandAugment, Source,
+    TrainCrop, TrainTransform,
 };
 use mixer_model::resolution::{MAX_PARAMS, ResizeMethod};
 use mixer_model::weights::Preprocessing;
@@ -345,6 +345,15 @@ impl RunPlan {
             warnings.push(format!(
                 "`train.batch_size` is {}, more than the {} training examples: a batch holds some of them twice",
                 self.batch_size, self.data.train_examples
+            ));
+        }
+        let size = self.train_transform.image_size;
+        if let Some(RandAugment::BigVision { magnitude, .. }) = self.train_transform.randaugment
+            && 10.0 * magnitude >= f64::from(size)
+        {
+            warnings.push(format!(
+                "`data.randaugment` moves pictures by {} px, out of the {size} px that they have: the distances of `big_vision` are for 224 px",
+                10.0 * magnitude
             ));
         }
         if self.eval_every_steps > self.schedule.total_steps {

@@ -111,3 +111,15 @@ fn a_plan_survives_its_file() {
     let text = plan.to_toml().unwrap();
     assert_eq!(toml::from_str::<RunPlan>(&text).unwrap(), plan, "{text}");
 }
+
+#[test]
+fn distortions_that_move_pictures_out_of_sight_are_warned_of() {
+    let plan = |size: usize| {
+        let mut config = read("pretrain/imagenet1k_mixer_b16.toml");
+        config.model.image_size = Some(size);
+        RunPlan::resolve(&config, Task::Pretrain, None, facts(1_268_355, 50_000, 1000)).unwrap()
+    };
+    assert_eq!(plan(224).warnings(), Vec::<String>::new());
+    let warnings = plan(64).warnings();
+    assert!(warnings[0].contains("moves pictures by 150 px, out of the 64 px"), "{warnings:?}");
+}
