@@ -10,6 +10,7 @@ use burn::backend::tensor::FloatTensor;
 use crate::default;
 use crate::mixing::MixingSpec;
 use crate::ops::MixerOps;
+use crate::precision::Precision;
 
 /// One elementwise node: the forward and backward operations of the trait, by name.
 macro_rules! elementwise_node {
@@ -102,6 +103,99 @@ impl<B: MixerOps, C: CheckpointStrategy> MixerOps for Autodiff<B, C> {
         }
     }
 
+    fn mean_layer_norm(
+        x: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        epsilon: f64,
+    ) -> FloatTensor<Self> {
+        #[derive(Debug)]
+        struct Node;
+        impl<B: MixerOps> Backward<B, 3> for Node {
+            type State = (NodeId, NodeId, f64);
+
+            fn backward(
+                self,
+                ops: Ops<Self::State, 3>,
+                grads: &mut Gradients,
+                checkpointer: &mut Checkpointer,
+            ) {
+                let (x, gamma, epsilon) = ops.state;
+                let x: FloatTensor<B> = checkpointer.retrieve_node_output(x);
+                let gamma: FloatTensor<B> = checkpointer.retrieve_node_output(gamma);
+                let grad = grads.consume::<B>(&ops.node);
+                let (dx, dgamma, dbeta) = B::mean_layer_norm_backward(x, gamma, grad, epsilon);
+                for (parent, grad) in ops.parents.into_iter().zip([dx, dgamma, dbeta]) {
+                    if let Some(parent) = parent {
+                        grads.register::<B>(parent.id, grad);
+                    }
+                }
+            }
+        }
+        match Node.prepare::<C>([x.node(), gamma.node(), beta.node()]).compute_bound().stateful() {
+            OpsKind::Tracked(mut prep) => {
+                let state = (prep.checkpoint(&x), prep.checkpoint(&gamma), epsilon);
+                let [x, gamma, beta] = [x, gamma, beta].map(|t| t.into_primitive());
+                prep.finish(state, B::mean_layer_norm(x, gamma, beta, epsilon))
+            }
+            OpsKind::UnTracked(prep) => {
+                let [x, gamma, beta] = [x, gamma, beta].map(|t| t.into_primitive());
+                prep.finish(B::mean_layer_norm(x, gamma, beta, epsilon))
+            }
+        }
+    }
+
+    fn dense(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        precision: Precision,
+    ) -> FloatTensor<Self> {
+        #[derive(Debug)]
+        struct Node;
+        impl<B: MixerOps> Backward<B, 3> for Node {
+            type State = (NodeId, NodeId, Precision);
+
+            fn backward(
+                self,
+                ops: Ops<Self::State, 3>,
+                grads: &mut Gradients,
+                checkpointer: &mut Checkpointer,
+            ) {
+                let (x, weight, precision) = ops.state;
+                let x: FloatTensor<B> = checkpointer.retrieve_node_output(x);
+                let weight: FloatTensor<B> = checkpointer.retrieve_node_output(weight);
+                let [parent_x, parent_weight, parent_bias] = ops.parents;
+                let grad = grads.consume::<B>(&ops.node);
+                // Nobody wants the gradient of a network's input, which is as large as the input.
+                let (dweight, dbias) = match parent_x {
+                    Some(parent) => {
+                        let (dx, dweight, dbias) = B::dense_backward(x, weight, grad, precision);
+                        grads.register::<B>(parent.id, dx);
+                        (dweight, dbias)
+                    }
+                    None => B::dense_parameters_backward(x, weight, grad, precision),
+                };
+                for (parent, grad) in [(parent_weight, dweight), (parent_bias, dbias)] {
+                    if let Some(parent) = parent {
+                        grads.register::<B>(parent.id, grad);
+                    }
+                }
+            }
+        }
+        match Node.prepare::<C>([x.node(), weight.node(), bias.node()]).compute_bound().stateful() {
+            OpsKind::Tracked(mut prep) => {
+                let state = (prep.checkpoint(&x), prep.checkpoint(&weight), precision);
+                let [x, weight, bias] = [x, weight, bias].map(|t| t.into_primitive());
+                prep.finish(state, B::dense(x, weight, bias, precision))
+            }
+            OpsKind::UnTracked(prep) => {
+                let [x, weight, bias] = [x, weight, bias].map(|t| t.into_primitive());
+                prep.finish(B::dense(x, weight, bias, precision))
+            }
+        }
+    }
+
     fn mix_tokens(
         x: FloatTensor<Self>,
         gamma: FloatTensor<Self>,
@@ -124,14 +218,14 @@ impl<B: MixerOps, C: CheckpointStrategy> MixerOps for Autodiff<B, C> {
                 grads: &mut Gradients,
                 checkpointer: &mut Checkpointer,
             ) {
-                let (inputs, scale, spec) = ops.state.clone();
+                let Ops { parents, node, state: (inputs, scale, spec) } = ops;
                 let [x, gamma, beta, weight1, bias1, weight2, bias2] =
                     inputs.map(|node| checkpointer.retrieve_node_output(node));
-                let grad = grads.consume::<B>(&ops.node);
+                let grad = grads.consume::<B>(&node);
                 let gradients = B::mix_tokens_backward(
                     x, gamma, beta, weight1, bias1, weight2, bias2, scale, grad, spec,
                 );
-                register::<B, _>(ops, gradients, grads);
+                register::<B>(parents.map(|parent| parent.map(|node| node.id)), gradients, grads);
             }
         }
         let scale = branch_scale.into_primitive();
@@ -186,10 +280,11 @@ impl<B: MixerOps, C: CheckpointStrategy> MixerOps for Autodiff<B, C> {
                 grads: &mut Gradients,
                 checkpointer: &mut Checkpointer,
             ) {
-                let (inputs, scale, hidden, spec) = ops.state.clone();
+                // Moved out of the node, so that the hidden units may be written over.
+                let Ops { parents, node, state: (inputs, scale, hidden, spec) } = ops;
                 let [x, gamma, beta, weight1, bias1, weight2, bias2] =
                     inputs.map(|node| checkpointer.retrieve_node_output(node));
-                let grad = grads.consume::<B>(&ops.node);
+                let grad = grads.consume::<B>(&node);
                 let gradients = match hidden {
                     Some(hidden) => B::mix_channels_backward_kept(
                         x, gamma, beta, weight1, bias1, weight2, bias2, scale, hidden, grad, spec,
@@ -198,7 +293,7 @@ impl<B: MixerOps, C: CheckpointStrategy> MixerOps for Autodiff<B, C> {
                         x, gamma, beta, weight1, bias1, weight2, bias2, scale, grad, spec,
                     ),
                 };
-                register::<B, _>(ops, gradients, grads);
+                register::<B>(parents.map(|parent| parent.map(|node| node.id)), gradients, grads);
             }
         }
         let scale = branch_scale.into_primitive();
@@ -235,15 +330,15 @@ impl<B: MixerOps, C: CheckpointStrategy> MixerOps for Autodiff<B, C> {
 }
 
 /// Hands each parent that is to have it its gradient.
-fn register<B: MixerOps, S>(
-    ops: Ops<S, 7>,
+fn register<B: MixerOps>(
+    parents: [Option<NodeId>; 7],
     (x, gamma, beta, weight1, bias1, weight2, bias2): default::BranchGradients<B>,
     grads: &mut Gradients,
 ) {
     let gradients = [x, gamma, beta, weight1, bias1, weight2, bias2];
-    for (parent, gradient) in ops.parents.into_iter().zip(gradients) {
+    for (parent, gradient) in parents.into_iter().zip(gradients) {
         if let Some(parent) = parent {
-            grads.register::<B>(parent.id, gradient);
+            grads.register::<B>(parent, gradient);
         }
     }
 }

@@ -84,6 +84,54 @@ pub(crate) fn layer_norm_backward<B: Backend>(
     (B::float_mul(centred, inverse_deviation), dgamma, dbeta)
 }
 
+pub(crate) fn mean_layer_norm<B: MixerOps>(
+    x: FloatTensor<B>,
+    gamma: FloatTensor<B>,
+    beta: FloatTensor<B>,
+    epsilon: f64,
+) -> FloatTensor<B> {
+    let shape = x.shape();
+    let mean = B::float_mean_dim(B::fused_layer_norm(x, gamma, beta, epsilon), 1);
+    B::float_reshape(mean, Shape::from(vec![shape[0], shape[2]]))
+}
+
+pub(crate) fn mean_layer_norm_backward<B: MixerOps>(
+    x: FloatTensor<B>,
+    gamma: FloatTensor<B>,
+    grad: FloatTensor<B>,
+    epsilon: f64,
+) -> (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>) {
+    let shape = x.shape();
+    let share = B::float_mul_scalar(grad, (1.0 / shape[1] as f64).into());
+    let share = B::float_reshape(share, Shape::from(vec![shape[0], 1, shape[2]]));
+    B::fused_layer_norm_backward(x, gamma, B::float_expand(share, shape), epsilon)
+}
+
+pub(crate) fn dense<B: Backend>(
+    x: FloatTensor<B>,
+    weight: FloatTensor<B>,
+    bias: FloatTensor<B>,
+) -> FloatTensor<B> {
+    B::linear(x, weight, Some(bias))
+}
+
+pub(crate) fn dense_backward<B: Backend>(
+    x: FloatTensor<B>,
+    weight: FloatTensor<B>,
+    grad: FloatTensor<B>,
+) -> (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>) {
+    let dx = B::linear_x_backward(weight, grad.clone());
+    let (dweight, dbias) = dense_parameters_backward::<B>(x, grad);
+    (dx, dweight, dbias)
+}
+
+pub(crate) fn dense_parameters_backward<B: Backend>(
+    x: FloatTensor<B>,
+    grad: FloatTensor<B>,
+) -> (FloatTensor<B>, FloatTensor<B>) {
+    (B::linear_weight_backward(x, grad.clone()), B::linear_bias_backward(grad))
+}
+
 /// Gradients of `x`, `gamma`, `beta`, `weight1`, `bias1`, `weight2`, `bias2`.
 pub(crate) type BranchGradients<B> = (
     FloatTensor<B>,

@@ -25,3 +25,22 @@ pub fn layer_norm<const D: usize>(
         epsilon,
     ))
 }
+
+/// The mean over tokens of [`layer_norm`], which is what a Mixer's head sees.
+///
+/// # Shapes
+/// - `x`: `[B, S, C]`; output: `[B, C]`, f32
+/// - `gamma`, `beta`: `[C]`
+pub fn mean_layer_norm(
+    x: Tensor<3>,
+    gamma: Tensor<1>,
+    beta: Tensor<1>,
+    epsilon: f64,
+) -> Tensor<2> {
+    Tensor::from_dispatch(<Dispatch as MixerOps>::mean_layer_norm(
+        x.into_dispatch(),
+        gamma.into_dispatch(),
+        beta.into_dispatch(),
+        epsilon,
+    ))
+}

@@ -7,6 +7,7 @@
 //!   └─ ops (MixerOps)               the trait
 //!        ├─ default                 bodies over Burn's primitives, for any backend
 //!        ├─ autodiff                one node per operation, backward by hand
+//!        ├─ cuda                    NVIDIA GPUs by hand: cuBLASLt and kernels of ours
 //!        └─ flex                    the CPU by hand
 //!             ├─ activation         GELU on vectors
 //!             ├─ simd               the one door to vector instructions
@@ -19,7 +20,10 @@ compile_error!("enable at least one backend feature: flex, ndarray, wgpu or cuda
 #[cfg(feature = "flex")]
 mod activation;
 mod autodiff;
+#[cfg(feature = "cuda")]
+mod cuda;
 mod default;
+mod dense;
 #[cfg(feature = "flex")]
 mod flex;
 mod gelu;
@@ -35,8 +39,13 @@ mod precision;
 mod simd;
 mod update;
 
+#[cfg(feature = "cuda")]
+pub use cuda::{
+    CudaTime, cuda_fallback_reason, cuda_has_bf16, cuda_memory_in_use, cuda_profile,
+};
+pub use dense::dense;
 pub use gelu::{Gelu, gelu};
-pub use layer_norm::layer_norm;
+pub use layer_norm::{layer_norm, mean_layer_norm};
 pub use mixing::{MixingParameters, MixingSpec, mix_channels, mix_tokens};
 pub use ops::MixerOps;
 #[cfg(feature = "flex")]
@@ -46,4 +55,7 @@ pub use pool::PoolAllocator;
 pub use precision::Precision;
 #[cfg(feature = "flex")]
 pub use simd::{InstructionSet, bf16_is_native, instruction_set};
-pub use update::{AdamwStep, SgdStep, adamw_update, average_update, sgd_update, squared_norm};
+pub use update::{
+    AdamwStep, SgdStep, adamw_update, adamw_update_all, average_update, average_update_all, sgd_update, squared_norm,
+    squared_norm_all,
+};

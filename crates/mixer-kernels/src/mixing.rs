@@ -19,6 +19,9 @@ pub struct MixingSpec {
     pub recompute: bool,
     /// What the operands of its products are rounded to.
     pub precision: Precision,
+    /// Whether any example's branch is multiplied by something other than 1. Where it is not, the
+    /// multiplication may be left out.
+    pub scaled: bool,
 }
 
 /// Parameters of a branch: its normalisation and its MLP.

@@ -12,6 +12,7 @@ use burn::backend::{Backend, backend_extension};
 
 use crate::default;
 use crate::mixing::MixingSpec;
+use crate::precision::Precision;
 use crate::update::{AdamwStep, SgdStep};
 
 /// Mixer's operations on a Burn backend.
@@ -66,6 +67,60 @@ pub trait MixerOps: Backend {
         epsilon: f64,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
         default::layer_norm_backward::<Self>(x, gamma, grad, epsilon)
+    }
+
+    /// The mean over tokens of [`MixerOps::fused_layer_norm`]: `x` is `[B, S, C]`, the result
+    /// `[B, C]`, f32.
+    fn mean_layer_norm(
+        x: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        epsilon: f64,
+    ) -> FloatTensor<Self> {
+        default::mean_layer_norm::<Self>(x, gamma, beta, epsilon)
+    }
+
+    /// Gradients of [`MixerOps::mean_layer_norm`] with respect to `x`, `gamma` and `beta`; `grad` is
+    /// `[B, C]`.
+    fn mean_layer_norm_backward(
+        x: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        epsilon: f64,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        default::mean_layer_norm_backward::<Self>(x, gamma, grad, epsilon)
+    }
+
+    /// `x W + b`. `x` is `[N, I]`, `weight` `[I, O]`, `bias` `[O]`.
+    ///
+    /// With [`Precision::Bf16`], a backend that keeps activations in bf16 gives the result in it.
+    fn dense(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        _precision: Precision,
+    ) -> FloatTensor<Self> {
+        default::dense::<Self>(x, weight, bias)
+    }
+
+    /// Gradients of [`MixerOps::dense`] with respect to `x`, `weight` and `bias`.
+    fn dense_backward(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        _precision: Precision,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        default::dense_backward::<Self>(x, weight, grad)
+    }
+
+    /// Gradients of [`MixerOps::dense`] with respect to `weight` and `bias` alone.
+    fn dense_parameters_backward(
+        x: FloatTensor<Self>,
+        _weight: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        _precision: Precision,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        default::dense_parameters_backward::<Self>(x, grad)
     }
 
     /// Token mixing with normalisation and residual addition:
@@ -255,5 +310,5 @@ pub trait MixerOps: Backend {
 #[cfg(feature = "ndarray")]
 impl MixerOps for burn::backend::NdArray {}
 
-#[cfg(any(feature = "wgpu", feature = "cuda"))]
+#[cfg(all(feature = "wgpu", not(feature = "cuda")))]
 impl MixerOps for burn::backend::Cube {}

@@ -105,6 +105,48 @@ pub fn adamw_update<const D: usize>(
     (Tensor::from_dispatch(parameter), [first, second].map(Tensor::from_dispatch))
 }
 
+/// [`adamw_update`] of many parameters: parameter, gradient, first and second moment of each become
+/// parameter, first and second moment. On a CUDA device, all in one launch.
+///
+/// The steps may differ in their weight decay alone.
+#[must_use]
+pub fn adamw_update_all(tensors: Vec<([Tensor<1>; 4], AdamwStep)>) -> Vec<[Tensor<1>; 3]> {
+    #[cfg(feature = "cuda")]
+    let tensors = match crate::cuda::adamw_update_all(tensors) {
+        Ok(updated) => return updated,
+        Err(tensors) => tensors,
+    };
+    let update = |([parameter, gradient, first, second], step): ([Tensor<1>; 4], AdamwStep)| {
+        let (parameter, [first, second]) = adamw_update(parameter, gradient, [first, second], step);
+        [parameter, first, second]
+    };
+    tensors.into_iter().map(update).collect()
+}
+
+/// [`average_update`] of many: average and parameter of each become the average. On a CUDA device, all in
+/// one launch.
+#[must_use]
+pub fn average_update_all(pairs: Vec<[Tensor<1>; 2]>, decay: f64) -> Vec<Tensor<1>> {
+    #[cfg(feature = "cuda")]
+    let pairs = match crate::cuda::average_update_all(pairs, decay) {
+        Ok(averages) => return averages,
+        Err(pairs) => pairs,
+    };
+    let update = |[average, parameter]: [Tensor<1>; 2]| average_update(average, parameter, decay);
+    pairs.into_iter().map(update).collect()
+}
+
+/// `Σ x²` over all tensors, `[1]`. `None` of none.
+#[must_use]
+pub fn squared_norm_all(tensors: &[Tensor<1>]) -> Option<Tensor<1>> {
+    #[cfg(feature = "cuda")]
+    if let Some(norm) = crate::cuda::squared_norm_all(tensors) {
+        return Some(norm);
+    }
+    let squares: Vec<Tensor<1>> = tensors.iter().cloned().map(squared_norm).collect();
+    (!squares.is_empty()).then(|| Tensor::cat(squares, 0).sum())
+}
+
 /// The exponential moving average after another value: `a ← a + (1 − decay) (p − a)`.
 ///
 /// # Shapes

@@ -561,7 +561,13 @@ fn halves_of_a_block_agree_between_backends() {
                 for recompute in [false, true] {
                     let form = if i % 2 == 0 { Gelu::Erf } else { Gelu::Tanh };
                     let precision = Precision::F32;
-                    let spec = MixingSpec { gelu: form, epsilon: EPSILON, recompute, precision };
+                    let spec = MixingSpec {
+                        gelu: form,
+                        epsilon: EPSILON,
+                        recompute,
+                        precision,
+                        scaled: true,
+                    };
                     let of = |device| mixing(tokens, shape, hidden, layout, spec, device);
                     let found: Vec<_> = devices.iter().map(|(_, device)| of(device)).collect();
                     for (i, results) in found.iter().enumerate().skip(1) {
@@ -588,6 +594,7 @@ fn bf16_stays_near_f32_and_the_same_bits_for_the_same_input() {
         epsilon: EPSILON,
         recompute,
         precision,
+        scaled: true,
     };
     let device = Device::flex();
     for tokens in [true, false] {

@@ -27,4 +27,12 @@ impl LayerNorm {
     pub fn forward(&self, x_bsc: Tensor<3>) -> Tensor<3> {
         mixer_kernels::layer_norm(x_bsc, self.gamma.val(), self.beta.val(), EPSILON)
     }
+
+    /// The mean over tokens of [`LayerNorm::forward`].
+    ///
+    /// # Shapes
+    /// - input: `[B, S, C]`; output: `[B, C]`
+    pub fn forward_mean(&self, x_bsc: Tensor<3>) -> Tensor<2> {
+        mixer_kernels::mean_layer_norm(x_bsc, self.gamma.val(), self.beta.val(), EPSILON)
+    }
 }

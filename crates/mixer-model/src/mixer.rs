@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use burn::module::Module;
 use burn::nn::Linear;
 use burn::tensor::{Device, Tensor};
+use mixer_kernels::{Precision, dense};
 
 use crate::block::{self, MixerBlock};
 use crate::compute::Compute;
@@ -167,7 +168,7 @@ impl Mixer {
     /// - `patches`: `[B, S, P·P·3]`, normalised, tokens in raster order, values in `(py, px, colour)`
     /// - output: `[B, K]`
     pub fn forward(&self, patches: Tensor<3>) -> Tensor<2> {
-        self.head.forward(self.features(patches))
+        self.classify(self.features(patches))
     }
 
     /// Logits in training.
@@ -182,7 +183,7 @@ impl Mixer {
         patches: Tensor<3>,
         branch_scales: Option<Tensor<2>>,
     ) -> Tensor<2> {
-        self.head.forward(self.pool(self.trunk(patches, branch_scales, |_, _| ())))
+        self.classify(self.pool(self.trunk(patches, branch_scales, |_, _| ())))
     }
 
     /// The average token before the head (`pre_logits`).
@@ -198,13 +199,14 @@ impl Mixer {
     pub fn intermediates(&self, patches: Tensor<3>) -> Intermediates {
         let mut tokens = Vec::new();
         let last = self.trunk(patches, None, |name, x| tokens.push((name, x.clone())));
-        tokens.push(("pre_head_layer_norm".to_owned(), last.clone()));
+        let normal = self.pre_head_layer_norm.forward(last.clone());
+        tokens.push(("pre_head_layer_norm".to_owned(), normal));
         let features = self.pool(last);
-        let logits = self.head.forward(features.clone());
+        let logits = self.classify(features.clone());
         Intermediates { tokens, features, logits }
     }
 
-    /// Everything up to the pooling, `[B, S, C]`; `observe` is shown each stage.
+    /// The residual stream after the last block, `[B, S, C]`; `observe` is shown each stage.
     fn trunk(
         &self,
         patches: Tensor<3>,
@@ -217,22 +219,37 @@ impl Mixer {
             Some(scales) => scales.clone().narrow(0, i, 1).squeeze_dim::<1>(0),
             None => ones.clone(),
         };
-        let x_rc = self.stem.forward(patches.reshape([b * s, p]));
+        let precision = self.compute.precision;
+        let x_rc = linear(&self.stem, patches.reshape([b * s, p]), precision);
         let mut x_bsc = x_rc.reshape([b, s, self.config.hidden_dim]);
         observe("stem".to_owned(), &x_bsc);
         for (i, block) in self.blocks.iter().enumerate() {
-            let spec = self.compute.spec(self.config.gelu, i);
+            let spec = self.compute.spec(self.config.gelu, i, branch_scales.is_some());
             x_bsc = block.mix_tokens(x_bsc, row(2 * i), spec);
             observe(format!("block{i}.token_mixing"), &x_bsc);
             x_bsc = block.mix_channels(x_bsc, row(2 * i + 1), spec);
             observe(format!("block{i}.channel_mixing"), &x_bsc);
         }
-        self.pre_head_layer_norm.forward(x_bsc)
+        x_bsc
     }
 
     fn pool(&self, x_bsc: Tensor<3>) -> Tensor<2> {
-        x_bsc.mean_dim(1).squeeze_dim::<2>(1)
+        self.pre_head_layer_norm.forward_mean(x_bsc)
     }
+
+    /// The head is f32 in every precision: it is small, and logits are what a loss is sensitive to.
+    fn classify(&self, features_bc: Tensor<2>) -> Tensor<2> {
+        linear(&self.head, features_bc, Precision::F32)
+    }
+}
+
+fn linear(layer: &Linear, x: Tensor<2>, precision: Precision) -> Tensor<2> {
+    let weight = layer.weight.val();
+    let bias = match &layer.bias {
+        Some(bias) => bias.val(),
+        None => Tensor::zeros([weight.dims()[1]], &x.device()),
+    };
+    dense(x, weight, bias, precision)
 }
 
 fn bias(linear: &Linear) -> HostTensor {

@@ -18,12 +18,22 @@ pub struct DeviceEntry {
 }
 
 impl DeviceEntry {
+    /// Its number among the CUDA devices, where it is one.
+    #[must_use]
+    pub fn cuda_index(&self) -> Option<usize> {
+        self.name.strip_prefix("cuda:")?.parse().ok()
+    }
+
     /// Whether there are kernels for it that multiply bf16.
     #[must_use]
     pub fn multiplies_bf16(&self) -> bool {
         #[cfg(feature = "flex")]
         if self.name == "flex" {
             return mixer_kernels::bf16_is_native();
+        }
+        #[cfg(feature = "cuda")]
+        if let Some(index) = self.cuda_index() {
+            return mixer_kernels::cuda_has_bf16(index);
         }
         false
     }

@@ -59,6 +59,8 @@ pub struct Measurement {
     /// Peak of the process' resident memory over what it was before the network, MB; on Linux, of
     /// a process' first measurement only.
     pub peak_memory_mb: Option<f64>,
+    /// GPU memory that was taken for the measurement and not given back, MB; of a CUDA device.
+    pub device_memory_mb: Option<f64>,
 }
 
 /// What to measure.
@@ -80,6 +82,8 @@ pub struct Bench {
     pub steps: usize,
     /// Steps before that.
     pub warmup: usize,
+    /// Whether to account for the time of each kernel.
+    pub profile: bool,
 }
 
 /// Measures on `device`, called `name`.
@@ -90,11 +94,14 @@ pub fn measure(bench: &Bench, name: &str, device: &Device) -> Result<Measurement
     // The peak counts from the start of the process, so only the first measurement has one.
     static FIRST: AtomicBool = AtomicBool::new(true);
     let before = FIRST.swap(false, Ordering::Relaxed).then(|| memory("VmRSS:")).flatten();
+    let device_before = device_memory(name, device);
     let mut times = match bench.mode {
         Mode::Train => train(bench, &device.clone().autodiff())?,
         Mode::Infer => infer(bench, device)?,
     };
     let peak_memory = memory("VmHWM:").zip(before).map(|(peak, before)| peak - before);
+    let device_memory_mb =
+        device_memory(name, device).zip(device_before).map(|(after, before)| after - before);
     times.sort_by(f64::total_cmp);
     let median = (times[(times.len() - 1) / 2] + times[times.len() / 2]) / 2.0;
     let operations = match bench.mode {
@@ -119,6 +126,7 @@ pub fn measure(bench: &Bench, name: &str, device: &Device) -> Result<Measurement
         fma_peak_gflops,
         share_of_peak: fma_peak_gflops.map(|peak| gflops / peak),
         peak_memory_mb: peak_memory,
+        device_memory_mb,
     })
 }
 
@@ -156,6 +164,10 @@ fn batch(bench: &Bench) -> Batch {
 fn timed(bench: &Bench, mut step: impl FnMut()) -> Vec<f64> {
     let mut times = Vec::with_capacity(bench.steps);
     for i in 0..bench.warmup + bench.steps {
+        #[cfg(feature = "cuda")]
+        if bench.profile && i == bench.warmup {
+            drop(mixer_kernels::cuda_profile(0));
+        }
         let started = Instant::now();
         step();
         if i >= bench.warmup {
@@ -178,12 +190,14 @@ fn train(bench: &Bench, device: &Device) -> Result<Vec<f64>, TrainError> {
     let mut optimizer = Optimizer::new(rule, None);
     let normaliser = Normaliser::new(&Default::default(), config.patch_size, device);
     let batch = batch(bench);
+    let pixels = normaliser.upload(&batch);
     let targets = smoothed_targets(&batch.labels, config.num_classes, 0.0);
     let targets = normaliser.matrix(targets, bench.batch_size);
     Ok(timed(bench, || {
         // Moved out and back in, so that the update is made in place.
         let Some(mixer) = state.take() else { return };
-        let logits = mixer.forward_training(normaliser.patches(&batch), None);
+        let patches = normaliser.normalised(pixels.clone());
+        let logits = mixer.forward_training(patches, None);
         let loss = Loss::Softmax.per_example(logits, targets.clone()).mean();
         let value = loss.clone().inner();
         let mut gradients = GradientSum::default();
@@ -202,11 +216,53 @@ fn infer(bench: &Bench, device: &Device) -> Result<Vec<f64>, TrainError> {
     let config = &bench.config;
     let mixer = mixer(bench, device)?.no_grad();
     let normaliser = Normaliser::new(&Default::default(), config.patch_size, device);
-    let batch = batch(bench);
-    Ok(timed(bench, || {
+    let pixels = normaliser.upload(&batch(bench));
+    let mut failed = None;
+    let times = timed(bench, || {
+        let logits = mixer.forward(normaliser.normalised(pixels.clone()));
         // SYNC: until the logits are there.
-        std::hint::black_box(mixer.forward(normaliser.patches(&batch)).into_data());
-    }))
+        failed = device.sync().err();
+        drop(logits);
+    });
+    match failed {
+        Some(error) => Err(TrainError::Device { message: error.to_string(), hint: None }),
+        None => Ok(times),
+    }
+}
+
+/// What took how long on the CUDA device since the warm-up, as lines of text, ms per step.
+#[cfg(feature = "cuda")]
+#[must_use]
+pub fn profile(bench: &Bench) -> String {
+    use std::fmt::Write as _;
+    let mut text = String::new();
+    for time in mixer_kernels::cuda_profile(0) {
+        let per_step = time.milliseconds / bench.steps as f64;
+        let rate = time.operations / time.milliseconds / 1e9;
+        let rate = if rate > 0.0 { format!("{rate:.0} TFLOP/s") } else { String::new() };
+        // Writing to a string cannot fail.
+        let _ = writeln!(
+            text,
+            "{per_step:>9.3} ms {:>5} × {:<64} {rate}",
+            time.count / bench.steps,
+            time.what
+        );
+    }
+    text
+}
+
+/// Memory in use on a CUDA device, by whomever, MB.
+#[cfg(feature = "cuda")]
+fn device_memory(name: &str, device: &Device) -> Option<f64> {
+    let index = name.strip_prefix("cuda:")?.parse().ok()?;
+    // The context is opened by the first tensor and is not counted.
+    Tensor::<1>::zeros([1], device).into_data();
+    mixer_kernels::cuda_memory_in_use(index).map(|bytes| bytes as f64 / 1e6)
+}
+
+#[cfg(not(feature = "cuda"))]
+fn device_memory(_name: &str, _device: &Device) -> Option<f64> {
+    None
 }
 
 /// A line of the kernel's account of this process' memory, in MB.

@@ -14,6 +14,15 @@ pub struct Normaliser {
     device: Device,
 }
 
+/// Patches on the device before they are normalised, `[B, S, P·P·3]`.
+#[derive(Debug, Clone)]
+pub enum Pixels {
+    /// As they were decoded.
+    Bytes(Tensor<3, Int>),
+    /// The same numbers where a device has no bytes.
+    Floats(Tensor<3>),
+}
+
 impl Normaliser {
     /// For patches of `patch_size` on `device`.
     #[must_use]
@@ -31,19 +40,34 @@ impl Normaliser {
         }
     }
 
-    /// Uploads the batch's bytes, then casts and normalises on the device: a quarter of the bytes of
-    /// `f32` crosses the bus. Devices without bytes (WebGPU's shading language has none) get `f32`.
+    /// Uploads the batch's bytes, then casts and normalises on the device.
     ///
     /// # Shapes
     /// - output: `[B, S, P·P·3]`
     #[must_use]
     pub fn patches(&self, batch: &Batch) -> Tensor<3> {
+        self.normalised(self.upload(batch))
+    }
+
+    /// The batch on the device, as bytes: a quarter of what `f32` would be crosses the bus. Devices
+    /// without bytes (WebGPU's shading language has none) get `f32`.
+    #[must_use]
+    pub fn upload(&self, batch: &Batch) -> Pixels {
         let dims = [batch.labels.len(), batch.num_tokens, batch.patch_dim];
         let bytes = TensorData::new(batch.patches.clone(), dims);
-        let pixels = if self.device.supports_dtype(DType::U8) {
-            Tensor::<3, Int>::from_data(bytes, (&self.device, DType::U8)).float()
+        if self.device.supports_dtype(DType::U8) {
+            Pixels::Bytes(Tensor::from_data(bytes, (&self.device, DType::U8)))
         } else {
-            Tensor::<3>::from_data(bytes.convert::<f32>(), &self.device)
+            Pixels::Floats(Tensor::from_data(bytes.convert::<f32>(), &self.device))
+        }
+    }
+
+    /// The network's input of what was uploaded.
+    #[must_use]
+    pub fn normalised(&self, pixels: Pixels) -> Tensor<3> {
+        let pixels = match pixels {
+            Pixels::Bytes(bytes) => bytes.float(),
+            Pixels::Floats(floats) => floats,
         };
         pixels * self.scale.clone() + self.shift.clone()
     }

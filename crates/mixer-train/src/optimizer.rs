@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
-use mixer_kernels::{AdamwStep, SgdStep, adamw_update, average_update, sgd_update, squared_norm};
+use mixer_kernels::{
+    AdamwStep, SgdStep, adamw_update_all, average_update_all, sgd_update, squared_norm_all,
+};
 use mixer_model::{HostTensor, Mixer};
 use serde::{Deserialize, Serialize};
 
@@ -85,8 +87,7 @@ impl GradientSum {
     /// The squared norm over all parameters, on the device.
     #[must_use]
     pub fn squared_norm(&self) -> Option<Tensor<1>> {
-        let squares = self.sums.values().cloned().map(squared_norm).collect::<Vec<_>>();
-        (!squares.is_empty()).then(|| Tensor::cat(squares, 0).sum())
+        squared_norm_all(&self.sums.values().cloned().collect::<Vec<_>>())
     }
 }
 
@@ -118,12 +119,14 @@ impl Optimizer {
         learning_rate: f64,
     ) -> Mixer {
         self.step += 1;
-        mixer.map(&mut Update {
-            path: Vec::new(),
-            optimizer: self,
-            gradients: gradients.sums,
-            scales: Scales { gradient_scale: factor, learning_rate },
-        })
+        // Taken out, updated together, put back: a GPU updates all of them in one launch, and nobody
+        // else holds them, so that they are written in place.
+        let mut taken =
+            Taken { path: Vec::new(), gradients: gradients.sums, parameters: Vec::new() };
+        let mixer = mixer.map(&mut taken);
+        let scales = Scales { gradient_scale: factor, learning_rate };
+        let values = self.apply(taken.parameters, scales);
+        mixer.map(&mut PutBack { path: Vec::new(), values })
     }
 
     /// The network with the moving average of its weights, without autodiff; `None` where none is
@@ -200,51 +203,83 @@ impl Optimizer {
         decay.min((1.0 + step) / (10.0 + step))
     }
 
-    /// The new value of one parameter. Only kernels decay: biases and LayerNorm parameters have one
-    /// dimension.
+    /// The new values by path. Only kernels decay: biases and LayerNorm parameters have one dimension.
     fn apply(
         &mut self,
-        path: &str,
-        value: Tensor<1>,
-        gradient: Tensor<1>,
+        parameters: Vec<Parameter>,
         Scales { gradient_scale, learning_rate }: Scales,
-        is_kernel: bool,
-    ) -> Tensor<1> {
-        let Kept { moments, average } = self.kept.remove(path).unwrap_or_default();
-        // Held by both until the first update, which then writes elsewhere.
-        let average = self.ema_decay.map(|decay| (decay, average.unwrap_or_else(|| value.clone())));
-        let zeros = || gradient.zeros_like();
-        let decay = |weight_decay| if is_kernel { weight_decay } else { 0.0 };
-        let (value, moments) = match self.rule {
+    ) -> BTreeMap<String, (Tensor<1>, Vec<usize>)> {
+        let mut inputs = Vec::with_capacity(parameters.len());
+        let mut rest = Vec::with_capacity(parameters.len());
+        let mut averages = Vec::new();
+        for Parameter { path, dims, value, gradient } in parameters {
+            let Kept { moments, average } = self.kept.remove(&path).unwrap_or_default();
+            // Held by both until the first update, which then writes elsewhere.
+            if self.ema_decay.is_some() {
+                averages.push(average.unwrap_or_else(|| value.clone()));
+            }
+            inputs.push((value, gradient, moments, dims.len() > 1));
+            rest.push((path, dims));
+        }
+        let decay = |weight_decay, is_kernel| if is_kernel { weight_decay } else { 0.0 };
+        let updated: Vec<(Tensor<1>, Vec<Tensor<1>>)> = match self.rule {
             Rule::Adamw { beta1, beta2, epsilon, weight_decay } => {
-                let step = AdamwStep {
-                    gradient_scale,
-                    learning_rate,
-                    beta1,
-                    beta2,
-                    epsilon,
-                    weight_decay: decay(weight_decay),
-                    step: self.step,
+                let with_moments = |(value, gradient, moments, is_kernel)| {
+                    let gradient: Tensor<1> = gradient;
+                    let zeros = || gradient.zeros_like();
+                    let [first, second]: [Tensor<1>; 2] =
+                        Vec::try_into(moments).unwrap_or_else(|_| [zeros(), zeros()]);
+                    let step = AdamwStep {
+                        gradient_scale,
+                        learning_rate,
+                        beta1,
+                        beta2,
+                        epsilon,
+                        weight_decay: decay(weight_decay, is_kernel),
+                        step: self.step,
+                    };
+                    ([value, gradient, first, second], step)
                 };
-                let moments = moments.try_into().unwrap_or_else(|_| [zeros(), zeros()]);
-                let (value, moments) = adamw_update(value, gradient, moments, step);
-                (value, moments.to_vec())
+                let updated = adamw_update_all(inputs.into_iter().map(with_moments).collect());
+                updated.into_iter().map(|[value, first, second]| (value, vec![first, second])).collect()
             }
             Rule::Sgd { momentum, weight_decay } => {
-                let weight_decay = decay(weight_decay);
-                let step = SgdStep { gradient_scale, learning_rate, momentum, weight_decay };
-                let [velocity] = moments.try_into().unwrap_or_else(|_| [zeros()]);
-                let (value, velocity) = sgd_update(value, gradient, velocity, step);
-                (value, vec![velocity])
+                let update = |(value, gradient, moments, is_kernel)| {
+                    let gradient: Tensor<1> = gradient;
+                    let [velocity]: [Tensor<1>; 1] =
+                        Vec::try_into(moments).unwrap_or_else(|_| [gradient.zeros_like()]);
+                    let weight_decay = decay(weight_decay, is_kernel);
+                    let step = SgdStep { gradient_scale, learning_rate, momentum, weight_decay };
+                    let (value, velocity) = sgd_update(value, gradient, velocity, step);
+                    (value, vec![velocity])
+                };
+                inputs.into_iter().map(update).collect()
             }
         };
-        // While the new value is still in the cache.
-        let average = average.map(|(decay, average)| {
-            average_update(average, value.clone(), self.average_decay(decay))
-        });
-        self.kept.insert(path.to_owned(), Kept { moments, average });
-        value
+        let mut averages = match self.ema_decay {
+            Some(decay) => {
+                let values = updated.iter().map(|(value, _)| value.clone());
+                let pairs = averages.into_iter().zip(values).map(|(a, v)| [a, v]).collect();
+                average_update_all(pairs, self.average_decay(decay))
+            }
+            None => averages,
+        }
+        .into_iter();
+        let mut values = BTreeMap::new();
+        for ((path, dims), (value, moments)) in rest.into_iter().zip(updated) {
+            self.kept.insert(path.clone(), Kept { moments, average: averages.next() });
+            values.insert(path, (value, dims));
+        }
+        values
     }
+}
+
+/// A parameter that is to be updated.
+struct Parameter {
+    path: String,
+    dims: Vec<usize>,
+    value: Tensor<1>,
+    gradient: Tensor<1>,
 }
 
 /// What an update is scaled by.
@@ -282,14 +317,14 @@ impl ModuleVisitor for Collector<'_> {
     }
 }
 
-struct Update<'a> {
+/// Takes parameters out of a network, and leaves empty tensors.
+struct Taken {
     path: Vec<String>,
-    optimizer: &'a mut Optimizer,
     gradients: BTreeMap<String, Tensor<1>>,
-    scales: Scales,
+    parameters: Vec<Parameter>,
 }
 
-impl ModuleMapper for Update<'_> {
+impl ModuleMapper for Taken {
     fn enter_module(&mut self, name: &str, _container: &str) {
         self.path.push(name.to_owned());
     }
@@ -302,10 +337,35 @@ impl ModuleMapper for Update<'_> {
         let path = self.path.join(".");
         let Some(gradient) = self.gradients.remove(&path) else { return param };
         let (id, tensor, mapper) = param.consume();
+        let empty = Tensor::empty([1; D], &tensor.device());
         let dims = tensor.dims();
         let value = tensor.inner().reshape([dims.iter().product::<usize>()]);
-        let updated = self.optimizer.apply(&path, value, gradient, self.scales, dims.len() > 1);
-        let tensor = updated.reshape(dims).autodiff().require_grad();
+        self.parameters.push(Parameter { path, dims: dims.to_vec(), value, gradient });
+        Param::from_mapped_value(id, empty, mapper)
+    }
+}
+
+/// Puts new values where [`Taken`] took them.
+struct PutBack {
+    path: Vec<String>,
+    values: BTreeMap<String, (Tensor<1>, Vec<usize>)>,
+}
+
+impl ModuleMapper for PutBack {
+    fn enter_module(&mut self, name: &str, _container: &str) {
+        self.path.push(name.to_owned());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container: &str) {
+        self.path.pop();
+    }
+
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let Some((value, dims)) = self.values.remove(&self.path.join(".")) else { return param };
+        let (id, _, mapper) = param.consume();
+        let mut shape = [1; D];
+        shape.copy_from_slice(&dims);
+        let tensor = value.reshape(shape).autodiff().require_grad();
         Param::from_mapped_value(id, tensor, mapper)
     }
 }

@@ -16,7 +16,7 @@ pub enum Precision {
     /// Not at all.
     #[default]
     F32,
-    /// bf16: on CPUs that multiply it (AVX512-BF16), in up to half the time.
+    /// bf16: on CPUs that multiply it (AVX512-BF16) in up to half the time, on NVIDIA GPUs in a tenth.
     Bf16,
 }
 
@@ -30,8 +30,9 @@ impl Precision {
         Err(TrainError::Device {
             message: format!("precision `bf16` is not supported on device `{}`", device.name),
             hint: Some(
-                "it needs `flex` on a CPU with AVX512-BF16 (Intel Sapphire Rapids, AMD Zen 4 and \
-                 later); elsewhere use precision `f32`"
+                "it needs `cuda` on an NVIDIA GPU of compute capability 8.0 and cuBLASLt, or `flex` on a \
+                 CPU with AVX512-BF16 (Intel Sapphire Rapids, AMD Zen 4 and later); elsewhere use \
+                 precision `f32`"
                     .to_owned(),
             ),
         })

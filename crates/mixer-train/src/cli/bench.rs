@@ -26,9 +26,16 @@ pub(super) struct BenchArgs {
     /// Side of the images, px.
     #[arg(long, default_value_t = 224, value_name = "PX")]
     image_size: usize,
-    /// Steps to time, after two that are not.
+    /// Steps to time.
     #[arg(long, default_value = "7", value_name = "N")]
     steps: NonZeroUsize,
+    /// Steps before those.
+    #[arg(long, default_value_t = 2, value_name = "N")]
+    warmup: usize,
+    /// On a CUDA device, also print the time of each kernel and product over the timed steps, which then
+    /// wait for each other.
+    #[arg(long)]
+    profile: bool,
     /// What the operands of the blocks' products are rounded to (`train.precision`).
     #[arg(long, value_enum, default_value_t = Precision::F32)]
     precision: Precision,
@@ -71,7 +78,8 @@ pub(super) fn run(args: &BenchArgs) -> Result<(), TrainError> {
             precision: args.precision,
             recompute_blocks: args.recompute_blocks,
             steps,
-            warmup: 2,
+            warmup: args.warmup,
+            profile: args.profile,
         });
     }
     let entry = backend::open(&args.device.device)?;
@@ -79,6 +87,10 @@ pub(super) fn run(args: &BenchArgs) -> Result<(), TrainError> {
     let mut measurements = Vec::with_capacity(benches.len());
     for bench in &benches {
         measurements.push(measure(bench, &entry.name, &entry.device)?);
+        #[cfg(feature = "cuda")]
+        if bench.profile {
+            super::print(&crate::bench::profile(bench))?;
+        }
     }
     if let Format::Json = args.format {
         return super::print_json(&measurements);

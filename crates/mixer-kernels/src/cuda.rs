@@ -1,0 +1,565 @@
+//! CUDA by hand: the operations on NVIDIA GPUs, with products by cuBLASLt and everything between them by
+//! kernels of ours, on Burn's tensors.
+//!
+//! The libraries are loaded when a device is first used. Where one is missing, or a network has sizes
+//! that the kernels do not take, and on every other device of the same backend (Vulkan, Metal, WebGPU),
+//! the default bodies run.
+//!
+//! The work goes to a stream of ours. Before an operation it waits for all that Burn has asked of the
+//! device, and afterwards what Burn asks waits for it, so that both may use the same memory.
+
+mod bridge;
+mod gpu;
+mod mixing;
+mod product;
+mod update;
+
+use std::sync::{Arc, Mutex};
+
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Cube, TensorMetadata};
+use burn::tensor::{DType, Shape, Tensor};
+use burn_cubecl::CubeDevice;
+
+use crate::default;
+use crate::mixing::MixingSpec;
+use crate::ops::MixerOps;
+use crate::precision::Precision;
+use crate::update::AdamwStep;
+
+use bridge::{Buffer, Output, register};
+use gpu::Gpu;
+pub use gpu::CudaTime;
+use mixing::{Dims, Gradients, Parameters};
+use update::Entry;
+
+/// Most channels that the kernels hold in registers.
+const MAX_CHANNELS: usize = 1536;
+
+type Float = FloatTensor<Cube>;
+type SharedGpu = Arc<Mutex<Gpu>>;
+
+/// Why the kernels of this crate do not run on a CUDA device; `None` when they do.
+#[must_use]
+pub fn cuda_fallback_reason(index: usize) -> Option<String> {
+    gpu::open(index).err()
+}
+
+/// Whether a CUDA device multiplies bf16.
+#[must_use]
+pub fn cuda_has_bf16(index: usize) -> bool {
+    gpu::open(index).is_ok_and(|gpu| gpu.lock().is_ok_and(|gpu| gpu.has_bf16()))
+}
+
+/// Bytes in use on a CUDA device, by this process or another.
+#[must_use]
+pub fn cuda_memory_in_use(index: usize) -> Option<usize> {
+    gpu::open(index).ok()?.lock().ok()?.memory_in_use().ok()
+}
+
+/// Time on a CUDA device by kernel and product since the first call, the longest first. The first call
+/// starts the account, which has every operation wait for the one before.
+#[must_use]
+pub fn cuda_profile(index: usize) -> Vec<CudaTime> {
+    gpu::open(index).ok().and_then(|gpu| gpu.lock().ok().map(|mut gpu| gpu.profile())).unwrap_or_default()
+}
+
+/// The GPU of a tensor, where it is one of ours. `MIXER_CUDA=burn` has Burn's kernels run instead, to
+/// compare them.
+fn gpu_of(tensor: &Float) -> Option<SharedGpu> {
+    static BURN_ONLY: std::sync::LazyLock<bool> =
+        std::sync::LazyLock::new(|| std::env::var("MIXER_CUDA").is_ok_and(|v| v == "burn"));
+    let CubeDevice::Cuda(device) = tensor.device() else { return None };
+    if *BURN_ONLY {
+        return None;
+    }
+    gpu::open(device.index).ok()
+}
+
+/// The GPU and the sizes of a branch with `hidden` units, where the kernels take them.
+fn branch_of(x: &Float, hidden: usize) -> Option<(SharedGpu, Dims)> {
+    let dims = dims_of(x)?;
+    let fits = hidden.is_multiple_of(8);
+    fits.then(|| gpu_of(x)).flatten().map(|gpu| (gpu, Dims { hidden, ..dims }))
+}
+
+/// `[B, S, C]`, or rows of C channels as one example.
+fn dims_of(x: &Float) -> Option<Dims> {
+    let shape = x.shape();
+    let c = shape[shape.num_dims() - 1];
+    let rows = shape.num_elements() / c.max(1);
+    let (b, s) = if shape.num_dims() == 3 { (shape[0], shape[1]) } else { (1, rows) };
+    let half = match x.dtype() {
+        DType::BF16 => true,
+        DType::F32 => false,
+        _ => return None,
+    };
+    let fits = c.is_multiple_of(8) && (8..=MAX_CHANNELS).contains(&c) && rows > 0;
+    fits.then_some(Dims { b, s, c, hidden: 0, half })
+}
+
+fn scale_of(spec: &MixingSpec, scale: &Buffer) -> u64 {
+    if spec.scaled { scale.address } else { 0 }
+}
+
+/// Inputs 1 to 6 of a mixing operation.
+fn parameters_of(inputs: &[Buffer]) -> Parameters {
+    let at = |i: usize| inputs[i].address;
+    Parameters {
+        gamma: at(1),
+        beta: at(2),
+        weight1: at(3),
+        bias1: at(4),
+        weight2: at(5),
+        bias2: at(6),
+    }
+}
+
+fn gradients_of(outputs: &[Buffer]) -> Gradients {
+    let at = |i: usize| outputs[i].address;
+    Gradients {
+        x: at(0),
+        gamma: at(1),
+        beta: at(2),
+        weight1: at(3),
+        bias1: at(4),
+        weight2: at(5),
+        bias2: at(6),
+    }
+}
+
+fn like(tensor: &Float) -> Output {
+    Output::New(tensor.shape(), tensor.dtype())
+}
+
+fn f32_like(tensor: &Float) -> Output {
+    Output::New(tensor.shape(), DType::F32)
+}
+
+/// The only tensor of an operation with one output.
+fn one(mut tensors: Vec<Float>) -> Float {
+    match tensors.pop() {
+        Some(tensor) => tensor,
+        None => unreachable!("every output that is described is there"),
+    }
+}
+
+fn seven(tensors: Vec<Float>) -> default::BranchGradients<Cube> {
+    match <[Float; 7]>::try_from(tensors) {
+        Ok([x, gamma, beta, w1, b1, w2, b2]) => (x, gamma, beta, w1, b1, w2, b2),
+        Err(_) => unreachable!("every output that is described is there"),
+    }
+}
+
+fn three(tensors: Vec<Float>) -> (Float, Float, Float) {
+    match <[Float; 3]>::try_from(tensors) {
+        Ok([a, b, c]) => (a, b, c),
+        Err(_) => unreachable!("every output that is described is there"),
+    }
+}
+
+/// Outputs of the backward pass of a branch.
+fn branch_gradients(x: &Float, parameters: [&Float; 6]) -> Vec<Output> {
+    std::iter::once(like(x)).chain(parameters.map(f32_like)).collect()
+}
+
+impl MixerOps for Cube {
+    fn fused_layer_norm(x: Float, gamma: Float, beta: Float, epsilon: f64) -> Float {
+        let Some((gpu, d)) = branch_of(&x, 0) else {
+            return default::layer_norm::<Cube>(x, gamma, beta, epsilon);
+        };
+        let outputs = vec![like(&x)];
+        one(register("layer_norm", gpu, vec![x, gamma, beta], outputs, move |gpu, i, o| {
+            gpu.layer_norm(i[0].address, (i[1].address, i[2].address), o[0].address, &d, epsilon)
+        }))
+    }
+
+    fn fused_layer_norm_backward(
+        x: Float,
+        gamma: Float,
+        grad: Float,
+        epsilon: f64,
+    ) -> (Float, Float, Float) {
+        let Some((gpu, d)) = branch_of(&x, 0).filter(|_| x.dtype() == grad.dtype()) else {
+            return default::layer_norm_backward::<Cube>(x, gamma, grad, epsilon);
+        };
+        let outputs = vec![like(&x), f32_like(&gamma), f32_like(&gamma)];
+        let inputs = vec![x, gamma, grad];
+        three(register("layer_norm_backward", gpu, inputs, outputs, move |gpu, i, o| {
+            let inputs = (i[0].address, i[1].address, i[2].address);
+            let outputs = (o[0].address, o[1].address, o[2].address);
+            gpu.layer_norm_backward(inputs, outputs, &d, epsilon)
+        }))
+    }
+
+    fn mean_layer_norm(x: Float, gamma: Float, beta: Float, epsilon: f64) -> Float {
+        let Some((gpu, d)) = branch_of(&x, 0) else {
+            return default::mean_layer_norm::<Cube>(x, gamma, beta, epsilon);
+        };
+        let outputs = vec![Output::New(Shape::from(vec![d.b, d.c]), DType::F32)];
+        one(register("mean_layer_norm", gpu, vec![x, gamma, beta], outputs, move |gpu, i, o| {
+            gpu.mean_norm(i[0].address, (i[1].address, i[2].address), o[0].address, &d, epsilon)
+        }))
+    }
+
+    fn mean_layer_norm_backward(
+        x: Float,
+        gamma: Float,
+        grad: Float,
+        epsilon: f64,
+    ) -> (Float, Float, Float) {
+        let Some((gpu, d)) = branch_of(&x, 0) else {
+            return default::mean_layer_norm_backward::<Cube>(x, gamma, grad, epsilon);
+        };
+        let outputs = vec![like(&x), f32_like(&gamma), f32_like(&gamma)];
+        let inputs = vec![x, gamma, grad];
+        three(register("mean_layer_norm_backward", gpu, inputs, outputs, move |gpu, i, o| {
+            let inputs = (i[0].address, i[1].address, i[2].address);
+            let outputs = (o[0].address, o[1].address, o[2].address);
+            gpu.mean_norm_backward(inputs, outputs, &d, epsilon)
+        }))
+    }
+
+    fn dense(x: Float, weight: Float, bias: Float, precision: Precision) -> Float {
+        let (shape, n) = (x.shape(), bias.shape()[0]);
+        let half = precision == Precision::Bf16;
+        let Some(gpu) = gpu_of(&x).filter(|_| x.dtype() == DType::F32) else {
+            return default::dense::<Cube>(x, weight, bias);
+        };
+        let (rows, k) = (shape[0], shape[1]);
+        let dtype = if half { DType::BF16 } else { DType::F32 };
+        let d = Dims { b: 1, s: rows, c: 8, hidden: 0, half };
+        let outputs = vec![Output::New(Shape::from(vec![rows, n]), dtype)];
+        one(register("dense", gpu, vec![x, weight, bias], outputs, move |gpu, i, o| {
+            let parameters = (i[1].address, i[2].address);
+            gpu.linear(i[0].address, parameters, o[0].address, (rows, k, n), &d)
+        }))
+    }
+
+    fn dense_backward(
+        x: Float,
+        weight: Float,
+        grad: Float,
+        precision: Precision,
+    ) -> (Float, Float, Float) {
+        let Some(gpu) = gpu_of(&x) else {
+            return default::dense_backward::<Cube>(x, weight, grad);
+        };
+        let outputs = vec![like(&x)];
+        let (dweight, dbias) = dense_parameters(&gpu, &x, &weight, &grad, precision);
+        let (rows, k, n) = (x.shape()[0], x.shape()[1], grad.shape()[1]);
+        let d = Dims { b: 1, s: rows, c: 8, hidden: 0, half: precision == Precision::Bf16 };
+        let inputs = vec![weight, grad];
+        let dx = one(register("dense_backward", gpu, inputs, outputs, move |gpu, i, o| {
+            let inputs = (i[0].address, i[1].address);
+            gpu.linear_backward_input(inputs, o[0].address, (rows, k, n), &d)
+        }));
+        (dx, dweight, dbias)
+    }
+
+    fn dense_parameters_backward(
+        x: Float,
+        weight: Float,
+        grad: Float,
+        precision: Precision,
+    ) -> (Float, Float) {
+        let Some(gpu) = gpu_of(&x) else {
+            return default::dense_parameters_backward::<Cube>(x, grad);
+        };
+        dense_parameters(&gpu, &x, &weight, &grad, precision)
+    }
+
+    fn mix_tokens(
+        x: Float,
+        gamma: Float,
+        beta: Float,
+        weight1: Float,
+        bias1: Float,
+        weight2: Float,
+        bias2: Float,
+        branch_scale: Float,
+        spec: MixingSpec,
+    ) -> Float {
+        let Some((gpu, d)) = branch_of(&x, bias1.shape()[0]) else {
+            let parameters = [gamma, beta, weight1, bias1, weight2, bias2];
+            return default::mix_tokens::<Cube>(x, parameters, branch_scale, spec);
+        };
+        let outputs = vec![like(&x)];
+        let inputs = vec![x, gamma, beta, weight1, bias1, weight2, bias2, branch_scale];
+        one(register("mix_tokens", gpu, inputs, outputs, move |gpu, i, o| {
+            let scale = scale_of(&spec, &i[7]);
+            gpu.mix_tokens(i[0].address, &parameters_of(i), scale, o[0].address, &d, &spec)
+        }))
+    }
+
+    fn mix_tokens_backward(
+        x: Float,
+        gamma: Float,
+        beta: Float,
+        weight1: Float,
+        bias1: Float,
+        weight2: Float,
+        bias2: Float,
+        branch_scale: Float,
+        grad: Float,
+        spec: MixingSpec,
+    ) -> default::BranchGradients<Cube> {
+        let Some((gpu, d)) = branch_of(&x, bias1.shape()[0]) else {
+            let parameters = [gamma, beta, weight1, bias1, weight2, bias2];
+            return default::mix_tokens_backward::<Cube>(x, parameters, branch_scale, grad, spec);
+        };
+        let outputs = branch_gradients(&x, [&gamma, &beta, &weight1, &bias1, &weight2, &bias2]);
+        let inputs = vec![x, gamma, beta, weight1, bias1, weight2, bias2, branch_scale, grad];
+        seven(register("mix_tokens_backward", gpu, inputs, outputs, move |gpu, i, o| {
+            let (x, scale, grad) = (i[0].address, scale_of(&spec, &i[7]), i[8].address);
+            let gradients = gradients_of(o);
+            gpu.mix_tokens_backward(x, &parameters_of(i), scale, grad, &gradients, &d, &spec)
+        }))
+    }
+
+    fn mix_channels(
+        x: Float,
+        gamma: Float,
+        beta: Float,
+        weight1: Float,
+        bias1: Float,
+        weight2: Float,
+        bias2: Float,
+        branch_scale: Float,
+        spec: MixingSpec,
+    ) -> Float {
+        let Some((gpu, d)) = branch_of(&x, bias1.shape()[0]) else {
+            let parameters = [gamma, beta, weight1, bias1, weight2, bias2];
+            return default::mix_channels::<Cube>(x, parameters, branch_scale, spec).0;
+        };
+        let outputs = vec![like(&x)];
+        let inputs = vec![x, gamma, beta, weight1, bias1, weight2, bias2, branch_scale];
+        one(register("mix_channels", gpu, inputs, outputs, move |gpu, i, o| {
+            let scale = scale_of(&spec, &i[7]);
+            gpu.mix_channels(i[0].address, &parameters_of(i), scale, o[0].address, 0, &d, &spec)
+        }))
+    }
+
+    fn mix_channels_keeping(
+        x: Float,
+        gamma: Float,
+        beta: Float,
+        weight1: Float,
+        bias1: Float,
+        weight2: Float,
+        bias2: Float,
+        branch_scale: Float,
+        spec: MixingSpec,
+    ) -> (Float, Float) {
+        let Some((gpu, d)) = branch_of(&x, bias1.shape()[0]) else {
+            let parameters = [gamma, beta, weight1, bias1, weight2, bias2];
+            return default::mix_channels::<Cube>(x, parameters, branch_scale, spec);
+        };
+        let kept = Output::New(Shape::from(vec![d.b * d.s, d.hidden]), x.dtype());
+        let outputs = vec![like(&x), kept];
+        let inputs = vec![x, gamma, beta, weight1, bias1, weight2, bias2, branch_scale];
+        let mut both = register("mix_channels_keeping", gpu, inputs, outputs, move |gpu, i, o| {
+            let (x, scale) = (i[0].address, scale_of(&spec, &i[7]));
+            let (out, kept) = (o[0].address, o[1].address);
+            gpu.mix_channels(x, &parameters_of(i), scale, out, kept, &d, &spec)
+        });
+        let hidden = both.pop();
+        match (both.pop(), hidden) {
+            (Some(out), Some(hidden)) => (out, hidden),
+            _ => unreachable!("every output that is described is there"),
+        }
+    }
+
+    fn mix_channels_backward(
+        x: Float,
+        gamma: Float,
+        beta: Float,
+        weight1: Float,
+        bias1: Float,
+        weight2: Float,
+        bias2: Float,
+        branch_scale: Float,
+        grad: Float,
+        spec: MixingSpec,
+    ) -> default::BranchGradients<Cube> {
+        let parameters = [gamma, beta, weight1, bias1, weight2, bias2];
+        channels_backward(x, parameters, branch_scale, None, grad, spec)
+    }
+
+    fn mix_channels_backward_kept(
+        x: Float,
+        gamma: Float,
+        beta: Float,
+        weight1: Float,
+        bias1: Float,
+        weight2: Float,
+        bias2: Float,
+        branch_scale: Float,
+        hidden: Float,
+        grad: Float,
+        spec: MixingSpec,
+    ) -> default::BranchGradients<Cube> {
+        let parameters = [gamma, beta, weight1, bias1, weight2, bias2];
+        channels_backward(x, parameters, branch_scale, Some(hidden), grad, spec)
+    }
+}
+
+fn channels_backward(
+    x: Float,
+    parameters: [Float; 6],
+    branch_scale: Float,
+    hidden: Option<Float>,
+    grad: Float,
+    spec: MixingSpec,
+) -> default::BranchGradients<Cube> {
+    let Some((gpu, d)) = branch_of(&x, parameters[3].shape()[0]) else {
+        return default::mix_channels_backward::<Cube>(
+            x,
+            parameters,
+            branch_scale,
+            hidden,
+            grad,
+            spec,
+        );
+    };
+    let outputs = branch_gradients(&x, parameters.each_ref());
+    let mut inputs = vec![x];
+    inputs.extend(parameters);
+    inputs.extend([branch_scale, grad]);
+    inputs.extend(hidden);
+    seven(register("mix_channels_backward", gpu, inputs, outputs, move |gpu, i, o| {
+        let (x, scale, grad) = (i[0].address, scale_of(&spec, &i[7]), i[8].address);
+        let hidden = i.get(9).map_or((0, false), |hidden| (hidden.address, hidden.owned));
+        let gradients = gradients_of(o);
+        gpu.mix_channels_backward(x, &parameters_of(i), scale, hidden, grad, &gradients, &d, &spec)
+    }))
+}
+
+/// Gradients of a dense layer's weight and bias.
+fn dense_parameters(
+    gpu: &SharedGpu,
+    x: &Float,
+    weight: &Float,
+    grad: &Float,
+    precision: Precision,
+) -> (Float, Float) {
+    let (rows, k, n) = (x.shape()[0], x.shape()[1], grad.shape()[1]);
+    let d = Dims { b: 1, s: rows, c: 8, hidden: 0, half: precision == Precision::Bf16 };
+    let outputs = vec![f32_like(weight), Output::New(Shape::from(vec![n]), DType::F32)];
+    let inputs = vec![x.clone(), grad.clone()];
+    let mut both = register("dense_parameters", Arc::clone(gpu), inputs, outputs, move |gpu, i, o| {
+        let inputs = (i[0].address, i[1].address);
+        gpu.linear_backward(inputs, (o[0].address, o[1].address), (rows, k, n), &d)
+    });
+    let bias = both.pop();
+    match (both.pop(), bias) {
+        (Some(weight), Some(bias)) => (weight, bias),
+        _ => unreachable!("every output that is described is there"),
+    }
+}
+
+/// Parameter, gradient, first and second moment.
+pub(crate) type AdamwTensors = [Tensor<1>; 4];
+
+/// One AdamW update of all parameters in one launch, where they are on a GPU of ours; else they are given
+/// back. The steps may differ in their weight decay alone.
+pub(crate) fn adamw_update_all(
+    tensors: Vec<(AdamwTensors, AdamwStep)>,
+) -> Result<Vec<[Tensor<1>; 3]>, Vec<(AdamwTensors, AdamwStep)>> {
+    let Some(step) = tensors.first().map(|(_, step)| *step) else { return Err(tensors) };
+    let first = tensors.first().and_then(|([value, ..], _)| primitive(value.clone()));
+    let Some(gpu) = first.as_ref().and_then(gpu_of) else { return Err(tensors) };
+    if tensors.iter().flat_map(|(tensors, _)| tensors).any(|tensor| tensor.dtype() != DType::F32) {
+        return Err(tensors);
+    }
+    drop(first);
+    let mut inputs = Vec::with_capacity(4 * tensors.len());
+    let mut decays = Vec::with_capacity(tensors.len());
+    for (tensors, step) in tensors {
+        decays.push(step.constants().decay);
+        inputs.extend(tensors.into_iter().filter_map(primitive));
+    }
+    let outputs = (0..decays.len())
+        .flat_map(|i| [Output::Changed(4 * i), Output::Changed(4 * i + 2), Output::Changed(4 * i + 3)])
+        .collect();
+    let updated = register("adamw", gpu, inputs, outputs, move |gpu, inputs, outputs| {
+        let entries: Vec<Entry> = decays
+            .iter()
+            .zip(inputs.chunks_exact(4))
+            .zip(outputs.chunks_exact(3))
+            .map(|((&decay, inputs), outputs)| Entry {
+                value: outputs[0].address,
+                gradient: inputs[1].address,
+                first: outputs[1].address,
+                second: outputs[2].address,
+                len: inputs[0].shape.num_elements(),
+                decay,
+            })
+            .collect();
+        gpu.adamw(&entries, step)
+    });
+    let mut updated = updated.into_iter().map(Tensor::from_primitive::<Cube>);
+    let mut groups = Vec::new();
+    while let (Some(value), Some(first), Some(second)) =
+        (updated.next(), updated.next(), updated.next())
+    {
+        groups.push([value, first, second]);
+    }
+    Ok(groups)
+}
+
+/// Moves averages towards their parameters in one launch, where they are on a GPU of ours; else they are
+/// given back.
+pub(crate) fn average_update_all(
+    pairs: Vec<[Tensor<1>; 2]>,
+    decay: f64,
+) -> Result<Vec<Tensor<1>>, Vec<[Tensor<1>; 2]>> {
+    let first = pairs.first().and_then(|[average, _]| primitive(average.clone()));
+    let Some(gpu) = first.as_ref().and_then(gpu_of) else { return Err(pairs) };
+    if pairs.iter().flatten().any(|tensor| tensor.dtype() != DType::F32) {
+        return Err(pairs);
+    }
+    drop(first);
+    let inputs: Vec<Float> = pairs.into_iter().flatten().filter_map(primitive).collect();
+    let outputs = (0..inputs.len() / 2).map(|i| Output::Changed(2 * i)).collect();
+    let averages = register("average", gpu, inputs, outputs, move |gpu, inputs, outputs| {
+        let entries: Vec<Entry> = inputs
+            .chunks_exact(2)
+            .zip(outputs)
+            .map(|(inputs, output)| Entry {
+                value: output.address,
+                gradient: inputs[1].address,
+                len: output.shape.num_elements(),
+                ..Entry::default()
+            })
+            .collect();
+        gpu.average(&entries, decay)
+    });
+    Ok(averages.into_iter().map(Tensor::from_primitive::<Cube>).collect())
+}
+
+/// `Σ x²` over all tensors in one launch, `[1]`, where they are on a GPU of ours.
+pub(crate) fn squared_norm_all(tensors: &[Tensor<1>]) -> Option<Tensor<1>> {
+    let inputs: Vec<Float> = tensors.iter().cloned().filter_map(primitive).collect();
+    let gpu = gpu_of(inputs.first()?)?;
+    if inputs.iter().any(|input| input.dtype() != DType::F32) {
+        return None;
+    }
+    let outputs = vec![Output::New(Shape::from(vec![1]), DType::F32)];
+    let norm = register("squared_norm", gpu, inputs, outputs, |gpu, inputs, outputs| {
+        let entries: Vec<Entry> = inputs
+            .iter()
+            .map(|input| Entry {
+                gradient: input.address,
+                len: input.shape.num_elements(),
+                ..Entry::default()
+            })
+            .collect();
+        gpu.squared_norm(&entries, outputs[0].address)
+    });
+    Some(Tensor::from_primitive::<Cube>(one(norm)))
+}
+
+fn primitive(tensor: Tensor<1>) -> Option<Float> {
+    tensor.try_into_primitive::<Cube>().ok()
+}

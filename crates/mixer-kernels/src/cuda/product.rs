@@ -1,0 +1,398 @@
+//! Matrix products, by cuBLASLt.
+
+use std::ffi::c_void;
+
+use cudarc::cublaslt::result as lt;
+use cudarc::cublaslt::sys::{
+    self, cublasComputeType_t, cublasLtEpilogue_t, cublasLtMatmulDescAttributes_t as Attribute,
+    cublasLtMatrixLayoutAttribute_t as LayoutAttribute, cudaDataType,
+};
+use cudarc::driver::result as driver;
+
+use super::gpu::{Error, Gpu, WORKSPACE, driver_error};
+
+/// How many of the library's proposals are timed when a shape is first met.
+const PROPOSALS: usize = 8;
+
+/// A row-major matrix, or one per example.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Matrix {
+    pub(super) address: u64,
+    /// Elements from one row to the next.
+    pub(super) ld: usize,
+    /// Elements from one example's to the next.
+    pub(super) stride: usize,
+    /// Whether its transpose is meant.
+    pub(super) transposed: bool,
+}
+
+impl Matrix {
+    pub(super) fn new(address: u64, ld: usize) -> Matrix {
+        Matrix { address, ld, stride: 0, transposed: false }
+    }
+
+    pub(super) fn batched(self, stride: usize) -> Matrix {
+        Matrix { stride, ..self }
+    }
+
+    pub(super) fn t(self) -> Matrix {
+        Matrix { transposed: !self.transposed, ..self }
+    }
+}
+
+/// What is done to a product's sums before they are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Epilogue {
+    /// Nothing.
+    None,
+    /// A vector is added to every row.
+    Bias,
+    /// As `Bias`, then GELU in its tanh form.
+    BiasGelu,
+    /// As `BiasGelu`, and the values before GELU are written too.
+    BiasGeluKeeping,
+}
+
+/// `out = a · b (+ add)`, row-major: `[m, k] · [k, n]`, for each of `batch` examples.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Product {
+    pub(super) m: usize,
+    pub(super) n: usize,
+    pub(super) k: usize,
+    pub(super) batch: usize,
+    pub(super) a: Matrix,
+    pub(super) b: Matrix,
+    pub(super) out: Matrix,
+    pub(super) add: Option<Matrix>,
+    /// Whether `a` and `b` are bf16, else f32.
+    pub(super) half: bool,
+    /// Whether `out` and `add` are bf16, else f32.
+    pub(super) half_out: bool,
+    pub(super) epilogue: Epilogue,
+    /// The vector of the epilogue, in the type of `out`.
+    pub(super) bias: u64,
+    /// Where the epilogue keeps values, as `out`.
+    pub(super) kept: u64,
+}
+
+impl Product {
+    pub(super) fn new(dims: (usize, usize, usize), a: Matrix, b: Matrix, out: Matrix, half: bool) -> Product {
+        Product {
+            m: dims.0,
+            n: dims.1,
+            k: dims.2,
+            batch: 1,
+            a,
+            b,
+            out,
+            add: None,
+            half,
+            half_out: half,
+            epilogue: Epilogue::None,
+            bias: 0,
+            kept: 0,
+        }
+    }
+
+    fn key(&self) -> ProductKey {
+        let matrix = |m: &Matrix| (m.ld, m.stride, m.transposed);
+        ProductKey {
+            dims: [self.m, self.n, self.k, self.batch],
+            matrices: [matrix(&self.a), matrix(&self.b), matrix(&self.out)],
+            adds: self.add.is_some(),
+            types: (self.half, self.half_out),
+            epilogue: self.epilogue,
+        }
+    }
+}
+
+/// What decides how fast a product is.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct ProductKey {
+    dims: [usize; 4],
+    matrices: [(usize, usize, bool); 3],
+    adds: bool,
+    types: (bool, bool),
+    epilogue: Epilogue,
+}
+
+/// The way that was fastest.
+pub(super) type Algorithm = sys::cublasLtMatmulAlgo_t;
+
+/// The library's descriptions of one product, freed when dropped.
+struct Descriptors {
+    product: sys::cublasLtMatmulDesc_t,
+    a: sys::cublasLtMatrixLayout_t,
+    b: sys::cublasLtMatrixLayout_t,
+    c: sys::cublasLtMatrixLayout_t,
+    d: sys::cublasLtMatrixLayout_t,
+}
+
+impl Drop for Descriptors {
+    fn drop(&mut self) {
+        // SAFETY: each was made by `Gpu::describe` and is freed once. Nothing can be done about a
+        // descriptor that the library will not free.
+        unsafe {
+            for layout in [self.a, self.b, self.c, self.d] {
+                lt::destroy_matrix_layout(layout).ok();
+            }
+            lt::destroy_matmul_desc(self.product).ok();
+        }
+    }
+}
+
+fn lt_error(what: &str) -> impl Fn(lt::CublasError) -> Error + '_ {
+    move |error| format!("{what}: {error}")
+}
+
+fn data_type(half: bool) -> cudaDataType {
+    if half { cudaDataType::CUDA_R_16BF } else { cudaDataType::CUDA_R_32F }
+}
+
+/// A row-major `[rows, columns]` is the library's column-major `[columns, rows]`.
+fn layout(
+    (rows, columns): (usize, usize),
+    matrix: &Matrix,
+    half: bool,
+    batch: usize,
+) -> Result<sys::cublasLtMatrixLayout_t, Error> {
+    let (rows, columns) = if matrix.transposed { (columns, rows) } else { (rows, columns) };
+    let layout = lt::create_matrix_layout(data_type(half), columns as u64, rows as u64, matrix.ld as i64)
+        .map_err(lt_error("cublasLtMatrixLayoutCreate"))?;
+    let (batch, stride) = (batch as i32, matrix.stride as i64);
+    // SAFETY: the layout was just made; the values live until the calls return.
+    unsafe {
+        let set = |attribute, value: *const c_void, size| {
+            lt::set_matrix_layout_attribute(layout, attribute, value, size)
+                .map_err(lt_error("cublasLtMatrixLayoutSetAttribute"))
+        };
+        set(LayoutAttribute::CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, (&raw const batch).cast(), 4)?;
+        set(
+            LayoutAttribute::CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET,
+            (&raw const stride).cast(),
+            8,
+        )?;
+    }
+    Ok(layout)
+}
+
+fn describe(p: &Product) -> Result<Descriptors, Error> {
+    let product =
+        lt::create_matmul_desc(cublasComputeType_t::CUBLAS_COMPUTE_32F, cudaDataType::CUDA_R_32F)
+            .map_err(lt_error("cublasLtMatmulDescCreate"))?;
+    let transpose = |transposed: bool| -> i32 { i32::from(transposed) };
+    // Row-major out = a · b is column-major outᵀ = bᵀ · aᵀ: the library's first operand is our second.
+    let (first, second) = (transpose(p.b.transposed), transpose(p.a.transposed));
+    let epilogue = match p.epilogue {
+        Epilogue::None => cublasLtEpilogue_t::CUBLASLT_EPILOGUE_DEFAULT,
+        Epilogue::Bias => cublasLtEpilogue_t::CUBLASLT_EPILOGUE_BIAS,
+        Epilogue::BiasGelu => cublasLtEpilogue_t::CUBLASLT_EPILOGUE_GELU_BIAS,
+        Epilogue::BiasGeluKeeping => cublasLtEpilogue_t::CUBLASLT_EPILOGUE_GELU_AUX_BIAS,
+    } as u32;
+    let kept_ld = p.out.ld as i64;
+    // SAFETY: the description was just made; the values live until the calls return, and the
+    // addresses are the caller's.
+    unsafe {
+        let set = |attribute, value: *const c_void, size| {
+            lt::set_matmul_desc_attribute(product, attribute, value, size)
+                .map_err(lt_error("cublasLtMatmulDescSetAttribute"))
+        };
+        set(Attribute::CUBLASLT_MATMUL_DESC_TRANSA, (&raw const first).cast(), 4)?;
+        set(Attribute::CUBLASLT_MATMUL_DESC_TRANSB, (&raw const second).cast(), 4)?;
+        set(Attribute::CUBLASLT_MATMUL_DESC_EPILOGUE, (&raw const epilogue).cast(), 4)?;
+        if p.epilogue != Epilogue::None {
+            let bias = &raw const p.bias;
+            set(Attribute::CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias.cast(), 8)?;
+        }
+        if p.epilogue == Epilogue::BiasGeluKeeping {
+            let kept = &raw const p.kept;
+            set(Attribute::CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, kept.cast(), 8)?;
+            let ld = &raw const kept_ld;
+            set(Attribute::CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, ld.cast(), 8)?;
+        }
+    }
+    let add = p.add.unwrap_or(p.out);
+    Ok(Descriptors {
+        product,
+        a: layout((p.k, p.n), &p.b, p.half, p.batch)?,
+        b: layout((p.m, p.k), &p.a, p.half, p.batch)?,
+        c: layout((p.m, p.n), &add, p.half_out, p.batch)?,
+        d: layout((p.m, p.n), &p.out, p.half_out, p.batch)?,
+    })
+}
+
+impl Gpu {
+    /// Computes a product on our stream. The first time that a shape is met, the library's proposals
+    /// are timed, and the fastest is kept for the life of the process.
+    ///
+    /// Returns false, and does nothing, where the library cannot do it.
+    pub(super) fn try_multiply(&mut self, p: &Product) -> Result<bool, Error> {
+        let descriptors = describe(p)?;
+        let key = p.key();
+        let algorithm = match self.algorithms.get(&key) {
+            Some(known) => *known,
+            None => {
+                let fastest = self.fastest(p, &descriptors)?;
+                self.algorithms.insert(key, fastest);
+                fastest
+            }
+        };
+        let Some(algorithm) = algorithm else { return Ok(false) };
+        let what = || {
+            let letter = |transposed| if transposed { "T" } else { "" };
+            let (a, b) = (letter(p.a.transposed), letter(p.b.transposed));
+            let name = format!(
+                "[{}, {}]{a} · [{}, {}]{b} × {} {:?}{}",
+                p.m,
+                p.k,
+                p.k,
+                p.n,
+                p.batch,
+                p.epilogue,
+                if p.add.is_some() { " + C" } else { "" }
+            );
+            (name, 2.0 * (p.m * p.n) as f64 * (p.k * p.batch) as f64)
+        };
+        self.timed(what, |gpu| gpu.start(p, &descriptors, &algorithm))?;
+        Ok(true)
+    }
+
+    /// As [`Gpu::try_multiply`], for what every version of the library can do.
+    pub(super) fn multiply(&mut self, p: &Product) -> Result<(), Error> {
+        if self.try_multiply(p)? {
+            return Ok(());
+        }
+        Err(format!("cuBLASLt has no way to multiply [{}, {}] by [{}, {}]", p.m, p.k, p.k, p.n))
+    }
+
+    fn start(
+        &self,
+        p: &Product,
+        descriptors: &Descriptors,
+        algorithm: &Algorithm,
+    ) -> Result<(), Error> {
+        let one = 1.0_f32;
+        let beta = if p.add.is_some() { 1.0_f32 } else { 0.0 };
+        let add = p.add.unwrap_or(p.out);
+        // SAFETY: the descriptors fit the addresses, which the caller keeps alive until the stream has
+        // passed this point; the workspace has the size that the proposals were asked for.
+        unsafe {
+            lt::matmul(
+                self.lt,
+                descriptors.product,
+                (&raw const one).cast(),
+                (&raw const beta).cast(),
+                p.b.address as *const c_void,
+                descriptors.a,
+                p.a.address as *const c_void,
+                descriptors.b,
+                add.address as *const c_void,
+                descriptors.c,
+                p.out.address as *mut c_void,
+                descriptors.d,
+                algorithm,
+                self.workspace as *mut c_void,
+                WORKSPACE,
+                self.stream.cast(),
+            )
+        }
+        .map_err(|error| {
+            format!("cublasLtMatmul [{}, {}] · [{}, {}]: {error}", p.m, p.k, p.k, p.n)
+        })
+    }
+
+    fn proposals(&self, descriptors: &Descriptors) -> Result<Vec<Algorithm>, Error> {
+        let preference =
+            lt::create_matmul_pref().map_err(lt_error("cublasLtMatmulPreferenceCreate"))?;
+        let mut found = 0;
+        let workspace = WORKSPACE;
+        let empty = sys::cublasLtMatmulHeuristicResult_t {
+            algo: sys::cublasLtMatmulAlgo_t { data: [0; 8] },
+            workspaceSize: 0,
+            state: sys::cublasStatus_t::CUBLAS_STATUS_NOT_SUPPORTED,
+            wavesCount: 0.0,
+            reserved: [0; 4],
+        };
+        let mut results = [empty; PROPOSALS];
+        // SAFETY: the descriptors are alive, and the array has room for what is asked for.
+        let status = unsafe {
+            lt::set_matmul_pref_attribute(
+                preference,
+                sys::cublasLtMatmulPreferenceAttributes_t::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
+                (&raw const workspace).cast(),
+                8,
+            )
+            .map_err(lt_error("cublasLtMatmulPreferenceSetAttribute"))?;
+            let status = sys::cublasLtMatmulAlgoGetHeuristic(
+                self.lt,
+                descriptors.product,
+                descriptors.a,
+                descriptors.b,
+                descriptors.c,
+                descriptors.d,
+                preference,
+                PROPOSALS as i32,
+                results.as_mut_ptr(),
+                &mut found,
+            );
+            lt::destroy_matmul_pref(preference)
+                .map_err(lt_error("cublasLtMatmulPreferenceDestroy"))?;
+            status
+        };
+        if status != sys::cublasStatus_t::CUBLAS_STATUS_SUCCESS {
+            return Ok(Vec::new());
+        }
+        let found = usize::try_from(found).unwrap_or(0);
+        let usable = |result: &&sys::cublasLtMatmulHeuristicResult_t| {
+            result.state == sys::cublasStatus_t::CUBLAS_STATUS_SUCCESS
+        };
+        Ok(results[..found].iter().filter(usable).map(|result| result.algo).collect())
+    }
+
+    fn fastest(&self, p: &Product, descriptors: &Descriptors) -> Result<Option<Algorithm>, Error> {
+        let proposals = self.proposals(descriptors)?;
+        // Trials of a product that adds to its own output would change it.
+        let repeatable = p.add.is_none_or(|add| add.address != p.out.address);
+        if proposals.len() < 2 || !repeatable {
+            return Ok(proposals.first().copied());
+        }
+        let mut best = None;
+        for algorithm in proposals {
+            // A proposal may turn out not to run; the others are tried.
+            let Ok(milliseconds) = self.time(p, descriptors, &algorithm) else { continue };
+            if best.is_none_or(|(least, _)| milliseconds < least) {
+                best = Some((milliseconds, algorithm));
+            }
+        }
+        Ok(best.map(|(_, algorithm)| algorithm))
+    }
+
+    fn time(
+        &self,
+        p: &Product,
+        descriptors: &Descriptors,
+        algorithm: &Algorithm,
+    ) -> Result<f32, Error> {
+        let event = || {
+            driver::event::create(cudarc::driver::sys::CUevent_flags::CU_EVENT_DEFAULT)
+                .map_err(driver_error("cuEventCreate"))
+        };
+        self.start(p, descriptors, algorithm)?;
+        let (started, ended) = (event()?, event()?);
+        // SAFETY: events and stream are alive; the events are destroyed once.
+        unsafe {
+            driver::event::record(started, self.stream).map_err(driver_error("cuEventRecord"))?;
+            for _ in 0..3 {
+                self.start(p, descriptors, algorithm)?;
+            }
+            driver::event::record(ended, self.stream).map_err(driver_error("cuEventRecord"))?;
+            driver::event::synchronize(ended).map_err(driver_error("cuEventSynchronize"))?;
+            let elapsed =
+                driver::event::elapsed(started, ended).map_err(driver_error("cuEventElapsedTime"))?;
+            for event in [started, ended] {
+                driver::event::destroy(event).map_err(driver_error("cuEventDestroy"))?;
+            }
+            Ok(elapsed)
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! A dense layer as one differentiable operation.
+
+use burn::backend::Dispatch;
+use burn::tensor::Tensor;
+
+use crate::ops::MixerOps;
+use crate::precision::Precision;
+
+/// `x W + b`.
+///
+/// With [`Precision::Bf16`], a backend that keeps activations in bf16 (CUDA) gives the result in it, and
+/// what follows is computed in it; others give f32.
+///
+/// # Shapes
+/// - `x`: `[N, I]`, f32; output: `[N, O]`
+/// - `weight`: `[I, O]`
+/// - `bias`: `[O]`
+pub fn dense(x: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>, precision: Precision) -> Tensor<2> {
+    Tensor::from_dispatch(<Dispatch as MixerOps>::dense(
+        x.into_dispatch(),
+        weight.into_dispatch(),
+        bias.into_dispatch(),
+        precision,
+    ))
+}

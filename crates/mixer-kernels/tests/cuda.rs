@@ -1,0 +1,244 @@
+//! The kernels for CUDA against those for the CPU, at sizes that they take: outputs and all gradients, in
+//! f32 and in bf16. Passes without looking where there is no CUDA device.
+
+#![cfg(all(feature = "cuda", feature = "flex"))]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use burn::tensor::{DType, Device, DeviceType, FloatDType, Tensor, TensorData};
+use mixer_kernels::{
+    AdamwStep, Gelu, MixingParameters, MixingSpec, Precision, adamw_update_all, dense, layer_norm,
+    mean_layer_norm, mix_channels, mix_tokens, squared_norm_all,
+};
+
+const EPSILON: f64 = 1e-6;
+
+/// ‖found − expected‖ ÷ ‖expected‖ that f32 sums in another order may give.
+const F32_TOLERANCE: f64 = 5e-6;
+/// And rounding to bf16 on the way.
+const BF16_TOLERANCE: f64 = 1.5e-2;
+
+fn cuda() -> Option<Device> {
+    let device = Device::enumerate(DeviceType::Cuda).into_iter().next();
+    match &device {
+        None => println!("no CUDA device: nothing was compared"),
+        Some(_) => assert_eq!(mixer_kernels::cuda_fallback_reason(0), None),
+    }
+    device
+}
+
+/// SplitMix64, uniform in [-1, 1).
+fn noise(seed: u64, len: usize, scale: f32) -> Vec<f32> {
+    let mut state = seed;
+    let mut value = || {
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = state;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (((z ^ (z >> 31)) >> 40) as f64 / (1_u64 << 23) as f64 - 1.0) as f32
+    };
+    (0..len).map(|_| scale * value()).collect()
+}
+
+fn tensor<const D: usize>(
+    seed: u64,
+    shape: [usize; D],
+    scale: f32,
+    centre: f32,
+    on: &Device,
+) -> Tensor<D> {
+    let values = noise(seed, shape.iter().product(), scale).iter().map(|v| v + centre).collect();
+    Tensor::from_data(TensorData::new::<f32, _>(values, shape), on)
+}
+
+fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    tensor.cast(FloatDType::F32).into_data().iter::<f32>().collect()
+}
+
+fn distance(found: &[f32], expected: &[f32]) -> f64 {
+    assert_eq!(found.len(), expected.len());
+    let square = |x: f64| x * x;
+    let pairs = found.iter().zip(expected);
+    let difference: f64 = pairs.map(|(&a, &b)| square(f64::from(a) - f64::from(b))).sum();
+    let norm: f64 = expected.iter().map(|&b| square(f64::from(b))).sum();
+    let distance = difference.sqrt() / norm.sqrt().max(1e-30);
+    if distance.is_nan() { f64::INFINITY } else { distance }
+}
+
+fn list(errors: &[f64]) -> String {
+    errors.iter().map(|error| format!("{error:.1e} ")).collect()
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Case {
+    tokens: bool,
+    shape: [usize; 3],
+    hidden: usize,
+    spec: MixingSpec,
+    half: bool,
+}
+
+/// Output and gradients of x, both weights, gamma, beta and both biases.
+fn mixing(case: Case, device: &Device) -> Vec<Vec<f32>> {
+    let device = device.clone().autodiff();
+    let [b, s, c] = case.shape;
+    let (w1, w2, o) = if case.tokens {
+        ([case.hidden, s], [s, case.hidden], s)
+    } else {
+        ([c, case.hidden], [case.hidden, c], c)
+    };
+    let fan = |shape: [usize; 2], inputs: usize| (shape, 1.7 / (inputs as f32).sqrt());
+    let ((w1, scale1), (w2, scale2)) =
+        (fan(w1, if case.tokens { s } else { c }), fan(w2, case.hidden));
+    let x = tensor::<3>(1, case.shape, 2.0, 0.3, &device).require_grad();
+    let weight1 = tensor::<2>(2, w1, scale1, 0.0, &device).require_grad();
+    let weight2 = tensor::<2>(3, w2, scale2, 0.0, &device).require_grad();
+    let gamma = tensor::<1>(4, [c], 0.5, 1.0, &device).require_grad();
+    let beta = tensor::<1>(5, [c], 0.5, 0.0, &device).require_grad();
+    let bias1 = tensor::<1>(6, [case.hidden], 0.5, 0.0, &device).require_grad();
+    let bias2 = tensor::<1>(7, [o], 0.5, 0.0, &device).require_grad();
+    let factor = |i: usize| match (case.spec.scaled, i % 3) {
+        (true, 1) => 0.0,
+        (true, _) => 1.25,
+        (false, _) => 1.0,
+    };
+    let scale: Vec<f32> = (0..b).map(factor).collect();
+    let scale = Tensor::<1>::from_data(TensorData::new(scale, [b]), &device);
+    let parameters = MixingParameters {
+        gamma: gamma.clone(),
+        beta: beta.clone(),
+        weight1: weight1.clone(),
+        bias1: bias1.clone(),
+        weight2: weight2.clone(),
+        bias2: bias2.clone(),
+    };
+    let input = if case.half { x.clone().cast(FloatDType::BF16) } else { x.clone() };
+    let mix = if case.tokens { mix_tokens } else { mix_channels };
+    let y = mix(input, parameters, scale, case.spec);
+    if case.half {
+        assert_eq!(y.dtype(), DType::BF16);
+    }
+    let y = y.cast(FloatDType::F32);
+    let upstream = tensor::<3>(8, case.shape, 1.0, 0.0, &device);
+    let gradients = (y.clone() * upstream).sum().backward();
+    let mut results = vec![values(y), values(x.grad(&gradients).unwrap())];
+    results.extend([weight1, weight2].map(|w| values(w.grad(&gradients).unwrap())));
+    results.extend([gamma, beta, bias1, bias2].map(|v| values(v.grad(&gradients).unwrap())));
+    results
+}
+
+#[test]
+fn halves_of_a_block_agree_with_the_cpu() {
+    let Some(cuda) = cuda() else { return };
+    let names = ["y", "x", "weight1", "weight2", "gamma", "beta", "bias1", "bias2"];
+    let mut failures = Vec::new();
+    for half in [false, true] {
+        let mut worst = [0.0_f64; 8];
+        for (shape, hidden) in
+            [([3, 49, 64], 128), ([2, 196, 256], 136), ([5, 16, 320], 640), ([1, 7, 8], 8)]
+        {
+            for tokens in [true, false] {
+                for (i, gelu) in [Gelu::Tanh, Gelu::Erf].into_iter().enumerate() {
+                    for (recompute, scaled) in [(false, false), (i == 0, true), (true, false)] {
+                        let precision = if half { Precision::Bf16 } else { Precision::F32 };
+                        let spec =
+                            MixingSpec { gelu, epsilon: EPSILON, recompute, precision, scaled };
+                        let case = Case { tokens, shape, hidden, spec, half };
+                        let exact = MixingSpec { precision: Precision::F32, ..spec };
+                        let expected = mixing(Case { half: false, spec: exact, ..case }, &Device::flex());
+                        let found = mixing(case, &cuda);
+                        let tolerance = if half { BF16_TOLERANCE } else { F32_TOLERANCE };
+                        for (k, (found, expected)) in found.iter().zip(&expected).enumerate() {
+                            let error = distance(found, expected);
+                            worst[k] = worst[k].max(error);
+                            if error > tolerance {
+                                failures.push(format!("{} {error:.1e} {case:?}", names[k]));
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        println!("bf16 {half}: {names:?} {}", list(&worst));
+    }
+    assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures[..failures.len().min(12)].join("\n"));
+}
+
+#[test]
+fn layers_around_the_blocks_agree_with_the_cpu() {
+    let Some(cuda) = cuda() else { return };
+    let run = |device: &Device, half: bool| {
+        let device = device.clone().autodiff();
+        let x = tensor::<2>(1, [98, 48], 1.0, 0.0, &device);
+        let precision = if half { Precision::Bf16 } else { Precision::F32 };
+        let weight = tensor::<2>(2, [48, 264], 0.2, 0.0, &device).require_grad();
+        let bias = tensor::<1>(3, [264], 0.5, 0.0, &device).require_grad();
+        let gamma = tensor::<1>(4, [264], 0.5, 1.0, &device).require_grad();
+        let beta = tensor::<1>(5, [264], 0.5, 0.0, &device).require_grad();
+        let head = tensor::<2>(6, [264, 10], 0.1, 0.0, &device).require_grad();
+        let head_bias = tensor::<1>(7, [10], 0.1, 0.0, &device).require_grad();
+        let tokens = dense(x, weight.clone(), bias.clone(), precision).reshape([2, 49, 264]);
+        let normal = layer_norm(tokens.clone(), gamma.clone(), beta.clone(), EPSILON);
+        let features = mean_layer_norm(tokens, gamma.clone(), beta.clone(), EPSILON);
+        let logits = dense(features.clone(), head.clone(), head_bias.clone(), Precision::F32);
+        let upstream = tensor::<2>(8, [2, 10], 1.0, 0.0, &device);
+        let more = tensor::<3>(9, [2, 49, 264], 0.1, 0.0, &device);
+        let loss = (logits.clone() * upstream).sum()
+            + (normal.clone().cast(FloatDType::F32) * more).sum();
+        let gradients = loss.backward();
+        let mut results = vec![values(normal), values(features), values(logits)];
+        results.extend([weight, head].map(|w| values(w.grad(&gradients).unwrap())));
+        results.extend([bias, gamma, beta, head_bias].map(|v| values(v.grad(&gradients).unwrap())));
+        results
+    };
+    let expected = run(&Device::flex(), false);
+    for (half, tolerance) in [(false, F32_TOLERANCE), (true, BF16_TOLERANCE)] {
+        let found = run(&cuda, half);
+        let errors: Vec<f64> = found.iter().zip(&expected).map(|(a, b)| distance(a, b)).collect();
+        println!("bf16 {half}: {}", list(&errors));
+        assert!(errors.iter().all(|&error| error < tolerance), "bf16 {half}: {}", list(&errors));
+    }
+}
+
+#[test]
+fn updates_agree_with_the_cpu() {
+    let Some(cuda) = cuda() else { return };
+    let lens = [1, 1000, 8192, 20_001];
+    let run = |device: &Device| {
+        let mut state: Vec<[Tensor<1>; 3]> = lens
+            .iter()
+            .map(|&n| [tensor(n as u64, [n], 1.0, 0.0, device), Tensor::zeros([n], device), Tensor::zeros([n], device)])
+            .collect();
+        let mut norms = Vec::new();
+        // Held by somebody else, who must not see it change.
+        let held = state[1][0].clone();
+        for step in 1..4 {
+            let gradients: Vec<Tensor<1>> = lens
+                .iter()
+                .map(|&n| tensor(n as u64 + step, [n], 0.5, 0.1, device))
+                .collect();
+            norms.extend(values(squared_norm_all(&gradients).unwrap()));
+            let inputs = state.into_iter().zip(gradients).enumerate().map(|(i, ([p, m, v], g))| {
+                let weight_decay = if i % 2 == 0 { 0.1 } else { 0.0 };
+                let step = AdamwStep {
+                    gradient_scale: 0.7,
+                    learning_rate: 1e-2,
+                    beta1: 0.9,
+                    beta2: 0.999,
+                    epsilon: 1e-8,
+                    weight_decay,
+                    step,
+                };
+                ([p, g, m, v], step)
+            });
+            state = adamw_update_all(inputs.collect());
+        }
+        let mut results: Vec<Vec<f32>> = state.into_iter().flatten().map(values).collect();
+        results.push(norms);
+        results.push(values(held));
+        results
+    };
+    for (found, expected) in run(&cuda).iter().zip(run(&Device::flex())) {
+        let error = distance(found, &expected);
+        assert!(error < F32_TOLERANCE, "{error:.1e}");
+    }
+}
