@@ -25,7 +25,7 @@ use crate::default;
 use crate::mixing::MixingSpec;
 use crate::ops::MixerOps;
 use crate::precision::Precision;
-use crate::update::AdamwStep;
+use crate::update::{AdamwStep, Clip, SgdStep};
 
 use bridge::{Buffer, Output, register};
 use gpu::Gpu;
@@ -355,7 +355,7 @@ impl MixerOps for Cube {
             let parameters = [gamma, beta, weight1, bias1, weight2, bias2];
             return default::mix_channels::<Cube>(x, parameters, branch_scale, spec);
         };
-        let kept = Output::New(Shape::from(vec![d.b * d.s, d.hidden]), x.dtype());
+        let kept = Output::New(Shape::from(vec![2 * d.b * d.s, d.hidden]), x.dtype());
         let outputs = vec![like(&x), kept];
         let inputs = vec![x, gamma, beta, weight1, bias1, weight2, bias2, branch_scale];
         let mut both = register("mix_channels_keeping", gpu, inputs, outputs, move |gpu, i, o| {
@@ -429,9 +429,9 @@ fn channels_backward(
     inputs.extend(hidden);
     seven(register("mix_channels_backward", gpu, inputs, outputs, move |gpu, i, o| {
         let (x, scale, grad) = (i[0].address, scale_of(&spec, &i[7]), i[8].address);
-        let hidden = i.get(9).map_or((0, false), |hidden| (hidden.address, hidden.owned));
+        let kept = i.get(9).map_or(0, |kept| kept.address);
         let gradients = gradients_of(o);
-        gpu.mix_channels_backward(x, &parameters_of(i), scale, hidden, grad, &gradients, &d, &spec)
+        gpu.mix_channels_backward(x, &parameters_of(i), scale, kept, grad, &gradients, &d, &spec)
     }))
 }
 
@@ -458,31 +458,47 @@ fn dense_parameters(
     }
 }
 
-/// Parameter, gradient, first and second moment.
-pub(crate) type AdamwTensors = [Tensor<1>; 4];
+/// The GPU of many tensors, where it is one of ours and all are f32.
+fn gpu_of_all<'a>(tensors: impl IntoIterator<Item = &'a Tensor<1>>) -> Option<SharedGpu> {
+    let mut tensors = tensors.into_iter();
+    let first = tensors.next()?;
+    let all_f32 = first.dtype() == DType::F32 && tensors.all(|tensor| tensor.dtype() == DType::F32);
+    all_f32.then(|| primitive(first.clone())).flatten().as_ref().and_then(gpu_of)
+}
+
+/// Groups of `N` of what an operation gave.
+fn groups<const N: usize>(tensors: Vec<Float>) -> Vec<[Tensor<1>; N]> {
+    let tensors: Vec<Tensor<1>> = tensors.into_iter().map(Tensor::from_primitive::<Cube>).collect();
+    tensors.chunks_exact(N).map(|group| std::array::from_fn(|i| group[i].clone())).collect()
+}
+
+/// The address of the squared norm, which is the last input where there is one, and the limit.
+fn clip_of(inputs: &[Buffer], limit: Option<f64>) -> (u64, f64) {
+    match (inputs.last(), limit) {
+        (Some(norm), Some(limit)) => (norm.address, limit),
+        _ => (0, 0.0),
+    }
+}
 
 /// One AdamW update of all parameters in one launch, where they are on a GPU of ours; else they are given
-/// back. The steps may differ in their weight decay alone.
+/// back.
+#[allow(clippy::type_complexity, reason = "what was given is given back")]
 pub(crate) fn adamw_update_all(
-    tensors: Vec<(AdamwTensors, AdamwStep)>,
-) -> Result<Vec<[Tensor<1>; 3]>, Vec<(AdamwTensors, AdamwStep)>> {
+    tensors: Vec<([Tensor<1>; 4], AdamwStep)>,
+    clip: Option<&Clip>,
+) -> Result<Vec<[Tensor<1>; 3]>, Vec<([Tensor<1>; 4], AdamwStep)>> {
     let Some(step) = tensors.first().map(|(_, step)| *step) else { return Err(tensors) };
-    let first = tensors.first().and_then(|([value, ..], _)| primitive(value.clone()));
-    let Some(gpu) = first.as_ref().and_then(gpu_of) else { return Err(tensors) };
-    if tensors.iter().flat_map(|(tensors, _)| tensors).any(|tensor| tensor.dtype() != DType::F32) {
+    let Some(gpu) = gpu_of_all(tensors.iter().flat_map(|(tensors, _)| tensors)) else {
         return Err(tensors);
-    }
-    drop(first);
-    let mut inputs = Vec::with_capacity(4 * tensors.len());
-    let mut decays = Vec::with_capacity(tensors.len());
-    for (tensors, step) in tensors {
-        decays.push(step.constants().decay);
-        inputs.extend(tensors.into_iter().filter_map(primitive));
-    }
-    let outputs = (0..decays.len())
-        .flat_map(|i| [Output::Changed(4 * i), Output::Changed(4 * i + 2), Output::Changed(4 * i + 3)])
-        .collect();
-    let updated = register("adamw", gpu, inputs, outputs, move |gpu, inputs, outputs| {
+    };
+    let decays: Vec<f64> = tensors.iter().map(|(_, step)| step.constants().decay).collect();
+    let tensors = tensors.into_iter().flat_map(|(tensors, _)| tensors);
+    let norm = clip.map(|clip| clip.squared_norm.clone());
+    let inputs: Vec<Float> = tensors.chain(norm).filter_map(primitive).collect();
+    let limit = clip.map(|clip| clip.limit);
+    let changed = |i: usize| [4 * i, 4 * i + 2, 4 * i + 3].map(Output::Changed);
+    let outputs = (0..decays.len()).flat_map(changed).collect();
+    Ok(groups(register("adamw", gpu, inputs, outputs, move |gpu, inputs, outputs| {
         let entries: Vec<Entry> = decays
             .iter()
             .zip(inputs.chunks_exact(4))
@@ -496,16 +512,43 @@ pub(crate) fn adamw_update_all(
                 decay,
             })
             .collect();
-        gpu.adamw(&entries, step)
-    });
-    let mut updated = updated.into_iter().map(Tensor::from_primitive::<Cube>);
-    let mut groups = Vec::new();
-    while let (Some(value), Some(first), Some(second)) =
-        (updated.next(), updated.next(), updated.next())
-    {
-        groups.push([value, first, second]);
-    }
-    Ok(groups)
+        gpu.adamw(&entries, clip_of(inputs, limit), step)
+    })))
+}
+
+/// As [`adamw_update_all`], by gradient descent with momentum.
+#[allow(clippy::type_complexity, reason = "what was given is given back")]
+pub(crate) fn sgd_update_all(
+    tensors: Vec<([Tensor<1>; 3], SgdStep)>,
+    clip: Option<&Clip>,
+) -> Result<Vec<[Tensor<1>; 2]>, Vec<([Tensor<1>; 3], SgdStep)>> {
+    let Some(step) = tensors.first().map(|(_, step)| *step) else { return Err(tensors) };
+    let Some(gpu) = gpu_of_all(tensors.iter().flat_map(|(tensors, _)| tensors)) else {
+        return Err(tensors);
+    };
+    let decays: Vec<f64> = tensors.iter().map(|(_, step)| step.decay()).collect();
+    let tensors = tensors.into_iter().flat_map(|(tensors, _)| tensors);
+    let norm = clip.map(|clip| clip.squared_norm.clone());
+    let inputs: Vec<Float> = tensors.chain(norm).filter_map(primitive).collect();
+    let limit = clip.map(|clip| clip.limit);
+    let changed = |i: usize| [3 * i, 3 * i + 2].map(Output::Changed);
+    let outputs = (0..decays.len()).flat_map(changed).collect();
+    Ok(groups(register("sgd", gpu, inputs, outputs, move |gpu, inputs, outputs| {
+        let entries: Vec<Entry> = decays
+            .iter()
+            .zip(inputs.chunks_exact(3))
+            .zip(outputs.chunks_exact(2))
+            .map(|((&decay, inputs), outputs)| Entry {
+                value: outputs[0].address,
+                gradient: inputs[1].address,
+                first: outputs[1].address,
+                len: inputs[0].shape.num_elements(),
+                decay,
+                ..Entry::default()
+            })
+            .collect();
+        gpu.sgd(&entries, clip_of(inputs, limit), step)
+    })))
 }
 
 /// Moves averages towards their parameters in one launch, where they are on a GPU of ours; else they are
@@ -514,12 +557,7 @@ pub(crate) fn average_update_all(
     pairs: Vec<[Tensor<1>; 2]>,
     decay: f64,
 ) -> Result<Vec<Tensor<1>>, Vec<[Tensor<1>; 2]>> {
-    let first = pairs.first().and_then(|[average, _]| primitive(average.clone()));
-    let Some(gpu) = first.as_ref().and_then(gpu_of) else { return Err(pairs) };
-    if pairs.iter().flatten().any(|tensor| tensor.dtype() != DType::F32) {
-        return Err(pairs);
-    }
-    drop(first);
+    let Some(gpu) = gpu_of_all(pairs.iter().flatten()) else { return Err(pairs) };
     let inputs: Vec<Float> = pairs.into_iter().flatten().filter_map(primitive).collect();
     let outputs = (0..inputs.len() / 2).map(|i| Output::Changed(2 * i)).collect();
     let averages = register("average", gpu, inputs, outputs, move |gpu, inputs, outputs| {
@@ -540,11 +578,8 @@ pub(crate) fn average_update_all(
 
 /// `Σ x²` over all tensors in one launch, `[1]`, where they are on a GPU of ours.
 pub(crate) fn squared_norm_all(tensors: &[Tensor<1>]) -> Option<Tensor<1>> {
+    let gpu = gpu_of_all(tensors)?;
     let inputs: Vec<Float> = tensors.iter().cloned().filter_map(primitive).collect();
-    let gpu = gpu_of(inputs.first()?)?;
-    if inputs.iter().any(|input| input.dtype() != DType::F32) {
-        return None;
-    }
     let outputs = vec![Output::New(Shape::from(vec![1]), DType::F32)];
     let norm = register("squared_norm", gpu, inputs, outputs, |gpu, inputs, outputs| {
         let entries: Vec<Entry> = inputs

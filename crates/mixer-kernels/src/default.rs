@@ -274,7 +274,7 @@ pub(crate) fn sgd_update<B: Backend>(
     let scale = |x: FloatTensor<B>, factor: f64| B::float_mul_scalar(x, factor.into());
     let velocity =
         B::float_add(scale(velocity, step.momentum), scale(gradient, step.gradient_scale));
-    let decay = 1.0 - step.learning_rate * step.weight_decay;
+    let decay = step.decay();
     let change = scale(velocity.clone(), step.learning_rate);
     (B::float_sub(scale(parameter, decay), change), velocity)
 }

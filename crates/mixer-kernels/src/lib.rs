@@ -56,6 +56,6 @@ pub use precision::Precision;
 #[cfg(feature = "flex")]
 pub use simd::{InstructionSet, bf16_is_native, instruction_set};
 pub use update::{
-    AdamwStep, SgdStep, adamw_update, adamw_update_all, average_update, average_update_all, sgd_update, squared_norm,
-    squared_norm_all,
+    AdamwStep, Clip, SgdStep, adamw_update, adamw_update_all, average_update, average_update_all,
+    sgd_update, sgd_update_all, squared_norm, squared_norm_all,
 };

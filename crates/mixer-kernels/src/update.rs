@@ -71,6 +71,13 @@ pub struct SgdStep {
     pub weight_decay: f64,
 }
 
+impl SgdStep {
+    /// What the parameter is multiplied by.
+    pub(crate) fn decay(&self) -> f64 {
+        1.0 - self.learning_rate * self.weight_decay
+    }
+}
+
 /// `Σ x²`.
 ///
 /// # Shapes
@@ -105,20 +112,71 @@ pub fn adamw_update<const D: usize>(
     (Tensor::from_dispatch(parameter), [first, second].map(Tensor::from_dispatch))
 }
 
+/// Scales gradients down to a norm, over all of them.
+#[derive(Debug, Clone)]
+pub struct Clip {
+    /// `Σ g²` over all gradients, `[1]`: [`squared_norm_all`].
+    pub squared_norm: Tensor<1>,
+    /// The largest norm that is left as it is.
+    pub limit: f64,
+}
+
+impl Clip {
+    /// What gradients are multiplied by. Waits for the device.
+    ///
+    /// PARITY: optax's rule, `limit / norm`; PyTorch adds 1e-6 to the norm.
+    #[must_use]
+    pub fn factor(&self) -> f64 {
+        // SYNC: one number.
+        let squared = self.squared_norm.clone().into_data().iter::<f32>().next();
+        let norm = squared.map_or(f64::NAN, f64::from).sqrt();
+        if norm > self.limit { self.limit / norm } else { 1.0 }
+    }
+}
+
 /// [`adamw_update`] of many parameters: parameter, gradient, first and second moment of each become
-/// parameter, first and second moment. On a CUDA device, all in one launch.
+/// parameter, first and second moment.
+///
+/// On a CUDA device, all are updated in one launch, the factor of `clip` is found there without waiting
+/// for it, and nothing is changed where the norm is not finite. Elsewhere the factor is read first.
 ///
 /// The steps may differ in their weight decay alone.
 #[must_use]
-pub fn adamw_update_all(tensors: Vec<([Tensor<1>; 4], AdamwStep)>) -> Vec<[Tensor<1>; 3]> {
+pub fn adamw_update_all(
+    tensors: Vec<([Tensor<1>; 4], AdamwStep)>,
+    clip: Option<&Clip>,
+) -> Vec<[Tensor<1>; 3]> {
     #[cfg(feature = "cuda")]
-    let tensors = match crate::cuda::adamw_update_all(tensors) {
+    let tensors = match crate::cuda::adamw_update_all(tensors, clip) {
         Ok(updated) => return updated,
         Err(tensors) => tensors,
     };
+    let factor = clip.map_or(1.0, Clip::factor);
     let update = |([parameter, gradient, first, second], step): ([Tensor<1>; 4], AdamwStep)| {
+        let step = AdamwStep { gradient_scale: step.gradient_scale * factor, ..step };
         let (parameter, [first, second]) = adamw_update(parameter, gradient, [first, second], step);
         [parameter, first, second]
+    };
+    tensors.into_iter().map(update).collect()
+}
+
+/// [`sgd_update`] of many parameters: parameter, gradient and velocity of each become parameter and
+/// velocity. As [`adamw_update_all`] otherwise.
+#[must_use]
+pub fn sgd_update_all(
+    tensors: Vec<([Tensor<1>; 3], SgdStep)>,
+    clip: Option<&Clip>,
+) -> Vec<[Tensor<1>; 2]> {
+    #[cfg(feature = "cuda")]
+    let tensors = match crate::cuda::sgd_update_all(tensors, clip) {
+        Ok(updated) => return updated,
+        Err(tensors) => tensors,
+    };
+    let factor = clip.map_or(1.0, Clip::factor);
+    let update = |([parameter, gradient, velocity], step): ([Tensor<1>; 3], SgdStep)| {
+        let step = SgdStep { gradient_scale: step.gradient_scale * factor, ..step };
+        let (parameter, velocity) = sgd_update(parameter, gradient, velocity, step);
+        [parameter, velocity]
     };
     tensors.into_iter().map(update).collect()
 }

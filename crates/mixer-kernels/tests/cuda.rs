@@ -6,8 +6,9 @@
 
 use burn::tensor::{DType, Device, DeviceType, FloatDType, Tensor, TensorData};
 use mixer_kernels::{
-    AdamwStep, Gelu, MixingParameters, MixingSpec, Precision, adamw_update_all, dense, layer_norm,
-    mean_layer_norm, mix_channels, mix_tokens, squared_norm_all,
+    AdamwStep, Clip, Gelu, MixingParameters, MixingSpec, Precision, SgdStep, adamw_update_all,
+    average_update_all, dense, layer_norm, mean_layer_norm, mix_channels, mix_tokens, sgd_update_all,
+    squared_norm_all,
 };
 
 const EPSILON: f64 = 1e-6;
@@ -209,6 +210,7 @@ fn updates_agree_with_the_cpu() {
             .map(|&n| [tensor(n as u64, [n], 1.0, 0.0, device), Tensor::zeros([n], device), Tensor::zeros([n], device)])
             .collect();
         let mut norms = Vec::new();
+        let mut averages: Vec<Tensor<1>> = state.iter().map(|[p, ..]| p.clone()).collect();
         // Held by somebody else, who must not see it change.
         let held = state[1][0].clone();
         for step in 1..4 {
@@ -216,7 +218,10 @@ fn updates_agree_with_the_cpu() {
                 .iter()
                 .map(|&n| tensor(n as u64 + step, [n], 0.5, 0.1, device))
                 .collect();
-            norms.extend(values(squared_norm_all(&gradients).unwrap()));
+            let squared_norm = squared_norm_all(&gradients).unwrap();
+            norms.extend(values(squared_norm.clone()));
+            // Clips in the first step alone.
+            let clip = Clip { squared_norm, limit: if step == 1 { 1.0 } else { 1e6 } };
             let inputs = state.into_iter().zip(gradients).enumerate().map(|(i, ([p, m, v], g))| {
                 let weight_decay = if i % 2 == 0 { 0.1 } else { 0.0 };
                 let step = AdamwStep {
@@ -230,15 +235,58 @@ fn updates_agree_with_the_cpu() {
                 };
                 ([p, g, m, v], step)
             });
-            state = adamw_update_all(inputs.collect());
+            state = adamw_update_all(inputs.collect(), Some(&clip));
+            let inputs = state.into_iter().map(|[p, m, v]| {
+                let step = SgdStep {
+                    gradient_scale: 0.5,
+                    learning_rate: 1e-2,
+                    momentum: 0.9,
+                    weight_decay: 0.1,
+                };
+                (([p, v.clone(), m], step), v)
+            });
+            let (inputs, seconds): (Vec<_>, Vec<_>) = inputs.unzip();
+            let updated = sgd_update_all(inputs, Some(&clip)).into_iter().zip(seconds);
+            state = updated.map(|([p, m], v)| [p, m, v]).collect();
+            averages = average_update_all(
+                averages.into_iter().zip(&state).map(|(a, [p, ..])| [a, p.clone()]).collect(),
+                0.9,
+            );
         }
         let mut results: Vec<Vec<f32>> = state.into_iter().flatten().map(values).collect();
+        results.extend(averages.into_iter().map(values));
         results.push(norms);
         results.push(values(held));
         results
     };
-    for (found, expected) in run(&cuda).iter().zip(run(&Device::flex())) {
+    for (i, (found, expected)) in run(&cuda).iter().zip(run(&Device::flex())).enumerate() {
         let error = distance(found, &expected);
-        assert!(error < F32_TOLERANCE, "{error:.1e}");
+        assert!(error < F32_TOLERANCE, "{i}: {error:.1e}");
+    }
+}
+
+#[test]
+fn an_update_with_a_norm_that_is_not_finite_changes_nothing() {
+    let Some(cuda) = cuda() else { return };
+    for bad in [f32::NAN, f32::INFINITY] {
+        let before = noise(1, 100, 1.0);
+        let state = [1, 2, 3].map(|_| tensor::<1>(1, [100], 1.0, 0.0, &cuda));
+        let gradient = Tensor::<1>::from_data(TensorData::new(vec![bad; 100], [100]), &cuda);
+        let clip = Clip { squared_norm: squared_norm_all(&[gradient.clone()]).unwrap(), limit: 1.0 };
+        let step = AdamwStep {
+            gradient_scale: 1.0,
+            learning_rate: 1e-2,
+            beta1: 0.9,
+            beta2: 0.999,
+            epsilon: 1e-8,
+            weight_decay: 0.1,
+            step: 1,
+        };
+        let [p, m, v] = state;
+        for group in adamw_update_all(vec![([p, gradient, m, v], step)], Some(&clip)) {
+            for after in group {
+                assert_eq!(values(after), before);
+            }
+        }
     }
 }

@@ -18,6 +18,12 @@ pub struct DeviceEntry {
 }
 
 impl DeviceEntry {
+    /// Whether it computes by itself what it is asked, while the program goes on.
+    #[must_use]
+    pub fn is_gpu(&self) -> bool {
+        !matches!(self.name.as_str(), "flex" | "ndarray")
+    }
+
     /// Its number among the CUDA devices, where it is one.
     #[must_use]
     pub fn cuda_index(&self) -> Option<usize> {

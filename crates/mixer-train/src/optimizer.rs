@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
+pub use mixer_kernels::Clip;
 use mixer_kernels::{
-    AdamwStep, SgdStep, adamw_update_all, average_update_all, sgd_update, squared_norm_all,
+    AdamwStep, SgdStep, adamw_update_all, average_update_all, sgd_update_all, squared_norm_all,
 };
 use mixer_model::{HostTensor, Mixer};
 use serde::{Deserialize, Serialize};
@@ -91,17 +92,6 @@ impl GradientSum {
     }
 }
 
-/// Factor that brings a gradient of norm `norm` to at most `clip_norm`. `None` never clips.
-///
-/// PARITY: optax's rule, `clip / norm`; PyTorch adds 1e-6 to the norm.
-#[must_use]
-pub fn clip_factor(norm: f64, clip_norm: Option<f64>) -> f64 {
-    match clip_norm {
-        Some(limit) if norm > limit => limit / norm,
-        _ => 1.0,
-    }
-}
-
 impl Optimizer {
     /// Nothing kept yet. With `ema_decay` there will be a moving average of the weights.
     #[must_use]
@@ -109,13 +99,13 @@ impl Optimizer {
         Optimizer { rule, ema_decay, step: 0, kept: BTreeMap::new() }
     }
 
-    /// Applies one update with gradients multiplied by `factor`.
+    /// Applies one update; `None` for `clip` never clips.
     #[must_use]
     pub fn update(
         &mut self,
         mixer: Mixer,
         gradients: GradientSum,
-        factor: f64,
+        clip: Option<&Clip>,
         learning_rate: f64,
     ) -> Mixer {
         self.step += 1;
@@ -124,8 +114,7 @@ impl Optimizer {
         let mut taken =
             Taken { path: Vec::new(), gradients: gradients.sums, parameters: Vec::new() };
         let mixer = mixer.map(&mut taken);
-        let scales = Scales { gradient_scale: factor, learning_rate };
-        let values = self.apply(taken.parameters, scales);
+        let values = self.apply(taken.parameters, clip, learning_rate);
         mixer.map(&mut PutBack { path: Vec::new(), values })
     }
 
@@ -207,7 +196,8 @@ impl Optimizer {
     fn apply(
         &mut self,
         parameters: Vec<Parameter>,
-        Scales { gradient_scale, learning_rate }: Scales,
+        clip: Option<&Clip>,
+        learning_rate: f64,
     ) -> BTreeMap<String, (Tensor<1>, Vec<usize>)> {
         let mut inputs = Vec::with_capacity(parameters.len());
         let mut rest = Vec::with_capacity(parameters.len());
@@ -230,7 +220,7 @@ impl Optimizer {
                     let [first, second]: [Tensor<1>; 2] =
                         Vec::try_into(moments).unwrap_or_else(|_| [zeros(), zeros()]);
                     let step = AdamwStep {
-                        gradient_scale,
+                        gradient_scale: 1.0,
                         learning_rate,
                         beta1,
                         beta2,
@@ -240,20 +230,21 @@ impl Optimizer {
                     };
                     ([value, gradient, first, second], step)
                 };
-                let updated = adamw_update_all(inputs.into_iter().map(with_moments).collect());
+                let updated = adamw_update_all(inputs.into_iter().map(with_moments).collect(), clip);
                 updated.into_iter().map(|[value, first, second]| (value, vec![first, second])).collect()
             }
             Rule::Sgd { momentum, weight_decay } => {
-                let update = |(value, gradient, moments, is_kernel)| {
+                let with_velocity = |(value, gradient, moments, is_kernel)| {
                     let gradient: Tensor<1> = gradient;
                     let [velocity]: [Tensor<1>; 1] =
                         Vec::try_into(moments).unwrap_or_else(|_| [gradient.zeros_like()]);
                     let weight_decay = decay(weight_decay, is_kernel);
-                    let step = SgdStep { gradient_scale, learning_rate, momentum, weight_decay };
-                    let (value, velocity) = sgd_update(value, gradient, velocity, step);
-                    (value, vec![velocity])
+                    let step =
+                        SgdStep { gradient_scale: 1.0, learning_rate, momentum, weight_decay };
+                    ([value, gradient, velocity], step)
                 };
-                inputs.into_iter().map(update).collect()
+                let updated = sgd_update_all(inputs.into_iter().map(with_velocity).collect(), clip);
+                updated.into_iter().map(|[value, velocity]| (value, vec![velocity])).collect()
             }
         };
         let mut averages = match self.ema_decay {
@@ -280,13 +271,6 @@ struct Parameter {
     dims: Vec<usize>,
     value: Tensor<1>,
     gradient: Tensor<1>,
-}
-
-/// What an update is scaled by.
-#[derive(Debug, Clone, Copy)]
-struct Scales {
-    gradient_scale: f64,
-    learning_rate: f64,
 }
 
 struct Collector<'a> {

@@ -17,7 +17,7 @@ use crate::input::Normaliser;
 use crate::interrupt;
 use crate::loss::{mixed_targets, smoothed_targets};
 use crate::metrics::{Metric, MetricsFile};
-use crate::optimizer::{GradientSum, Optimizer, clip_factor};
+use crate::optimizer::{Clip, GradientSum, Optimizer};
 use crate::plan::RunPlan;
 use crate::progress::Progress;
 use crate::run_dir::{self, RunDir};
@@ -49,10 +49,13 @@ pub struct Outcome {
     pub elapsed: Duration,
 }
 
-/// What an update reports.
-struct StepReport {
-    loss: f64,
-    grad_norm: f64,
+/// What an update found, still on the device.
+struct Pending {
+    /// Updates done, this one included.
+    step: u64,
+    lr: f64,
+    /// Loss and squared norm of the gradient, `[2]`.
+    values: Tensor<1>,
 }
 
 /// A run in memory.
@@ -67,6 +70,8 @@ struct Run<'a> {
     normaliser: Normaliser,
     loader: Loader,
     since_line: Interval,
+    /// The newest update of a GPU: its values are read when the next one is under way.
+    pending: Option<Pending>,
 }
 
 /// Time since the last line of metrics.
@@ -110,6 +115,13 @@ impl Trainer {
         let mut progress = Progress::new("step", total, run.state.step);
         let result = loop {
             let step = run.state.step;
+            if self.is_due(step, self.plan.eval_every_steps)
+                || self.is_due(step, self.plan.checkpoint_every_steps)
+                || interrupt::requested()
+            {
+                // Nothing is evaluated or saved that came of numbers that are not finite.
+                run.settle_pending(&mut progress)?;
+            }
             if self.is_due(step, self.plan.eval_every_steps) && run.state.evaluated_step < step {
                 match run.evaluate(&mixer, &progress)? {
                     Some(evaluation) => last = Some(evaluation),
@@ -126,15 +138,7 @@ impl Trainer {
             if interrupt::requested() {
                 break run.interrupted(&mixer);
             }
-            let report;
-            (mixer, report) = run.update(mixer, &progress)?;
-            let lr = self.plan.schedule.rate(step);
-            let rate = run.since_line.images_per_sec();
-            progress.update(step + 1, || {
-                let loss = report.loss;
-                format!("loss {loss:.4} lr {lr:.2e} {rate:.0} images/s")
-            });
-            run.log(lr, report)?;
+            mixer = run.update(mixer, &mut progress)?;
         };
         progress.finish();
         result?;
@@ -219,16 +223,13 @@ impl<'a> Run<'a> {
             normaliser: Normaliser::new(&plan.preprocessing, plan.model.patch_size, &device),
             loader,
             since_line: Interval::start(),
+            pending: None,
         };
         Ok((run, mixer))
     }
 
     /// One update over `batch_size` examples.
-    fn update(
-        &mut self,
-        mixer: Mixer,
-        progress: &Progress,
-    ) -> Result<(Mixer, StepReport), TrainError> {
+    fn update(&mut self, mixer: Mixer, progress: &mut Progress) -> Result<Mixer, TrainError> {
         let plan = &self.trainer.plan;
         let microbatches = plan.batch_size / plan.microbatch_size;
         let mut gradients = GradientSum::default();
@@ -269,35 +270,61 @@ impl<'a> Run<'a> {
             self.since_line.examples += rows as u64;
             self.loader.recycle(batch);
         }
-        // SYNC: the loss and the norm in one read; the update waits for it, so that one that is not
-        // finite is never applied.
         let squared_norm = gradients
             .squared_norm()
             .unwrap_or_else(|| Tensor::zeros([1], &self.trainer.device.device));
-        let values = Tensor::cat(vec![loss_sum, squared_norm], 0).into_data();
+        let lr = plan.schedule.rate(self.state.step);
+        let pending = Pending {
+            step: self.state.step + 1,
+            lr,
+            values: Tensor::cat(vec![loss_sum, squared_norm.clone()], 0),
+        };
+        let clip = plan.clip_norm.map(|limit| Clip { squared_norm, limit });
+        // A GPU is given the update before anybody waits for its values, so that it always has work. What
+        // is not finite is then found one update later, before anything of it is evaluated or saved.
+        let previous = if self.trainer.device.is_gpu() {
+            self.pending.replace(pending)
+        } else {
+            self.settle(pending, progress)?;
+            None
+        };
+        let mixer = self.optimizer.update(mixer, gradients, clip.as_ref(), lr);
+        self.state.step += 1;
+        if let Some(pending) = previous {
+            self.settle(pending, progress)?;
+        }
+        Ok(mixer)
+    }
+
+    /// Reads what the newest update of a GPU found.
+    fn settle_pending(&mut self, progress: &mut Progress) -> Result<(), TrainError> {
+        self.pending.take().map_or(Ok(()), |pending| self.settle(pending, progress))
+    }
+
+    /// Reads what an update found, refuses what is not finite, and logs it.
+    fn settle(&mut self, pending: Pending, progress: &mut Progress) -> Result<(), TrainError> {
+        let Pending { step, lr, values } = pending;
+        // SYNC: the loss and the norm in one read.
+        let values = values.into_data();
         let mut values = values.iter::<f32>().map(f64::from);
         let loss = values.next().unwrap_or(f64::NAN);
         let grad_norm = values.next().unwrap_or(f64::NAN).sqrt();
-        let step = self.state.step;
         for (quantity, value) in [("loss", loss), ("gradient norm", grad_norm)] {
             if !value.is_finite() {
-                return Err(TrainError::Diverged { quantity, value, step });
+                return Err(TrainError::Diverged { quantity, value, step: step - 1 });
             }
         }
-        let factor = clip_factor(grad_norm, plan.clip_norm);
-        let rate = plan.schedule.rate(step);
-        let mixer = self.optimizer.update(mixer, gradients, factor, rate);
-        self.state.step += 1;
-        Ok((mixer, StepReport { loss, grad_norm }))
+        let rate = self.since_line.images_per_sec();
+        progress.update(step, || format!("loss {loss:.4} lr {lr:.2e} {rate:.0} images/s"));
+        self.log(step, lr, loss, grad_norm)
     }
 
     /// Adds an update to the sums and writes a line when one is due.
-    fn log(&mut self, lr: f64, report: StepReport) -> Result<(), TrainError> {
+    fn log(&mut self, step: u64, lr: f64, loss: f64, grad_norm: f64) -> Result<(), TrainError> {
         let plan = &self.trainer.plan;
-        self.state.loss_sum += report.loss;
-        self.state.grad_norm_sum += report.grad_norm;
+        self.state.loss_sum += loss;
+        self.state.grad_norm_sum += grad_norm;
         self.state.summed_steps += 1;
-        let step = self.state.step;
         if !self.trainer.is_due(step, plan.log_every_steps) {
             return Ok(());
         }

@@ -10,7 +10,7 @@ use burn::tensor::{Distribution, Tensor, TensorData};
 use mixer_model::{Metadata, Mixer, Weights};
 use mixer_train::backend::DeviceEntry;
 use mixer_train::loss::{Loss, smoothed_targets};
-use mixer_train::optimizer::{GradientSum, Optimizer, Rule, clip_factor};
+use mixer_train::optimizer::{Clip, GradientSum, Optimizer, Rule};
 use mixer_train::schedule::{Decay, Schedule};
 use safetensors::SafeTensors;
 
@@ -129,17 +129,17 @@ fn follow(
         worst.0 = worst.0.max(error);
         assert!(error <= tolerance, "{trajectory} step {step}: {loss} expected {expected}");
         let Some(&expected_norm) = reference.grad_norms.get(step) else { break };
-        let squared: f32 = gradients.squared_norm().unwrap().into_scalar();
-        let norm = f64::from(squared).sqrt();
+        let squared_norm = gradients.squared_norm().unwrap();
+        let norm = f64::from(squared_norm.clone().into_scalar::<f32>()).sqrt();
         let error = (norm - expected_norm).abs() / expected_norm;
         worst.1 = worst.1.max(error);
         assert!(
             error <= tolerance,
             "{trajectory} step {step}: norm {norm} expected {expected_norm}"
         );
-        let factor = clip_factor(norm, Some(reference.clip));
+        let clip = Clip { squared_norm, limit: reference.clip };
         let rate = reference.schedule.rate(step as u64);
-        mixer = optimizer.update(mixer, gradients, factor, rate);
+        mixer = optimizer.update(mixer, gradients, Some(&clip), rate);
     }
     println!(
         "{trajectory} on {}: largest relative error of the loss {:.1e}, of the gradient norm {:.1e}",

@@ -71,21 +71,22 @@ pub(super) enum Arg {
 }
 
 /// The names of all kernels.
-const KERNELS: [&str; 17] = [
+const KERNELS: [&str; 18] = [
     "layer_norm",
     "layer_norm_backward",
-    "layer_norm_backward_bias",
     "mean_norm",
     "mean_norm_backward",
     "reduce_partials",
     "gelu_forward",
-    "gelu_backward_rows",
-    "gelu_backward_columns",
+    "fill_rows",
+    "gelu_backward",
+    "cast",
     "column_sums",
     "add_scaled",
     "pack",
     "reduce_slots",
     "adamw",
+    "sgd",
     "average",
     "squares",
     "total",

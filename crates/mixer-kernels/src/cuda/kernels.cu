@@ -135,23 +135,22 @@ extern "C" __global__ void layer_norm(const T* x, const float* gamma, const floa
     }
 }
 
-// dx = d LN(x) / dx · dy (+ residual), and per warp the sums over its rows of dy · n, dy and residual.
+// dx = d LN(x) / dx · dy (+ residual), and per warp the sums over its rows of dy · n and of dy.
 // MEAN: dy is float [B, C], the gradient of the mean over the s rows of an example.
-template <bool MEAN, bool BIAS>
+template <bool MEAN>
 __device__ void layer_norm_backward_rows(const T* dy, const float* dmean, const T* x,
                                          const float* gamma, const T* residual, T* dx,
                                          float* partials, i64 rows, int s, int c, float epsilon) {
     int lane = threadIdx.x & 31;
     int warps = gridDim.x * (blockDim.x >> 5);
     int warp = blockIdx.x * (blockDim.x >> 5) + (threadIdx.x >> 5);
-    float dgamma[LANES][8], dbeta[LANES][8], dbias[BIAS ? LANES : 1][8];
+    float dgamma[LANES][8], dbeta[LANES][8];
 #pragma unroll
     for (int j = 0; j < LANES; ++j) {
 #pragma unroll
         for (int i = 0; i < 8; ++i) {
             dgamma[j][i] = 0.f;
             dbeta[j][i] = 0.f;
-            if (BIAS) dbias[j][i] = 0.f;
         }
     }
     for (i64 row = warp; row < rows; row += warps) {
@@ -196,10 +195,7 @@ __device__ void layer_norm_backward_rows(const T* dy, const float* dmean, const 
                     float skip[8];
                     load8(residual + row * c + column, skip);
 #pragma unroll
-                    for (int i = 0; i < 8; ++i) {
-                        out[i] += skip[i];
-                        if (BIAS) dbias[j][i] += skip[i];
-                    }
+                    for (int i = 0; i < 8; ++i) out[i] += skip[i];
                 }
                 store8(dx + row * c + column, out);
             }
@@ -211,24 +207,18 @@ __device__ void layer_norm_backward_rows(const T* dy, const float* dmean, const 
         if (column < c) {
             store8f(partials + (i64)warp * c + column, dgamma[j]);
             store8f(partials + ((i64)warps + warp) * c + column, dbeta[j]);
-            if (BIAS) store8f(partials + (2ll * warps + warp) * c + column, dbias[j]);
         }
     }
 }
 extern "C" __global__ void __launch_bounds__(256)
 layer_norm_backward(const T* dy, const T* x, const float* gamma, const T* residual, T* dx,
                     float* partials, i64 rows, int c, float epsilon) {
-    layer_norm_backward_rows<false, false>(dy, 0, x, gamma, residual, dx, partials, rows, 1, c, epsilon);
-}
-extern "C" __global__ void __launch_bounds__(256)
-layer_norm_backward_bias(const T* dy, const T* x, const float* gamma, const T* residual, T* dx,
-                         float* partials, i64 rows, int c, float epsilon) {
-    layer_norm_backward_rows<false, true>(dy, 0, x, gamma, residual, dx, partials, rows, 1, c, epsilon);
+    layer_norm_backward_rows<false>(dy, 0, x, gamma, residual, dx, partials, rows, 1, c, epsilon);
 }
 extern "C" __global__ void __launch_bounds__(256)
 mean_norm_backward(const float* dmean, const T* x, const float* gamma, T* dx, float* partials,
                    i64 rows, int s, int c, float epsilon) {
-    layer_norm_backward_rows<true, false>(0, dmean, x, gamma, 0, dx, partials, rows, s, c, epsilon);
+    layer_norm_backward_rows<true>(0, dmean, x, gamma, 0, dx, partials, rows, s, c, epsilon);
 }
 
 // out[b, :] = mean over s of LN(x[b, s, :]). A block per example; shared: a row of floats per warp.
@@ -263,8 +253,8 @@ mean_norm(const T* x, const float* gamma, const float* beta, float* out, int s, 
 }
 
 // out_k[:] = sum over p of partials[k, p, :]. Blocks of 32 x 32, grid (columns / 32, outputs).
-extern "C" __global__ void reduce_partials(const float* partials, float* out0, float* out1,
-                                           float* out2, int count, int n) {
+extern "C" __global__ void reduce_partials(const float* partials, float* out0, float* out1, int count,
+                                           int n) {
     __shared__ float tile[32][33];
     int column = blockIdx.x * 32 + threadIdx.x;
     const float* from = partials + (i64)blockIdx.y * count * n;
@@ -276,8 +266,7 @@ extern "C" __global__ void reduce_partials(const float* partials, float* out0, f
     if (threadIdx.y == 0 && column < n) {
         float total = 0.f;
         for (int i = 0; i < 32; ++i) total += tile[i][threadIdx.x];
-        float* out = blockIdx.y == 0 ? out0 : blockIdx.y == 1 ? out1 : out2;
-        out[column] = total;
+        (blockIdx.y == 0 ? out0 : out1)[column] = total;
     }
 }
 
@@ -332,69 +321,47 @@ extern "C" __global__ void gelu_forward(const T* u, T* g, i64 total_out, int row
     }
 }
 
-// As gelu_forward, and dg becomes dg · gelu'(u).
-extern "C" __global__ void gelu_backward_rows(const T* u, T* dg, T* g, i64 total_out, int rows_in,
-                                              int rows_out, int c, int tanh_form) {
+// Rows of ones and zeros, as in layer_norm, after the rows_in of each example. A warp per row.
+extern "C" __global__ void fill_rows(T* g, i64 total, int rows_in, int rows_out, int c) {
     int lane = threadIdx.x & 31;
     i64 row = (i64)blockIdx.x * (blockDim.x >> 5) + (threadIdx.x >> 5);
-    if (row >= total_out) return;
-    i64 b = row / rows_out;
-    int r = (int)(row - b * rows_out);
-    T* to = g + row * c;
-    i64 from = (b * rows_in + r) * c;
-#pragma unroll 4
-    for (int column = lane * 8; column < c; column += 256) {
-        float v[8];
-        if (r < rows_in) {
-            float d[8];
-            load8(u + from + column, v);
-            load8(dg + from + column, d);
+    if (row >= total) return;
+    int extra = rows_out - rows_in;
+    i64 b = row / extra;
+    int r = (int)(row - b * extra);
+    float v[8];
 #pragma unroll
-            for (int i = 0; i < 8; ++i) {
-                float slope;
-                v[i] = gelu(v[i], tanh_form, &slope);
-                d[i] *= slope;
-            }
-            store8(dg + from + column, d);
-        } else {
-#pragma unroll
-            for (int i = 0; i < 8; ++i) v[i] = r == rows_in ? 1.f : 0.f;
-        }
-        store8(to + column, v);
-    }
+    for (int i = 0; i < 8; ++i) v[i] = r == 0 ? 1.f : 0.f;
+    T* to = g + (b * rows_out + rows_in + r) * c;
+    for (int column = lane * 8; column < c; column += 256) store8(to + column, v);
 }
 
-// dg becomes dg · gelu'(h), g (which may be h) becomes gelu(h), and each block sums dg over its rows.
-// Grid (columns / 1024, chunks of rows), 128 threads of eight columns.
-extern "C" __global__ void __launch_bounds__(128)
-gelu_backward_columns(const T* h, T* dg, T* g, float* partials, i64 rows, int n, int tanh_form) {
-    int column = (blockIdx.x * 128 + threadIdx.x) * 8;
-    if (column >= n) return;
-    i64 chunk = (rows + gridDim.y - 1) / gridDim.y;
-    i64 first = blockIdx.y * chunk;
-    i64 last = first + chunk < rows ? first + chunk : rows;
-    float sums[8];
+// dg becomes dg · gelu'(u). Eight values a thread.
+extern "C" __global__ void gelu_backward(const T* u, T* dg, i64 eights, int tanh_form) {
+    i64 i = ((i64)blockIdx.x * blockDim.x + threadIdx.x);
+    if (i >= eights) return;
+    float v[8], d[8];
+    load8(u + i * 8, v);
+    load8(dg + i * 8, d);
 #pragma unroll
-    for (int i = 0; i < 8; ++i) sums[i] = 0.f;
-#pragma unroll 2
-    for (i64 row = first; row < last; ++row) {
-        float v[8], d[8];
-        load8(h + row * n + column, v);
-        load8(dg + row * n + column, d);
-#pragma unroll
-        for (int i = 0; i < 8; ++i) {
-            float slope;
-            v[i] = gelu(v[i], tanh_form, &slope);
-            d[i] *= slope;
-            sums[i] += d[i];
-        }
-        store8(dg + row * n + column, d);
-        store8(g + row * n + column, v);
+    for (int k = 0; k < 8; ++k) {
+        float slope;
+        gelu(v[k], tanh_form, &slope);
+        d[k] *= slope;
     }
-    store8f(partials + (i64)blockIdx.y * n + column, sums);
+    store8(dg + i * 8, d);
 }
 
-// Sums of columns, grid and partial sums as above; n may be any number.
+// float as T, eight values a thread.
+extern "C" __global__ void cast(const float* from, T* to, i64 eights) {
+    i64 i = ((i64)blockIdx.x * blockDim.x + threadIdx.x);
+    if (i >= eights) return;
+    float v[8];
+    load8f(from + i * 8, v);
+    store8(to + i * 8, v);
+}
+
+// Sums of columns, per chunk of rows: grid (columns / 128, chunks).
 template <typename S, bool WIDE>
 __device__ void column_sums_of(const S* x, float* partials, i64 rows, int n) {
     int column = blockIdx.x * 128 + threadIdx.x;
@@ -431,14 +398,15 @@ extern "C" __global__ void add_scaled(const T* x, const T* y, const float* scale
     }
 }
 
-// A float matrix [rows, columns] as T [rows, ld]; column `columns` is the bias where there is one, the
-// rest zeros.
-extern "C" __global__ void pack(const float* w, const float* bias, T* out, int rows, int columns, int ld) {
+// A float matrix [rows, columns] (or, `transposed`, [columns, rows]) as T [rows, ld]; column `columns` is
+// the bias where there is one, the rest zeros.
+extern "C" __global__ void pack(const float* w, const float* bias, T* out, int rows, int columns, int ld,
+                                int transposed) {
     i64 total = (i64)rows * ld;
     for (i64 i = (i64)blockIdx.x * blockDim.x + threadIdx.x; i < total; i += (i64)gridDim.x * blockDim.x) {
         int r = (int)(i / ld), column = (int)(i - (i64)r * ld);
         float value = 0.f;
-        if (column < columns) value = w[(i64)r * columns + column];
+        if (column < columns) value = w[transposed ? (i64)column * rows + r : (i64)r * columns + column];
         else if (column == columns && bias) value = bias[r];
         out[i] = from_float(value);
     }
@@ -480,21 +448,49 @@ __device__ __forceinline__ int find(const Parameter* table, int count, i64 block
     }
     return low;
 }
+// What gradients are multiplied by: `scale`, and what brings the norm to `limit`. 0 tells that the norm
+// is not finite, and then nothing is to be updated.
+__device__ __forceinline__ float clipped(const float* squared_norm, float limit, float scale) {
+    if (!squared_norm) return scale;
+    float norm = sqrtf(*squared_norm);
+    if (!(norm - norm == 0.f)) return 0.f;
+    return norm > limit ? scale * (limit / norm) : scale;
+}
 extern "C" __global__ void __launch_bounds__(256)
-adamw(const Parameter* table, int count, float gradient_scale, float beta1, float beta2, float rest1,
-      float rest2, float correct1, float correct2, float epsilon, float learning_rate) {
+adamw(const Parameter* table, int count, const float* squared_norm, float limit, float gradient_scale,
+      float beta1, float beta2, float rest1, float rest2, float correct1, float correct2, float epsilon,
+      float learning_rate) {
+    float scale = clipped(squared_norm, limit, gradient_scale);
+    if (scale == 0.f) return;
     Parameter p = table[find(table, count, blockIdx.x)];
     i64 start = ((i64)blockIdx.x - p.first_block) * CHUNK;
     i64 end = start + CHUNK < p.len ? start + CHUNK : p.len;
 #pragma unroll 4
     for (i64 i = start + threadIdx.x; i < end; i += 256) {
-        float g = p.gradient[i] * gradient_scale;
+        float g = p.gradient[i] * scale;
         float first = p.first[i] * beta1 + g * rest1;
         float second = p.second[i] * beta2 + g * g * rest2;
         float change = (first * correct1) / (sqrtf(second * correct2) + epsilon);
         p.value[i] = p.value[i] * p.decay - change * learning_rate;
         p.first[i] = first;
         p.second[i] = second;
+    }
+}
+
+// One update by gradient descent with momentum; `first` is the velocity.
+extern "C" __global__ void __launch_bounds__(256)
+sgd(const Parameter* table, int count, const float* squared_norm, float limit, float gradient_scale,
+    float momentum, float learning_rate) {
+    float scale = clipped(squared_norm, limit, gradient_scale);
+    if (scale == 0.f) return;
+    Parameter p = table[find(table, count, blockIdx.x)];
+    i64 start = ((i64)blockIdx.x - p.first_block) * CHUNK;
+    i64 end = start + CHUNK < p.len ? start + CHUNK : p.len;
+#pragma unroll 4
+    for (i64 i = start + threadIdx.x; i < end; i += 256) {
+        float velocity = p.first[i] * momentum + p.gradient[i] * scale;
+        p.value[i] = p.value[i] * p.decay - velocity * learning_rate;
+        p.first[i] = velocity;
     }
 }
 

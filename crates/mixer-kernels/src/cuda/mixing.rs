@@ -15,7 +15,7 @@ use super::product::{Epilogue, Matrix, Product};
 /// Rows of a block of threads in kernels with a warp per row.
 const ROWS_PER_BLOCK: usize = 8;
 /// Most memory that gradients of single examples take before they are summed, bytes.
-const SLOT_BYTES: usize = 96 << 20;
+const SLOT_BYTES: usize = 192 << 20;
 
 /// Addresses of the parameters of a branch.
 #[derive(Debug, Clone, Copy)]
@@ -72,6 +72,12 @@ impl Dims {
         (self.hidden + 1).next_multiple_of(8)
     }
 
+    /// Whether cuBLASLt's epilogues compute the same GELU. They have the tanh form alone, and in f32 less
+    /// exactly than ours.
+    fn fuses(&self, spec: &MixingSpec) -> bool {
+        self.half && spec.gelu == Gelu::Tanh
+    }
+
     fn kernel(&self, name: &'static str) -> Kernel {
         Kernel { name, half: self.half, lanes: self.c.div_ceil(256) }
     }
@@ -97,8 +103,26 @@ impl Gpu {
         if !d.half {
             return Ok(from);
         }
-        self.pack(from, 0, to, (rows, columns, columns), d)?;
+        if (rows * columns).is_multiple_of(8) {
+            self.elementwise("cast", (from, to), rows * columns, None, d)?;
+        } else {
+            self.pack(from, 0, to, (rows, columns, columns), false, d)?;
+        }
         Ok(to)
+    }
+
+    /// A kernel with eight values a thread.
+    fn elementwise(
+        &mut self,
+        name: &'static str,
+        (a, b): (u64, u64),
+        len: usize,
+        form: Option<Arg>,
+        d: &Dims,
+    ) -> Result<(), Error> {
+        let mut args = vec![Arg::Pointer(a), Arg::Pointer(b), Arg::Long(len / 8)];
+        args.extend(form);
+        self.launch(d.kernel(name), ((len / 8).div_ceil(256), 1), (256, 1), 0, &args)
     }
 
     fn pack(
@@ -107,6 +131,7 @@ impl Gpu {
         bias: u64,
         to: u64,
         (rows, columns, ld): (usize, usize, usize),
+        transposed: bool,
         d: &Dims,
     ) -> Result<(), Error> {
         let blocks = (rows * ld).div_ceil(256).min(16 * self.multiprocessors as usize);
@@ -117,6 +142,7 @@ impl Gpu {
             Arg::Int(rows),
             Arg::Int(columns),
             Arg::Int(ld),
+            Arg::Int(usize::from(transposed)),
         ];
         self.launch(d.kernel("pack"), (blocks, 1), (256, 1), 0, &args)
     }
@@ -152,7 +178,7 @@ impl Gpu {
     }
 
     fn norm_partials(&self, d: &Dims) -> usize {
-        3 * self.norm_warps() * d.c * 4
+        2 * self.norm_warps() * d.c * 4
     }
 
     /// Blocks of rows over which columns of `n` values are summed.
@@ -163,7 +189,7 @@ impl Gpu {
     fn reduce(
         &mut self,
         partials: u64,
-        outputs: [u64; 3],
+        outputs: [u64; 2],
         used: usize,
         count: usize,
         n: usize,
@@ -173,15 +199,13 @@ impl Gpu {
             Arg::Pointer(partials),
             Arg::Pointer(outputs[0]),
             Arg::Pointer(outputs[1]),
-            Arg::Pointer(outputs[2]),
             Arg::Int(count),
             Arg::Int(n),
         ];
         self.launch(d.kernel("reduce_partials"), (n.div_ceil(32), used), (32, 32), 0, &args)
     }
 
-    /// Gradients through LN: `dx` with `residual` (0 for none) added, `dgamma`, `dbeta`, and the sums of the
-    /// residual's columns where `dbias` is not 0.
+    /// Gradients through LN: `dx` with `residual` (0 for none) added, `dgamma` and `dbeta`.
     #[allow(clippy::too_many_arguments)]
     fn normalise_backward(
         &mut self,
@@ -189,12 +213,11 @@ impl Gpu {
         x: u64,
         gamma: u64,
         residual: u64,
-        (dx, dgamma, dbeta, dbias): (u64, u64, u64, u64),
+        (dx, dgamma, dbeta): (u64, u64, u64),
         partials: u64,
         d: &Dims,
         epsilon: f64,
     ) -> Result<(), Error> {
-        let name = if dbias == 0 { "layer_norm_backward" } else { "layer_norm_backward_bias" };
         let args = [
             Arg::Pointer(dy),
             Arg::Pointer(x),
@@ -207,9 +230,9 @@ impl Gpu {
             Arg::Float(epsilon),
         ];
         let warps = self.norm_warps();
-        self.launch(d.kernel(name), (warps / ROWS_PER_BLOCK, 1), (256, 1), 0, &args)?;
-        let used = if dbias == 0 { 2 } else { 3 };
-        self.reduce(partials, [dgamma, dbeta, dbias], used, warps, d.c, d)
+        let grid = (warps / ROWS_PER_BLOCK, 1);
+        self.launch(d.kernel("layer_norm_backward"), grid, (256, 1), 0, &args)?;
+        self.reduce(partials, [dgamma, dbeta], 2, warps, d.c, d)
     }
 
     fn add_scaled(
@@ -272,10 +295,9 @@ impl Gpu {
             d.b * hp * d.c * e,
             branch,
         ])?;
-        self.pack(p.weight1, p.bias1, w1, (d.hidden, d.s, sp), d)?;
-        self.pack(p.weight2, p.bias2, w2, (d.s, d.hidden, hp), d)?;
-        self.token_hidden(x, p, (w1, y, u), d, spec)?;
-        self.activate((u, g), (d.b, d.hidden, hp, d.c), spec, d)?;
+        self.pack(p.weight1, p.bias1, w1, (d.hidden, d.s, sp), false, d)?;
+        self.pack(p.weight2, p.bias2, w2, (d.s, d.hidden, hp), false, d)?;
+        self.token_hidden(x, p, (w1, y, u, g), false, d, spec)?;
         let image = d.s * d.c;
         let target = if scale == 0 { out } else { branch };
         let product = Product {
@@ -296,16 +318,17 @@ impl Gpu {
         Ok(())
     }
 
-    /// `y = [LN(x); 1; 0]` and `u = [W₁ b₁] y`.
+    /// `y = [LN(x); 1; 0]`, `u = [W₁ b₁] y` and `g = [gelu(u); 1; 0]`. `u` is scratch unless `keeping`.
     fn token_hidden(
         &mut self,
         x: u64,
         p: &Parameters,
-        (w1, y, u): (u64, u64, u64),
+        (w1, y, u, g): (u64, u64, u64, u64),
+        keeping: bool,
         d: &Dims,
         spec: &MixingSpec,
     ) -> Result<(), Error> {
-        let sp = d.padded_s();
+        let (sp, hp) = (d.padded_s(), d.padded_hidden());
         self.normalise(x, p, y, sp, d, spec.epsilon)?;
         let product = Product {
             batch: d.b,
@@ -317,7 +340,26 @@ impl Gpu {
                 d.half,
             )
         };
-        self.multiply(&product)
+        let fused = Product {
+            out: Matrix::new(g, d.c).batched(hp * d.c),
+            epilogue: if keeping { Epilogue::GeluKeeping } else { Epilogue::Gelu },
+            kept: u,
+            kept_stride: d.hidden * d.c,
+            ..product
+        };
+        if d.fuses(spec) && self.try_multiply(&fused)? {
+            let rows = d.b * (hp - d.hidden);
+            let args = [
+                Arg::Pointer(g),
+                Arg::Long(rows),
+                Arg::Int(d.hidden),
+                Arg::Int(hp),
+                Arg::Int(d.c),
+            ];
+            return self.launch_rows(d.kernel("fill_rows"), rows, &args);
+        }
+        self.multiply(&product)?;
+        self.activate((u, g), (d.b, d.hidden, hp, d.c), spec, d)
     }
 
     /// Gradients of [`Gpu::mix_tokens`].
@@ -335,10 +377,11 @@ impl Gpu {
         let (sp, hp, e) = (d.padded_s(), d.padded_hidden(), d.bytes());
         let image = d.s * d.c;
         let slot = (d.s * hp).max(d.hidden * sp) * 4;
-        let slots = (SLOT_BYTES / slot).clamp(1, d.b);
+        let slots = d.b.div_ceil(d.b.div_ceil((SLOT_BYTES / slot).clamp(1, d.b)));
         let scaled = if scale == 0 { 0 } else { d.b * image * e };
-        let [w1, w2, y, u, g, du, scaled, sums, partials] = self.scratch([
+        let [w1, w1t, w2, y, u, g, du, scaled, sums, partials] = self.scratch([
             d.hidden * sp * e,
+            d.hidden * d.s * e,
             d.s * hp * e,
             d.b * sp * d.c * e,
             d.b * d.hidden * d.c * e,
@@ -348,9 +391,11 @@ impl Gpu {
             slots * slot,
             self.norm_partials(d),
         ])?;
-        self.pack(p.weight1, p.bias1, w1, (d.hidden, d.s, sp), d)?;
-        self.pack(p.weight2, p.bias2, w2, (d.s, d.hidden, hp), d)?;
-        self.token_hidden(x, p, (w1, y, u), d, spec)?;
+        self.pack(p.weight1, p.bias1, w1, (d.hidden, d.s, sp), false, d)?;
+        self.pack(p.weight2, p.bias2, w2, (d.s, d.hidden, hp), false, d)?;
+        // Transposed here and not in the product: rows of S values are no multiple of 16 bytes.
+        self.pack(p.weight1, 0, w1t, (d.s, d.hidden, d.hidden), true, d)?;
+        self.token_hidden(x, p, (w1, y, u, g), true, d, spec)?;
         let outer = if scale == 0 {
             grad
         } else {
@@ -368,18 +413,7 @@ impl Gpu {
                 d.half,
             )
         };
-        self.multiply(&product)?;
-        let args = [
-            Arg::Pointer(u),
-            Arg::Pointer(du),
-            Arg::Pointer(g),
-            Arg::Long(d.b * hp),
-            Arg::Int(d.hidden),
-            Arg::Int(hp),
-            Arg::Int(d.c),
-            form(spec),
-        ];
-        self.launch_rows(d.kernel("gelu_backward_rows"), d.b * hp, &args)?;
+        self.multiply_by_slope(product, (u, d.hidden * d.c), d, spec)?;
         self.sum_over_images(
             (outer, d.s),
             (g, hp),
@@ -399,15 +433,34 @@ impl Gpu {
             batch: d.b,
             ..Product::new(
                 (d.s, d.c, d.hidden),
-                Matrix::new(w1, sp).t(),
+                Matrix::new(w1t, d.hidden),
                 per_image(du, d.hidden),
                 per_image(y, d.s),
                 d.half,
             )
         };
         self.multiply(&product)?;
-        let gradients = (out.x, out.gamma, out.beta, 0);
+        let gradients = (out.x, out.gamma, out.beta);
         self.normalise_backward(y, x, p.gamma, grad, gradients, partials, d, spec.epsilon)
+    }
+
+    /// A product whose values are multiplied by the slope of GELU at `before`, which has the product's
+    /// rows and columns.
+    fn multiply_by_slope(
+        &mut self,
+        product: Product,
+        (before, stride): (u64, usize),
+        d: &Dims,
+        spec: &MixingSpec,
+    ) -> Result<(), Error> {
+        let fused =
+            Product { epilogue: Epilogue::GeluSlope, kept: before, kept_stride: stride, ..product };
+        if d.fuses(spec) && self.try_multiply(&fused)? {
+            return Ok(());
+        }
+        self.multiply(&product)?;
+        let len = product.m * product.n * product.batch;
+        self.elementwise("gelu_backward", (before, product.out.address), len, Some(form(spec)), d)
     }
 
     /// `Σ_b left_b rightᵀ_b`, with the column after the first `columns` as the bias' gradient.
@@ -448,8 +501,8 @@ impl Gpu {
         self.launch(d.kernel("reduce_slots"), ((rows * ld).div_ceil(256), 1), (256, 1), 0, &args)
     }
 
-    /// `x + scale · (gelu(LN(x) W₁ + b₁) W₂ + b₂)`; a `scale` of 0 is none. The hidden units before GELU
-    /// go to `kept` where it is not 0.
+    /// `x + scale · (gelu(LN(x) W₁ + b₁) W₂ + b₂)`; a `scale` of 0 is none. The hidden units before GELU,
+    /// and behind them those after it, go to `kept` where it is not 0.
     #[allow(clippy::too_many_arguments)]
     pub(super) fn mix_channels(
         &mut self,
@@ -470,7 +523,7 @@ impl Gpu {
             half(d.hidden),
             half(d.c),
             rows * d.c * e,
-            rows * d.hidden * e,
+            if kept == 0 { rows * d.hidden * e } else { 0 },
             branch,
         ])?;
         let w1 = self.weight(p.weight1, w1, (d.c, d.hidden), d)?;
@@ -478,24 +531,8 @@ impl Gpu {
         let b1 = self.weight(p.bias1, b1, (1, d.hidden), d)?;
         let b2 = self.weight(p.bias2, b2, (1, d.c), d)?;
         self.normalise(x, p, y, d.s, d, spec.epsilon)?;
-        let hidden = Product {
-            bias: b1,
-            ..Product::new(
-                (rows, d.hidden, d.c),
-                Matrix::new(y, d.c),
-                Matrix::new(w1, d.hidden),
-                Matrix::new(g, d.hidden),
-                d.half,
-            )
-        };
-        let fused = if kept == 0 { Epilogue::BiasGelu } else { Epilogue::BiasGeluKeeping };
-        let fused = Product { epilogue: fused, kept, ..hidden };
-        if !(d.half && spec.gelu == Gelu::Tanh && self.try_multiply(&fused)?) {
-            let before = if kept == 0 { g } else { kept };
-            let out = Matrix::new(before, d.hidden);
-            self.multiply(&Product { epilogue: Epilogue::Bias, out, ..hidden })?;
-            self.activate((before, g), (1, rows, rows, d.hidden), spec, d)?;
-        }
+        let g = if kept == 0 { g } else { kept + (rows * d.hidden * e) as u64 };
+        self.channel_hidden((y, w1, b1), (kept, g), d, spec)?;
         let target = if scale == 0 { out } else { branch };
         let product = Product {
             add: (scale == 0).then(|| Matrix::new(x, d.c)),
@@ -516,15 +553,43 @@ impl Gpu {
         Ok(())
     }
 
-    /// Gradients of [`Gpu::mix_channels`]. `hidden` is what it kept, or 0; where `consumed`, nobody needs
-    /// it afterwards.
+    /// `h = y W₁ + b₁`, unless it is 0, and `g = gelu(y W₁ + b₁)`.
+    fn channel_hidden(
+        &mut self,
+        (y, w1, b1): (u64, u64, u64),
+        (h, g): (u64, u64),
+        d: &Dims,
+        spec: &MixingSpec,
+    ) -> Result<(), Error> {
+        let rows = d.rows();
+        let product = Product {
+            bias: b1,
+            ..Product::new(
+                (rows, d.hidden, d.c),
+                Matrix::new(y, d.c),
+                Matrix::new(w1, d.hidden),
+                Matrix::new(g, d.hidden),
+                d.half,
+            )
+        };
+        let fused = if h == 0 { Epilogue::BiasGelu } else { Epilogue::BiasGeluKeeping };
+        if d.fuses(spec) && self.try_multiply(&Product { epilogue: fused, kept: h, ..product })? {
+            return Ok(());
+        }
+        let before = if h == 0 { g } else { h };
+        let out = Matrix::new(before, d.hidden);
+        self.multiply(&Product { epilogue: Epilogue::Bias, out, ..product })?;
+        self.activate((before, g), (1, rows, rows, d.hidden), spec, d)
+    }
+
+    /// Gradients of [`Gpu::mix_channels`]. `kept` is what it kept, or 0.
     #[allow(clippy::too_many_arguments)]
     pub(super) fn mix_channels_backward(
         &mut self,
         x: u64,
         p: &Parameters,
         scale: u64,
-        (hidden, consumed): (u64, bool),
+        kept: u64,
         grad: u64,
         out: &Gradients,
         d: &Dims,
@@ -532,20 +597,14 @@ impl Gpu {
     ) -> Result<(), Error> {
         let (rows, e) = (d.rows(), d.bytes());
         let half = |len: usize| if d.half { len * e } else { 0 };
-        let in_place = hidden == 0 || consumed;
-        let chunks = self.chunks(d.hidden, 1024);
-        let bias_chunks = self.chunks(d.c, 128);
-        let partials = self
-            .norm_partials(d)
-            .max(chunks * d.hidden * 4)
-            .max(bias_chunks * d.c * 4);
-        let [w1, w2, b1, y, h, g, dh, scaled, partials] = self.scratch([
+        let sums = |n: usize| self.chunks(n, 128) * n * 4;
+        let partials = self.norm_partials(d).max(sums(d.hidden)).max(sums(d.c));
+        let [w1, w2, b1, y, again, dh, scaled, partials] = self.scratch([
             half(d.c * d.hidden),
             half(d.c * d.hidden),
             half(d.hidden),
             rows * d.c * e,
-            if hidden == 0 { rows * d.hidden * e } else { 0 },
-            if in_place { 0 } else { rows * d.hidden * e },
+            if kept == 0 { 2 * rows * d.hidden * e } else { 0 },
             rows * d.hidden * e,
             if scale == 0 { 0 } else { rows * d.c * e },
             partials,
@@ -553,58 +612,51 @@ impl Gpu {
         let w1 = self.weight(p.weight1, w1, (d.c, d.hidden), d)?;
         let w2 = self.weight(p.weight2, w2, (d.hidden, d.c), d)?;
         self.normalise(x, p, y, d.s, d, spec.epsilon)?;
-        let hidden = if hidden == 0 {
-            let product = Product {
-                epilogue: Epilogue::Bias,
-                bias: self.weight(p.bias1, b1, (1, d.hidden), d)?,
-                ..Product::new(
-                    (rows, d.hidden, d.c),
-                    Matrix::new(y, d.c),
-                    Matrix::new(w1, d.hidden),
-                    Matrix::new(h, d.hidden),
-                    d.half,
-                )
-            };
-            self.multiply(&product)?;
-            h
-        } else {
-            hidden
-        };
+        let h = if kept == 0 { again } else { kept };
+        let g = h + (rows * d.hidden * e) as u64;
+        if kept == 0 {
+            let b1 = self.weight(p.bias1, b1, (1, d.hidden), d)?;
+            self.channel_hidden((y, w1, b1), (h, g), d, spec)?;
+        }
         let outer = if scale == 0 {
             grad
         } else {
             self.add_scaled(0, grad, scale, scaled, d)?;
-            self.column_sums(scaled, partials, out.bias2, (rows, d.c), d)?;
             scaled
-        };
-        let multiply = |gpu: &mut Gpu, dims, a, b, to: Matrix, half_out| {
-            gpu.multiply(&Product { half_out, ..Product::new(dims, a, b, to, d.half) })
         };
         let wide = |address| Matrix::new(address, d.hidden);
         let narrow = |address| Matrix::new(address, d.c);
-        multiply(self, (rows, d.hidden, d.c), narrow(outer), narrow(w2).t(), wide(dh), d.half)?;
-        let active = if in_place { hidden } else { g };
-        let args = [
-            Arg::Pointer(hidden),
-            Arg::Pointer(dh),
-            Arg::Pointer(active),
-            Arg::Pointer(partials),
-            Arg::Long(rows),
-            Arg::Int(d.hidden),
-            form(spec),
-        ];
-        let grid = (d.hidden.div_ceil(1024), chunks);
-        self.launch(d.kernel("gelu_backward_columns"), grid, (128, 1), 0, &args)?;
-        self.reduce(partials, [out.bias1, 0, 0], 1, chunks, d.hidden, d)?;
-        let to = narrow(out.weight2);
-        multiply(self, (d.hidden, d.c, rows), wide(active).t(), narrow(outer), to, false)?;
-        let to = wide(out.weight1);
-        multiply(self, (d.c, d.hidden, rows), narrow(y).t(), wide(dh), to, false)?;
+        let dims = (rows, d.hidden, d.c);
+        let product = Product::new(dims, narrow(outer), narrow(w2).t(), wide(dh), d.half);
+        self.multiply_by_slope(product, (h, 0), d, spec)?;
+        let dims = (d.hidden, d.c, rows);
+        let product = Product::new(dims, wide(g).t(), narrow(outer), narrow(out.weight2), d.half);
+        self.multiply_with_column_sums(product, out.bias2, partials, d)?;
+        let dims = (d.c, d.hidden, rows);
+        let product = Product::new(dims, narrow(y).t(), wide(dh), wide(out.weight1), d.half);
+        self.multiply_with_column_sums(product, out.bias1, partials, d)?;
         // In the place of LN(x), which nothing needs any more.
-        multiply(self, (rows, d.c, d.hidden), wide(dh), wide(w1).t(), narrow(y), d.half)?;
-        let dbias = if scale == 0 { out.bias2 } else { 0 };
-        let gradients = (out.x, out.gamma, out.beta, dbias);
+        let dims = (rows, d.c, d.hidden);
+        self.multiply(&Product::new(dims, wide(dh), wide(w1).t(), narrow(y), d.half))?;
+        let gradients = (out.x, out.gamma, out.beta);
         self.normalise_backward(y, x, p.gamma, grad, gradients, partials, d, spec.epsilon)
+    }
+
+    /// A product with f32 output, and the sums of the columns of its second operand.
+    fn multiply_with_column_sums(
+        &mut self,
+        product: Product,
+        sums: u64,
+        partials: u64,
+        d: &Dims,
+    ) -> Result<(), Error> {
+        let product = Product { half_out: false, ..product };
+        let fused = Product { epilogue: Epilogue::ColumnSums, bias: sums, ..product };
+        if self.try_multiply(&fused)? {
+            return Ok(());
+        }
+        self.multiply(&product)?;
+        self.column_sums(product.b.address, partials, sums, (product.k, product.n), d)
     }
 
     fn column_sums(
@@ -618,7 +670,7 @@ impl Gpu {
         let chunks = self.chunks(n, 128);
         let args = [Arg::Pointer(x), Arg::Pointer(partials), Arg::Long(rows), Arg::Int(n)];
         self.launch(d.kernel("column_sums"), (n.div_ceil(128), chunks), (128, 1), 0, &args)?;
-        self.reduce(partials, [out, 0, 0], 1, chunks, n, d)
+        self.reduce(partials, [out, 0], 1, chunks, n, d)
     }
 
     /// `x W + b`: `x` is f32 `[rows, k]`, `weight` `[k, n]`, `out` of the activations' type.
@@ -667,8 +719,7 @@ impl Gpu {
             Matrix::new(dweight, n),
             d.half,
         );
-        self.multiply(&Product { half_out: false, ..product })?;
-        self.column_sums(grad, partials, dbias, (rows, n), d)
+        self.multiply_with_column_sums(product, dbias, partials, d)
     }
 
     /// Gradient of [`Gpu::linear`] with respect to `x`, f32.
@@ -713,7 +764,7 @@ impl Gpu {
         epsilon: f64,
     ) -> Result<(), Error> {
         let [partials] = self.scratch([self.norm_partials(d)])?;
-        self.normalise_backward(grad, x, gamma, 0, (dx, dgamma, dbeta, 0), partials, d, epsilon)
+        self.normalise_backward(grad, x, gamma, 0, (dx, dgamma, dbeta), partials, d, epsilon)
     }
 
     /// The mean over tokens of LN over channels, f32 `[B, C]`.
@@ -761,6 +812,6 @@ impl Gpu {
         let warps = self.norm_warps();
         let grid = (warps / ROWS_PER_BLOCK, 1);
         self.launch(d.kernel("mean_norm_backward"), grid, (256, 1), 0, &args)?;
-        self.reduce(partials, [dgamma, dbeta, 0], 2, warps, d.c, d)
+        self.reduce(partials, [dgamma, dbeta], 2, warps, d.c, d)
     }
 }

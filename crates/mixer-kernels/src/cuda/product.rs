@@ -51,6 +51,27 @@ pub(super) enum Epilogue {
     BiasGelu,
     /// As `BiasGelu`, and the values before GELU are written too.
     BiasGeluKeeping,
+    /// GELU in its tanh form.
+    Gelu,
+    /// As `Gelu`, and the values before it are written too.
+    GeluKeeping,
+    /// The sums are multiplied by the slope of GELU's tanh form at the values that were kept.
+    GeluSlope,
+    /// The sums of the columns of `b` are written too.
+    ColumnSums,
+}
+
+impl Epilogue {
+    fn has_bias(self) -> bool {
+        matches!(
+            self,
+            Epilogue::Bias | Epilogue::BiasGelu | Epilogue::BiasGeluKeeping | Epilogue::ColumnSums
+        )
+    }
+
+    fn has_kept(self) -> bool {
+        matches!(self, Epilogue::BiasGeluKeeping | Epilogue::GeluKeeping | Epilogue::GeluSlope)
+    }
 }
 
 /// `out = a · b (+ add)`, row-major: `[m, k] · [k, n]`, for each of `batch` examples.
@@ -69,10 +90,12 @@ pub(super) struct Product {
     /// Whether `out` and `add` are bf16, else f32.
     pub(super) half_out: bool,
     pub(super) epilogue: Epilogue,
-    /// The vector of the epilogue, in the type of `out`.
+    /// The vector that the epilogue adds or writes, in the type of `out`.
     pub(super) bias: u64,
-    /// Where the epilogue keeps values, as `out`.
+    /// The matrix that the epilogue keeps values in or finds them in, with the rows of `out`.
     pub(super) kept: u64,
+    /// Elements from one example's kept values to the next.
+    pub(super) kept_stride: usize,
 }
 
 impl Product {
@@ -91,6 +114,7 @@ impl Product {
             epilogue: Epilogue::None,
             bias: 0,
             kept: 0,
+            kept_stride: 0,
         }
     }
 
@@ -188,8 +212,13 @@ fn describe(p: &Product) -> Result<Descriptors, Error> {
         Epilogue::Bias => cublasLtEpilogue_t::CUBLASLT_EPILOGUE_BIAS,
         Epilogue::BiasGelu => cublasLtEpilogue_t::CUBLASLT_EPILOGUE_GELU_BIAS,
         Epilogue::BiasGeluKeeping => cublasLtEpilogue_t::CUBLASLT_EPILOGUE_GELU_AUX_BIAS,
+        Epilogue::Gelu => cublasLtEpilogue_t::CUBLASLT_EPILOGUE_GELU,
+        Epilogue::GeluKeeping => cublasLtEpilogue_t::CUBLASLT_EPILOGUE_GELU_AUX,
+        Epilogue::GeluSlope => cublasLtEpilogue_t::CUBLASLT_EPILOGUE_DGELU,
+        Epilogue::ColumnSums => cublasLtEpilogue_t::CUBLASLT_EPILOGUE_BGRADA,
     } as u32;
     let kept_ld = p.out.ld as i64;
+    let kept_stride = p.kept_stride as i64;
     // SAFETY: the description was just made; the values live until the calls return, and the
     // addresses are the caller's.
     unsafe {
@@ -200,15 +229,17 @@ fn describe(p: &Product) -> Result<Descriptors, Error> {
         set(Attribute::CUBLASLT_MATMUL_DESC_TRANSA, (&raw const first).cast(), 4)?;
         set(Attribute::CUBLASLT_MATMUL_DESC_TRANSB, (&raw const second).cast(), 4)?;
         set(Attribute::CUBLASLT_MATMUL_DESC_EPILOGUE, (&raw const epilogue).cast(), 4)?;
-        if p.epilogue != Epilogue::None {
+        if p.epilogue.has_bias() {
             let bias = &raw const p.bias;
             set(Attribute::CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias.cast(), 8)?;
         }
-        if p.epilogue == Epilogue::BiasGeluKeeping {
+        if p.epilogue.has_kept() {
             let kept = &raw const p.kept;
             set(Attribute::CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, kept.cast(), 8)?;
             let ld = &raw const kept_ld;
             set(Attribute::CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, ld.cast(), 8)?;
+            let stride = &raw const kept_stride;
+            set(Attribute::CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_BATCH_STRIDE, stride.cast(), 8)?;
         }
     }
     let add = p.add.unwrap_or(p.out);

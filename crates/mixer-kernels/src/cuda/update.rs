@@ -1,6 +1,6 @@
 //! One launch for all parameters: the update, and the norm that clipping needs.
 
-use crate::update::{AdamwConstants, AdamwStep};
+use crate::update::{AdamwConstants, AdamwStep, SgdStep};
 
 use super::gpu::{Arg, Error, Gpu, Kernel};
 
@@ -44,7 +44,12 @@ fn table(entries: &[Entry]) -> (Vec<u8>, usize) {
 
 impl Gpu {
     /// Updates every parameter in place. The steps differ in their weight decay alone.
-    pub(super) fn adamw(&mut self, entries: &[Entry], step: AdamwStep) -> Result<(), Error> {
+    pub(super) fn adamw(
+        &mut self,
+        entries: &[Entry],
+        (squared_norm, limit): (u64, f64),
+        step: AdamwStep,
+    ) -> Result<(), Error> {
         let (bytes, blocks) = table(entries);
         let [address] = self.scratch([bytes.len()])?;
         self.upload(address, &bytes)?;
@@ -52,6 +57,8 @@ impl Gpu {
         let args = [
             Arg::Pointer(address),
             Arg::Int(entries.len()),
+            Arg::Pointer(squared_norm),
+            Arg::Float(limit),
             Arg::Float(constants.gradient_scale),
             Arg::Float(constants.beta1),
             Arg::Float(constants.beta2),
@@ -63,6 +70,28 @@ impl Gpu {
             Arg::Float(constants.learning_rate),
         ];
         self.launch(kernel("adamw"), (blocks, 1), (256, 1), 0, &args)
+    }
+
+    /// As [`Gpu::adamw`], by gradient descent with momentum.
+    pub(super) fn sgd(
+        &mut self,
+        entries: &[Entry],
+        (squared_norm, limit): (u64, f64),
+        step: SgdStep,
+    ) -> Result<(), Error> {
+        let (bytes, blocks) = table(entries);
+        let [address] = self.scratch([bytes.len()])?;
+        self.upload(address, &bytes)?;
+        let args = [
+            Arg::Pointer(address),
+            Arg::Int(entries.len()),
+            Arg::Pointer(squared_norm),
+            Arg::Float(limit),
+            Arg::Float(step.gradient_scale),
+            Arg::Float(step.momentum),
+            Arg::Float(step.learning_rate),
+        ];
+        self.launch(kernel("sgd"), (blocks, 1), (256, 1), 0, &args)
     }
 
     /// Moves every average (`value`) towards its parameter (`gradient`), in place.
