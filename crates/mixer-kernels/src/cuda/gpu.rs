@@ -9,7 +9,7 @@ use cudarc::driver::result as driver;
 use cudarc::driver::sys;
 use cudarc::{cublaslt, nvrtc};
 
-use super::product::{Algorithm, ProductKey};
+use super::product::{ProductKey, Tuned};
 
 /// Why something could not be done, in words: it travels through Burn's own error.
 pub(super) type Error = String;
@@ -33,11 +33,13 @@ pub(super) struct Gpu {
     pub(super) workspace: u64,
     scratch: (u64, usize),
     modules: HashMap<(bool, usize), HashMap<&'static str, sys::CUfunction>>,
-    pub(super) algorithms: HashMap<ProductKey, Option<Algorithm>>,
+    pub(super) products: HashMap<ProductKey, Option<Tuned>>,
     profile: Option<HashMap<String, CudaTime>>,
     context_events: bool,
     capability: (i32, i32),
     pub(super) multiprocessors: u32,
+    /// What memory moves at most, bytes per ms.
+    pub(super) bandwidth: f32,
 }
 
 // SAFETY: the handles in it belong to the driver, which allows any thread to use them; a mutex keeps
@@ -71,7 +73,7 @@ pub(super) enum Arg {
 }
 
 /// The names of all kernels.
-const KERNELS: [&str; 18] = [
+const KERNELS: [&str; 19] = [
     "layer_norm",
     "layer_norm_backward",
     "mean_norm",
@@ -81,6 +83,7 @@ const KERNELS: [&str; 18] = [
     "fill_rows",
     "gelu_backward",
     "cast",
+    "widen",
     "column_sums",
     "add_scaled",
     "pack",
@@ -136,6 +139,9 @@ impl Gpu {
                 attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?,
             );
             let multiprocessors = attribute(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?;
+            // kHz and bits; two transfers a cycle.
+            let clock = attribute(Attribute::CU_DEVICE_ATTRIBUTE_MEMORY_CLOCK_RATE)?;
+            let width = attribute(Attribute::CU_DEVICE_ATTRIBUTE_GLOBAL_MEMORY_BUS_WIDTH)?;
             let context =
                 driver::primary_ctx::retain(device).map_err(driver_error("cuDevicePrimaryCtxRetain"))?;
             driver::ctx::set_current(context).map_err(driver_error("cuCtxSetCurrent"))?;
@@ -158,11 +164,12 @@ impl Gpu {
                 workspace: allocate(WORKSPACE)?,
                 scratch: (0, 0),
                 modules: HashMap::new(),
-                algorithms: HashMap::new(),
+                products: HashMap::new(),
                 profile: None,
                 context_events: version >= CONTEXT_EVENTS,
                 capability,
                 multiprocessors: multiprocessors.unsigned_abs(),
+                bandwidth: 2.0 * clock as f32 * width as f32 / 8.0,
             })
         }
     }

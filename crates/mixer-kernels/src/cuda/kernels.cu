@@ -361,6 +361,15 @@ extern "C" __global__ void cast(const float* from, T* to, i64 eights) {
     store8(to + i * 8, v);
 }
 
+// T as float, eight values a thread.
+extern "C" __global__ void widen(const T* from, float* to, i64 eights) {
+    i64 i = ((i64)blockIdx.x * blockDim.x + threadIdx.x);
+    if (i >= eights) return;
+    float v[8];
+    load8(from + i * 8, v);
+    store8f(to + i * 8, v);
+}
+
 // Sums of columns, per chunk of rows: grid (columns / 128, chunks).
 template <typename S, bool WIDE>
 __device__ void column_sums_of(const S* x, float* partials, i64 rows, int n) {

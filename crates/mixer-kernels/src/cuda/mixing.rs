@@ -379,10 +379,11 @@ impl Gpu {
         let slot = (d.s * hp).max(d.hidden * sp) * 4;
         let slots = d.b.div_ceil(d.b.div_ceil((SLOT_BYTES / slot).clamp(1, d.b)));
         let scaled = if scale == 0 { 0 } else { d.b * image * e };
-        let [w1, w1t, w2, y, u, g, du, scaled, sums, partials] = self.scratch([
+        let padded_columns = d.s.next_multiple_of(8);
+        let [w1, w1t, w2t, y, u, g, du, scaled, sums, partials] = self.scratch([
             d.hidden * sp * e,
             d.hidden * d.s * e,
-            d.s * hp * e,
+            d.hidden * padded_columns * e,
             d.b * sp * d.c * e,
             d.b * d.hidden * d.c * e,
             d.b * hp * d.c * e,
@@ -392,9 +393,9 @@ impl Gpu {
             self.norm_partials(d),
         ])?;
         self.pack(p.weight1, p.bias1, w1, (d.hidden, d.s, sp), false, d)?;
-        self.pack(p.weight2, p.bias2, w2, (d.s, d.hidden, hp), false, d)?;
-        // Transposed here and not in the product: rows of S values are no multiple of 16 bytes.
+        // Transposed here and not in the products, which are several times slower then.
         self.pack(p.weight1, 0, w1t, (d.s, d.hidden, d.hidden), true, d)?;
+        self.pack(p.weight2, 0, w2t, (d.hidden, d.s, padded_columns), true, d)?;
         self.token_hidden(x, p, (w1, y, u, g), true, d, spec)?;
         let outer = if scale == 0 {
             grad
@@ -407,7 +408,7 @@ impl Gpu {
             batch: d.b,
             ..Product::new(
                 (d.hidden, d.c, d.s),
-                Matrix::new(w2, hp).t(),
+                Matrix::new(w2t, padded_columns),
                 per_image(outer, d.s),
                 per_image(du, d.hidden),
                 d.half,
@@ -453,13 +454,16 @@ impl Gpu {
         d: &Dims,
         spec: &MixingSpec,
     ) -> Result<(), Error> {
-        let fused =
+        let slope =
             Product { epilogue: Epilogue::GeluSlope, kept: before, kept_stride: stride, ..product };
-        if d.fuses(spec) && self.try_multiply(&fused)? {
-            return Ok(());
+        let len = product.m * product.n * product.batch;
+        if d.fuses(spec)
+            && let (Some(fused), Some(plain)) = (self.cost(&slope)?, self.cost(&product)?)
+            && fused <= plain + (3 * len * d.bytes()) as f32 / self.bandwidth
+        {
+            return self.multiply(&slope);
         }
         self.multiply(&product)?;
-        let len = product.m * product.n * product.batch;
         self.elementwise("gelu_backward", (before, product.out.address), len, Some(form(spec)), d)
     }
 
@@ -627,14 +631,30 @@ impl Gpu {
         let wide = |address| Matrix::new(address, d.hidden);
         let narrow = |address| Matrix::new(address, d.c);
         let dims = (rows, d.hidden, d.c);
-        let product = Product::new(dims, narrow(outer), narrow(w2).t(), wide(dh), d.half);
-        self.multiply_by_slope(product, (h, 0), d, spec)?;
+        let slope = Product::new(dims, narrow(outer), narrow(w2).t(), wide(dh), d.half);
+        let dims = (d.c, d.hidden, rows);
+        let dw1 = Product::new(dims, narrow(y).t(), wide(dh), wide(out.weight1), d.half);
+        let dw1 = Product { half_out: false, ..dw1 };
+        // Sums of columns can be had with either of two products; where, is a matter of time.
+        let with_sums =
+            Product { epilogue: Epilogue::GeluSlopeSums, kept: h, bias: partials, ..slope };
+        let without = Product { epilogue: Epilogue::GeluSlope, kept: h, ..slope };
+        let sums_later = Product { epilogue: Epilogue::ColumnSums, bias: out.bias1, ..dw1 };
+        if d.fuses(spec)
+            && let (Some(a), Some(b)) = (self.cost(&with_sums)?, self.cost(&dw1)?)
+            && let (Some(c), Some(e)) = (self.cost(&without)?, self.cost(&sums_later)?)
+            && a + b < c + e
+        {
+            self.multiply(&with_sums)?;
+            self.elementwise("widen", (partials, out.bias1), d.hidden, None, d)?;
+            self.multiply(&dw1)?;
+        } else {
+            self.multiply_by_slope(slope, (h, 0), d, spec)?;
+            self.multiply_with_column_sums(dw1, out.bias1, partials, d)?;
+        }
         let dims = (d.hidden, d.c, rows);
         let product = Product::new(dims, wide(g).t(), narrow(outer), narrow(out.weight2), d.half);
         self.multiply_with_column_sums(product, out.bias2, partials, d)?;
-        let dims = (d.c, d.hidden, rows);
-        let product = Product::new(dims, narrow(y).t(), wide(dh), wide(out.weight1), d.half);
-        self.multiply_with_column_sums(product, out.bias1, partials, d)?;
         // In the place of LN(x), which nothing needs any more.
         let dims = (rows, d.c, d.hidden);
         self.multiply(&Product::new(dims, wide(dh), wide(w1).t(), narrow(y), d.half))?;

@@ -13,6 +13,8 @@ use super::gpu::{Error, Gpu, WORKSPACE, driver_error};
 
 /// How many of the library's proposals are timed when a shape is first met.
 const PROPOSALS: usize = 8;
+/// How often each is.
+const TRIALS: usize = 3;
 
 /// A row-major matrix, or one per example.
 #[derive(Debug, Clone, Copy)]
@@ -57,6 +59,8 @@ pub(super) enum Epilogue {
     GeluKeeping,
     /// The sums are multiplied by the slope of GELU's tanh form at the values that were kept.
     GeluSlope,
+    /// As `GeluSlope`, and the sums of the columns of the result are written too.
+    GeluSlopeSums,
     /// The sums of the columns of `b` are written too.
     ColumnSums,
 }
@@ -65,12 +69,22 @@ impl Epilogue {
     fn has_bias(self) -> bool {
         matches!(
             self,
-            Epilogue::Bias | Epilogue::BiasGelu | Epilogue::BiasGeluKeeping | Epilogue::ColumnSums
+            Epilogue::Bias
+                | Epilogue::BiasGelu
+                | Epilogue::BiasGeluKeeping
+                | Epilogue::GeluSlopeSums
+                | Epilogue::ColumnSums
         )
     }
 
     fn has_kept(self) -> bool {
-        matches!(self, Epilogue::BiasGeluKeeping | Epilogue::GeluKeeping | Epilogue::GeluSlope)
+        matches!(
+            self,
+            Epilogue::BiasGeluKeeping
+                | Epilogue::GeluKeeping
+                | Epilogue::GeluSlope
+                | Epilogue::GeluSlopeSums
+        )
     }
 }
 
@@ -140,8 +154,14 @@ pub(super) struct ProductKey {
     epilogue: Epilogue,
 }
 
-/// The way that was fastest.
-pub(super) type Algorithm = sys::cublasLtMatmulAlgo_t;
+type Algorithm = sys::cublasLtMatmulAlgo_t;
+
+/// The fastest way to do a product, and what it takes, ms: 0 where only one was there to choose.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Tuned {
+    algorithm: Algorithm,
+    milliseconds: f32,
+}
 
 /// The library's descriptions of one product, freed when dropped.
 struct Descriptors {
@@ -215,6 +235,7 @@ fn describe(p: &Product) -> Result<Descriptors, Error> {
         Epilogue::Gelu => cublasLtEpilogue_t::CUBLASLT_EPILOGUE_GELU,
         Epilogue::GeluKeeping => cublasLtEpilogue_t::CUBLASLT_EPILOGUE_GELU_AUX,
         Epilogue::GeluSlope => cublasLtEpilogue_t::CUBLASLT_EPILOGUE_DGELU,
+        Epilogue::GeluSlopeSums => cublasLtEpilogue_t::CUBLASLT_EPILOGUE_DGELU_BGRAD,
         Epilogue::ColumnSums => cublasLtEpilogue_t::CUBLASLT_EPILOGUE_BGRADA,
     } as u32;
     let kept_ld = p.out.ld as i64;
@@ -259,16 +280,7 @@ impl Gpu {
     /// Returns false, and does nothing, where the library cannot do it.
     pub(super) fn try_multiply(&mut self, p: &Product) -> Result<bool, Error> {
         let descriptors = describe(p)?;
-        let key = p.key();
-        let algorithm = match self.algorithms.get(&key) {
-            Some(known) => *known,
-            None => {
-                let fastest = self.fastest(p, &descriptors)?;
-                self.algorithms.insert(key, fastest);
-                fastest
-            }
-        };
-        let Some(algorithm) = algorithm else { return Ok(false) };
+        let Some(tuned) = self.tuned(p, &descriptors)? else { return Ok(false) };
         let what = || {
             let letter = |transposed| if transposed { "T" } else { "" };
             let (a, b) = (letter(p.a.transposed), letter(p.b.transposed));
@@ -284,8 +296,24 @@ impl Gpu {
             );
             (name, 2.0 * (p.m * p.n) as f64 * (p.k * p.batch) as f64)
         };
-        self.timed(what, |gpu| gpu.start(p, &descriptors, &algorithm))?;
+        self.timed(what, |gpu| gpu.start(p, &descriptors, &tuned.algorithm))?;
         Ok(true)
+    }
+
+    /// What a product takes, ms; `None` where the library cannot do it.
+    pub(super) fn cost(&mut self, p: &Product) -> Result<Option<f32>, Error> {
+        let descriptors = describe(p)?;
+        Ok(self.tuned(p, &descriptors)?.map(|tuned| tuned.milliseconds))
+    }
+
+    fn tuned(&mut self, p: &Product, descriptors: &Descriptors) -> Result<Option<Tuned>, Error> {
+        let key = p.key();
+        if let Some(known) = self.products.get(&key) {
+            return Ok(*known);
+        }
+        let fastest = self.fastest(p, descriptors)?;
+        self.products.insert(key, fastest);
+        Ok(fastest)
     }
 
     /// As [`Gpu::try_multiply`], for what every version of the library can do.
@@ -380,22 +408,23 @@ impl Gpu {
         Ok(results[..found].iter().filter(usable).map(|result| result.algo).collect())
     }
 
-    fn fastest(&self, p: &Product, descriptors: &Descriptors) -> Result<Option<Algorithm>, Error> {
+    fn fastest(&self, p: &Product, descriptors: &Descriptors) -> Result<Option<Tuned>, Error> {
         let proposals = self.proposals(descriptors)?;
         // Trials of a product that adds to its own output would change it.
         let repeatable = p.add.is_none_or(|add| add.address != p.out.address);
-        if proposals.len() < 2 || !repeatable {
-            return Ok(proposals.first().copied());
+        if !repeatable {
+            let first = proposals.first();
+            return Ok(first.map(|&algorithm| Tuned { algorithm, milliseconds: 0.0 }));
         }
-        let mut best = None;
+        let mut best: Option<Tuned> = None;
         for algorithm in proposals {
             // A proposal may turn out not to run; the others are tried.
             let Ok(milliseconds) = self.time(p, descriptors, &algorithm) else { continue };
-            if best.is_none_or(|(least, _)| milliseconds < least) {
-                best = Some((milliseconds, algorithm));
+            if best.is_none_or(|best| milliseconds < best.milliseconds) {
+                best = Some(Tuned { algorithm, milliseconds });
             }
         }
-        Ok(best.map(|(_, algorithm)| algorithm))
+        Ok(best)
     }
 
     fn time(
@@ -413,7 +442,7 @@ impl Gpu {
         // SAFETY: events and stream are alive; the events are destroyed once.
         unsafe {
             driver::event::record(started, self.stream).map_err(driver_error("cuEventRecord"))?;
-            for _ in 0..3 {
+            for _ in 0..TRIALS {
                 self.start(p, descriptors, algorithm)?;
             }
             driver::event::record(ended, self.stream).map_err(driver_error("cuEventRecord"))?;
@@ -423,7 +452,7 @@ impl Gpu {
             for event in [started, ended] {
                 driver::event::destroy(event).map_err(driver_error("cuEventDestroy"))?;
             }
-            Ok(elapsed)
+            Ok(elapsed / TRIALS as f32)
         }
     }
 }
