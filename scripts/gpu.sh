@@ -41,7 +41,7 @@ peers() {
 cifar() {
     local run="$out/cifar10" data=${CIFAR:-datasets/cifar10}
     "$MIXER" pretrain configs/pretrain/cifar10_gpu.toml --device cuda --run-dir "$run" \
-        --set data.path="\"$data\"" --set train.precision='"bf16"' ${CIFAR_ARGS:-} || return
+        --set data.path="\"$data\"" ${CIFAR_ARGS:-} || return
     "$MIXER" finetune configs/finetune/cifar10_64px.toml --init "$run" --device cuda --run-dir "$out/cifar10_64px" \
         --set data.path="\"$data\"" --set train.precision='"bf16"' ${FINETUNE_ARGS:-} || return
     for device in cuda flex; do

@@ -28,8 +28,8 @@ use crate::precision::Precision;
 use crate::update::{AdamwStep, Clip, SgdStep};
 
 use bridge::{Buffer, Output, register};
-use gpu::Gpu;
 pub use gpu::CudaTime;
+use gpu::Gpu;
 use mixing::{Dims, Gradients, Parameters};
 use update::Entry;
 
@@ -61,7 +61,10 @@ pub fn cuda_memory_in_use(index: usize) -> Option<usize> {
 /// starts the account, which has every operation wait for the one before.
 #[must_use]
 pub fn cuda_profile(index: usize) -> Vec<CudaTime> {
-    gpu::open(index).ok().and_then(|gpu| gpu.lock().ok().map(|mut gpu| gpu.profile())).unwrap_or_default()
+    gpu::open(index)
+        .ok()
+        .and_then(|gpu| gpu.lock().ok().map(|mut gpu| gpu.profile()))
+        .unwrap_or_default()
 }
 
 /// The GPU of a tensor, where it is one of ours. `MIXER_CUDA=burn` has Burn's kernels run instead, to
@@ -447,10 +450,11 @@ fn dense_parameters(
     let d = Dims { b: 1, s: rows, c: 8, hidden: 0, half: precision == Precision::Bf16 };
     let outputs = vec![f32_like(weight), Output::New(Shape::from(vec![n]), DType::F32)];
     let inputs = vec![x.clone(), grad.clone()];
-    let mut both = register("dense_parameters", Arc::clone(gpu), inputs, outputs, move |gpu, i, o| {
-        let inputs = (i[0].address, i[1].address);
-        gpu.linear_backward(inputs, (o[0].address, o[1].address), (rows, k, n), &d)
-    });
+    let mut both =
+        register("dense_parameters", Arc::clone(gpu), inputs, outputs, move |gpu, i, o| {
+            let inputs = (i[0].address, i[1].address);
+            gpu.linear_backward(inputs, (o[0].address, o[1].address), (rows, k, n), &d)
+        });
     let bias = both.pop();
     match (both.pop(), bias) {
         (Some(weight), Some(bias)) => (weight, bias),

@@ -31,12 +31,7 @@ pub fn layer_norm<const D: usize>(
 /// # Shapes
 /// - `x`: `[B, S, C]`; output: `[B, C]`, f32
 /// - `gamma`, `beta`: `[C]`
-pub fn mean_layer_norm(
-    x: Tensor<3>,
-    gamma: Tensor<1>,
-    beta: Tensor<1>,
-    epsilon: f64,
-) -> Tensor<2> {
+pub fn mean_layer_norm(x: Tensor<3>, gamma: Tensor<1>, beta: Tensor<1>, epsilon: f64) -> Tensor<2> {
     Tensor::from_dispatch(<Dispatch as MixerOps>::mean_layer_norm(
         x.into_dispatch(),
         gamma.into_dispatch(),

@@ -40,9 +40,7 @@ mod simd;
 mod update;
 
 #[cfg(feature = "cuda")]
-pub use cuda::{
-    CudaTime, cuda_fallback_reason, cuda_has_bf16, cuda_memory_in_use, cuda_profile,
-};
+pub use cuda::{CudaTime, cuda_fallback_reason, cuda_has_bf16, cuda_memory_in_use, cuda_profile};
 pub use dense::dense;
 pub use gelu::{Gelu, gelu};
 pub use layer_norm::{layer_norm, mean_layer_norm};

@@ -7,8 +7,8 @@
 use burn::tensor::{DType, Device, DeviceType, FloatDType, Tensor, TensorData};
 use mixer_kernels::{
     AdamwStep, Clip, Gelu, MixingParameters, MixingSpec, Precision, SgdStep, adamw_update_all,
-    average_update_all, dense, layer_norm, mean_layer_norm, mix_channels, mix_tokens, sgd_update_all,
-    squared_norm_all,
+    average_update_all, dense, layer_norm, mean_layer_norm, mix_channels, mix_tokens,
+    sgd_update_all, squared_norm_all,
 };
 
 const EPSILON: f64 = 1e-6;
@@ -145,7 +145,8 @@ fn halves_of_a_block_agree_with_the_cpu() {
                             MixingSpec { gelu, epsilon: EPSILON, recompute, precision, scaled };
                         let case = Case { tokens, shape, hidden, spec, half };
                         let exact = MixingSpec { precision: Precision::F32, ..spec };
-                        let expected = mixing(Case { half: false, spec: exact, ..case }, &Device::flex());
+                        let expected =
+                            mixing(Case { half: false, spec: exact, ..case }, &Device::flex());
                         let found = mixing(case, &cuda);
                         let tolerance = if half { BF16_TOLERANCE } else { F32_TOLERANCE };
                         for (k, (found, expected)) in found.iter().zip(&expected).enumerate() {
@@ -161,7 +162,12 @@ fn halves_of_a_block_agree_with_the_cpu() {
         }
         println!("bf16 {half}: {names:?} {}", list(&worst));
     }
-    assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures[..failures.len().min(12)].join("\n"));
+    assert!(
+        failures.is_empty(),
+        "{} failures:\n{}",
+        failures.len(),
+        failures[..failures.len().min(12)].join("\n")
+    );
 }
 
 #[test]
@@ -183,8 +189,8 @@ fn layers_around_the_blocks_agree_with_the_cpu() {
         let logits = dense(features.clone(), head.clone(), head_bias.clone(), Precision::F32);
         let upstream = tensor::<2>(8, [2, 10], 1.0, 0.0, &device);
         let more = tensor::<3>(9, [2, 49, 264], 0.1, 0.0, &device);
-        let loss = (logits.clone() * upstream).sum()
-            + (normal.clone().cast(FloatDType::F32) * more).sum();
+        let loss =
+            (logits.clone() * upstream).sum() + (normal.clone().cast(FloatDType::F32) * more).sum();
         let gradients = loss.backward();
         let mut results = vec![values(normal), values(features), values(logits)];
         results.extend([weight, head].map(|w| values(w.grad(&gradients).unwrap())));
@@ -207,17 +213,21 @@ fn updates_agree_with_the_cpu() {
     let run = |device: &Device| {
         let mut state: Vec<[Tensor<1>; 3]> = lens
             .iter()
-            .map(|&n| [tensor(n as u64, [n], 1.0, 0.0, device), Tensor::zeros([n], device), Tensor::zeros([n], device)])
+            .map(|&n| {
+                [
+                    tensor(n as u64, [n], 1.0, 0.0, device),
+                    Tensor::zeros([n], device),
+                    Tensor::zeros([n], device),
+                ]
+            })
             .collect();
         let mut norms = Vec::new();
         let mut averages: Vec<Tensor<1>> = state.iter().map(|[p, ..]| p.clone()).collect();
         // Held by somebody else, who must not see it change.
         let held = state[1][0].clone();
         for step in 1..4 {
-            let gradients: Vec<Tensor<1>> = lens
-                .iter()
-                .map(|&n| tensor(n as u64 + step, [n], 0.5, 0.1, device))
-                .collect();
+            let gradients: Vec<Tensor<1>> =
+                lens.iter().map(|&n| tensor(n as u64 + step, [n], 0.5, 0.1, device)).collect();
             let squared_norm = squared_norm_all(&gradients).unwrap();
             norms.extend(values(squared_norm.clone()));
             // Clips in the first step alone.
@@ -272,7 +282,8 @@ fn an_update_with_a_norm_that_is_not_finite_changes_nothing() {
         let before = noise(1, 100, 1.0);
         let state = [1, 2, 3].map(|_| tensor::<1>(1, [100], 1.0, 0.0, &cuda));
         let gradient = Tensor::<1>::from_data(TensorData::new(vec![bad; 100], [100]), &cuda);
-        let clip = Clip { squared_norm: squared_norm_all(&[gradient.clone()]).unwrap(), limit: 1.0 };
+        let clip =
+            Clip { squared_norm: squared_norm_all(&[gradient.clone()]).unwrap(), limit: 1.0 };
         let step = AdamwStep {
             gradient_scale: 1.0,
             learning_rate: 1e-2,

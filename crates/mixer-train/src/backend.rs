@@ -125,6 +125,20 @@ pub fn open(requested: &str) -> Result<DeviceEntry, TrainError> {
     })
 }
 
+/// What somebody who expects a GPU should know about the device that was opened for `requested`.
+#[must_use]
+pub fn note(requested: &str, entry: &DeviceEntry) -> Option<String> {
+    let for_gpus = cfg!(any(feature = "wgpu", feature = "cuda"));
+    if requested == "auto" && for_gpus && !entry.is_gpu() {
+        return Some(format!("no GPU was found; computing on the CPU (`{}`)", entry.name));
+    }
+    #[cfg(feature = "cuda")]
+    if let Some(reason) = entry.cuda_index().and_then(mixer_kernels::cuda_fallback_reason) {
+        return Some(format!("`{}` uses Burn's kernels, which are slower: {reason}", entry.name));
+    }
+    None
+}
+
 /// Whether a GPU is a program on the CPU, many times slower than the CPU backend. Opens the device.
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 fn is_software_gpu(device: &Device) -> bool {
@@ -143,6 +157,14 @@ fn unusable(message: String, hint: String) -> TrainError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cpu_in_the_place_of_a_gpu_is_said_in_builds_for_gpus_alone() {
+        let opened = open("cpu").unwrap();
+        assert_eq!(note("cpu", &opened), None);
+        let expected = cfg!(any(feature = "wgpu", feature = "cuda"));
+        assert_eq!(note("auto", &opened).is_some(), expected);
+    }
 
     #[test]
     fn auto_and_cpu_open_a_device_that_is_listed() {

@@ -18,6 +18,7 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
+use crate::backend::{self, DeviceEntry};
 use crate::error::{TrainError, exit_code};
 use crate::progress::say;
 
@@ -85,6 +86,17 @@ struct DeviceArg {
     /// auto, cpu, flex, ndarray, vulkan[:N], wgpu[:N] or cuda[:N]; see `mixer devices`.
     #[arg(long, default_value = "auto", value_name = "DEV")]
     device: String,
+}
+
+impl DeviceArg {
+    /// Opens it, and says on stderr what somebody who expects a GPU should know.
+    fn open(&self) -> Result<DeviceEntry, TrainError> {
+        let entry = backend::open(&self.device)?;
+        if let Some(note) = backend::note(&self.device, &entry) {
+            say(format!("note: {note}"));
+        }
+        Ok(entry)
+    }
 }
 
 /// Form of GELU on the command line.

@@ -230,8 +230,12 @@ impl Optimizer {
                     };
                     ([value, gradient, first, second], step)
                 };
-                let updated = adamw_update_all(inputs.into_iter().map(with_moments).collect(), clip);
-                updated.into_iter().map(|[value, first, second]| (value, vec![first, second])).collect()
+                let updated =
+                    adamw_update_all(inputs.into_iter().map(with_moments).collect(), clip);
+                updated
+                    .into_iter()
+                    .map(|[value, first, second]| (value, vec![first, second]))
+                    .collect()
             }
             Rule::Sgd { momentum, weight_decay } => {
                 let with_velocity = |(value, gradient, moments, is_kernel)| {

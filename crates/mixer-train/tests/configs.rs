@@ -38,6 +38,7 @@ fn pretrain(name: &str, data: DataFacts) -> RunPlan {
 fn every_shipped_configuration_is_tested_here() {
     let tested = [
         "finetune/cifar10_64px.toml",
+        "pretrain/cifar10_gpu.toml",
         "pretrain/cifar10_mixer.toml",
         "pretrain/imagenet1k_mixer_b16.toml",
         "quickstart.toml",
@@ -84,6 +85,16 @@ fn imagenet_recipe_is_the_papers() {
     assert!((plan.schedule.rate(92_897) - 1e-8).abs() < 1e-15);
     let Rule::Adamw { weight_decay, beta2, epsilon, .. } = plan.optimizer else { panic!() };
     assert_eq!((weight_decay, beta2, epsilon), (0.1, 0.999, 1e-8));
+}
+
+#[test]
+fn cifar_on_a_gpu_is_150_epochs_in_bf16() {
+    let plan = pretrain("pretrain/cifar10_gpu.toml", facts(50_000, 10_000, 10));
+    assert_eq!(plan.schedule.total_steps, 14_648);
+    assert_eq!(mixer_model::count::num_params(&plan.model), 4_360_970);
+    assert_eq!((plan.model.num_tokens(), plan.precision.name()), (64, "bf16"));
+    assert!(plan.mix.is_some() && plan.ema_decay.is_some());
+    assert_eq!(plan.warnings(), Vec::<String>::new());
 }
 
 #[test]

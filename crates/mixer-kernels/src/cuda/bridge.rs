@@ -70,7 +70,10 @@ pub(super) enum Output {
 }
 
 /// The kernels of an operation: inputs, then outputs.
-pub(super) trait Body: Fn(&mut Gpu, &[Buffer], &[Buffer]) -> Result<(), Error> + Send + Sync {}
+pub(super) trait Body:
+    Fn(&mut Gpu, &[Buffer], &[Buffer]) -> Result<(), Error> + Send + Sync
+{
+}
 impl<F: Fn(&mut Gpu, &[Buffer], &[Buffer]) -> Result<(), Error> + Send + Sync> Body for F {}
 
 struct Native<F> {
@@ -87,27 +90,28 @@ impl<F> fmt::Debug for Native<F> {
 }
 
 impl<F: Body> Native<F> {
-    fn run(&self, handles: &mut HandleContainer<CubeFusionHandle>) -> Result<(), Error> {
-        let inputs = self
-            .description
-            .inputs
-            .iter()
-            .map(|input| Buffer::new(handles.get_float_tensor::<CubeBackend>(input)))
-            .collect::<Result<Vec<Buffer>, Error>>()?;
-        let Some(any) = inputs.first() else { return Err("no input".to_owned()) };
+    /// On the thread of the device's server, where asking for memory is a call and no message: an
+    /// operation has some twenty tensors, and a message there and back takes longer than most kernels.
+    fn on_server(&self, inputs: Vec<CubeTensor>) -> Result<Vec<CubeTensor>, Error> {
+        let client = inputs.first().map(|input| input.client.clone());
+        let client = client.ok_or_else(|| "no input".to_owned())?;
+        client.exclusive(move || self.run(inputs)).map_err(|error| error.to_string())?
+    }
+
+    fn run(&self, inputs: Vec<CubeTensor>) -> Result<Vec<CubeTensor>, Error> {
+        let inputs = inputs.into_iter().map(Buffer::new).collect::<Result<Vec<Buffer>, Error>>()?;
+        let like = &inputs[0].tensor;
         let outputs = self
             .outputs
             .iter()
             .map(|output| match output {
-                Output::New(shape, dtype) => {
-                    Buffer::empty(&any.tensor, shape.clone(), *dtype)
-                }
+                Output::New(shape, dtype) => Buffer::empty(like, shape.clone(), *dtype),
                 Output::Changed(input) if inputs[*input].owned => {
                     Buffer::new(inputs[*input].tensor.clone())
                 }
                 Output::Changed(input) => {
                     let input = &inputs[*input];
-                    Buffer::empty(&any.tensor, input.shape.clone(), input.dtype)
+                    Buffer::empty(like, input.shape.clone(), input.dtype)
                 }
             })
             .collect::<Result<Vec<Buffer>, Error>>()?;
@@ -123,8 +127,15 @@ impl<F: Body> Native<F> {
         }
         (self.body)(&mut gpu, &inputs, &outputs)?;
         gpu.end()?;
+        Ok(outputs.into_iter().map(|output| output.tensor).collect())
+    }
+
+    fn carry_out(&self, handles: &mut HandleContainer<CubeFusionHandle>) -> Result<(), Error> {
+        let inputs = self.description.inputs.iter();
+        let inputs = inputs.map(|input| handles.get_float_tensor::<CubeBackend>(input)).collect();
+        let outputs = self.on_server(inputs)?;
         for (description, output) in self.description.outputs.iter().zip(outputs) {
-            handles.register_float_tensor::<CubeBackend>(&description.id, output.tensor);
+            handles.register_float_tensor::<CubeBackend>(&description.id, output);
         }
         Ok(())
     }
@@ -135,7 +146,7 @@ impl<F: Body> Operation<FusionCubeRuntime> for Native<F> {
         &self,
         handles: &mut HandleContainer<CubeFusionHandle>,
     ) -> Result<(), ExecutionError> {
-        self.run(handles).map_err(|error| ExecutionError::WithContext {
+        self.carry_out(handles).map_err(|error| ExecutionError::WithContext {
             reason: format!("{}: {error}", self.description.id),
         })
     }

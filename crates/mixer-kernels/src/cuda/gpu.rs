@@ -104,7 +104,10 @@ pub(super) fn open(index: usize) -> Result<Arc<Mutex<Gpu>>, Error> {
     static OPENED: OnceLock<Mutex<Opened>> = OnceLock::new();
     let opened = OPENED.get_or_init(Mutex::default);
     let mut opened = opened.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    opened.entry(index).or_insert_with(|| Gpu::new(index).map(|gpu| Arc::new(Mutex::new(gpu)))).clone()
+    opened
+        .entry(index)
+        .or_insert_with(|| Gpu::new(index).map(|gpu| Arc::new(Mutex::new(gpu))))
+        .clone()
 }
 
 pub(super) fn driver_error(what: &str) -> impl Fn(driver::DriverError) -> Error + '_ {
@@ -142,8 +145,8 @@ impl Gpu {
             // kHz and bits; two transfers a cycle.
             let clock = attribute(Attribute::CU_DEVICE_ATTRIBUTE_MEMORY_CLOCK_RATE)?;
             let width = attribute(Attribute::CU_DEVICE_ATTRIBUTE_GLOBAL_MEMORY_BUS_WIDTH)?;
-            let context =
-                driver::primary_ctx::retain(device).map_err(driver_error("cuDevicePrimaryCtxRetain"))?;
+            let context = driver::primary_ctx::retain(device)
+                .map_err(driver_error("cuDevicePrimaryCtxRetain"))?;
             driver::ctx::set_current(context).map_err(driver_error("cuCtxSetCurrent"))?;
             let event = || {
                 driver::event::create(sys::CUevent_flags::CU_EVENT_DISABLE_TIMING)
@@ -153,7 +156,8 @@ impl Gpu {
             sys::cuDriverGetVersion(&mut version)
                 .result()
                 .map_err(driver_error("cuDriverGetVersion"))?;
-            let lt = cublaslt::result::create_handle().map_err(|e| format!("cublasLtCreate: {e}"))?;
+            let lt =
+                cublaslt::result::create_handle().map_err(|e| format!("cublasLtCreate: {e}"))?;
             Ok(Gpu {
                 context,
                 stream: driver::stream::create(driver::stream::StreamKind::NonBlocking)
@@ -203,7 +207,8 @@ impl Gpu {
             if !self.context_events {
                 return self.synchronise();
             }
-            driver::event::record(self.after, self.stream).map_err(driver_error("cuEventRecord"))?;
+            driver::event::record(self.after, self.stream)
+                .map_err(driver_error("cuEventRecord"))?;
             sys::cuCtxWaitEvent(self.context, self.after)
                 .result()
                 .map_err(driver_error("cuCtxWaitEvent"))
@@ -218,7 +223,8 @@ impl Gpu {
 
     pub(super) fn memory_in_use(&self) -> Result<usize, Error> {
         // SAFETY: the context was retained and is never released.
-        unsafe { driver::ctx::set_current(self.context) }.map_err(driver_error("cuCtxSetCurrent"))?;
+        unsafe { driver::ctx::set_current(self.context) }
+            .map_err(driver_error("cuCtxSetCurrent"))?;
         let (free, total) = driver::mem_get_info().map_err(driver_error("cuMemGetInfo"))?;
         Ok(total - free)
     }
@@ -415,6 +421,9 @@ pub(super) struct Kernel {
 fn allocate(bytes: usize) -> Result<u64, Error> {
     // SAFETY: a context is current.
     unsafe { driver::malloc_sync(bytes) }.map_err(|error| {
-        format!("{} MB of GPU memory: {error:?}; a smaller batch may fit", bytes.div_ceil(1_000_000))
+        format!(
+            "{} MB of GPU memory: {error:?}; a smaller batch may fit",
+            bytes.div_ceil(1_000_000)
+        )
     })
 }

@@ -235,14 +235,7 @@ impl Gpu {
         self.reduce(partials, [dgamma, dbeta], 2, warps, d.c, d)
     }
 
-    fn add_scaled(
-        &mut self,
-        x: u64,
-        y: u64,
-        scale: u64,
-        out: u64,
-        d: &Dims,
-    ) -> Result<(), Error> {
+    fn add_scaled(&mut self, x: u64, y: u64, scale: u64, out: u64, d: &Dims) -> Result<(), Error> {
         let args = [
             Arg::Pointer(x),
             Arg::Pointer(y),
@@ -349,13 +342,8 @@ impl Gpu {
         };
         if d.fuses(spec) && self.try_multiply(&fused)? {
             let rows = d.b * (hp - d.hidden);
-            let args = [
-                Arg::Pointer(g),
-                Arg::Long(rows),
-                Arg::Int(d.hidden),
-                Arg::Int(hp),
-                Arg::Int(d.c),
-            ];
+            let args =
+                [Arg::Pointer(g), Arg::Long(rows), Arg::Int(d.hidden), Arg::Int(hp), Arg::Int(d.c)];
             return self.launch_rows(d.kernel("fill_rows"), rows, &args);
         }
         self.multiply(&product)?;

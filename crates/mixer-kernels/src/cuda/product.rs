@@ -113,7 +113,13 @@ pub(super) struct Product {
 }
 
 impl Product {
-    pub(super) fn new(dims: (usize, usize, usize), a: Matrix, b: Matrix, out: Matrix, half: bool) -> Product {
+    pub(super) fn new(
+        dims: (usize, usize, usize),
+        a: Matrix,
+        b: Matrix,
+        out: Matrix,
+        half: bool,
+    ) -> Product {
         Product {
             m: dims.0,
             n: dims.1,
@@ -201,8 +207,9 @@ fn layout(
     batch: usize,
 ) -> Result<sys::cublasLtMatrixLayout_t, Error> {
     let (rows, columns) = if matrix.transposed { (columns, rows) } else { (rows, columns) };
-    let layout = lt::create_matrix_layout(data_type(half), columns as u64, rows as u64, matrix.ld as i64)
-        .map_err(lt_error("cublasLtMatrixLayoutCreate"))?;
+    let layout =
+        lt::create_matrix_layout(data_type(half), columns as u64, rows as u64, matrix.ld as i64)
+            .map_err(lt_error("cublasLtMatrixLayoutCreate"))?;
     let (batch, stride) = (batch as i32, matrix.stride as i64);
     // SAFETY: the layout was just made; the values live until the calls return.
     unsafe {
@@ -355,9 +362,7 @@ impl Gpu {
                 self.stream.cast(),
             )
         }
-        .map_err(|error| {
-            format!("cublasLtMatmul [{}, {}] · [{}, {}]: {error}", p.m, p.k, p.k, p.n)
-        })
+        .map_err(|error| format!("cublasLtMatmul [{}, {}] · [{}, {}]: {error}", p.m, p.k, p.k, p.n))
     }
 
     fn proposals(&self, descriptors: &Descriptors) -> Result<Vec<Algorithm>, Error> {
@@ -447,8 +452,8 @@ impl Gpu {
             }
             driver::event::record(ended, self.stream).map_err(driver_error("cuEventRecord"))?;
             driver::event::synchronize(ended).map_err(driver_error("cuEventSynchronize"))?;
-            let elapsed =
-                driver::event::elapsed(started, ended).map_err(driver_error("cuEventElapsedTime"))?;
+            let elapsed = driver::event::elapsed(started, ended)
+                .map_err(driver_error("cuEventElapsedTime"))?;
             for event in [started, ended] {
                 driver::event::destroy(event).map_err(driver_error("cuEventDestroy"))?;
             }

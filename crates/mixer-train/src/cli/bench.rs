@@ -6,7 +6,6 @@ use clap::{Args, ValueEnum};
 use mixer_model::Variant;
 
 use super::{DeviceArg, GeluArg};
-use crate::backend;
 use crate::bench::{Bench, Mode, measure};
 use crate::error::TrainError;
 use crate::plan;
@@ -82,7 +81,7 @@ pub(super) fn run(args: &BenchArgs) -> Result<(), TrainError> {
             profile: args.profile,
         });
     }
-    let entry = backend::open(&args.device.device)?;
+    let entry = args.device.open()?;
     args.precision.check(&entry)?;
     let mut measurements = Vec::with_capacity(benches.len());
     for bench in &benches {

@@ -7,7 +7,6 @@ use mixer_data::OnCorrupt;
 use mixer_model::{Compute, Mixer};
 
 use super::{DeviceArg, PreprocessArg, WeightsArg};
-use crate::backend;
 use crate::dataset;
 use crate::error::TrainError;
 use crate::evaluation::Evaluator;
@@ -50,7 +49,7 @@ enum Format {
 }
 
 pub(super) fn run(args: &EvaluateArgs) -> Result<(), TrainError> {
-    let entry = backend::open(&args.device.device)?;
+    let entry = args.device.open()?;
     args.precision.check(&entry)?;
     let device = entry.device;
     let weights = args.weights.read()?;

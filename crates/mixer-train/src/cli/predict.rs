@@ -11,7 +11,6 @@ use mixer_model::{Compute, Mixer};
 use serde::Serialize;
 
 use super::{DeviceArg, PreprocessArg, WeightsArg};
-use crate::backend;
 use crate::error::TrainError;
 use crate::input::{self, Normaliser};
 use crate::precision::Precision;
@@ -72,7 +71,7 @@ pub(super) fn run(args: &PredictArgs) -> Result<(), TrainError> {
     if args.logits && args.format != Format::Json {
         return Err(TrainError::usage("`--logits` has no effect without `--format json`"));
     }
-    let entry = backend::open(&args.device.device)?;
+    let entry = args.device.open()?;
     args.precision.check(&entry)?;
     let device = entry.device;
     let weights = args.weights.read()?;

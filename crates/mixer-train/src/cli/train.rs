@@ -6,7 +6,6 @@ use clap::{Args, ValueEnum};
 use mixer_model::{Weights, init};
 
 use super::DeviceArg;
-use crate::backend;
 use crate::checkpoint;
 use crate::config::RunConfig;
 use crate::dataset::Dataset;
@@ -79,7 +78,7 @@ pub(super) fn with_init(overrides: &[String], init: Option<&Path>) -> Vec<String
 }
 
 fn train(args: &TrainArgs, config: RunConfig, text: &str, task: Task) -> Result<(), TrainError> {
-    let device = backend::open(&args.device.device)?;
+    let device = args.device.open()?;
     let run_dir = RunDir::new(match &args.run_dir {
         Some(path) => path.clone(),
         None => Path::new("runs").join(args.config.file_stem().unwrap_or_default()),
