@@ -279,7 +279,7 @@ fn moving_average_of_the_weights_follows_its_formula_and_survives_the_host() {
             let loss = (logits.clone() * logits).mean();
             let mut gradients = GradientSum::default();
             gradients.add(&mixer, &loss.backward());
-            mixer = optimizer.update(mixer, gradients, 1.0, 0.1);
+            mixer = optimizer.update(mixer, gradients, None, 0.1);
             // 2/11, 3/12, 4/13, …: less than the decay until there are updates enough.
             let decay = DECAY.min(f64::from(1 + step) / f64::from(10 + step)) as f32;
             let now = mixer.to_weights(Metadata::default()).unwrap().tensors;
