@@ -12,6 +12,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::drop_path::DropPathScaling;
+use crate::early_stopping::EarlyStopping;
 use crate::error::TrainError;
 use crate::loss::Loss;
 use crate::precision::Precision;
@@ -244,6 +245,12 @@ pub struct TrainConfig {
     pub label_smoothing: Option<f32>,
     /// Largest norm of the whole gradient; 0 never clips. Default 1.
     pub clip_norm: Option<f64>,
+    /// Parameters that are not trained: names in weights files, or beginnings of them up to a dot, as
+    /// `["stem", "blocks.0", "blocks.1.mlp_tokens"]`. Default: none.
+    pub freeze: Option<Vec<String>>,
+    /// Layer-wise decay of the learning rate, in (0, 1]: the rate of the head is that of the schedule,
+    /// that of the last block `layer_decay` times it, and so on down to the stem. Default 1.
+    pub layer_decay: Option<f64>,
     /// Decay per update of an exponential moving average of the weights, for example 0.9999: it is
     /// evaluated too, and is what the weights files then hold. Default: none is kept.
     pub ema_decay: Option<f64>,
@@ -257,6 +264,9 @@ pub struct TrainConfig {
     pub log_every_steps: Option<u64>,
     /// Updates between evaluations. Default one epoch.
     pub eval_every_steps: Option<u64>,
+    /// Ends the run when top-1 has not improved by more than `min_delta` (a fraction, default 0) in so
+    /// many evaluations: `{ patience = 5, min_delta = 0.001 }`. Default: runs to its end.
+    pub early_stopping: Option<EarlyStopping>,
     /// Examples per batch of evaluation. Default `microbatch_size`.
     pub eval_batch_size: Option<usize>,
     /// Updates between checkpoints. Default as evaluations.
@@ -333,6 +343,7 @@ fn in_plain_words(rendered: &str) -> String {
         "usize" | "u64" | "u32" => "a whole number, at least 0",
         "f64" | "f32" => "a number",
         _ if expected.starts_with("struct ") => "a table",
+        "a sequence" => "a list in brackets",
         "a boolean" => "true or false",
         _ => expected,
     };

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
-use mixer_model::{Weights, init};
+use mixer_model::{Weights, count, init};
 
 use super::DeviceArg;
 use crate::backend;
@@ -147,6 +147,12 @@ fn train(args: &TrainArgs, config: RunConfig, text: &str, task: Task) -> Result<
     let start = || starting_weights(&trainer.plan, initial);
     let outcome = trainer.run(start, checkpoint.map(|(_, checkpoint)| checkpoint))?;
     drop(lock);
+    if let (Some(step), Some(rule)) = (outcome.stopped_at, trainer.plan.early_stopping) {
+        say(format_args!(
+            "stopped early at step {step} of {}: top-1 has not improved in {} evaluations",
+            trainer.plan.schedule.total_steps, rule.patience
+        ));
+    }
     if let Some((step, best)) = outcome.best {
         // Without an evaluation nothing was left to do.
         let done = match outcome.last {
@@ -243,6 +249,15 @@ fn announce(plan: &RunPlan, run_dir: &RunDir, device: &str, resumed: Option<(&Pa
         plan.batch_size,
         plan.schedule.total_steps as f64 / plan.steps_per_epoch()
     ));
+    if !plan.freeze.is_empty()
+        && let Ok(rates) = plan.parameter_rates()
+    {
+        say(format_args!(
+            "{} of {} parameters are trained",
+            rates.num_trained(&plan.model),
+            count::num_params(&plan.model)
+        ));
+    }
     say(format_args!("run directory {}", run_dir.path().display()));
     if let Some((path, step)) = resumed {
         say(format_args!("continuing at step {step} from {}", path.display()));
