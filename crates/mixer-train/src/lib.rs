@@ -21,6 +21,7 @@ pub mod drop_path;
 pub mod early_stopping;
 pub mod error;
 pub mod evaluation;
+mod inheritance;
 pub mod input;
 pub mod interrupt;
 pub mod loss;
