@@ -495,25 +495,27 @@ pub(crate) fn adamw_update_all(
     let Some(gpu) = gpu_of_all(tensors.iter().flat_map(|(tensors, _)| tensors)) else {
         return Err(tensors);
     };
-    let decays: Vec<f64> = tensors.iter().map(|(_, step)| step.constants().decay).collect();
+    let own: Vec<(f64, f64)> =
+        tensors.iter().map(|(_, step)| (step.constants().decay, step.learning_rate)).collect();
     let tensors = tensors.into_iter().flat_map(|(tensors, _)| tensors);
     let norm = clip.map(|clip| clip.squared_norm.clone());
     let inputs: Vec<Float> = tensors.chain(norm).filter_map(primitive).collect();
     let limit = clip.map(|clip| clip.limit);
     let changed = |i: usize| [4 * i, 4 * i + 2, 4 * i + 3].map(Output::Changed);
-    let outputs = (0..decays.len()).flat_map(changed).collect();
+    let outputs = (0..own.len()).flat_map(changed).collect();
     Ok(groups(register("adamw", gpu, inputs, outputs, move |gpu, inputs, outputs| {
-        let entries: Vec<Entry> = decays
+        let entries: Vec<Entry> = own
             .iter()
             .zip(inputs.chunks_exact(4))
             .zip(outputs.chunks_exact(3))
-            .map(|((&decay, inputs), outputs)| Entry {
+            .map(|((&(decay, rate), inputs), outputs)| Entry {
                 value: outputs[0].address,
                 gradient: inputs[1].address,
                 first: outputs[1].address,
                 second: outputs[2].address,
                 len: inputs[0].shape.num_elements(),
                 decay,
+                rate,
             })
             .collect();
         gpu.adamw(&entries, clip_of(inputs, limit), step)
@@ -530,24 +532,26 @@ pub(crate) fn sgd_update_all(
     let Some(gpu) = gpu_of_all(tensors.iter().flat_map(|(tensors, _)| tensors)) else {
         return Err(tensors);
     };
-    let decays: Vec<f64> = tensors.iter().map(|(_, step)| step.decay()).collect();
+    let own: Vec<(f64, f64)> =
+        tensors.iter().map(|(_, step)| (step.decay(), step.learning_rate)).collect();
     let tensors = tensors.into_iter().flat_map(|(tensors, _)| tensors);
     let norm = clip.map(|clip| clip.squared_norm.clone());
     let inputs: Vec<Float> = tensors.chain(norm).filter_map(primitive).collect();
     let limit = clip.map(|clip| clip.limit);
     let changed = |i: usize| [3 * i, 3 * i + 2].map(Output::Changed);
-    let outputs = (0..decays.len()).flat_map(changed).collect();
+    let outputs = (0..own.len()).flat_map(changed).collect();
     Ok(groups(register("sgd", gpu, inputs, outputs, move |gpu, inputs, outputs| {
-        let entries: Vec<Entry> = decays
+        let entries: Vec<Entry> = own
             .iter()
             .zip(inputs.chunks_exact(3))
             .zip(outputs.chunks_exact(2))
-            .map(|((&decay, inputs), outputs)| Entry {
+            .map(|((&(decay, rate), inputs), outputs)| Entry {
                 value: outputs[0].address,
                 gradient: inputs[1].address,
                 first: outputs[1].address,
                 len: inputs[0].shape.num_elements(),
                 decay,
+                rate,
                 ..Entry::default()
             })
             .collect();

@@ -140,7 +140,7 @@ impl Clip {
 /// On a CUDA device, all are updated in one launch, the factor of `clip` is found there without waiting
 /// for it, and nothing is changed where the norm is not finite. Elsewhere the factor is read first.
 ///
-/// The steps may differ in their weight decay alone.
+/// The steps may differ in their learning rates and weight decays alone.
 #[must_use]
 pub fn adamw_update_all(
     tensors: Vec<([Tensor<1>; 4], AdamwStep)>,

@@ -236,7 +236,7 @@ fn updates_agree_with_the_cpu() {
                 let weight_decay = if i % 2 == 0 { 0.1 } else { 0.0 };
                 let step = AdamwStep {
                     gradient_scale: 0.7,
-                    learning_rate: 1e-2,
+                    learning_rate: 1e-2 / (i + 1) as f64,
                     beta1: 0.9,
                     beta2: 0.999,
                     epsilon: 1e-8,

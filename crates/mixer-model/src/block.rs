@@ -40,6 +40,22 @@ pub(crate) const TENSOR_NAMES: [&str; 12] = [
     "mlp_channels.fc2.bias",
 ];
 
+/// Paths of the same tensors within a [`MixerBlock`], as a visitor of the module sees them.
+pub(crate) const MODULE_PATHS: [&str; 12] = [
+    "norm_tokens.gamma",
+    "norm_tokens.beta",
+    "token_mixing.weight1",
+    "token_mixing.bias1",
+    "token_mixing.weight2",
+    "token_mixing.bias2",
+    "norm_channels.gamma",
+    "norm_channels.beta",
+    "channel_mixing.weight1",
+    "channel_mixing.bias1",
+    "channel_mixing.weight2",
+    "channel_mixing.bias2",
+];
+
 impl MixerBlock {
     pub(crate) fn from_host(tensors: [HostTensor; 12], device: &Device) -> MixerBlock {
         let [g1, b1, tw1, tb1, tw2, tb2, g2, b2, cw1, cb1, cw2, cb2] = tensors;

@@ -110,6 +110,28 @@ impl Mixer {
         Mixer { compute, ..self }
     }
 
+    /// The name that a parameter has in weights files (timm's), from its path in the module as a visitor
+    /// sees it: `blocks.3.token_mixing.weight1` is `blocks.3.mlp_tokens.fc1.weight`. `None` for a path
+    /// that no parameter has.
+    #[must_use]
+    pub fn weights_name(path: &str) -> Option<String> {
+        if let Some((number, rest)) =
+            path.strip_prefix("blocks.").and_then(|rest| rest.split_once('.'))
+        {
+            let index = block::MODULE_PATHS.iter().position(|own| *own == rest)?;
+            return Some(format!("blocks.{number}.{}", block::TENSOR_NAMES[index]));
+        }
+        let name = match path {
+            "stem.weight" => "stem.proj.weight",
+            "stem.bias" => "stem.proj.bias",
+            "pre_head_layer_norm.gamma" => "norm.weight",
+            "pre_head_layer_norm.beta" => "norm.bias",
+            "head.weight" | "head.bias" => path,
+            _ => return None,
+        };
+        Some(name.to_owned())
+    }
+
     /// Copies the parameters to the host, in timm's names and layouts.
     ///
     /// # Errors

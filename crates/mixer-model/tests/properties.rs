@@ -4,7 +4,7 @@
 
 mod common;
 
-use burn::module::Module;
+use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Tensor, TensorData};
 use common::{Difference, devices, fixture, to_device};
 use mixer_model::config::Variant;
@@ -212,6 +212,51 @@ fn a_fresh_network_has_the_counted_parameters_and_knows_nothing() {
             let logits = HostTensor::from_device(mixer.forward(patches));
             assert_eq!(logits.data, vec![-2.5; 2 * config.num_classes], "{name} {config}");
         }
+    }
+}
+
+/// Path and number of values of every parameter.
+#[derive(Default)]
+struct Paths {
+    path: Vec<String>,
+    found: Vec<(String, usize)>,
+}
+
+impl ModuleVisitor for Paths {
+    fn enter_module(&mut self, name: &str, _container: &str) {
+        self.path.push(name.to_owned());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container: &str) {
+        self.path.pop();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        self.found.push((self.path.join("."), param.val().shape().num_elements()));
+    }
+}
+
+#[test]
+fn every_parameter_has_its_name_in_weights_files() {
+    let weights = tiny(Gelu::Tanh);
+    let mixer = Mixer::from_weights(weights.clone(), &devices()[0].1).unwrap();
+    let mut paths = Paths::default();
+    mixer.visit(&mut paths);
+    let mut found: Vec<(String, usize)> = paths
+        .found
+        .into_iter()
+        .map(|(path, len)| (Mixer::weights_name(&path).expect(&path), len))
+        .collect();
+    // All dimensions of the fixture are different, so that sizes tell a wrong name.
+    let mut expected: Vec<(String, usize)> = Weights::expected_tensors(&weights.config)
+        .into_iter()
+        .map(|(name, shape)| (name, shape.iter().product()))
+        .collect();
+    found.sort();
+    expected.sort();
+    assert_eq!(found, expected);
+    for path in ["", "stem", "blocks.0", "blocks.0.token_mixing", "norm.weight", "head.gamma"] {
+        assert_eq!(Mixer::weights_name(path), None, "{path}");
     }
 }
 

@@ -13,6 +13,7 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::early_stopping::Stagnation;
 use crate::error::{CANNOT_WRITE_CHECKPOINT, TrainError};
 use crate::evaluation::Evaluation;
 use crate::optimizer::{Optimizer, Rule};
@@ -42,6 +43,9 @@ pub struct RunState {
     pub evaluated_step: u64,
     /// Examples passed over so far.
     pub skipped: u64,
+    /// How long top-1 has not improved; counted only with early stopping.
+    #[serde(default)]
+    pub stagnation: Stagnation,
 }
 
 /// Sizes and SHA-256 checksums by file name.

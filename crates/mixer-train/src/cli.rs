@@ -8,6 +8,7 @@ mod devices;
 mod evaluate;
 mod predict;
 mod summary;
+mod sweep;
 mod train;
 mod weights;
 
@@ -50,6 +51,7 @@ enum Command {
     ///
     /// Token mixing is expanded when the configuration's `model.image_size` differs from the weights':
     /// exactly for a multiple, by interpolation otherwise. The head is reset when the classes differ.
+    /// With `--sweep` it is done with several values of a key, and a table compares the results.
     #[command(
         after_help = "Example: mixer finetune configs/finetune/cifar10_64px.toml --init runs/cifar10_mixer"
     )]

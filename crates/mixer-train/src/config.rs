@@ -1,5 +1,6 @@
 //! A run's configuration, exactly as it was typed: TOML plus `--set` overrides. Nothing is looked up
-//! and no default is chosen here; that is [`crate::plan`].
+//! and no default is chosen here; that is [`crate::plan`]. What one file takes from another is put
+//! together in `inheritance.rs`.
 
 use std::path::{Path, PathBuf};
 
@@ -12,7 +13,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::drop_path::DropPathScaling;
+use crate::early_stopping::EarlyStopping;
 use crate::error::TrainError;
+use crate::inheritance::Chain;
 use crate::loss::Loss;
 use crate::precision::Precision;
 use crate::schedule::Decay;
@@ -21,6 +24,9 @@ use crate::schedule::Decay;
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RunConfig {
+    /// Another configuration file that this one builds upon, relative to the folder of this one: its
+    /// keys count where this file has none.
+    pub extends: Option<PathBuf>,
     /// Seed of everything random: initial weights, order, augmentation, stochastic depth. Default 0.
     pub seed: Option<u64>,
     /// The network.
@@ -244,6 +250,12 @@ pub struct TrainConfig {
     pub label_smoothing: Option<f32>,
     /// Largest norm of the whole gradient; 0 never clips. Default 1.
     pub clip_norm: Option<f64>,
+    /// Parameters that are not trained: names in weights files, or beginnings of them up to a dot, as
+    /// `["stem", "blocks.0", "blocks.1.mlp_tokens"]`. Default: none.
+    pub freeze: Option<Vec<String>>,
+    /// Layer-wise decay of the learning rate, in (0, 1]: the rate of the head is that of the schedule,
+    /// that of the last block `layer_decay` times it, and so on down to the stem. Default 1.
+    pub layer_decay: Option<f64>,
     /// Decay per update of an exponential moving average of the weights, for example 0.9999: it is
     /// evaluated too, and is what the weights files then hold. Default: none is kept.
     pub ema_decay: Option<f64>,
@@ -257,6 +269,9 @@ pub struct TrainConfig {
     pub log_every_steps: Option<u64>,
     /// Updates between evaluations. Default one epoch.
     pub eval_every_steps: Option<u64>,
+    /// Ends the run when top-1 has not improved by more than `min_delta` (a fraction, default 0) in so
+    /// many evaluations: `{ patience = 5, min_delta = 0.001 }`. Default: runs to its end.
+    pub early_stopping: Option<EarlyStopping>,
     /// Examples per batch of evaluation. Default `microbatch_size`.
     pub eval_batch_size: Option<usize>,
     /// Updates between checkpoints. Default as evaluations.
@@ -266,23 +281,25 @@ pub struct TrainConfig {
 }
 
 impl RunConfig {
-    /// Reads a configuration and applies `KEY=VALUE` overrides. Also returns the text that was
-    /// parsed: the file with the overrides in it.
+    /// Reads a configuration with all that it extends, and applies `KEY=VALUE` overrides. Also returns
+    /// the text that was parsed: the file, or what it and its parents make together, with the overrides
+    /// in it.
     ///
     /// # Errors
     /// [`TrainError::Config`] for a file that cannot be read, TOML that cannot be parsed, an unknown
-    /// key (with the nearest one) or a wrong type, with line and column.
+    /// key (with the nearest one) or a wrong type, with line and column, and for a chain of files that
+    /// has no end.
     pub fn read(path: &Path, overrides: &[String]) -> Result<(RunConfig, String), TrainError> {
-        let text = fs_err::read_to_string(path).map_err(|source| {
-            let hint = "shipped configurations are in `configs/`";
-            TrainError::config(format!("cannot read the configuration: {source}")).with_hint(hint)
-        })?;
-        let alone = RunConfig::parse(&text, &[]).map_err(|error| error.in_file(path));
+        let chain = Chain::read(path)?;
+        let text = chain.text();
+        let alone = chain
+            .check()
+            .and_then(|()| RunConfig::parse(&text, &[]).map_err(|error| error.in_file(path)));
         match (overrides, alone) {
             ([], alone) => alone,
-            // The file is sound, so the error is in the overrides, which have no file.
+            // The files are sound, so the error is in the overrides, which have no file.
             (_, Ok(_)) => RunConfig::parse(&text, overrides),
-            // An override may repair what is wrong with the file.
+            // An override may repair what is wrong with the files.
             (_, Err(error)) => RunConfig::parse(&text, overrides).map_err(|_| error),
         }
     }
@@ -290,27 +307,30 @@ impl RunConfig {
     /// Parses a configuration from text. See [`RunConfig::read`].
     ///
     /// # Errors
-    /// As [`RunConfig::read`], and [`TrainError::Usage`] for an override that is no `KEY=VALUE`.
+    /// As [`RunConfig::read`], [`TrainError::Usage`] for an override that is no `KEY=VALUE`, and
+    /// [`TrainError::Config`] for `extends`, which has a meaning in files alone.
     pub fn parse(text: &str, overrides: &[String]) -> Result<(RunConfig, String), TrainError> {
-        const FILE: &str = "invalid configuration";
         if overrides.is_empty() {
-            return Ok((deserialise(text, FILE)?, text.to_owned()));
+            return Ok((deserialise(text, INVALID)?.without_parent()?, text.to_owned()));
         }
         let mut document: toml_edit::DocumentMut =
             text.parse().map_err(|error: toml_edit::TomlError| {
-                TrainError::config(format!("{FILE}\n{}", error.to_string().trim_end()))
+                TrainError::config(format!("{INVALID}\n{}", error.to_string().trim_end()))
             })?;
         for entry in overrides {
             apply_override(&mut document, entry)?;
         }
         let text = document.to_string();
         let what = format!("invalid configuration with `--set {}`", overrides.join(" --set "));
-        Ok((deserialise(&text, &what)?, text))
+        Ok((deserialise(&text, &what)?.without_parent()?, text))
     }
 }
 
+/// What is wrong when a file is.
+pub(crate) const INVALID: &str = "invalid configuration";
+
 /// `what` is wrong when the text is: the first line of the error.
-fn deserialise(text: &str, what: &str) -> Result<RunConfig, TrainError> {
+pub(crate) fn deserialise(text: &str, what: &str) -> Result<RunConfig, TrainError> {
     toml::from_str(text).map_err(|error| {
         let rendered = in_plain_words(error.to_string().trim_end());
         let error = TrainError::config(format!("{what}\n{rendered}"));
@@ -334,6 +354,8 @@ fn in_plain_words(rendered: &str) -> String {
         "f64" | "f32" => "a number",
         _ if expected.starts_with("struct ") => "a table",
         "a boolean" => "true or false",
+        "a sequence" => "a list in brackets",
+        "path string" => "a path in quotes",
         _ => expected,
     };
     format!("{place}, expected {plain}")
@@ -349,12 +371,7 @@ fn apply_override(document: &mut toml_edit::DocumentMut, entry: &str) -> Result<
     let value = value.trim();
     let value: toml_edit::Value = value.parse().unwrap_or_else(|_| value.into());
     let keys: Vec<&str> = path.trim().split('.').collect();
-    // The length is one or the other: the override takes the place of what the file says.
-    let displaced = match keys.as_slice() {
-        ["train", "steps"] => Some("epochs"),
-        ["train", "epochs"] => Some("steps"),
-        _ => None,
-    };
+    let displaced = displaced(&keys);
     let Some((last, parents)) = keys.split_last().filter(|_| keys.iter().all(|k| !k.is_empty()))
     else {
         return Err(malformed("a part of the key is empty"));
@@ -373,6 +390,15 @@ fn apply_override(document: &mut toml_edit::DocumentMut, entry: &str) -> Result<
     }
     table.insert(last, toml_edit::Item::Value(value));
     Ok(())
+}
+
+/// The key beside this one that loses its effect when this one is set: the length is one or the other.
+pub(crate) fn displaced(keys: &[&str]) -> Option<&'static str> {
+    match keys {
+        ["train", "steps"] => Some("epochs"),
+        ["train", "epochs"] => Some("steps"),
+        _ => None,
+    }
 }
 
 /// The expected key nearest to the unknown one that serde's message names.

@@ -14,6 +14,8 @@ use mixer_kernels::{
 use mixer_model::{HostTensor, Mixer};
 use serde::{Deserialize, Serialize};
 
+use crate::parameter_rates::ParameterRates;
+
 /// Rule and constants of the update.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
@@ -54,6 +56,8 @@ pub struct Optimizer {
     rule: Rule,
     /// Decay of the moving average of the weights; absent when none is kept.
     ema_decay: Option<f64>,
+    /// What each parameter's learning rate is multiplied by.
+    rates: ParameterRates,
     /// Updates done; Adam's bias correction counts them.
     step: u64,
     /// By the parameter's path.
@@ -96,7 +100,15 @@ impl Optimizer {
     /// Nothing kept yet. With `ema_decay` there will be a moving average of the weights.
     #[must_use]
     pub fn new(rule: Rule, ema_decay: Option<f64>) -> Optimizer {
-        Optimizer { rule, ema_decay, step: 0, kept: BTreeMap::new() }
+        let rates = ParameterRates::default();
+        Optimizer { rule, ema_decay, rates, step: 0, kept: BTreeMap::new() }
+    }
+
+    /// The same optimizer with a learning rate of its own for each parameter. What is frozen has no
+    /// gradient, and so neither update nor decay nor moments.
+    #[must_use]
+    pub fn with_rates(self, rates: ParameterRates) -> Optimizer {
+        Optimizer { rates, ..self }
     }
 
     /// Applies one update; `None` for `clip` never clips.
@@ -179,7 +191,8 @@ impl Optimizer {
                 return Err(format!("`{path}` has {found}, expected {expected}"));
             }
         }
-        Ok(Optimizer { rule, ema_decay, step, kept })
+        let rates = ParameterRates::default();
+        Ok(Optimizer { rule, ema_decay, rates, step, kept })
     }
 
     /// Decay of the average in this update: that of the plan, but less in the first ones, so that the
@@ -208,13 +221,15 @@ impl Optimizer {
             if self.ema_decay.is_some() {
                 averages.push(average.unwrap_or_else(|| value.clone()));
             }
-            inputs.push((value, gradient, moments, dims.len() > 1));
+            // A learning rate of its own, which its decay is multiplied by too.
+            let factor = Mixer::weights_name(&path).map_or(1.0, |name| self.rates.factor(&name));
+            inputs.push((value, gradient, moments, dims.len() > 1, learning_rate * factor));
             rest.push((path, dims));
         }
         let decay = |weight_decay, is_kernel| if is_kernel { weight_decay } else { 0.0 };
         let updated: Vec<(Tensor<1>, Vec<Tensor<1>>)> = match self.rule {
             Rule::Adamw { beta1, beta2, epsilon, weight_decay } => {
-                let with_moments = |(value, gradient, moments, is_kernel)| {
+                let with_moments = |(value, gradient, moments, is_kernel, learning_rate)| {
                     let gradient: Tensor<1> = gradient;
                     let zeros = || gradient.zeros_like();
                     let [first, second]: [Tensor<1>; 2] =
@@ -238,7 +253,7 @@ impl Optimizer {
                     .collect()
             }
             Rule::Sgd { momentum, weight_decay } => {
-                let with_velocity = |(value, gradient, moments, is_kernel)| {
+                let with_velocity = |(value, gradient, moments, is_kernel, learning_rate)| {
                     let gradient: Tensor<1> = gradient;
                     let [velocity]: [Tensor<1>; 1] =
                         Vec::try_into(moments).unwrap_or_else(|_| [gradient.zeros_like()]);

@@ -14,10 +14,12 @@ use serde::{Deserialize, Serialize};
 use crate::config::{HeadInit, ModelConfig, OptimizerKind, RunConfig};
 use crate::dataset::Dataset;
 use crate::drop_path::{DropPath, DropPathScaling};
+use crate::early_stopping::EarlyStopping;
 use crate::error::TrainError;
 use crate::input;
 use crate::loss::Loss;
 use crate::optimizer::Rule;
+use crate::parameter_rates::ParameterRates;
 use crate::precision::Precision;
 use crate::schedule::{Decay, Schedule};
 
@@ -133,6 +135,12 @@ pub struct RunPlan {
     /// Largest norm of the whole gradient; absent when it is never clipped.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub clip_norm: Option<f64>,
+    /// Parameters that are not trained, by the beginnings of their names in weights files.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub freeze: Vec<String>,
+    /// Layer-wise decay of the learning rate; absent when all layers have the same.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub layer_decay: Option<f64>,
     /// Decay of the moving average of the weights; absent when none is kept.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub ema_decay: Option<f64>,
@@ -149,6 +157,9 @@ pub struct RunPlan {
     pub checkpoint_every_steps: u64,
     /// Checkpoints that are kept.
     pub keep_checkpoints: usize,
+    /// When the run ends before its length; absent when it never does.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub early_stopping: Option<EarlyStopping>,
     /// Initial bias of the head.
     pub head_bias: f32,
     /// What to do about unreadable examples.
@@ -290,6 +301,12 @@ impl RunPlan {
         }
         let clip_norm = train.clip_norm.unwrap_or(1.0);
         in_range("train.clip_norm", clip_norm, 0.0, f64::MAX)?;
+        let freeze = train.freeze.clone().unwrap_or_default();
+        ParameterRates::new(&freeze, train.layer_decay, &model)?;
+        if let Some(stopping) = &train.early_stopping {
+            positive("train.early_stopping.patience", Some(stopping.patience), 1)?;
+            in_range("train.early_stopping.min_delta", stopping.min_delta, 0.0, 1.0)?;
+        }
         if data.val_examples == 0 || data.train_examples == 0 {
             return Err(TrainError::config("a split of the data has no examples"));
         }
@@ -302,6 +319,8 @@ impl RunPlan {
             loss: train.loss.unwrap_or(Loss::Softmax),
             label_smoothing: smoothing,
             clip_norm: (clip_norm > 0.0).then_some(clip_norm),
+            freeze,
+            layer_decay: train.layer_decay,
             ema_decay: train.ema_decay,
             recompute_blocks,
             precision: train.precision.unwrap_or_default(),
@@ -313,6 +332,7 @@ impl RunPlan {
                 eval_every_steps,
             )?,
             keep_checkpoints: positive("train.keep_checkpoints", train.keep_checkpoints, 2)?,
+            early_stopping: train.early_stopping,
             head_bias,
             on_corrupt: config.data.on_corrupt.unwrap_or_default(),
             model,
@@ -335,6 +355,14 @@ impl RunPlan {
     #[must_use]
     pub fn steps_per_epoch(&self) -> f64 {
         self.data.train_examples as f64 / self.batch_size as f64
+    }
+
+    /// Which parameters are trained, and how fast.
+    ///
+    /// # Errors
+    /// [`TrainError::Config`] for a plan that was not resolved but written by hand.
+    pub fn parameter_rates(&self) -> Result<ParameterRates, TrainError> {
+        ParameterRates::new(&self.freeze, self.layer_decay, &self.model)
     }
 
     /// What is worth saying about a plan that is legal.
@@ -360,6 +388,14 @@ impl RunPlan {
             warnings.push(format!(
                 "`train.eval_every_steps` is {}, more than the {} updates of the run: it is evaluated only at its end",
                 self.eval_every_steps, self.schedule.total_steps
+            ));
+        }
+        let evaluations = self.schedule.total_steps.div_ceil(self.eval_every_steps);
+        if let Some(EarlyStopping { patience, .. }) = self.early_stopping
+            && patience >= evaluations
+        {
+            warnings.push(format!(
+                "`train.early_stopping.patience` is {patience}, but the run has {evaluations} evaluations: it cannot stop early"
             ));
         }
         if let Some(init) = &self.init

@@ -45,6 +45,8 @@ pub struct Outcome {
     pub last: Option<Evaluation>,
     /// The best evaluation and its update.
     pub best: Option<(u64, Evaluation)>,
+    /// The update that early stopping ended the run at; absent when it went to its end.
+    pub stopped_at: Option<u64>,
     /// Time in this process.
     pub elapsed: Duration,
 }
@@ -135,6 +137,13 @@ impl Trainer {
             if step == total {
                 break Ok(());
             }
+            if self.plan.early_stopping.is_some_and(|rule| run.state.stagnation.is_over(rule)) {
+                // So that the same command finds that nothing is left to do.
+                if saved < step {
+                    run.save(&mixer)?;
+                }
+                break Ok(());
+            }
             if interrupt::requested() {
                 break run.interrupted(&mixer);
             }
@@ -149,7 +158,8 @@ impl Trainer {
             }
             None => run.write_weights(&mixer, &self.run_dir.last())?,
         }
-        Ok(Outcome { last, best: run.state.best, elapsed: started.elapsed() })
+        let stopped_at = Some(run.state.step).filter(|step| *step < total);
+        Ok(Outcome { last, best: run.state.best, stopped_at, elapsed: started.elapsed() })
     }
 
     fn is_due(&self, step: u64, every: u64) -> bool {
@@ -181,6 +191,7 @@ impl<'a> Run<'a> {
     ) -> Result<(Run<'a>, Mixer), TrainError> {
         let plan = &trainer.plan;
         let device = trainer.autodiff_device();
+        let rates = plan.parameter_rates()?;
         let (mixer, optimizer, state) = match checkpoint {
             Some(checkpoint) => {
                 checkpoint.weights.check_fits(&plan.model)?;
@@ -214,10 +225,10 @@ impl<'a> Run<'a> {
         )?;
         let compute =
             Compute { precision: plan.precision.into(), recompute_blocks: plan.recompute_blocks };
-        let mixer = mixer.with_compute(compute);
+        let mixer = rates.frozen(mixer.with_compute(compute));
         let run = Run {
             trainer,
-            optimizer,
+            optimizer: optimizer.with_rates(rates),
             metrics: MetricsFile::open(&trainer.run_dir.metrics(), state.metrics_bytes)?,
             state,
             normaliser: Normaliser::new(&plan.preprocessing, plan.model.patch_size, &device),
@@ -388,6 +399,9 @@ impl<'a> Run<'a> {
         }
         let evaluation = evaluations.last().map_or(evaluation, |(_, evaluation)| *evaluation);
         self.state.evaluated_step = step;
+        if let Some(rule) = trainer.plan.early_stopping {
+            self.state.stagnation.observe(rule, evaluation.top1);
+        }
         if self.state.best.is_none_or(|(_, best)| evaluation.top1 > best.top1) {
             self.state.best = Some((step, evaluation));
             self.write_weights(average.as_ref().unwrap_or(mixer), &trainer.run_dir.best())?;

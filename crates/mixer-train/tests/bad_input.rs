@@ -174,6 +174,19 @@ fn a_value_out_of_range_is_named_with_what_was_found_and_what_was_expected() {
         ),
         ("data.train=train[:101%]", "`train[:101%]`", "expected"),
         ("data.train=train[50:]", "`[50:]` of 12 examples", "within the data"),
+        ("train.freeze=[\"stem\", \"block.1\"]", "`train.freeze` has `block.1`", "`blocks.1`"),
+        (
+            "train.freeze=[\"stem\", \"blocks\", \"norm\", \"head\"]",
+            "`train.freeze` has every parameter",
+            "left to train",
+        ),
+        ("train.layer_decay=0", "`train.layer_decay` is 0", "above 0 and at most 1"),
+        ("train.early_stopping.patience=0", "`train.early_stopping.patience` is 0", "at least 1"),
+        (
+            "train.early_stopping={ patience = 1, min_delta = -0.1 }",
+            "`train.early_stopping.min_delta` is -0.1",
+            "at least 0",
+        ),
         ("data.workers=100000", "`data.workers` is 100000", "at most 1024"),
     ] {
         pretrain_with(&place, &[entry]).fails(CONFIG, &[found, expected]);
@@ -197,6 +210,61 @@ fn networks_and_batches_that_no_machine_holds_are_refused_before_they_are_made()
     place
         .mixer(&["summary", "--model", "S/1", "--image-size", "1000000000000"])
         .fails(CONFIG, &["`--image-size` is 1000000000000"]);
+}
+
+#[test]
+fn mistakes_of_configurations_that_extend_others_name_the_file() {
+    let place = Workplace::with_pictures();
+    place.write("configs/child.toml", "extends = \"../base.toml\"\n[train]\nsteps = 3\n");
+    let check = || place.mixer(&["config", "check", "configs/child.toml"]);
+    check()
+        .fails(CONFIG, &["cannot read what is extended", "base.toml", ": configs/child.toml"])
+        .hints("relative to the folder");
+    place.write("base.toml", "extends = \"configs/child.toml\"\n");
+    check().fails(CONFIG, &["leads back to `configs/child.toml`", ": configs/../base.toml"]);
+    place.write("base.toml", format!("{}batch_sise = 3\n", common::FOLDER));
+    check()
+        .fails(CONFIG, &["invalid configuration: configs/../base.toml", "`batch_sise`"])
+        .hints("did you mean `batch_size`?");
+    // Sound by itself, and wrong for the run.
+    place.write("base.toml", format!("{}[schedule]\nwarmup_steps = 4\n", common::FOLDER));
+    check().fails(
+        CONFIG,
+        &["`schedule.warmup_steps` is 4", "fewer than the 3 updates", ": configs/../base.toml"],
+    );
+    place.write("base.toml", common::FOLDER);
+    place
+        .mixer(&["config", "check", "configs/child.toml", "--set", "extends=other.toml"])
+        .fails(CONFIG, &["`extends` is other.toml"]);
+}
+
+#[test]
+fn a_sweep_that_makes_no_sense_is_refused_before_it_trains() {
+    let place = Workplace::with_run();
+    let sweep = |args: &[&str]| {
+        let start = ["finetune", "folder.toml", "--init", "run", "--run-dir", "sweep"];
+        let outcome = place.mixer(&[&start[..], args].concat());
+        assert!(!place.path("sweep").exists(), "{outcome:?}");
+        outcome
+    };
+    for entry in ["lr", "=1", "lr=", "lr=0.1,,0.2"] {
+        sweep(&["--sweep", entry])
+            .fails(USAGE, &[&format!("`--sweep {entry}`")])
+            .hints("--sweep lr=0.003,0.01,0.03");
+    }
+    sweep(&["--sweep", "lr=0.1", "--sweep", "optimizer.learning_rate=0.2"])
+        .fails(USAGE, &["the key is there twice"]);
+    sweep(&["--sweep", "lr=0.1,0.1"]).fails(USAGE, &["two runs", "`lr=0.1`"]);
+    sweep(&["--sweep", "seed=1,2", "--resume", "must"]).fails(USAGE, &["`--resume must`"]);
+    // The last member is wrong, and the first one does not start.
+    sweep(&["--sweep", "lr=0.1,-1"]).fails(CONFIG, &["`optimizer.learning_rate` is -1"]);
+    sweep(&["--sweep", "lr=0.1,high"]).fails(CONFIG, &["expected a number"]);
+    sweep(&["--sweep", "train.stepz=1"]).fails(CONFIG, &["`stepz`"]).hints("`steps`");
+    place
+        .mixer(&["finetune", "folder.toml", "--init=run", "--run-dir=run", "--sweep=lr=0.1"])
+        .fails(CONFIG, &["the directory holds a run, expected a sweep"])
+        .hints("--run-dir");
+    place.mixer(&["pretrain", "folder.toml", "--sweep", "lr=1"]).fails(USAGE, &["--sweep"]);
 }
 
 #[test]

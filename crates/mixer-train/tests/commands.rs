@@ -164,6 +164,190 @@ fn fine_tuning_expands_token_mixing_and_treats_the_head_as_the_classes_demand() 
     assert!(listing.contains("exact ×2 from 8 px"), "{listing}");
 }
 
+/// The tensors of a weights file by name.
+fn tensors(place: &Workplace, path: &str) -> Vec<(String, Vec<u8>)> {
+    let bytes = place.read(path);
+    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let mut tensors: Vec<_> =
+        file.iter().map(|(name, tensor)| (name.to_owned(), tensor.data().to_vec())).collect();
+    tensors.sort();
+    tensors
+}
+
+#[test]
+fn fine_tuning_leaves_what_is_frozen_as_it_was() {
+    let place = Workplace::with_run();
+    let mut args = vec!["finetune", "folder.toml", "--init", "run", "--run-dir", "frozen"];
+    for entry in ["train.freeze=[\"stem\", \"blocks.0\"]", "train.layer_decay=0.75"] {
+        args.extend(["--set", entry]);
+    }
+    let outcome = place.mixer(&args);
+    // The stem has 4 · 4 · 3 · 8 + 8 values, a block 4 · 8 + 2 · 4 · 4 + 4 + 4 + 2 · 8 · 32 + 32 + 8.
+    assert!(outcome.stderr.contains("658 of 1674 parameters are trained"), "{outcome:?}");
+    outcome.succeeds();
+    let before = tensors(&place, "run/best.safetensors");
+    let after = tensors(&place, "frozen/final.safetensors");
+    for ((name, before), (_, after)) in before.iter().zip(&after) {
+        let is_frozen = name.starts_with("stem.") || name.starts_with("blocks.0.");
+        // A gradient of rounding noise.
+        if !name.ends_with("mlp_tokens.fc2.bias") || is_frozen {
+            assert_eq!(before == after, is_frozen, "{name}");
+        }
+    }
+    let plan: toml::Table = place.text("frozen/plan.toml").parse().unwrap();
+    assert_eq!(plan["freeze"].as_array().unwrap().len(), 2);
+    assert_eq!(plan["layer_decay"].as_float(), Some(0.75));
+}
+
+#[test]
+fn a_run_without_improvement_stops_early_with_all_its_files() {
+    let place = Workplace::with_pictures();
+    let mut run = vec!["pretrain", "folder.toml", "--run-dir", "run"];
+    // No accuracy is better than another one by 99 %.
+    for entry in [
+        "train.steps=50",
+        "train.eval_every_steps=4",
+        "train.checkpoint_every_steps=50",
+        "train.early_stopping={ patience = 2, min_delta = 0.99 }",
+    ] {
+        run.extend(["--set", entry]);
+    }
+    let outcome = place.mixer(&run);
+    let says = "stopped early at step 12 of 50: top-1 has not improved in 2 evaluations";
+    assert!(outcome.stderr.contains(says), "{outcome:?}");
+    outcome.succeeds();
+    for file in ["best.safetensors", "final.safetensors", "checkpoints/step_00000012/state.json"] {
+        assert!(place.path("run").join(file).exists(), "{file}");
+    }
+    let before = place.read("run/metrics.jsonl");
+    let again = place.mixer(&run);
+    assert!(again.stderr.contains("already done"), "{again:?}");
+    again.succeeds();
+    assert!(before == place.read("run/metrics.jsonl"));
+
+    // As many evaluations as there are cannot pass without improvement.
+    let patient = ["config", "check", "folder.toml", "--set", "train.early_stopping.patience=2"];
+    let outcome = place.mixer(&patient);
+    assert!(outcome.stderr.contains("it cannot stop early"), "{outcome:?}");
+    outcome.succeeds();
+}
+
+// A configuration that builds upon another one.
+
+#[test]
+fn a_configuration_extends_another_one_and_its_run_needs_neither() {
+    let place = Workplace::with_pictures();
+    place.write("configs/base.toml", common::FOLDER);
+    let child = "extends = \"../base.toml\"\n\n[train]\nepochs = 1\nbatch_size = 6\n";
+    place.write("configs/small/child.toml", child);
+    let show = place.mixer(&["config", "show", "configs/small/child.toml"]).succeeds();
+    let plan: toml::Table = show.parse().unwrap();
+    // One epoch of 12 examples in batches of 6, not the 6 updates of the parent.
+    assert_eq!(plan["schedule"]["total_steps"].as_integer(), Some(2));
+    assert_eq!(plan["eval_every_steps"].as_integer(), Some(3), "the parent's");
+    place.mixer(&["config", "check", "configs/small/child.toml"]).succeeds();
+    let run = ["pretrain", "configs/small/child.toml", "--run-dir", "run", "--set", "seed=3"];
+    place.mixer(&run).succeeds();
+
+    let kept = place.text("run/config.toml");
+    assert!(!kept.contains("extends"), "{kept}");
+    let table: toml::Table = kept.parse().unwrap();
+    assert_eq!(table["seed"].as_integer(), Some(3));
+    assert_eq!(table["train"]["epochs"].as_integer(), Some(1));
+    assert!(!table["train"].as_table().unwrap().contains_key("steps"), "{kept}");
+    assert_eq!(table["data"]["path"].as_str(), Some("data"));
+    // The same run, from the file that was kept.
+    std::fs::remove_dir_all(place.path("configs")).unwrap();
+    std::fs::copy(place.path("run/config.toml"), place.path("copy.toml")).unwrap();
+    let again = place.mixer(&["pretrain", "copy.toml", "--run-dir", "run"]);
+    assert!(again.stderr.contains("already done"), "{again:?}");
+    again.succeeds();
+}
+
+// Several fine-tunings at once.
+
+#[test]
+fn a_sweep_fine_tunes_with_every_value_compares_them_and_runs_nothing_twice() {
+    let place = Workplace::with_run();
+    // With the last value nothing is finite after the first update.
+    let sweep = ["finetune", "folder.toml", "--init", "run", "--run-dir", "sweep"];
+    let sweep =
+        [&sweep[..], &["--sweep", "lr=1e-9,0.02,1e30", "--set", "train.clip_norm=0"]].concat();
+    let sweep = [&sweep[..], &["--set", "optimizer.kind=adamw"]].concat();
+    let outcome = place.mixer(&sweep);
+    assert!(outcome.stderr.contains("lr=0.02 (2 of 3)"), "{outcome:?}");
+    assert!(outcome.stderr.contains("warning: lr=1e30: "), "{outcome:?}");
+    let table = outcome.succeeds();
+    let lines: Vec<&str> = table.lines().collect();
+    assert_eq!(lines.len(), 4, "{table}");
+    assert!(lines[0].starts_with("member "), "{table}");
+    assert!(lines[1].starts_with("lr=1e-9 ") && lines[2].starts_with("lr=0.02 "), "{table}");
+    assert!(lines[3].starts_with("lr=1e30") && lines[3].ends_with("diverged"), "{table}");
+    for member in ["lr=1e-9", "lr=0.02"] {
+        assert!(place.path("sweep").join(member).join("final.safetensors").exists());
+    }
+
+    let report = json(&place.text("sweep/sweep.json"));
+    assert_eq!(keys(&report), ["members", "winner"].into());
+    let members = report["members"].as_array().unwrap();
+    assert_eq!(members.len(), 3);
+    let top1 = |member: usize| members[member]["best"]["top1"].as_f64().unwrap();
+    // The first one of equals.
+    let (winner, line) = if top1(1) > top1(0) { ("lr=0.02", 2) } else { ("lr=1e-9", 1) };
+    assert_eq!(report["winner"], winner);
+    assert_eq!(lines.iter().position(|line| line.ends_with("  winner")), Some(line), "{table}");
+    assert_eq!(keys(&members[1]), ["best", "last", "name", "settings", "status"].into());
+    assert_eq!(keys(&members[1]["best"]), ["loss", "n", "step", "top1", "top5"].into());
+    assert_eq!(members[1]["settings"]["optimizer.learning_rate"], 0.02);
+    let status: Vec<&str> = members.iter().map(|m| m["status"].as_str().unwrap()).collect();
+    assert_eq!(status, ["finished", "finished", "diverged"]);
+    assert_eq!(members[1]["last"]["step"], 6);
+
+    // One member is lost, one has not come to its end: only these are run, and the result is the same.
+    let kept = place.read("sweep/lr=1e-9/metrics.jsonl");
+    let before = place.read("sweep/lr=0.02/final.safetensors");
+    std::fs::remove_dir_all(place.path("sweep/lr=0.02")).unwrap();
+    let outcome = place.mixer(&sweep);
+    assert!(outcome.stderr.contains("lr=1e-9: already done"), "{outcome:?}");
+    assert!(!outcome.stderr.contains("lr=0.02: already done"), "{outcome:?}");
+    assert_eq!(outcome.succeeds(), table);
+    assert!(kept == place.read("sweep/lr=1e-9/metrics.jsonl"));
+    assert!(before == place.read("sweep/lr=0.02/final.safetensors"));
+    assert_eq!(json(&place.text("sweep/sweep.json")), report);
+}
+
+#[test]
+fn several_sweeps_make_a_grid_in_the_directory_of_the_configuration() {
+    let place = Workplace::with_run();
+    let outcome = place.mixer(&[
+        "finetune",
+        "folder.toml",
+        "--init=run",
+        "--sweep=optimizer.learning_rate=0.01,0.02",
+        "--sweep=data.crop=none,{ pad = { pixels = 1 } }",
+    ]);
+    let table = outcome.succeeds();
+    assert_eq!(table.lines().count(), 5, "{table}");
+    let mut found: Vec<String> = std::fs::read_dir(place.path("runs/folder"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+        .collect();
+    found.sort();
+    assert_eq!(
+        found,
+        [
+            "optimizer.learning_rate=0.01,data.crop=none",
+            "optimizer.learning_rate=0.01,data.crop=pad=pixels=1",
+            "optimizer.learning_rate=0.02,data.crop=none",
+            "optimizer.learning_rate=0.02,data.crop=pad=pixels=1",
+            "sweep.json",
+        ]
+    );
+    let plan = place.text(&format!("runs/folder/{}/plan.toml", found[1]));
+    let plan: toml::Table = plan.parse().unwrap();
+    assert_eq!(plan["train_transform"]["crop"]["pad"]["pixels"].as_integer(), Some(1));
+}
+
 // Using weights.
 
 #[test]

@@ -5,11 +5,13 @@
 
 use std::path::{Path, PathBuf};
 
-use mixer_model::Metadata;
+use mixer_data::{RandAugment, TrainCrop};
+use mixer_model::{Gelu, Metadata, Variant};
 use mixer_train::config::RunConfig;
 use mixer_train::loss::Loss;
 use mixer_train::optimizer::Rule;
 use mixer_train::plan::{DataFacts, InitFacts, RunPlan, Task};
+use mixer_train::schedule::Decay;
 
 fn configs_directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs")
@@ -34,15 +36,200 @@ fn pretrain(name: &str, data: DataFacts) -> RunPlan {
     RunPlan::resolve(&read(name), Task::Pretrain, None, data).unwrap()
 }
 
+/// Fine-tuning of weights of the paper, as the published ones: of ImageNet-21k at 224 px, without names.
+fn finetune(name: &str, variant: &str, data: DataFacts) -> RunPlan {
+    let config = Variant::parse(variant).unwrap().config(224, 21_843, Gelu::Tanh);
+    let init = InitFacts { config, metadata: Metadata::default() };
+    RunPlan::resolve(&read(name), Task::Finetune, Some(&init), data).unwrap()
+}
+
+/// What the paper's table 4 says of a pre-training, and what follows from it and the data.
+struct Pretraining {
+    file: &'static str,
+    /// Examples to train on and to evaluate on, and classes.
+    data: (u64, u64, usize),
+    variant: &'static str,
+    /// mixer-facts: the paper's dimensions with that many classes.
+    num_params: u64,
+    /// Passes over the data by its size, in batches of 4096.
+    steps: u64,
+    learning_rate: f64,
+    weight_decay: f64,
+    /// Magnitude of RandAugment and `p` of mixup.
+    augmentation: Option<(f64, f64)>,
+    drop_path_rate: f64,
+}
+
+/// 99 % of 1,281,167, as big_vision takes it.
+const IMAGENET: (u64, u64, usize) = (1_268_355, 12_812, 1000);
+/// 14,197,122, of which big_vision holds 51,200 back.
+const IMAGENET21K: (u64, u64, usize) = (14_145_922, 51_200, 21_843);
+/// Not public. The size is ViT's, the classes are BiT's.
+const JFT: (u64, u64, usize) = (303_000_000, 50_000, 18_291);
+
+const fn imagenet(
+    file: &'static str,
+    variant: &'static str,
+    num_params: u64,
+    steps: u64,
+) -> Pretraining {
+    Pretraining {
+        file,
+        data: IMAGENET,
+        variant,
+        num_params,
+        steps,
+        learning_rate: 0.001,
+        weight_decay: 0.1,
+        augmentation: Some((15.0, 0.5)),
+        drop_path_rate: 0.1,
+    }
+}
+
+const fn imagenet21k(
+    file: &'static str,
+    variant: &'static str,
+    num_params: u64,
+    augmentation: (f64, f64),
+) -> Pretraining {
+    Pretraining {
+        data: IMAGENET21K,
+        augmentation: Some(augmentation),
+        ..imagenet(file, variant, num_params, 1_036_078)
+    }
+}
+
+const fn jft(
+    file: &'static str,
+    variant: &'static str,
+    num_params: u64,
+    steps: u64,
+    learning_rate: f64,
+) -> Pretraining {
+    Pretraining {
+        data: JFT,
+        learning_rate,
+        weight_decay: 0.03,
+        augmentation: None,
+        drop_path_rate: 0.0,
+        ..imagenet(file, variant, num_params, steps)
+    }
+}
+
+const PRETRAINING: [Pretraining; 13] = [
+    imagenet("pretrain/imagenet1k_mixer_b16.toml", "B/16", 59_880_472, 92_897),
+    imagenet("pretrain/imagenet1k_mixer_b16_60ep.toml", "B/16", 59_880_472, 18_579),
+    imagenet("pretrain/imagenet1k_mixer_l16.toml", "L/16", 208_196_168, 92_897),
+    imagenet21k("pretrain/imagenet21k_mixer_b16.toml", "B/16", 75_908_739, (10.0, 0.2)),
+    imagenet21k("pretrain/imagenet21k_mixer_l16.toml", "L/16", 229_560_243, (20.0, 0.5)),
+    // Without head as in the paper's table 1, and (C + 1) · 18,291 for the head.
+    jft("pretrain/jft_mixer_s32.toml", "S/32", 18_591_624 + 513 * 18_291, 369_873, 0.003),
+    jft("pretrain/jft_mixer_s16.toml", "S/16", 18_015_264 + 513 * 18_291, 369_873, 0.003),
+    jft("pretrain/jft_mixer_b32.toml", "B/32", 59_524_428 + 769 * 18_291, 517_822, 0.003),
+    jft("pretrain/jft_mixer_b16.toml", "B/16", 59_111_472 + 769 * 18_291, 517_822, 0.003),
+    jft("pretrain/jft_mixer_l32.toml", "L/32", 205_914_264 + 1025 * 18_291, 517_822, 0.001),
+    jft("pretrain/jft_mixer_l16_7ep.toml", "L/16", 207_171_168 + 1025 * 18_291, 517_822, 0.001),
+    jft("pretrain/jft_mixer_l16.toml", "L/16", 207_171_168 + 1025 * 18_291, 1_035_645, 0.001),
+    jft("pretrain/jft_mixer_h14.toml", "H/14", 431_069_952 + 1281 * 18_291, 1_035_645, 0.001),
+];
+
+/// What section 3 of the paper, and table 4 of ViT's, say of a fine-tuning.
+struct Finetuning {
+    file: &'static str,
+    data: (u64, u64, usize),
+    steps: u64,
+    warmup_steps: u64,
+    /// The same in its own file at 448 px.
+    larger: &'static str,
+}
+
+const FINETUNING: [Finetuning; 6] = [
+    Finetuning {
+        file: "finetune/imagenet1k.toml",
+        data: IMAGENET,
+        steps: 20_000,
+        warmup_steps: 500,
+        larger: "finetune/imagenet1k_448.toml",
+    },
+    Finetuning {
+        file: "finetune/cifar10.toml",
+        data: (49_000, 1000, 10),
+        steps: 10_000,
+        warmup_steps: 500,
+        larger: "finetune/cifar10_448.toml",
+    },
+    Finetuning {
+        file: "finetune/cifar100.toml",
+        data: (49_000, 1000, 100),
+        steps: 10_000,
+        warmup_steps: 500,
+        larger: "finetune/cifar100_448.toml",
+    },
+    Finetuning {
+        file: "finetune/pets.toml",
+        data: (3312, 368, 37),
+        steps: 500,
+        warmup_steps: 100,
+        larger: "finetune/pets_448.toml",
+    },
+    Finetuning {
+        file: "finetune/flowers102.toml",
+        data: (918, 102, 102),
+        steps: 500,
+        warmup_steps: 100,
+        larger: "finetune/flowers102_448.toml",
+    },
+    Finetuning {
+        file: "finetune/vtab1k.toml",
+        // Caltech101, one of its tasks.
+        data: (800, 200, 102),
+        steps: 2500,
+        warmup_steps: 500,
+        larger: "finetune/vtab1k_448.toml",
+    },
+];
+
+/// `1234567` as `1,234,567`.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// Millions of training examples, `4,243.8`.
+fn millions(plan: &RunPlan) -> String {
+    let tenths = (plan.schedule.total_steps * plan.batch_size as u64 + 50_000) / 100_000;
+    format!("{}.{}", grouped(tenths / 10), tenths % 10)
+}
+
+/// Floating-point operations of the run, `2.9e19`.
+fn flops(plan: &RunPlan) -> String {
+    let examples = plan.schedule.total_steps * plan.batch_size as u64;
+    format!("{:.1e}", examples as f64 * mixer_model::count::training_flops(&plan.model) as f64)
+}
+
+fn assert_header_has(file: &str, line: &str) {
+    let text = std::fs::read_to_string(configs_directory().join(file)).unwrap();
+    assert!(text.contains(line), "{file} has no `{line}`");
+}
+
 #[test]
 fn every_shipped_configuration_is_tested_here() {
-    let tested = [
+    let mut tested = vec![
         "finetune/cifar10_64px.toml",
         "pretrain/cifar10_gpu.toml",
         "pretrain/cifar10_mixer.toml",
-        "pretrain/imagenet1k_mixer_b16.toml",
         "quickstart.toml",
     ];
+    tested.extend(PRETRAINING.iter().map(|recipe| recipe.file));
+    tested.extend(FINETUNING.iter().flat_map(|recipe| [recipe.file, recipe.larger]));
+    tested.sort_unstable();
     let root = configs_directory();
     let mut found = Vec::new();
     let mut folders = vec![root.clone()];
@@ -66,6 +253,109 @@ fn every_shipped_configuration_is_tested_here() {
 }
 
 #[test]
+fn pre_training_recipes_are_those_of_the_papers_table() {
+    for recipe in &PRETRAINING {
+        let file = recipe.file;
+        let (train, val, classes) = recipe.data;
+        let plan = pretrain(file, facts(train, val, classes));
+        assert_eq!(plan.model.variant_name(), Some(recipe.variant), "{file}");
+        assert_eq!((plan.model.image_size, plan.model.gelu), (224, Gelu::Tanh), "{file}");
+        assert_eq!(mixer_model::count::num_params(&plan.model), recipe.num_params, "{file}");
+        assert_eq!((plan.batch_size, plan.schedule.total_steps), (4096, recipe.steps), "{file}");
+        assert_eq!(plan.schedule.base, recipe.learning_rate, "{file}");
+        assert_eq!((plan.schedule.decay, plan.schedule.warmup_steps), (Decay::Linear, 10_000));
+        assert_eq!((plan.clip_norm, plan.loss), (Some(1.0), Loss::Sigmoid), "{file}");
+        // About -ln K, at which the sigmoid loss starts from the frequency of a class.
+        assert!((plan.head_bias + (classes as f32).ln()).abs() < 0.05, "{file}");
+        let adamw = Rule::Adamw {
+            beta1: 0.9,
+            beta2: 0.999,
+            epsilon: 1e-8,
+            weight_decay: recipe.weight_decay,
+        };
+        assert_eq!(plan.optimizer, adamw, "{file}");
+        assert_eq!(plan.drop_path.rate, recipe.drop_path_rate, "{file}");
+        let magnitude = recipe.augmentation.map(|(magnitude, _)| magnitude);
+        let randaugment = plan.train_transform.randaugment.as_ref().map(|ours| match ours {
+            RandAugment::BigVision { layers: 2, magnitude } => *magnitude,
+            other => panic!("{file}: {other:?}"),
+        });
+        assert_eq!(randaugment, magnitude, "{file}");
+        let mixup = plan.mix.as_ref().map(|mix| mix.mixup_alpha);
+        assert_eq!(mixup, recipe.augmentation.map(|(_, p)| p), "{file}");
+        let (low, high) = (0.05, 1.0);
+        let crop = &plan.train_transform.crop;
+        assert!(
+            matches!(crop, TrainCrop::Inception { area, .. } if *area == (low, high)),
+            "{file}"
+        );
+        assert_eq!(plan.warnings(), Vec::<String>::new(), "{file}");
+        let cost = format!(
+            "# Cost    {} updates of 4,096: {} M images, {} FLOP\n",
+            grouped(recipe.steps),
+            millions(&plan),
+            flops(&plan)
+        );
+        assert_header_has(file, &cost);
+    }
+}
+
+#[test]
+fn fine_tuning_recipes_are_those_of_the_paper_at_both_resolutions() {
+    // Without head at 224 px, what exact expansion to 448 px adds, and channels.
+    for (variant, at_224, added, hidden_dim) in
+        [("B/16", 59_111_472, 27_115_920, 768), ("L/16", 207_171_168, 72_304_416, 1024)]
+    {
+        for recipe in &FINETUNING {
+            for (file, image_size) in [(recipe.file, 224), (recipe.larger, 448)] {
+                let (train, val, classes) = recipe.data;
+                let plan = finetune(file, variant, facts(train, val, classes));
+                let what = format!("{file} with {variant}");
+                let head = (hidden_dim + 1) * classes as u64;
+                let expanded = if image_size == 448 { added } else { 0 };
+                let found = mixer_model::count::num_params(&plan.model);
+                assert_eq!(found, at_224 + expanded + head, "{what}");
+                assert_eq!(plan.model.image_size, image_size, "{what}");
+                assert_eq!((plan.batch_size, plan.schedule.total_steps), (512, recipe.steps));
+                assert_eq!(plan.schedule.base, 0.03, "{what}");
+                assert_eq!(plan.schedule.decay, Decay::Cosine, "{what}");
+                assert_eq!(plan.schedule.warmup_steps, recipe.warmup_steps, "{what}");
+                let sgd = Rule::Sgd { momentum: 0.9, weight_decay: 0.0 };
+                assert_eq!((plan.optimizer.clone(), plan.clip_norm), (sgd, Some(1.0)), "{what}");
+                assert_eq!((plan.loss, plan.label_smoothing), (Loss::Softmax, 0.0), "{what}");
+                let start = plan.init.as_ref().unwrap();
+                assert!(start.reset_head, "{what}");
+                let resolution = if image_size == 448 { "exact ×2" } else { "unchanged" };
+                assert_eq!(start.resolution, resolution, "{what}");
+                assert_eq!(plan.warnings(), Vec::<String>::new(), "{what}");
+                let cost = match variant {
+                    "B/16" => format!(
+                        "# Cost    {} updates of 512 with B/16: {} M images, {} FLOP; L/16: ",
+                        grouped(recipe.steps),
+                        millions(&plan),
+                        flops(&plan)
+                    ),
+                    _ => format!("; L/16: {} FLOP", flops(&plan)),
+                };
+                assert_header_has(file, &cost);
+            }
+        }
+    }
+}
+
+#[test]
+fn learning_rates_of_the_fine_tuning_recipes_can_be_compared_on_pictures_held_back() {
+    for recipe in &FINETUNING {
+        for file in [recipe.file, recipe.larger] {
+            let data = read(file).data;
+            let (train, val) = (data.train.unwrap(), data.val.unwrap());
+            let bound = train.strip_prefix("train[:").and_then(|rest| rest.strip_suffix(']'));
+            assert_eq!(val, format!("train[{}:]", bound.unwrap()), "{file}");
+        }
+    }
+}
+
+#[test]
 fn quick_start_is_five_epochs_of_a_small_mixer() {
     let plan = pretrain("quickstart.toml", facts(20_000, 2000, 10));
     assert_eq!(plan.schedule.total_steps, 781);
@@ -74,17 +364,10 @@ fn quick_start_is_five_epochs_of_a_small_mixer() {
 }
 
 #[test]
-fn imagenet_recipe_is_the_papers() {
-    // 99 % of 1,281,167, as big_vision takes it: 92.9 thousand updates.
+fn the_learning_rate_of_the_imagenet_recipe_is_big_visions() {
     let plan = pretrain("pretrain/imagenet1k_mixer_b16.toml", facts(1_268_355, 50_000, 1000));
-    assert_eq!(mixer_model::count::num_params(&plan.model), 59_880_472);
-    assert_eq!(plan.schedule.total_steps, 92_897);
-    assert_eq!(plan.loss, Loss::Sigmoid);
-    assert_eq!(plan.clip_norm, Some(1.0));
     assert!((plan.schedule.rate(10_000) - 0.001).abs() < 1e-12);
     assert!((plan.schedule.rate(92_897) - 1e-8).abs() < 1e-15);
-    let Rule::Adamw { weight_decay, beta2, epsilon, .. } = plan.optimizer else { panic!() };
-    assert_eq!((weight_decay, beta2, epsilon), (0.1, 0.999, 1e-8));
 }
 
 #[test]

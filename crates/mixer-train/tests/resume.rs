@@ -48,9 +48,13 @@ struct Fixture {
 
 impl Fixture {
     fn new() -> Fixture {
+        Fixture::with(CONFIG)
+    }
+
+    fn with(text: &str) -> Fixture {
         let directory = tempfile::tempdir().unwrap();
         let config = directory.path().join("run.toml");
-        std::fs::write(&config, CONFIG).unwrap();
+        std::fs::write(&config, text).unwrap();
         Fixture { config, runs: directory.path().to_owned(), _directory: directory }
     }
 
@@ -145,6 +149,50 @@ fn killed_run_matches_uninterrupted_run() {
     let output = fixture.command(&run).arg("--resume=must").output().unwrap();
     assert_success(&output);
     assert!(String::from_utf8_lossy(&output.stderr).contains("continuing at step"));
+    assert_same_run(&run, &expected);
+}
+
+/// Top-1 cannot gain 99 %, so the first of the evaluations after 20, 40, 60 and 80 updates stays the best.
+#[test]
+fn killed_run_stops_early_where_the_uninterrupted_run_does() {
+    let stopping = "early_stopping = { patience = 3, min_delta = 0.99 }\n";
+    let fixture = Fixture::with(&format!("{CONFIG}{stopping}"));
+    let expected = fixture.runs.join("uninterrupted");
+    let output = fixture.command(&expected).output().unwrap();
+    assert_success(&output);
+    let says = String::from_utf8_lossy(&output.stderr).into_owned();
+    let words = "stopped early at step 80 of 141: top-1 has not improved in 3 evaluations";
+    assert!(says.contains(words), "{says}");
+    let run = fixture.runs.join("killed");
+    // After the first evaluation, and before the second one.
+    let mut child = fixture.command(&run).spawn().unwrap();
+    wait_for_checkpoint(&mut child, &run, 27);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let output = fixture.command(&run).arg("--resume=must").output().unwrap();
+    assert_success(&output);
+    let says = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(says.contains("continuing at step") && says.contains(words), "{says}");
+    assert_same_run(&run, &expected);
+    // Once more, there is nothing left to do.
+    let output = fixture.command(&run).output().unwrap();
+    assert_success(&output);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("already done"));
+    assert_same_run(&run, &expected);
+}
+
+/// What is frozen has no moments to restore.
+#[test]
+fn killed_run_with_frozen_parameters_and_layer_decay_matches_uninterrupted_run() {
+    let settings = "freeze = [\"stem\", \"blocks.0.norm1\"]\nlayer_decay = 0.7\n";
+    let fixture = Fixture::with(&format!("{CONFIG}{settings}"));
+    let expected = fixture.uninterrupted();
+    let run = fixture.runs.join("killed");
+    let mut child = fixture.command(&run).spawn().unwrap();
+    wait_for_checkpoint(&mut child, &run, 45);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_success(&fixture.command(&run).arg("--resume=must").output().unwrap());
     assert_same_run(&run, &expected);
 }
 

@@ -446,7 +446,7 @@ struct Parameter {
     float* second;
     i64 len;
     i64 first_block;
-    float decay, pad;
+    float decay, rate;
 };
 __device__ __forceinline__ int find(const Parameter* table, int count, i64 block) {
     int low = 0, high = count - 1;
@@ -467,8 +467,8 @@ __device__ __forceinline__ float clipped(const float* squared_norm, float limit,
 }
 extern "C" __global__ void __launch_bounds__(256)
 adamw(const Parameter* table, int count, const float* squared_norm, float limit, float gradient_scale,
-      float beta1, float beta2, float rest1, float rest2, float correct1, float correct2, float epsilon,
-      float learning_rate) {
+      float beta1, float beta2, float rest1, float rest2, float correct1, float correct2,
+      float epsilon) {
     float scale = clipped(squared_norm, limit, gradient_scale);
     if (scale == 0.f) return;
     Parameter p = table[find(table, count, blockIdx.x)];
@@ -480,7 +480,7 @@ adamw(const Parameter* table, int count, const float* squared_norm, float limit,
         float first = p.first[i] * beta1 + g * rest1;
         float second = p.second[i] * beta2 + g * g * rest2;
         float change = (first * correct1) / (sqrtf(second * correct2) + epsilon);
-        p.value[i] = p.value[i] * p.decay - change * learning_rate;
+        p.value[i] = p.value[i] * p.decay - change * p.rate;
         p.first[i] = first;
         p.second[i] = second;
     }
@@ -489,7 +489,7 @@ adamw(const Parameter* table, int count, const float* squared_norm, float limit,
 // One update by gradient descent with momentum; `first` is the velocity.
 extern "C" __global__ void __launch_bounds__(256)
 sgd(const Parameter* table, int count, const float* squared_norm, float limit, float gradient_scale,
-    float momentum, float learning_rate) {
+    float momentum) {
     float scale = clipped(squared_norm, limit, gradient_scale);
     if (scale == 0.f) return;
     Parameter p = table[find(table, count, blockIdx.x)];
@@ -498,7 +498,7 @@ sgd(const Parameter* table, int count, const float* squared_norm, float limit, f
 #pragma unroll 4
     for (i64 i = start + threadIdx.x; i < end; i += 256) {
         float velocity = p.first[i] * momentum + p.gradient[i] * scale;
-        p.value[i] = p.value[i] * p.decay - velocity * learning_rate;
+        p.value[i] = p.value[i] * p.decay - velocity * p.rate;
         p.first[i] = velocity;
     }
 }

@@ -19,6 +19,8 @@ pub(super) struct Entry {
     pub(super) len: usize,
     /// What the parameter is multiplied by.
     pub(super) decay: f64,
+    /// Its learning rate.
+    pub(super) rate: f64,
 }
 
 fn kernel(name: &'static str) -> Kernel {
@@ -36,14 +38,14 @@ fn table(entries: &[Entry]) -> (Vec<u8>, usize) {
         bytes.extend((entry.len as i64).to_ne_bytes());
         bytes.extend((blocks as i64).to_ne_bytes());
         bytes.extend((entry.decay as f32).to_ne_bytes());
-        bytes.extend(0_f32.to_ne_bytes());
+        bytes.extend((entry.rate as f32).to_ne_bytes());
         blocks += entry.len.div_ceil(CHUNK);
     }
     (bytes, blocks)
 }
 
 impl Gpu {
-    /// Updates every parameter in place. The steps differ in their weight decay alone.
+    /// Updates every parameter in place, each with its own rate and decay.
     pub(super) fn adamw(
         &mut self,
         entries: &[Entry],
@@ -67,7 +69,6 @@ impl Gpu {
             Arg::Float(constants.correct1),
             Arg::Float(constants.correct2),
             Arg::Float(constants.epsilon),
-            Arg::Float(constants.learning_rate),
         ];
         self.launch(kernel("adamw"), (blocks, 1), (256, 1), 0, &args)
     }
@@ -89,7 +90,6 @@ impl Gpu {
             Arg::Float(limit),
             Arg::Float(step.gradient_scale),
             Arg::Float(step.momentum),
-            Arg::Float(step.learning_rate),
         ];
         self.launch(kernel("sgd"), (blocks, 1), (256, 1), 0, &args)
     }

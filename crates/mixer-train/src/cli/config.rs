@@ -8,6 +8,7 @@ use super::train;
 use crate::config::RunConfig;
 use crate::dataset::Dataset;
 use crate::error::TrainError;
+use crate::inheritance::in_file_of_key;
 use crate::plan::{RunPlan, Task};
 use crate::progress::say;
 
@@ -60,5 +61,6 @@ pub(super) fn resolved(args: &ConfigArgs) -> Result<(RunPlan, Dataset), TrainErr
         Some(_) => (Task::Finetune, Some(train::read_init(&config)?)),
         None => (Task::Pretrain, None),
     };
-    train::resolve(&config, task, initial.as_ref()).map_err(|error| error.in_file(&args.config))
+    train::resolve(&config, task, initial.as_ref())
+        .map_err(|error| in_file_of_key(error, &args.config))
 }

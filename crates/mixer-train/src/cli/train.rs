@@ -3,13 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
-use mixer_model::{Weights, init};
+use mixer_model::{Weights, count, init};
 
-use super::DeviceArg;
+use super::{DeviceArg, sweep};
 use crate::checkpoint;
 use crate::config::RunConfig;
 use crate::dataset::Dataset;
 use crate::error::TrainError;
+use crate::inheritance::in_file_of_key;
 use crate::plan::{DataFacts, InitFacts, RunPlan, Task};
 use crate::progress::say;
 use crate::run_dir::{self, Environment, RunDir};
@@ -18,31 +19,35 @@ use crate::trainer::Trainer;
 #[derive(Debug, Clone, Args)]
 pub(super) struct TrainArgs {
     /// The TOML configuration; `mixer config schema` describes every key.
-    config: PathBuf,
+    pub(super) config: PathBuf,
     /// Where the run is kept [default: runs/ and the configuration's name].
     #[arg(long, value_name = "DIR")]
-    run_dir: Option<PathBuf>,
+    pub(super) run_dir: Option<PathBuf>,
     #[command(flatten)]
     device: DeviceArg,
     /// Override a key of the configuration; may be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE")]
-    overrides: Vec<String>,
+    pub(super) overrides: Vec<String>,
     /// What to do when the run directory holds this run already.
     #[arg(long, value_enum, default_value_t = Resume::Auto)]
-    resume: Resume,
+    pub(super) resume: Resume,
 }
 
 #[derive(Debug, Clone, Args)]
 pub(super) struct FinetuneArgs {
     #[command(flatten)]
-    train: TrainArgs,
+    pub(super) train: TrainArgs,
     /// Start from these weights instead of `init.weights`.
     #[arg(long, value_name = "WEIGHTS")]
     init: Option<PathBuf>,
+    /// Fine-tune once with each value, in RUN_DIR/KEY=VALUE, and compare; `lr` is short for
+    /// `optimizer.learning_rate`. Repeated, all combinations.
+    #[arg(long, value_name = "KEY=VALUE,…")]
+    pub(super) sweep: Vec<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Resume {
+pub(super) enum Resume {
     /// Continue it, or start it.
     Auto,
     /// Refuse.
@@ -54,17 +59,33 @@ enum Resume {
 pub(super) fn pretrain(args: TrainArgs) -> Result<(), TrainError> {
     let (config, text) = RunConfig::read(&args.config, &args.overrides)?;
     if config.init.weights.is_some() || config.init.head.is_some() {
-        return Err(TrainError::config("`init` has no meaning in pre-training")
-            .with_hint("use `mixer finetune` to start from given weights")
-            .in_file(&args.config));
+        let error = TrainError::config("`init` has no meaning in pre-training")
+            .with_hint("use `mixer finetune` to start from given weights");
+        return Err(in_file_of_key(error, &args.config));
     }
     train(&args, config, &text, Task::Pretrain)
 }
 
 pub(super) fn finetune(args: FinetuneArgs) -> Result<(), TrainError> {
-    let overrides = with_init(&args.train.overrides, args.init.as_deref());
-    let (config, text) = RunConfig::read(&args.train.config, &overrides)?;
+    if !args.sweep.is_empty() {
+        return sweep::run(&args);
+    }
+    let (config, text) = finetune_config(&args)?;
     train(&args.train, config, &text, Task::Finetune)
+}
+
+/// The configuration of a fine-tuning, and its text.
+pub(super) fn finetune_config(args: &FinetuneArgs) -> Result<(RunConfig, String), TrainError> {
+    let overrides = with_init(&args.train.overrides, args.init.as_deref());
+    RunConfig::read(&args.train.config, &overrides)
+}
+
+/// Where the run is kept.
+pub(super) fn run_directory(args: &TrainArgs) -> PathBuf {
+    match &args.run_dir {
+        Some(path) => path.clone(),
+        None => Path::new("runs").join(args.config.file_stem().unwrap_or_default()),
+    }
 }
 
 /// The overrides with `--init` as one of them.
@@ -77,12 +98,15 @@ pub(super) fn with_init(overrides: &[String], init: Option<&Path>) -> Vec<String
     overrides
 }
 
-fn train(args: &TrainArgs, config: RunConfig, text: &str, task: Task) -> Result<(), TrainError> {
+/// Trains in the run directory of the arguments, from the start or from where it was stopped.
+pub(super) fn train(
+    args: &TrainArgs,
+    config: RunConfig,
+    text: &str,
+    task: Task,
+) -> Result<(), TrainError> {
     let device = args.device.open()?;
-    let run_dir = RunDir::new(match &args.run_dir {
-        Some(path) => path.clone(),
-        None => Path::new("runs").join(args.config.file_stem().unwrap_or_default()),
-    });
+    let run_dir = RunDir::new(run_directory(args));
     if run_dir.exists() && args.resume == Resume::Never {
         return Err(TrainError::RunDir {
             message: "the directory holds a run already".to_owned(),
@@ -110,7 +134,7 @@ fn train(args: &TrainArgs, config: RunConfig, text: &str, task: Task) -> Result<
             Task::Finetune => Some(read_init(&config)?),
         };
         let (plan, dataset) = resolve(&config, task, initial.as_ref())
-            .map_err(|error| error.in_file(&args.config))?;
+            .map_err(|error| in_file_of_key(error, &args.config))?;
         (plan, dataset, initial, None)
     };
     plan.precision.check(&device)?;
@@ -146,6 +170,12 @@ fn train(args: &TrainArgs, config: RunConfig, text: &str, task: Task) -> Result<
     let start = || starting_weights(&trainer.plan, initial);
     let outcome = trainer.run(start, checkpoint.map(|(_, checkpoint)| checkpoint))?;
     drop(lock);
+    if let (Some(step), Some(rule)) = (outcome.stopped_at, trainer.plan.early_stopping) {
+        say(format_args!(
+            "stopped early at step {step} of {}: top-1 has not improved in {} evaluations",
+            trainer.plan.schedule.total_steps, rule.patience
+        ));
+    }
     if let Some((step, best)) = outcome.best {
         // Without an evaluation nothing was left to do.
         let done = match outcome.last {
@@ -242,6 +272,15 @@ fn announce(plan: &RunPlan, run_dir: &RunDir, device: &str, resumed: Option<(&Pa
         plan.batch_size,
         plan.schedule.total_steps as f64 / plan.steps_per_epoch()
     ));
+    if !plan.freeze.is_empty()
+        && let Ok(rates) = plan.parameter_rates()
+    {
+        say(format_args!(
+            "{} of {} parameters are trained",
+            rates.num_trained(&plan.model),
+            count::num_params(&plan.model)
+        ));
+    }
     say(format_args!("run directory {}", run_dir.path().display()));
     if let Some((path, step)) = resumed {
         say(format_args!("continuing at step {step} from {}", path.display()));

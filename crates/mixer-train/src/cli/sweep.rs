@@ -1,0 +1,460 @@
+//! `mixer finetune --sweep`: the same fine-tuning with several values of a key, one after another, each
+//! in a run directory of its own, and a comparison at the end.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::train::{self, FinetuneArgs, Resume};
+use crate::config::{DataConfig, RunConfig};
+use crate::dataset::Dataset;
+use crate::error::TrainError;
+use crate::evaluation::Evaluation;
+use crate::inheritance::in_file_of_key;
+use crate::metrics::Metric;
+use crate::plan::{DataFacts, InitFacts, RunPlan, Task};
+use crate::progress::say;
+use crate::run_dir::RunDir;
+
+/// The comparison, in the directory of the sweep.
+const REPORT: &str = "sweep.json";
+
+/// The most runs of one command: more are a mistake.
+const MAX_MEMBERS: usize = 1000;
+
+/// A key and its values, `lr=0.003,0.01`.
+#[derive(Debug, Clone, PartialEq)]
+struct Axis {
+    /// The key as it was typed, which names the directories.
+    name: String,
+    /// The key with dots.
+    key: String,
+    /// The values as TOML.
+    values: Vec<String>,
+}
+
+/// A run of the sweep.
+struct Member {
+    /// Its name, and that of its directory.
+    name: String,
+    /// Its arguments: those of the command with its own settings and directory.
+    args: FinetuneArgs,
+    config: RunConfig,
+    /// The text that its run directory keeps.
+    text: String,
+    run_dir: RunDir,
+    /// What it differs in.
+    settings: BTreeMap<String, toml::Value>,
+}
+
+/// `sweep.json`.
+#[derive(Debug, Serialize)]
+struct Report {
+    /// The name of the member with the highest top-1; the first one of equals.
+    winner: Option<String>,
+    members: Vec<Line>,
+}
+
+#[derive(Debug, Serialize)]
+struct Line {
+    name: String,
+    settings: BTreeMap<String, toml::Value>,
+    status: Status,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    best: Option<Measured>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last: Option<Measured>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Status {
+    /// It has not come to its end yet.
+    Pending,
+    Finished,
+    Diverged,
+}
+
+/// An evaluation and its update.
+#[derive(Debug, Clone, Copy, Serialize)]
+struct Measured {
+    step: u64,
+    #[serde(flatten)]
+    evaluation: Evaluation,
+}
+
+pub(super) fn run(args: &FinetuneArgs) -> Result<(), TrainError> {
+    if args.train.resume == Resume::Must {
+        return Err(TrainError::usage("`--resume must` has no meaning with `--sweep`")
+            .with_hint("`--resume auto` continues a sweep; finished members are not run again"));
+    }
+    let directory = train::run_directory(&args.train);
+    let members = members(args, &axes(&args.sweep)?, &directory)?;
+    refuse_other_runs(&directory, &members, args.train.resume)?;
+    check(&members)?;
+    fs_err::create_dir_all(&directory)?;
+    let mut diverged: BTreeMap<&str, TrainError> = BTreeMap::new();
+    for (number, member) in members.iter().enumerate() {
+        if member.is_finished() {
+            say(format_args!("{}: already done", member.name));
+            continue;
+        }
+        say(format_args!("{} ({} of {})", member.name, number + 1, members.len()));
+        match train::train(&member.args.train, member.config.clone(), &member.text, Task::Finetune)
+        {
+            Ok(()) => {}
+            // What a sweep is there to find out; the others may do better.
+            Err(error @ TrainError::Diverged { .. }) => {
+                say(format_args!("warning: {}: {error}", member.name));
+                diverged.insert(&member.name, error);
+            }
+            Err(error) => return Err(error),
+        }
+        report(&members, &diverged)?.write(&directory)?;
+    }
+    let report = report(&members, &diverged)?;
+    report.write(&directory)?;
+    let Some(winner) = &report.winner else {
+        let error = diverged.pop_last().map(|(_, error)| error);
+        return Err(error.unwrap_or_else(|| TrainError::RunDir {
+            message: "no member of the sweep has an evaluation".to_owned(),
+            hint: None,
+            path: directory,
+        }));
+    };
+    super::print(&report.table())?;
+    let best = RunDir::new(directory.join(winner)).best();
+    say(format_args!("the weights of {winner} are in {}", best.display()));
+    Ok(())
+}
+
+/// The keys and values of the command line.
+fn axes(entries: &[String]) -> Result<Vec<Axis>, TrainError> {
+    let mut axes: Vec<Axis> = Vec::new();
+    for entry in entries {
+        let malformed = |why: &str| {
+            TrainError::usage(format!("`--sweep {entry}`: {why}"))
+                .with_hint("write `--sweep lr=0.003,0.01,0.03`")
+        };
+        let (name, values) =
+            entry.split_once('=').ok_or_else(|| malformed("expected KEY=VALUE,VALUE,…"))?;
+        let name = name.trim();
+        let key = match name {
+            "lr" => "optimizer.learning_rate",
+            key => key,
+        };
+        let values = split_values(values);
+        if name.is_empty() || values.iter().any(String::is_empty) {
+            return Err(malformed("the key or a value is empty"));
+        }
+        if axes.iter().any(|axis| axis.key == key) {
+            return Err(malformed("the key is there twice"));
+        }
+        axes.push(Axis { name: name.to_owned(), key: key.to_owned(), values });
+    }
+    Ok(axes)
+}
+
+/// Cuts at commas that lie outside brackets and quotes.
+fn split_values(text: &str) -> Vec<String> {
+    let (mut values, mut depth, mut quote) = (vec![String::new()], 0_usize, None);
+    for c in text.chars() {
+        match (quote, c) {
+            (Some(open), _) if c == open => quote = None,
+            (None, '"' | '\'') => quote = Some(c),
+            (None, '[' | '{') => depth += 1,
+            (None, ']' | '}') => depth = depth.saturating_sub(1),
+            (None, ',') if depth == 0 => {
+                values.push(String::new());
+                continue;
+            }
+            _ => {}
+        }
+        if let Some(last) = values.last_mut() {
+            last.push(c);
+        }
+    }
+    values.iter().map(|value| value.trim().to_owned()).collect()
+}
+
+/// All combinations; the first key varies slowest.
+fn combinations(axes: &[Axis]) -> Vec<Vec<(&Axis, &str)>> {
+    let mut all = vec![Vec::new()];
+    for axis in axes {
+        let longer = |start: &Vec<(_, _)>, value| {
+            start.iter().copied().chain([(axis, value)]).collect::<Vec<(&Axis, &str)>>()
+        };
+        all = all
+            .iter()
+            .flat_map(|start| axis.values.iter().map(move |value| longer(start, value.as_str())))
+            .collect();
+    }
+    all
+}
+
+/// What a directory can be called on any system.
+fn directory_name(settings: &[(&Axis, &str)]) -> String {
+    let parts: Vec<String> =
+        settings.iter().map(|(axis, value)| format!("{}={value}", axis.name)).collect();
+    let plain = |c: char| match c {
+        ' ' | '"' | '\'' | '{' | '}' | '[' | ']' => None,
+        c if c.is_ascii_alphanumeric() || "._-+=,".contains(c) => Some(c),
+        _ => Some('_'),
+    };
+    parts.join(",").chars().filter_map(plain).collect()
+}
+
+fn members(
+    args: &FinetuneArgs,
+    axes: &[Axis],
+    directory: &Path,
+) -> Result<Vec<Member>, TrainError> {
+    let num_members = axes.iter().fold(1_usize, |n, axis| n.saturating_mul(axis.values.len()));
+    if num_members > MAX_MEMBERS {
+        return Err(TrainError::usage(format!(
+            "the sweep has {num_members} runs, expected at most {MAX_MEMBERS}"
+        )));
+    }
+    let mut members: Vec<Member> = Vec::new();
+    for settings in combinations(axes) {
+        let name = directory_name(&settings);
+        if members.iter().any(|member| member.name == name) {
+            return Err(TrainError::usage(format!("two runs of the sweep are `{name}`"))
+                .with_hint("give every value once"));
+        }
+        let run_dir = RunDir::new(directory.join(&name));
+        let mut args = args.clone();
+        args.train.run_dir = Some(run_dir.path().to_owned());
+        let own = settings.iter().map(|(axis, value)| format!("{}={value}", axis.key));
+        args.train.overrides.extend(own);
+        let (config, text) = train::finetune_config(&args)?;
+        let settings = settings.iter().map(|(axis, value)| (axis.key.clone(), typed(value)));
+        let settings = settings.collect();
+        members.push(Member { name, args, config, text, run_dir, settings });
+    }
+    Ok(members)
+}
+
+/// A value as `--set` takes it: TOML, or a bare word.
+fn typed(value: &str) -> toml::Value {
+    let table: Option<toml::Table> = toml::from_str(&format!("value = {value}")).ok();
+    table
+        .and_then(|mut table| table.remove("value"))
+        .unwrap_or_else(|| toml::Value::String(value.to_owned()))
+}
+
+/// A directory that is a run cannot be a sweep.
+fn refuse_other_runs(
+    directory: &Path,
+    members: &[Member],
+    resume: Resume,
+) -> Result<(), TrainError> {
+    let refused = |message: &str, hint: &str| TrainError::RunDir {
+        message: message.to_owned(),
+        hint: Some(hint.to_owned()),
+        path: directory.to_owned(),
+    };
+    if RunDir::new(directory).exists() {
+        return Err(refused(
+            "the directory holds a run, expected a sweep or nothing",
+            "choose another one with `--run-dir`",
+        ));
+    }
+    if directory.exists() && !directory.is_dir() {
+        return Err(refused(
+            "found a file, expected the directory of a sweep or nothing",
+            "choose another one with `--run-dir`",
+        ));
+    }
+    if resume == Resume::Never && members.iter().any(|member| member.run_dir.exists()) {
+        return Err(refused(
+            "the directory holds this sweep already",
+            "`--resume auto` continues it; `--run-dir` starts another",
+        ));
+    }
+    Ok(())
+}
+
+/// Refuses before the first update what a later member would refuse after hours.
+fn check(members: &[Member]) -> Result<(), TrainError> {
+    // Opened once where the members agree on them.
+    let mut weights: Option<(Option<PathBuf>, Option<mixer_model::Gelu>, InitFacts)> = None;
+    let mut data: Option<(DataConfig, usize, DataFacts)> = None;
+    for Member { args, config, run_dir, .. } in members {
+        if run_dir.exists() {
+            run_dir.resume(Task::Finetune, config)?;
+            continue;
+        }
+        let init = match weights.take() {
+            Some((path, gelu, init))
+                if path == config.init.weights && gelu == config.model.gelu =>
+            {
+                init
+            }
+            _ => {
+                let weights = train::read_init(config)?;
+                InitFacts { config: weights.config, metadata: weights.metadata }
+            }
+        };
+        let image_size = config.model.image_size.unwrap_or(init.config.image_size);
+        let facts = match data.take() {
+            Some((known, size, facts)) if known == config.data && size == image_size => facts,
+            _ => DataFacts::of(&Dataset::open(&config.data, image_size)?),
+        };
+        RunPlan::resolve(config, Task::Finetune, Some(&init), facts.clone())
+            .map_err(|error| in_file_of_key(error, &args.train.config))?;
+        weights = Some((config.init.weights.clone(), config.model.gelu, init));
+        data = Some((config.data.clone(), image_size, facts));
+    }
+    Ok(())
+}
+
+impl Member {
+    /// Whether it came to its end: these weights are the last that a run writes.
+    fn is_finished(&self) -> bool {
+        self.run_dir.exists() && self.run_dir.last().exists()
+    }
+
+    /// The best evaluation, the first one of equals, and the last one. Where a moving average was
+    /// evaluated, it is what counts.
+    fn measured(&self) -> Result<Option<(Measured, Measured)>, TrainError> {
+        let text = fs_err::read_to_string(self.run_dir.metrics())?;
+        let evaluations: Vec<(bool, Measured)> = text
+            .lines()
+            .filter_map(|line| match serde_json::from_str(line) {
+                Ok(Metric::Eval { step, weights, loss, top1, top5, n, .. }) => {
+                    let evaluation = Evaluation { loss, top1, top5, n };
+                    Some((weights.is_some(), Measured { step, evaluation }))
+                }
+                _ => None,
+            })
+            .collect();
+        let averaged = evaluations.iter().any(|(averaged, _)| *averaged);
+        let counting: Vec<Measured> = evaluations
+            .into_iter()
+            .filter(|(own, _)| *own == averaged)
+            .map(|(_, measured)| measured)
+            .collect();
+        let best = counting.iter().copied().reduce(|best, other| {
+            if other.evaluation.top1 > best.evaluation.top1 { other } else { best }
+        });
+        Ok(best.zip(counting.last().copied()))
+    }
+}
+
+/// Reads the directories of the members.
+fn report(members: &[Member], diverged: &BTreeMap<&str, TrainError>) -> Result<Report, TrainError> {
+    let mut lines = Vec::with_capacity(members.len());
+    for member in members {
+        let (status, measured) = if member.is_finished() {
+            (Status::Finished, member.measured()?)
+        } else if diverged.contains_key(member.name.as_str()) {
+            (Status::Diverged, None)
+        } else {
+            (Status::Pending, None)
+        };
+        let (best, last) = measured.unzip();
+        let (name, settings) = (member.name.clone(), member.settings.clone());
+        lines.push(Line { name, settings, status, best, last });
+    }
+    let top1 = |line: &Line| line.best.map(|best| best.evaluation.top1);
+    let winner = lines
+        .iter()
+        .filter(|line| line.best.is_some())
+        .reduce(|best, other| if top1(other) > top1(best) { other } else { best });
+    Ok(Report { winner: winner.map(|line| line.name.clone()), members: lines })
+}
+
+impl Report {
+    /// Written aside and renamed: it is there whole or not at all.
+    fn write(&self, directory: &Path) -> Result<(), TrainError> {
+        let bytes = serde_json::to_vec_pretty(self).map_err(std::io::Error::other)?;
+        let aside = directory.join(format!(".{REPORT}.tmp"));
+        let mut file = fs_err::File::create(&aside)?;
+        file.write_all(&bytes)?;
+        file.sync_all()?;
+        Ok(fs_err::rename(aside, directory.join(REPORT))?)
+    }
+
+    /// One line per member.
+    fn table(&self) -> String {
+        let width = self.members.iter().map(|line| line.name.len()).max().unwrap_or(0).max(6);
+        let mut lines =
+            vec![format!("{:width$}  best top-1  at step  last top-1  last loss", "member")];
+        for Line { name, status, best, last, .. } in &self.members {
+            lines.push(match (best, last) {
+                (Some(best), Some(last)) => {
+                    let mark = if self.winner.as_ref() == Some(name) { "  winner" } else { "" };
+                    format!(
+                        "{name:width$}    {:6.2} %  {:7}    {:6.2} %  {:9.4}{mark}",
+                        100.0 * best.evaluation.top1,
+                        best.step,
+                        100.0 * last.evaluation.top1,
+                        last.evaluation.loss,
+                    )
+                }
+                _ if *status == Status::Diverged => format!("{name:width$}    diverged"),
+                _ => format!("{name:width$}    not finished"),
+            });
+        }
+        lines.join("\n")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(entries: &[&str]) -> Result<Vec<Axis>, TrainError> {
+        let entries: Vec<String> = entries.iter().map(|&entry| entry.to_owned()).collect();
+        axes(&entries)
+    }
+
+    fn names(entries: &[&str]) -> Vec<String> {
+        let axes = parsed(entries).unwrap();
+        combinations(&axes).iter().map(|settings| directory_name(settings)).collect()
+    }
+
+    #[test]
+    fn one_key_makes_a_list_and_several_make_a_grid() {
+        assert_eq!(names(&["lr=0.003,0.01"]), ["lr=0.003", "lr=0.01"]);
+        assert_eq!(
+            names(&["lr=0.1, 0.2", "seed=1,2"]),
+            ["lr=0.1,seed=1", "lr=0.1,seed=2", "lr=0.2,seed=1", "lr=0.2,seed=2"]
+        );
+        assert_eq!(parsed(&["lr=1"]).unwrap()[0].key, "optimizer.learning_rate");
+    }
+
+    #[test]
+    fn commas_within_a_value_do_not_cut_it() {
+        assert_eq!(
+            split_values(r#"{ a = [1, 2], b = 3 },"x,y",none"#),
+            ["{ a = [1, 2], b = 3 }", "\"x,y\"", "none"]
+        );
+        assert_eq!(
+            names(&[r#"model.variant=B/16,"L/16""#]),
+            ["model.variant=B_16", "model.variant=L_16"]
+        );
+    }
+
+    #[test]
+    fn what_is_no_key_with_values_is_a_usage_error() {
+        for entries in [&["lr"][..], &["=1"], &["lr=1,,2"], &["lr="], &["lr=1", "lr=2"]] {
+            let error = parsed(entries).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{error}");
+            assert!(error.hint().unwrap().contains("--sweep lr=0.003"), "{error}");
+        }
+        let twice = ["lr=1", "optimizer.learning_rate=2"];
+        assert!(parsed(&twice).unwrap_err().to_string().contains("there twice"));
+    }
+
+    #[test]
+    fn values_keep_their_type_in_the_report() {
+        assert_eq!(typed("0.01"), toml::Value::Float(0.01));
+        assert_eq!(typed("3"), toml::Value::Integer(3));
+        assert_eq!(typed("B/16"), toml::Value::String("B/16".to_owned()));
+        assert_eq!(typed("\"none\""), toml::Value::String("none".to_owned()));
+    }
+}

@@ -1,0 +1,232 @@
+//! Which parameters are trained, and how fast: frozen ones, and learning rates that fall from layer to
+//! layer.
+//!
+//! Parameters are named as in weights files. What is frozen asks for no gradient at all, so that the
+//! backward pass ends where nothing below it is trained.
+
+use burn::module::{Module, ModuleMapper, Param};
+use burn::tensor::Tensor;
+use mixer_model::{Mixer, MixerConfig, Weights};
+
+use crate::error::TrainError;
+
+/// Which parameters are trained, and their learning rates relative to the schedule's.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct ParameterRates {
+    /// Names and beginnings of names, up to a dot, that are not trained.
+    freeze: Vec<String>,
+    /// What a layer's rate is multiplied by per layer above it; 1 when absent.
+    layer_decay: Option<f64>,
+    /// Layers below the last: stem and blocks.
+    last_layer: usize,
+}
+
+impl ParameterRates {
+    /// Checks the settings against the names that a network has.
+    ///
+    /// # Errors
+    /// [`TrainError::Config`] for a beginning that no parameter has, with those that there are; when
+    /// nothing is left to train; and for a decay outside `(0, 1]`.
+    pub fn new(
+        freeze: &[String],
+        layer_decay: Option<f64>,
+        config: &MixerConfig,
+    ) -> Result<ParameterRates, TrainError> {
+        if let Some(decay) = layer_decay.filter(|decay| !(*decay > 0.0 && *decay <= 1.0)) {
+            return Err(TrainError::config(format!(
+                "`train.layer_decay` is {decay}, expected above 0 and at most 1"
+            )));
+        }
+        let last_layer = config.num_blocks.saturating_add(1);
+        let rates = ParameterRates { freeze: freeze.to_vec(), layer_decay, last_layer };
+        if freeze.is_empty() {
+            return Ok(rates);
+        }
+        let names: Vec<String> =
+            Weights::expected_tensors(config).into_iter().map(|(name, _)| name).collect();
+        for prefix in freeze {
+            if !names.iter().any(|name| begins(name, prefix)) {
+                return Err(TrainError::config(format!(
+                    "`train.freeze` has `{prefix}`, which begins the name of no parameter, expected {}",
+                    beginnings(config.num_blocks)
+                ))
+                .with_hint("`mixer weights inspect` prints the names of a weights file"));
+            }
+        }
+        if names.iter().all(|name| rates.is_frozen(name)) {
+            return Err(TrainError::config(
+                "`train.freeze` has every parameter, expected some that are left to train",
+            ));
+        }
+        Ok(rates)
+    }
+
+    /// Whether the parameter of this name in weights files is not trained.
+    #[must_use]
+    pub fn is_frozen(&self, name: &str) -> bool {
+        self.freeze.iter().any(|prefix| begins(name, prefix))
+    }
+
+    /// What the learning rate of the parameter of this name in weights files is multiplied by:
+    /// `decay^(L + 1 − layer)`, where the stem is layer 0, block `i` layer `i + 1`, and the last
+    /// normalisation and the head are layer `L + 1`.
+    ///
+    /// # Source
+    /// Bao et al. 2021; `beit/optim_factory.py` (`get_num_layer_for_vit`). PARITY: timm gives the last
+    /// normalisation the rate of the last block.
+    #[must_use]
+    pub fn factor(&self, name: &str) -> f64 {
+        let Some(decay) = self.layer_decay else { return 1.0 };
+        let layer = match name.split('.').collect::<Vec<_>>().as_slice() {
+            ["stem", ..] => 0,
+            ["blocks", index, ..] => {
+                index.parse().map_or(self.last_layer, |index: usize| index + 1)
+            }
+            _ => self.last_layer,
+        };
+        decay.powf(self.last_layer.saturating_sub(layer) as f64)
+    }
+
+    /// Values that are trained, of a network with these dimensions.
+    #[must_use]
+    pub fn num_trained(&self, config: &MixerConfig) -> u64 {
+        let tensors = Weights::expected_tensors(config).into_iter();
+        let trained = tensors.filter(|(name, _)| !self.is_frozen(name));
+        trained.map(|(_, shape)| shape.iter().map(|&size| size as u64).product::<u64>()).sum()
+    }
+
+    /// The network with what is frozen asking for no gradients.
+    #[must_use]
+    pub fn frozen(&self, mixer: Mixer) -> Mixer {
+        if self.freeze.is_empty() {
+            return mixer;
+        }
+        mixer.map(&mut Freezer { path: Vec::new(), rates: self })
+    }
+}
+
+/// Whether `name` is `prefix` or goes on with a dot after it: `blocks.1` does not begin `blocks.10`.
+fn begins(name: &str, prefix: &str) -> bool {
+    name.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
+/// What may be frozen, in words.
+fn beginnings(num_blocks: usize) -> String {
+    let blocks = match num_blocks {
+        0 | 1 => "`blocks.0`".to_owned(),
+        n => format!("`blocks.0` to `blocks.{}`", n - 1),
+    };
+    format!(
+        "`stem`, `blocks`, {blocks}, `norm`, `head`, or more of a name, as `blocks.0.mlp_tokens`, \
+         `blocks.0.mlp_channels.fc1.bias`, `blocks.0.norm1` and `blocks.0.norm2`"
+    )
+}
+
+struct Freezer<'a> {
+    path: Vec<String>,
+    rates: &'a ParameterRates,
+}
+
+impl ModuleMapper for Freezer<'_> {
+    fn enter_module(&mut self, name: &str, _container: &str) {
+        self.path.push(name.to_owned());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container: &str) {
+        self.path.pop();
+    }
+
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        match Mixer::weights_name(&self.path.join(".")) {
+            Some(name) if self.rates.is_frozen(&name) => param.set_require_grad(false),
+            _ => param,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mixer_model::Gelu;
+
+    fn config() -> MixerConfig {
+        MixerConfig {
+            image_size: 8,
+            patch_size: 4,
+            hidden_dim: 6,
+            tokens_mlp_dim: 3,
+            channels_mlp_dim: 5,
+            num_blocks: 12,
+            num_classes: 2,
+            gelu: Gelu::Tanh,
+        }
+    }
+
+    fn freeze(prefixes: &[&str]) -> Result<ParameterRates, TrainError> {
+        let prefixes: Vec<String> = prefixes.iter().map(|&prefix| prefix.to_owned()).collect();
+        ParameterRates::new(&prefixes, None, &config())
+    }
+
+    #[test]
+    fn a_prefix_ends_at_a_dot() {
+        let rates = freeze(&["stem", "blocks.1", "blocks.2.norm1", "head.bias"]).unwrap();
+        for name in [
+            "stem.proj.weight",
+            "blocks.1.mlp_tokens.fc1.weight",
+            "blocks.2.norm1.bias",
+            "head.bias",
+        ] {
+            assert!(rates.is_frozen(name), "{name}");
+        }
+        for name in ["blocks.10.norm1.weight", "blocks.2.norm2.bias", "norm.weight", "head.weight"]
+        {
+            assert!(!rates.is_frozen(name), "{name}");
+        }
+        assert!(!ParameterRates::default().is_frozen("stem.proj.weight"));
+    }
+
+    #[test]
+    fn frozen_values_are_not_counted() {
+        let all = mixer_model::count::num_params(&config());
+        assert_eq!(freeze(&[]).unwrap().num_trained(&config()), all);
+        // The stem: 4 · 4 · 3 · 6 values and 6 biases.
+        assert_eq!(freeze(&["stem"]).unwrap().num_trained(&config()), all - 288 - 6);
+        let only_head = freeze(&["stem", "blocks", "norm"]).unwrap();
+        assert_eq!(only_head.num_trained(&config()), 6 * 2 + 2);
+    }
+
+    #[test]
+    fn an_unknown_prefix_lists_the_valid_ones() {
+        for prefix in ["block.0", "blocks.12", "blocks.1.", "ste", "", "blocks.0.token_mixing"] {
+            let error = freeze(&[prefix]).unwrap_err().to_string();
+            for part in [&format!("`{prefix}`"), "`stem`", "`blocks.0` to `blocks.11`", "`head`"] {
+                assert!(error.contains(part), "{prefix}: {error}");
+            }
+        }
+        let error = freeze(&["stem", "blocks", "norm", "head"]).unwrap_err().to_string();
+        assert!(error.contains("left to train"), "{error}");
+    }
+
+    #[test]
+    fn layer_decay_gives_the_factors_computed_by_hand() {
+        let rates = ParameterRates::new(&[], Some(0.75), &config()).unwrap();
+        // 12 blocks: 0.75^13 for the stem, 0.75^12 for the first block, 0.75 for the last one.
+        for (name, expected) in [
+            ("stem.proj.weight", 0.023_757_264_018_058_777),
+            ("blocks.0.norm1.weight", 0.031_676_352_024_078_37),
+            ("blocks.9.mlp_channels.fc2.bias", 0.421_875),
+            ("blocks.10.mlp_tokens.fc1.weight", 0.562_5),
+            ("blocks.11.norm2.bias", 0.75),
+            ("norm.weight", 1.0),
+            ("head.bias", 1.0),
+        ] {
+            let found = rates.factor(name);
+            assert!((found / expected - 1.0).abs() < 1e-14, "{name}: {found}, not {expected}");
+        }
+        assert_eq!(ParameterRates::default().factor("stem.proj.weight"), 1.0);
+        for decay in [0.0, -0.5, 1.01, f64::NAN, f64::INFINITY] {
+            assert!(ParameterRates::new(&[], Some(decay), &config()).is_err(), "{decay}");
+        }
+        assert!(ParameterRates::new(&[], Some(1.0), &config()).is_ok());
+    }
+}
