@@ -16,9 +16,10 @@ mod update;
 
 use std::sync::{Arc, Mutex};
 
+use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Cube, TensorMetadata};
-use burn::tensor::{DType, Shape, Tensor};
+use burn::tensor::{DType, FloatDType, Shape, Tensor};
 use burn_cubecl::CubeDevice;
 
 use crate::default;
@@ -101,6 +102,37 @@ fn dims_of(x: &Float) -> Option<Dims> {
     fits.then_some(Dims { b, s, c, hidden: 0, half })
 }
 
+/// Whether a dense layer with `outputs` gives bf16: only where the kernels for blocks take it.
+fn gives_half(outputs: usize, precision: Precision) -> bool {
+    precision == Precision::Bf16 && outputs.is_multiple_of(8) && outputs <= MAX_CHANNELS
+}
+
+/// In f32, which the default bodies need: their parameters are.
+fn f32_of(x: Float) -> Float {
+    if x.dtype() == DType::F32 { x } else { Cube::float_cast(x, FloatDType::F32) }
+}
+
+/// In the type that an input had.
+fn in_type_of(x: Float, dtype: DType) -> Float {
+    if dtype == DType::BF16 { Cube::float_cast(x, FloatDType::BF16) } else { x }
+}
+
+/// Runs a default body on bf16 activations: for hidden units whose number is no multiple of eight.
+fn by_default(x: Float, body: impl FnOnce(Float) -> Float) -> Float {
+    let dtype = x.dtype();
+    in_type_of(body(f32_of(x)), dtype)
+}
+
+fn backward_by_default(
+    x: Float,
+    grad: Float,
+    body: impl FnOnce(Float, Float) -> default::BranchGradients<Cube>,
+) -> default::BranchGradients<Cube> {
+    let dtype = x.dtype();
+    let (dx, gamma, beta, w1, b1, w2, b2) = body(f32_of(x), f32_of(grad));
+    (in_type_of(dx, dtype), gamma, beta, w1, b1, w2, b2)
+}
+
 fn scale_of(spec: &MixingSpec, scale: &Buffer) -> u64 {
     if spec.scaled { scale.address } else { 0 }
 }
@@ -169,7 +201,7 @@ fn branch_gradients(x: &Float, parameters: [&Float; 6]) -> Vec<Output> {
 impl MixerOps for Cube {
     fn fused_layer_norm(x: Float, gamma: Float, beta: Float, epsilon: f64) -> Float {
         let Some((gpu, d)) = branch_of(&x, 0) else {
-            return default::layer_norm::<Cube>(x, gamma, beta, epsilon);
+            return by_default(x, |x| default::layer_norm::<Cube>(x, gamma, beta, epsilon));
         };
         let outputs = vec![like(&x)];
         one(register("layer_norm", gpu, vec![x, gamma, beta], outputs, move |gpu, i, o| {
@@ -197,7 +229,7 @@ impl MixerOps for Cube {
 
     fn mean_layer_norm(x: Float, gamma: Float, beta: Float, epsilon: f64) -> Float {
         let Some((gpu, d)) = branch_of(&x, 0) else {
-            return default::mean_layer_norm::<Cube>(x, gamma, beta, epsilon);
+            return default::mean_layer_norm::<Cube>(f32_of(x), gamma, beta, epsilon);
         };
         let outputs = vec![Output::New(Shape::from(vec![d.b, d.c]), DType::F32)];
         one(register("mean_layer_norm", gpu, vec![x, gamma, beta], outputs, move |gpu, i, o| {
@@ -225,7 +257,7 @@ impl MixerOps for Cube {
 
     fn dense(x: Float, weight: Float, bias: Float, precision: Precision) -> Float {
         let (shape, n) = (x.shape(), bias.shape()[0]);
-        let half = precision == Precision::Bf16;
+        let half = gives_half(n, precision);
         let Some(gpu) = gpu_of(&x).filter(|_| x.dtype() == DType::F32) else {
             return default::dense::<Cube>(x, weight, bias);
         };
@@ -251,7 +283,7 @@ impl MixerOps for Cube {
         let outputs = vec![like(&x)];
         let (dweight, dbias) = dense_parameters(&gpu, &x, &weight, &grad, precision);
         let (rows, k, n) = (x.shape()[0], x.shape()[1], grad.shape()[1]);
-        let d = Dims { b: 1, s: rows, c: 8, hidden: 0, half: precision == Precision::Bf16 };
+        let d = Dims { b: 1, s: rows, c: 8, hidden: 0, half: gives_half(n, precision) };
         let inputs = vec![weight, grad];
         let dx = one(register("dense_backward", gpu, inputs, outputs, move |gpu, i, o| {
             let inputs = (i[0].address, i[1].address);
@@ -285,7 +317,9 @@ impl MixerOps for Cube {
     ) -> Float {
         let Some((gpu, d)) = branch_of(&x, bias1.shape()[0]) else {
             let parameters = [gamma, beta, weight1, bias1, weight2, bias2];
-            return default::mix_tokens::<Cube>(x, parameters, branch_scale, spec);
+            return by_default(x, |x| {
+                default::mix_tokens::<Cube>(x, parameters, branch_scale, spec)
+            });
         };
         let outputs = vec![like(&x)];
         let inputs = vec![x, gamma, beta, weight1, bias1, weight2, bias2, branch_scale];
@@ -309,7 +343,9 @@ impl MixerOps for Cube {
     ) -> default::BranchGradients<Cube> {
         let Some((gpu, d)) = branch_of(&x, bias1.shape()[0]) else {
             let parameters = [gamma, beta, weight1, bias1, weight2, bias2];
-            return default::mix_tokens_backward::<Cube>(x, parameters, branch_scale, grad, spec);
+            return backward_by_default(x, grad, |x, grad| {
+                default::mix_tokens_backward::<Cube>(x, parameters, branch_scale, grad, spec)
+            });
         };
         let outputs = branch_gradients(&x, [&gamma, &beta, &weight1, &bias1, &weight2, &bias2]);
         let inputs = vec![x, gamma, beta, weight1, bias1, weight2, bias2, branch_scale, grad];
@@ -333,7 +369,9 @@ impl MixerOps for Cube {
     ) -> Float {
         let Some((gpu, d)) = branch_of(&x, bias1.shape()[0]) else {
             let parameters = [gamma, beta, weight1, bias1, weight2, bias2];
-            return default::mix_channels::<Cube>(x, parameters, branch_scale, spec).0;
+            return by_default(x, |x| {
+                default::mix_channels::<Cube>(x, parameters, branch_scale, spec).0
+            });
         };
         let outputs = vec![like(&x)];
         let inputs = vec![x, gamma, beta, weight1, bias1, weight2, bias2, branch_scale];
@@ -356,7 +394,10 @@ impl MixerOps for Cube {
     ) -> (Float, Float) {
         let Some((gpu, d)) = branch_of(&x, bias1.shape()[0]) else {
             let parameters = [gamma, beta, weight1, bias1, weight2, bias2];
-            return default::mix_channels::<Cube>(x, parameters, branch_scale, spec);
+            let dtype = x.dtype();
+            let (y, hidden) =
+                default::mix_channels::<Cube>(f32_of(x), parameters, branch_scale, spec);
+            return (in_type_of(y, dtype), hidden);
         };
         let kept = Output::New(Shape::from(vec![2 * d.b * d.s, d.hidden]), x.dtype());
         let outputs = vec![like(&x), kept];
@@ -416,14 +457,9 @@ fn channels_backward(
     spec: MixingSpec,
 ) -> default::BranchGradients<Cube> {
     let Some((gpu, d)) = branch_of(&x, parameters[3].shape()[0]) else {
-        return default::mix_channels_backward::<Cube>(
-            x,
-            parameters,
-            branch_scale,
-            hidden,
-            grad,
-            spec,
-        );
+        return backward_by_default(x, grad, |x, grad| {
+            default::mix_channels_backward::<Cube>(x, parameters, branch_scale, hidden, grad, spec)
+        });
     };
     let outputs = branch_gradients(&x, parameters.each_ref());
     let mut inputs = vec![x];
@@ -447,7 +483,7 @@ fn dense_parameters(
     precision: Precision,
 ) -> (Float, Float) {
     let (rows, k, n) = (x.shape()[0], x.shape()[1], grad.shape()[1]);
-    let d = Dims { b: 1, s: rows, c: 8, hidden: 0, half: precision == Precision::Bf16 };
+    let d = Dims { b: 1, s: rows, c: 8, hidden: 0, half: gives_half(n, precision) };
     let outputs = vec![f32_like(weight), Output::New(Shape::from(vec![n]), DType::F32)];
     let inputs = vec![x.clone(), grad.clone()];
     let mut both =

@@ -117,21 +117,14 @@ impl Trainer {
         let mut progress = Progress::new("step", total, run.state.step);
         let result = loop {
             let step = run.state.step;
-            if self.is_due(step, self.plan.eval_every_steps)
-                || self.is_due(step, self.plan.checkpoint_every_steps)
-                || interrupt::requested()
-            {
-                // Nothing is evaluated or saved that came of numbers that are not finite.
-                run.settle_pending(&mut progress)?;
-            }
             if self.is_due(step, self.plan.eval_every_steps) && run.state.evaluated_step < step {
-                match run.evaluate(&mixer, &progress)? {
+                match run.evaluate(&mixer, &mut progress)? {
                     Some(evaluation) => last = Some(evaluation),
-                    None => break run.interrupted(&mixer),
+                    None => break run.interrupted(&mixer, &mut progress),
                 }
             }
             if self.is_due(step, self.plan.checkpoint_every_steps) && saved < step {
-                run.save(&mixer)?;
+                run.save(&mixer, &mut progress)?;
                 saved = step;
             }
             if step == total {
@@ -140,12 +133,12 @@ impl Trainer {
             if self.plan.early_stopping.is_some_and(|rule| run.state.stagnation.is_over(rule)) {
                 // So that the same command finds that nothing is left to do.
                 if saved < step {
-                    run.save(&mixer)?;
+                    run.save(&mixer, &mut progress)?;
                 }
                 break Ok(());
             }
             if interrupt::requested() {
-                break run.interrupted(&mixer);
+                break run.interrupted(&mixer, &mut progress);
             }
             mixer = run.update(mixer, &mut progress)?;
         };
@@ -307,7 +300,8 @@ impl<'a> Run<'a> {
         Ok(mixer)
     }
 
-    /// Reads what the newest update of a GPU found.
+    /// Reads what the newest update of a GPU found: before anything is evaluated or saved, so that
+    /// nothing is that came of numbers that are not finite.
     fn settle_pending(&mut self, progress: &mut Progress) -> Result<(), TrainError> {
         self.pending.take().map_or(Ok(()), |pending| self.settle(pending, progress))
     }
@@ -359,8 +353,9 @@ impl<'a> Run<'a> {
     fn evaluate(
         &mut self,
         mixer: &Mixer,
-        progress: &Progress,
+        progress: &mut Progress,
     ) -> Result<Option<Evaluation>, TrainError> {
+        self.settle_pending(progress)?;
         let trainer = self.trainer;
         let started = Instant::now();
         let evaluator = trainer.evaluator();
@@ -432,7 +427,12 @@ impl<'a> Run<'a> {
     }
 
     /// Writes a checkpoint and removes what is too old.
-    fn save(&mut self, mixer: &Mixer) -> Result<std::path::PathBuf, TrainError> {
+    fn save(
+        &mut self,
+        mixer: &Mixer,
+        progress: &mut Progress,
+    ) -> Result<std::path::PathBuf, TrainError> {
+        self.settle_pending(progress)?;
         let started = Instant::now();
         self.state.metrics_bytes = self.metrics.sync()?;
         let directory = self.trainer.run_dir.checkpoints();
@@ -445,8 +445,8 @@ impl<'a> Run<'a> {
         Ok(path)
     }
 
-    fn interrupted(&mut self, mixer: &Mixer) -> Result<(), TrainError> {
-        let path = self.save(mixer)?;
+    fn interrupted(&mut self, mixer: &Mixer, progress: &mut Progress) -> Result<(), TrainError> {
+        let path = self.save(mixer, progress)?;
         Err(TrainError::Interrupted { step: self.state.step, path })
     }
 
