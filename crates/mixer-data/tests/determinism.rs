@@ -86,6 +86,18 @@ fn builtin() -> Arc<dyn Source> {
     Arc::new(source.unwrap())
 }
 
+#[test]
+fn batches_with_repeats_are_those_of_every_earlier_version() {
+    let pinned = [
+        ([2, 5, 2, 5, 2, 5], 0x1bfd_931b_cb37_1c1b),
+        ([4, 3, 4, 3, 4, 3], 0x1e3a_8762_2589_90ca),
+        ([6, 1, 6, 1, 6, 1], 0x0099_3aaa_a9d5_837b),
+        ([8, 9, 8, 9, 8, 9], 0xcc71_c639_183f_3165),
+    ];
+    let order = Order::training(SEED, 3, BATCH_SIZE);
+    assert_pinned(&builtin(), &transform(32, None), order, &pinned);
+}
+
 /// Class folders of committed JPEGs: those that this crate decodes itself, in every sampling, with
 /// and without restarts, and those that it leaves to zune-jpeg (progressive, CMYK).
 fn jpeg_folder() -> (tempfile::TempDir, Arc<dyn Source>) {
