@@ -145,6 +145,22 @@ fn repeats_lengthen_an_epoch_and_are_refused_or_warned_of_where_they_make_no_sen
 }
 
 #[test]
+fn every_interpolation_survives_the_weights_file_under_the_name_that_timm_has_for_it() {
+    for (ours, timms) in [("bilinear", "bilinear"), ("bicubic", "bicubic"), ("area", "box")] {
+        let path = configs_directory().join("quickstart.toml");
+        let overrides = [format!("data.interpolation={ours}")];
+        let (config, _) = RunConfig::read(&path, &overrides).unwrap();
+        let data = facts(20_000, 2000, 10);
+        let plan = RunPlan::resolve(&config, Task::Pretrain, None, data).unwrap();
+        let written = serde_json::to_value(plan.preprocessing).unwrap();
+        assert_eq!(written["interpolation"], timms);
+        let read = serde_json::from_value(written).unwrap();
+        let size = plan.model.image_size;
+        assert_eq!(mixer_train::input::eval_transform(&read, size), plan.eval_transform);
+    }
+}
+
+#[test]
 fn a_plan_survives_its_file() {
     let plan = pretrain("pretrain/imagenet1k_mixer_b16.toml", facts(1_268_355, 50_000, 1000));
     let text = plan.to_toml().unwrap();
