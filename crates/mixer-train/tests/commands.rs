@@ -401,6 +401,27 @@ fn every_key_of_the_schema_is_a_key_of_the_configuration() {
     }
 }
 
+// Data.
+
+#[test]
+fn synthesised_pictures_are_folders_that_can_be_inspected_and_trained_on() {
+    let place = Workplace::new();
+    place.write("folder.toml", common::FOLDER);
+    let synthesise = ["data", "synthesise", "--out", "data", "--image-size", "20"];
+    let small = ["--classes", "3", "--examples", "30", "--format", "png"];
+    let told = place.mixer(&[&synthesise[..], &small].concat()).succeeds();
+    assert_eq!(told, "train    30\nval      3\nclasses  3\n");
+    let found = json(&place.mixer(&["data", "inspect", "data", "--format", "json"]).succeeds());
+    assert_eq!(found["class_names"], serde_json::json!(["circle", "ring", "square"]));
+    assert_eq!(found["class_counts"], serde_json::json!([10, 10, 10]));
+    assert_eq!(found["formats"], serde_json::json!({ "PNG": 30 }));
+    assert_eq!((found["width"]["max"].as_u64(), found["num_broken"].as_u64()), (Some(20), Some(0)));
+    place.mixer(&["pretrain", "folder.toml", "--run-dir", "run"]).succeeds();
+    // What is there already is left alone.
+    place.mixer(&synthesise).fails(2, &["the folder holds something already: data"]);
+    assert_eq!(files(&place, "data").len(), 33);
+}
+
 #[test]
 fn completions_help_and_version_go_to_stdout() {
     let place = Workplace::new();

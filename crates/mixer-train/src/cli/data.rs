@@ -1,13 +1,13 @@
-//! `mixer data inspect|sheet|index|shard|verify`.
+//! `mixer data inspect|sheet|index|shard|synthesise|verify`.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::{Args, Subcommand, ValueEnum};
 use mixer_data::{
-    DecodeOptions, IndexState, Inspection, OnCorrupt, ShardManifest, ShardSource,
-    ShardWriterConfig, Source, contact_sheet, inspect, open_split, png_bytes, verify_shards,
-    write_shards,
+    DataError, DecodeOptions, IndexState, Inspection, OnCorrupt, PictureFormat, ShardManifest,
+    ShardSource, ShardWriterConfig, Source, Synthesis, contact_sheet, inspect, open_split,
+    png_bytes, verify_shards, write_builtin, write_shards,
 };
 
 use super::config::{self, ConfigArgs};
@@ -37,6 +37,28 @@ pub(super) enum DataCommand {
         /// The PNG file to write; an existing one is refused.
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
+    },
+    /// Write the built-in pictures as class folders `train/` and `val/`, to try things out and to
+    /// measure with.
+    Synthesise {
+        /// The folder to write into; one that holds something is refused.
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+        /// Classes, 2 to 10.
+        #[arg(long, default_value_t = 10, value_name = "K")]
+        classes: usize,
+        /// Pictures to train on.
+        #[arg(long, default_value_t = 1000, value_name = "N")]
+        examples: usize,
+        /// Pictures to evaluate on [default: a tenth of `--examples`, at least one of each class].
+        #[arg(long, value_name = "N")]
+        val_examples: Option<usize>,
+        /// Side of the square pictures, px.
+        #[arg(long, default_value_t = 224, value_name = "PX")]
+        image_size: u32,
+        /// Form of the files.
+        #[arg(long, value_enum, default_value_t = FileFormat::Jpeg)]
+        format: FileFormat,
     },
     /// Make the index of tar shards, or check that it is there.
     Index {
@@ -96,6 +118,21 @@ pub(super) enum Format {
     Json,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum FileFormat {
+    Jpeg,
+    Png,
+}
+
+impl From<FileFormat> for PictureFormat {
+    fn from(format: FileFormat) -> PictureFormat {
+        match format {
+            FileFormat::Jpeg => PictureFormat::Jpeg,
+            FileFormat::Png => PictureFormat::Png,
+        }
+    }
+}
+
 pub(super) fn run(command: DataCommand) -> Result<(), TrainError> {
     match command {
         DataCommand::Inspect { split, format } => {
@@ -111,6 +148,28 @@ pub(super) fn run(command: DataCommand) -> Result<(), TrainError> {
             }
         }
         DataCommand::Sheet { config, rows, columns, out } => sheet(&config, rows, columns, &out),
+        DataCommand::Synthesise { out, classes, examples, val_examples, image_size, format } => {
+            if out.exists() && fs_err::read_dir(&out)?.next().is_some() {
+                let message = format!("the folder holds something already: {}", out.display());
+                return Err(TrainError::usage(message).with_hint("choose another one with `--out`"));
+            }
+            let synthesis = Synthesis {
+                num_classes: classes,
+                num_train: examples,
+                num_val: val_examples.unwrap_or((examples / 10).max(classes)),
+                image_size,
+                format: format.into(),
+            };
+            let total = synthesis.num_train.saturating_add(synthesis.num_val) as u64;
+            let mut progress = Progress::new("example", total, 0);
+            write_builtin(&out, &synthesis, workers(), |done| progress.update(done, String::new))
+                .map_err(named_by_option)?;
+            progress.finish();
+            super::print(&format!(
+                "train    {}\nval      {}\nclasses  {classes}",
+                synthesis.num_train, synthesis.num_val
+            ))
+        }
         DataCommand::Index { pattern } => {
             let source = ShardSource::open(&pattern, None, DecodeOptions::default())?;
             match source.index_state() {
@@ -175,6 +234,17 @@ pub(super) fn run(command: DataCommand) -> Result<(), TrainError> {
 
 fn workers() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// A setting of `mixer-data` under the name that the command line has for it.
+fn named_by_option(error: DataError) -> TrainError {
+    match error {
+        DataError::BadSetting { setting, found, expected } => {
+            let option = setting.replace('_', "-");
+            TrainError::usage(format!("`--{option}` is {found}, expected {expected}"))
+        }
+        error => error.into(),
+    }
 }
 
 fn sheet(args: &ConfigArgs, rows: usize, columns: usize, out: &Path) -> Result<(), TrainError> {
