@@ -423,6 +423,30 @@ fn synthesised_pictures_are_folders_that_can_be_inspected_and_trained_on() {
 }
 
 #[test]
+fn what_training_sees_is_drawn_by_either_spelling() {
+    let place = Workplace::with_pictures();
+    let grid = ["--pictures", "3", "--draws", "2", "--set", "data.repeats=2"];
+    let sheet = ["data", "sheet", "folder.toml", "--out", "sheet.png"];
+    place.mixer(&[&sheet[..], &grid].concat()).succeeds();
+    let inspect = ["data", "inspect", "--augment", "folder.toml", "--out", "inspect.png"];
+    place.mixer(&[&inspect[..], &grid].concat()).succeeds();
+    assert_eq!(place.read("inspect.png"), place.read("sheet.png"));
+    let again = place.mixer(&[&inspect[..], &grid].concat());
+    again.fails(2, &["the file exists already: inspect.png"]);
+
+    // The folder and the split on the command line are those that are drawn.
+    place.pictures("other", &["blue", "red", "green"]);
+    let inspect = ["data", "inspect", "other", "--split", "val", "--augment", "folder.toml"];
+    place.mixer(&[&inspect[..], &["--out", "other.png"], &grid].concat()).succeeds();
+    let sheet = ["data", "sheet", "folder.toml", "--set", "data.path=other", "--set"];
+    let out = ["data.train=val", "--out", "same.png"];
+    place.mixer(&[&sheet[..], &out, &grid].concat()).succeeds();
+    assert_eq!(place.read("other.png"), place.read("same.png"));
+    place.mixer(&["data", "inspect", "other", "--draws", "3"]).fails(2, &["no effect without"]);
+    place.mixer(&["data", "inspect"]).fails(2, &["DATA"]);
+}
+
+#[test]
 fn completions_help_and_version_go_to_stdout() {
     let place = Workplace::new();
     for shell in ["bash", "zsh", "fish"] {

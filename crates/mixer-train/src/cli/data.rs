@@ -16,24 +16,15 @@ use crate::progress::{Progress, say};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum DataCommand {
-    /// Read and decode a whole split: size, classes, sizes of pictures, formats, broken files.
-    Inspect {
-        #[command(flatten)]
-        split: SplitArgs,
-        /// Form of the result.
-        #[arg(long, value_enum, default_value_t = Format::Table)]
-        format: Format,
-    },
-    /// Draw what training sees, after augmentation, as a contact sheet.
+    /// Read and decode a whole split: size, classes, sizes of pictures, formats, broken files. With
+    /// `--augment`, draw what training sees of it instead, as `mixer data sheet` does.
+    Inspect(InspectArgs),
+    /// Draw what training sees, after augmentation: a row for each picture, with several draws of it.
     Sheet {
         #[command(flatten)]
         config: ConfigArgs,
-        /// Rows of pictures.
-        #[arg(long, default_value_t = 4, value_name = "N")]
-        rows: usize,
-        /// Columns of pictures.
-        #[arg(long, default_value_t = 8, value_name = "N")]
-        columns: usize,
+        #[command(flatten)]
+        grid: GridArgs,
         /// The PNG file to write; an existing one is refused.
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
@@ -95,6 +86,42 @@ pub(super) enum DataCommand {
     },
 }
 
+#[derive(Debug, Clone, Args)]
+pub(super) struct InspectArgs {
+    /// The folder that the split lies in. With `--augment`, in place of `data.path`.
+    #[arg(required_unless_present = "augment")]
+    data: Option<PathBuf>,
+    /// A folder, list, or pattern of shards, with an optional range: `train`, `train.csv`,
+    /// `train-*.tar[:1%]` [default: `train`; with `--augment`, what the configuration says].
+    #[arg(long, value_name = "NAME")]
+    split: Option<String>,
+    /// Form of the result.
+    #[arg(long, value_enum, default_value_t = Format::Table, conflicts_with = "augment")]
+    format: Format,
+    /// Draw what training with this configuration sees.
+    #[arg(long, value_name = "CONFIG", requires = "out")]
+    augment: Option<PathBuf>,
+    /// With `--augment`: the PNG file to write; an existing one is refused.
+    #[arg(long, value_name = "FILE", requires = "augment")]
+    out: Option<PathBuf>,
+    /// With `--augment`: override a key of the configuration; may be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE", requires = "augment")]
+    overrides: Vec<String>,
+    #[command(flatten)]
+    grid: GridArgs,
+}
+
+/// The grid that is drawn.
+#[derive(Debug, Clone, Args)]
+pub(super) struct GridArgs {
+    /// Pictures, one in a row [default: 4].
+    #[arg(long, visible_alias = "rows", value_name = "N")]
+    pictures: Option<usize>,
+    /// Draws of each picture, beside one another [default: 8].
+    #[arg(long, visible_alias = "columns", value_name = "M")]
+    draws: Option<usize>,
+}
+
 /// A split on disk.
 #[derive(Debug, Clone, Args)]
 pub(super) struct SplitArgs {
@@ -108,8 +135,12 @@ pub(super) struct SplitArgs {
 
 impl SplitArgs {
     fn open(&self) -> Result<Arc<dyn Source>, TrainError> {
-        Ok(open_split(None, &self.data, &self.split, None, &DecodeOptions::default())?)
+        open(&self.data, &self.split)
     }
+}
+
+fn open(data: &Path, split: &str) -> Result<Arc<dyn Source>, TrainError> {
+    Ok(open_split(None, data, split, None, &DecodeOptions::default())?)
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -135,19 +166,8 @@ impl From<FileFormat> for PictureFormat {
 
 pub(super) fn run(command: DataCommand) -> Result<(), TrainError> {
     match command {
-        DataCommand::Inspect { split, format } => {
-            let source = split.open()?;
-            let mut progress = Progress::new("example", source.len() as u64, 0);
-            let found = inspect(&*source, workers(), |done| {
-                progress.update(done as u64, String::new);
-            });
-            progress.finish();
-            match format {
-                Format::Json => super::print_json(&found),
-                Format::Table => super::print(&table(&found)),
-            }
-        }
-        DataCommand::Sheet { config, rows, columns, out } => sheet(&config, rows, columns, &out),
+        DataCommand::Inspect(args) => inspect_or_draw(args),
+        DataCommand::Sheet { config, grid, out } => sheet(&config, &grid, &out),
         DataCommand::Synthesise { out, classes, examples, val_examples, image_size, format } => {
             if out.exists() && fs_err::read_dir(&out)?.next().is_some() {
                 let message = format!("the folder holds something already: {}", out.display());
@@ -247,17 +267,50 @@ fn named_by_option(error: DataError) -> TrainError {
     }
 }
 
-fn sheet(args: &ConfigArgs, rows: usize, columns: usize, out: &Path) -> Result<(), TrainError> {
+fn inspect_or_draw(args: InspectArgs) -> Result<(), TrainError> {
+    let InspectArgs { data, split, format, augment, out, mut overrides, grid } = args;
+    if let (Some(config), Some(out)) = (augment, out) {
+        // What is named on the command line beats the configuration.
+        let data = data.map(|data| data.display().to_string());
+        for (key, value) in [("data.path", data), ("data.train", split)] {
+            if let Some(value) = value {
+                overrides.push(format!("{key}={}", toml::Value::from(value)));
+            }
+        }
+        return sheet(&ConfigArgs { config, overrides, init: None }, &grid, &out);
+    }
+    if grid.pictures.is_some() || grid.draws.is_some() {
+        return Err(TrainError::usage(
+            "`--pictures` and `--draws` have no effect without `--augment`",
+        ));
+    }
+    // The command line is not accepted without one of them.
+    let data = data.unwrap_or_default();
+    let source = open(&data, split.as_deref().unwrap_or("train"))?;
+    let mut progress = Progress::new("example", source.len() as u64, 0);
+    let found = inspect(&*source, workers(), |done| progress.update(done as u64, String::new));
+    progress.finish();
+    match format {
+        Format::Json => super::print_json(&found),
+        Format::Table => super::print(&table(&found)),
+    }
+}
+
+fn sheet(args: &ConfigArgs, grid: &GridArgs, out: &Path) -> Result<(), TrainError> {
     if out.exists() {
         let message = format!("the file exists already: {}", out.display());
         return Err(TrainError::usage(message).with_hint("choose another one with `--out`"));
     }
     let (plan, dataset) = config::resolved(args)?;
+    let (pictures, draws) = (grid.pictures.unwrap_or(4), grid.draws.unwrap_or(8));
     let transform = plan.train_transform;
     let picture =
-        contact_sheet(dataset.train, transform, plan.seed, (rows, columns), plan.on_corrupt)?;
+        contact_sheet(dataset.train, transform, plan.seed, (pictures, draws), plan.on_corrupt)?;
     fs_err::write(out, png_bytes(&picture)?)?;
-    say(format_args!("{} pictures of {}x{} px", rows * columns, picture.width, picture.height));
+    say(format_args!(
+        "{draws} draws of {pictures} pictures, {}x{} px in all",
+        picture.width, picture.height
+    ));
     Ok(())
 }
 
