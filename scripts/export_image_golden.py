@@ -23,7 +23,11 @@ import numpy as np
 from PIL import Image
 
 FIXTURES = Path(__file__).resolve().parent.parent / "crates/mixer-data/tests/fixtures"
-FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+FILTERS = {
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "box": Image.Resampling.BOX,
+}
 
 
 def picture(width: int, height: int) -> Image.Image:

@@ -7,6 +7,7 @@
 //! `x_in = a·x + b·y + c`, `y_in = d·x + e·y + f` for `[a, b, c, d, e, f]`.
 
 use std::f64::consts::PI;
+use std::ops::Range;
 
 use crate::colour_ops::truncate;
 
@@ -207,14 +208,13 @@ pub(crate) fn interpolated(
             slide(image, side, f, fill, scratch);
         }
         _ => {
-            // A fourth byte makes a pixel as wide as the registers that hold its values.
-            scratch.resize(side * side * 4, 0);
-            let (wide, _) = scratch.as_chunks_mut::<4>();
-            for (wide, &[r, g, b]) in wide.iter_mut().zip(image.as_chunks::<3>().0) {
-                *wide = [r, g, b, 0];
+            // A fourth value makes a pixel as wide as a register of floats.
+            let mut wide = Vec::with_capacity(side * side * 4);
+            for &[r, g, b] in image.as_chunks::<3>().0 {
+                wide.extend([f32::from(r), f32::from(g), f32::from(b), 0.0]);
             }
             let render = if is_cubic { render_places::<4, 16> } else { render_places::<2, 8> };
-            render(image, side, map, fill, scratch);
+            render(image, side, map, fill, &wide);
         }
     }
 }
@@ -308,53 +308,149 @@ fn slide_along_columns<const TAPS: usize>(
     }
 }
 
-/// Any map, one place at a time. `LANES` is `4 · TAPS`: the values of the taps in a row.
+/// A place between pixels, as what [`render_inner`] needs of it.
+#[derive(Clone, Copy, Default)]
+struct Place {
+    /// Where the first tap of the first row begins, in values of the source.
+    offset: u32,
+    x_part: f32,
+    y_part: f32,
+}
+
+/// Any map. `LANES` is `4 · TAPS`: the values of the taps in a row.
+///
+/// Along a row of the result the places move in one direction, and rounding keeps that order. So those
+/// inside the picture are neighbours, and so are those all of whose taps are inside: only few at the
+/// edges need care.
 fn render_places<const TAPS: usize, const LANES: usize>(
     image: &mut [u8],
     side: usize,
     [a, b, c, d, e, f]: [f64; 6],
     fill: [u8; 3],
-    source: &[u8],
+    source: &[f32],
 ) {
-    let (extent, stride) = (side as f64, side * 4);
-    let last = side as i64 - 1;
+    let extent = side as f64;
+    // A tap before the place and one behind it at the least.
+    let (low, high) =
+        (before(TAPS) as f64 + 0.5, extent - (TAPS - 1) as f64 + before(TAPS) as f64 + 0.5);
+    let columns: Vec<f64> = (0..side).map(|x| x as f64 + 0.5).collect();
+    let mut places = vec![Place::default(); side];
     for (y, row) in image.chunks_exact_mut(side * 3).enumerate() {
         let (pixels, _) = row.as_chunks_mut::<3>();
         let y_out = y as f64 + 0.5;
-        for (x, pixel) in pixels.iter_mut().enumerate() {
-            let x_out = x as f64 + 0.5;
-            let x_in = a * x_out + b * y_out + c;
-            let y_in = d * x_out + e * y_out + f;
-            if !((x_in >= 0.0) & (x_in < extent) & (y_in >= 0.0) & (y_in < extent)) {
-                *pixel = fill;
-                continue;
+        let (by, ey) = (b * y_out, e * y_out);
+        let place = |x_out: f64| (a * x_out + by + c, d * x_out + ey + f);
+        let within = |low: f64, high: f64| {
+            move |x: usize| {
+                let (x_in, y_in) = place(x as f64 + 0.5);
+                (x_in >= low) & (x_in < high) & (y_in >= low) & (y_in < high)
             }
-            let (x_whole, x_part) = split(x_in - 0.5);
-            let (y_whole, y_part) = split(y_in - 0.5);
-            let (left, top) = (x_whole - before(TAPS), y_whole - before(TAPS));
-            let is_inner = left >= 0 && left + TAPS as i64 - 1 <= last;
-            let rows: [[f32; LANES]; TAPS] = std::array::from_fn(|tap| {
-                let start = (top + tap as i64).clamp(0, last) as usize * stride;
-                let row = &source[start..start + stride];
-                let mut values = [0u8; LANES];
-                if is_inner {
-                    values.copy_from_slice(&row[left as usize * 4..][..LANES]);
-                } else {
-                    for (tap, value) in values.as_chunks_mut::<4>().0.iter_mut().enumerate() {
-                        let at = (left + tap as i64).clamp(0, last) as usize * 4;
-                        value.copy_from_slice(&row[at..at + 4]);
-                    }
-                }
-                values.map(f32::from)
-            });
-            // First between rows, where all taps of a row are one vector.
-            let column: [f32; LANES] = lanes_between(&rows, y_part);
-            let mut columns = [[0.0f32; 4]; TAPS];
-            columns.as_flattened_mut().copy_from_slice(&column);
-            let [r, g, b, _] = lanes_between(&columns, x_part);
-            *pixel = [to_value(r), to_value(g), to_value(b)];
+        };
+        let inside = interval(0..side, within(0.0, extent));
+        let inner = interval(inside.clone(), within(low, high));
+        paint(&mut pixels[..inside.start], fill);
+        paint(&mut pixels[inside.end..], fill);
+        for x in (inside.start..inner.start).chain(inner.end..inside.end) {
+            pixels[x] = at_edge::<TAPS, LANES>(place(x as f64 + 0.5), side, source);
+        }
+
+        let first = before(TAPS) as f64;
+        let places = &mut places[inner.clone()];
+        for (kept, &x_out) in places.iter_mut().zip(&columns[inner.clone()]) {
+            let (x_in, y_in) = place(x_out);
+            let (x_at, y_at) = (x_in - 0.5, y_in - 0.5);
+            let (x_whole, y_whole) = (floor(x_at), floor(y_at));
+            let pixel = (y_whole - first) * extent + (x_whole - first);
+            *kept = Place {
+                offset: index_of(pixel) * 4,
+                x_part: (x_at - x_whole) as f32,
+                y_part: (y_at - y_whole) as f32,
+            };
+        }
+        for (pixel, &place) in pixels[inner].iter_mut().zip(&*places) {
+            *pixel = in_the_middle::<TAPS, LANES>(place, side * 4, source);
         }
     }
+}
+
+/// The part of `range` where `holds`, which must be true of neighbours only.
+fn interval(mut range: Range<usize>, holds: impl Fn(usize) -> bool) -> Range<usize> {
+    while !range.is_empty() && !holds(range.start) {
+        range.start += 1;
+    }
+    while !range.is_empty() && !holds(range.end - 1) {
+        range.end -= 1;
+    }
+    range
+}
+
+/// Adding and taking away 1.5 · 2⁵² rounds a float64 of less than 2⁵¹ to an integer.
+const ROUND_F64: f64 = 6_755_399_441_055_744.0;
+
+/// `at.floor()` for places near the picture. Where the processor has no instruction for that function,
+/// as the oldest x86-64, it is a call for every place, and the loop around it has no vector form.
+#[inline(always)]
+fn floor(at: f64) -> f64 {
+    let whole = (at + ROUND_F64) - ROUND_F64;
+    whole - f64::from(u8::from(whole > at))
+}
+
+/// The integer that a float64 in `[0, 2³²)` is.
+#[inline(always)]
+fn index_of(whole: f64) -> u32 {
+    (whole + ROUND_F64).to_bits() as u32
+}
+
+/// The pixel at a place all of whose taps are in the picture.
+#[inline(always)]
+fn in_the_middle<const TAPS: usize, const LANES: usize>(
+    Place { offset, x_part, y_part }: Place,
+    stride: usize,
+    source: &[f32],
+) -> [u8; 3] {
+    let rows: [[f32; LANES]; TAPS] = std::array::from_fn(|tap| {
+        let mut values = [0.0; LANES];
+        values.copy_from_slice(&source[offset as usize + tap * stride..][..LANES]);
+        values
+    });
+    between_rows_and_columns(&rows, x_part, y_part)
+}
+
+/// The pixel at a place some of whose taps may be outside: there the outermost pixel is repeated.
+fn at_edge<const TAPS: usize, const LANES: usize>(
+    (x_in, y_in): (f64, f64),
+    side: usize,
+    source: &[f32],
+) -> [u8; 3] {
+    let last = side as i64 - 1;
+    let (x_whole, x_part) = split(x_in - 0.5);
+    let (y_whole, y_part) = split(y_in - 0.5);
+    let (left, top) = (x_whole - before(TAPS), y_whole - before(TAPS));
+    let rows: [[f32; LANES]; TAPS] = std::array::from_fn(|tap| {
+        let start = (top + tap as i64).clamp(0, last) as usize * side * 4;
+        let row = &source[start..start + side * 4];
+        let mut values = [0.0; LANES];
+        for (tap, value) in values.as_chunks_mut::<4>().0.iter_mut().enumerate() {
+            let at = (left + tap as i64).clamp(0, last) as usize * 4;
+            value.copy_from_slice(&row[at..at + 4]);
+        }
+        values
+    });
+    between_rows_and_columns(&rows, x_part, y_part)
+}
+
+/// First between rows, where all taps of a row are one vector.
+#[inline(always)]
+fn between_rows_and_columns<const TAPS: usize, const LANES: usize>(
+    rows: &[[f32; LANES]; TAPS],
+    x_part: f32,
+    y_part: f32,
+) -> [u8; 3] {
+    let column: [f32; LANES] = lanes_between(rows, y_part);
+    let mut columns = [[0.0f32; 4]; TAPS];
+    columns.as_flattened_mut().copy_from_slice(&column);
+    let [r, g, b, _] = lanes_between(&columns, x_part).map(to_value);
+    [r, g, b]
 }
 
 #[inline(always)]
@@ -470,8 +566,9 @@ mod tests {
     fn sliding_equals_one_place_at_a_time() {
         for side in [1, 2, 5, 33] {
             let image = noise(side);
-            let wide: Vec<u8> =
-                image.as_chunks::<3>().0.iter().flat_map(|&[r, g, b]| [r, g, b, 0]).collect();
+            let pixels = image.as_chunks::<3>().0.iter();
+            let wide: Vec<f32> =
+                pixels.flat_map(|&[r, g, b]| [r, g, b, 0].map(f32::from)).collect();
             for step in -25..=25 {
                 let shift = f64::from(step) * 0.37;
                 for map in [

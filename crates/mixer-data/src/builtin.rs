@@ -87,6 +87,9 @@ const FIGURES: [(Figure, &str); 10] = [
     (Figure::Dots, "dots"),
 ];
 
+/// The number of classes.
+pub(crate) const NUM_FIGURES: usize = FIGURES.len();
+
 impl BuiltinSource {
     /// A procedural set of `len` pictures of `image_size × image_size` px.
     ///

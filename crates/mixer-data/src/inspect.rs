@@ -10,6 +10,7 @@ use crate::error::DataError;
 use crate::format::PictureFormat;
 use crate::in_order::map_in_order;
 use crate::loader::{Loader, LoaderConfig, OnCorrupt};
+use crate::order::Order;
 use crate::rgb_image::RgbImage;
 use crate::source::{Example, Source};
 use crate::transform::TrainTransform;
@@ -169,11 +170,12 @@ fn look_at(source: &dyn Source, index: usize) -> Finding {
     }
 }
 
-/// The first `rows × columns` pictures that training with this transform and seed sees, beside and
-/// below one another.
+/// What training with this transform and seed sees: a row for each of its first `pictures`, with
+/// `draws` of the augmentation beside one another.
 ///
-/// They are the first batch of the loader that training uses, so that it shows what happens and not
-/// what should. Where examples cannot be read, `on_corrupt` decides.
+/// They come out of the loader that training uses, in the order of [`Order::Repeated`], so that it
+/// shows what happens and not what should: the first column is the beginning of training. Where
+/// examples cannot be read, `on_corrupt` decides.
 ///
 /// # Errors
 /// As [`Loader::train`] and [`Loader::next_batch`].
@@ -181,33 +183,34 @@ pub fn contact_sheet(
     source: Arc<dyn Source>,
     transform: TrainTransform,
     seed: u64,
-    (rows, columns): (usize, usize),
+    (pictures, draws): (usize, usize),
     on_corrupt: OnCorrupt,
 ) -> Result<RgbImage, DataError> {
-    if !(1..=64).contains(&rows) || !(1..=64).contains(&columns) {
+    if !(1..=64).contains(&pictures) || !(1..=64).contains(&draws) {
         return Err(DataError::BadSetting {
             setting: "contact sheet",
-            found: format!("{rows} x {columns}"),
-            expected: "1 to 64 rows and columns".to_owned(),
+            found: format!("{pictures} x {draws}"),
+            expected: "1 to 64 pictures and draws".to_owned(),
         });
     }
     let side = transform.image_size as usize;
     // A picture that is a single patch is cut into nothing.
     let config = LoaderConfig {
-        batch_size: rows * columns,
+        batch_size: pictures * draws,
         patch_size: side,
         workers: 0,
         queue_bytes: 0,
         on_corrupt,
     };
-    let batch =
-        Loader::train(source, transform, seed, 0, config)?.next_batch()?.unwrap_or_default();
+    let order = Order::Repeated { seed, repeats: draws as u32, spacing: 1 };
+    let mut loader = Loader::train_in_order(source, transform, seed, order, 0, config)?;
+    let batch = loader.next_batch()?.unwrap_or_default();
     let pitch = side + GAP;
-    let (width, height) = (columns * pitch + GAP, rows * pitch + GAP);
+    let (width, height) = (draws * pitch + GAP, pictures * pitch + GAP);
     let mut pixels = vec![GAP_VALUE; width * height * 3];
-    let pictures = batch.patches.chunks_exact((side * side * 3).max(1)).take(batch.num_examples);
-    for (number, picture) in pictures.enumerate() {
-        let (top, left) = (number / columns * pitch + GAP, number % columns * pitch + GAP);
+    let drawn = batch.patches.chunks_exact((side * side * 3).max(1)).take(batch.num_examples);
+    for (number, picture) in drawn.enumerate() {
+        let (top, left) = (number / draws * pitch + GAP, number % draws * pitch + GAP);
         for (row, line) in picture.chunks_exact(side * 3).enumerate() {
             let start = ((top + row) * width + left) * 3;
             pixels[start..start + line.len()].copy_from_slice(line);
@@ -267,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn the_contact_sheet_shows_the_first_pictures_of_training() {
+    fn the_contact_sheet_begins_its_rows_with_the_first_pictures_of_training() {
         let source: Arc<dyn Source> = Arc::new(builtin(40));
         let transform = TrainTransform {
             image_size: 8,
@@ -284,7 +287,7 @@ mod tests {
         assert_eq!((image.width, image.height), (32, 22));
         assert_eq!(image.pixels[..3], [GAP_VALUE; 3]);
         let config = LoaderConfig {
-            batch_size: 6,
+            batch_size: 2,
             patch_size: 8,
             workers: 1,
             queue_bytes: 0,
@@ -292,9 +295,15 @@ mod tests {
         };
         let mut loader = Loader::train(source, transform.clone(), 7, 0, config).unwrap();
         let batch = loader.next_batch().unwrap().unwrap();
-        // The second row of the last picture.
-        let at = ((2 + 10 + 1) * 32 + 2 + 20) * 3;
-        assert_eq!(image.pixels[at..at + 24], batch.patches[5 * 192 + 24..][..24]);
+        let drawn = |row: usize, column: usize| -> Vec<u8> {
+            let at = |line: usize| ((2 + row * 10 + line) * 32 + 2 + column * 10) * 3;
+            (0..8).flat_map(|line| &image.pixels[at(line)..at(line) + 24]).copied().collect()
+        };
+        for row in 0..2 {
+            assert_eq!(drawn(row, 0), batch.patches[row * 192..(row + 1) * 192]);
+            // The other draws are other windows of the same picture.
+            assert!(drawn(row, 1) != drawn(row, 0) || drawn(row, 2) != drawn(row, 0));
+        }
         let bytes = png_bytes(&image).unwrap();
         assert_eq!(decode(&bytes, &DecodeOptions::default()).unwrap(), image);
     }

@@ -8,7 +8,8 @@
 //!   a [`ListSource`], tar shards ([`ShardSource`]), Parquet files, CIFAR or IDX files, the procedural
 //!   [`BuiltinSource`], or a [`Subset`] of any. [`open_split`] opens what a name means.
 //! - A transform turns an image of any size into `image_size × image_size × 3` bytes.
-//! - [`inspect()`] looks at a source, and [`write_shards`] makes shards of it.
+//! - [`inspect()`] looks at a source, and [`write_shards`] makes shards of it. [`write_builtin`] makes
+//!   files of the procedural pictures.
 //! - The [`Loader`] decodes on its own threads and hands out ordered [`Batch`]es.
 //!
 //! # Determinism
@@ -63,6 +64,7 @@ mod shards;
 mod source;
 mod split;
 mod subset;
+mod synthesise;
 mod tar;
 mod transform;
 
@@ -103,4 +105,5 @@ pub use shards::{IndexState, ShardSource};
 pub use source::{Example, Source};
 pub use split::{SplitBound, SplitRange, SplitSpec};
 pub use subset::Subset;
+pub use synthesise::{Synthesis, write_builtin};
 pub use transform::{EvalResize, EvalTransform, TrainCrop, TrainTransform};

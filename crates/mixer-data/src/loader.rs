@@ -599,7 +599,7 @@ impl Queue {
 impl Shared {
     /// Opens batches until as many are in flight as may be.
     fn open_batches(&self, queue: &mut Queue) {
-        let Pipeline { len, config, .. } = &self.pipeline;
+        let Pipeline { len, config, order, .. } = &self.pipeline;
         while queue.batches.len() < self.max_in_flight {
             let first_position = queue.next_position;
             let num_examples = match self.pipeline.transform {
@@ -625,7 +625,7 @@ impl Shared {
                 num_examples,
                 indices: vec![0; num_examples],
                 first_position,
-                epoch: first_position / len,
+                epoch: first_position / order.epoch_len(*len),
                 num_tokens: image_bytes / patch_dim,
                 patch_dim,
                 skipped: Vec::new(),

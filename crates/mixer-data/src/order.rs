@@ -14,7 +14,7 @@ pub enum Order {
     },
     /// `0..n`, epoch after epoch.
     Sequential,
-    /// Repeated augmentation (Hoffer et al. 2020; timm's `RepeatAugSampler` in spirit): as
+    /// Repeated augmentation (Hoffer et al. 2019; timm's `RepeatAugSampler` in spirit): as
     /// [`Shuffled`](Self::Shuffled), but every example is seen several times per epoch, each time
     /// with augmentation of its own. An epoch has `n · repeats` positions.
     Repeated {
@@ -42,6 +42,18 @@ pub struct Location {
 }
 
 impl Order {
+    /// The order of training: shuffled, and every example seen `repeats` times per epoch.
+    ///
+    /// The repeats of an example are `batch_size / repeats` positions apart, so that they meet in one
+    /// batch, as far as the ends of batches and of epochs allow. One repeat is
+    /// [`Shuffled`](Self::Shuffled); 0 counts as 1.
+    pub fn training(seed: u64, repeats: u32, batch_size: usize) -> Self {
+        match repeats {
+            0 | 1 => Self::Shuffled { seed },
+            _ => Self::Repeated { seed, repeats, spacing: batch_size as u64 / u64::from(repeats) },
+        }
+    }
+
     /// The epoch and the example index at `position` of a stream over `len` examples.
     ///
     /// # Panics
@@ -134,6 +146,22 @@ mod tests {
             found[12..].iter().map(|location| location.repeat).collect::<Vec<_>>(),
             [0, 1, 2]
         );
+    }
+
+    #[test]
+    fn in_training_the_repeats_of_an_example_meet_in_one_batch() {
+        // 12 examples in batches of 6: two different ones, three times each.
+        let order = Order::training(4, 3, 6);
+        for batch in 0..6u64 {
+            let locations =
+                (batch * 6..(batch + 1) * 6).map(|position| order.location(position, 12));
+            let indices: Vec<u64> = locations.map(|location| location.index).collect();
+            let [a, b, rest @ ..] = indices.as_slice() else { panic!("{indices:?}") };
+            assert_ne!(a, b);
+            assert_eq!(rest, [*a, *b, *a, *b]);
+        }
+        assert_eq!(Order::training(4, 1, 6), Order::Shuffled { seed: 4 });
+        assert_eq!(Order::training(4, 0, 6), Order::Shuffled { seed: 4 });
     }
 
     #[test]

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::DataError;
 use crate::rgb_image::RgbImage;
 
-/// The filter of a resize. Both widen when they shrink a picture, as Pillow's do (antialiasing).
+/// The filter of a resize. All widen when they shrink a picture, as Pillow's do (antialiasing).
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "snake_case")]
 pub enum Interpolation {
@@ -20,6 +20,10 @@ pub enum Interpolation {
     Bilinear,
     /// The cubic filter with a = −½, Pillow's `BICUBIC`.
     Bicubic,
+    /// The mean of the pixels whose centres lie in the area of a result's pixel, Pillow's `BOX`. The
+    /// `area` of TensorFlow and OpenCV also counts parts of pixels; for a whole factor all are the
+    /// same. Enlarging repeats pixels.
+    Area,
 }
 
 impl Interpolation {
@@ -28,6 +32,7 @@ impl Interpolation {
         match self {
             Self::Bilinear => 1.0,
             Self::Bicubic => CUBIC_SUPPORT,
+            Self::Area => AREA_SUPPORT,
         }
     }
 }
@@ -95,6 +100,9 @@ fn options(interpolation: Interpolation) -> ResizeOptions {
         Interpolation::Bilinear => FilterType::Bilinear,
         Interpolation::Bicubic => Filter::new("bicubic", cubic, CUBIC_SUPPORT)
             .map_or(FilterType::CatmullRom, FilterType::Custom),
+        Interpolation::Area => {
+            Filter::new("area", area, AREA_SUPPORT).map_or(FilterType::Box, FilterType::Custom)
+        }
     };
     ResizeOptions::new().resize_alg(ResizeAlg::Convolution(filter)).use_alpha(false)
 }
@@ -119,6 +127,22 @@ fn cubic(x: f64) -> f64 {
         return 0.0;
     };
     if weight == 0.0 { f64::MIN_POSITIVE } else { weight }
+}
+
+/// Radius of [`area`].
+const AREA_SUPPORT: f64 = 0.5;
+
+/// 1 for `-½ < x ≤ ½`, and 0 elsewhere.
+///
+/// The borders are moved by more than rounding can move `x`. So a pixel whose centre lies exactly on
+/// the border of two pixels of the result always counts for the first of them; with the borders at
+/// ±½, as in Pillow and in fast_image_resize's `Box`, rounding decides whether it counts for one, both
+/// or neither, and another box around the same pixels may decide otherwise.
+fn area(x: f64) -> f64 {
+    /// Exact, and so are its sums with ½: when a picture is enlarged, the borders are one pixel apart
+    /// and every window has a pixel.
+    const ROUNDING: f64 = 1.0 / (1u32 << 30) as f64;
+    if x > ROUNDING - 0.5 && x <= ROUNDING + 0.5 { 1.0 } else { 0.0 }
 }
 
 fn view(image: &RgbImage) -> Result<TypedImageRef<'_, U8x3>, DataError> {
@@ -163,6 +187,65 @@ mod tests {
             // A kernel centred on a pixel is that pixel.
             let centre = (4 * 12 + 4) * 3;
             assert_eq!(out[..3], image.pixels[centre..centre + 3]);
+        }
+    }
+
+    #[test]
+    fn shrinking_by_a_whole_factor_with_area_is_the_mean_of_each_tile() {
+        let image = RgbImage {
+            width: 12,
+            height: 12,
+            pixels: (0..12 * 12 * 3).map(|at: usize| (at * 37 % 251) as u8).collect(),
+        };
+        let mut out = [0; 4 * 4 * 3];
+        let mut resampler = Resampler::new();
+        let whole = (0, 0, 12, 12);
+        resampler.crop_and_resize(&image, whole, 4, Interpolation::Area, &mut out).unwrap();
+        for (at, found) in out.iter().enumerate() {
+            let (y, x, colour) = (at / 12, at / 3 % 4, at % 3);
+            let tile = (0..9).map(|i| (y * 3 + i / 3, x * 3 + i % 3));
+            let sum: u32 =
+                tile.map(|(y, x)| u32::from(image.pixels[(y * 12 + x) * 3 + colour])).sum();
+            // Rounded between the passes as well.
+            assert!((f64::from(*found) - f64::from(sum) / 9.0).abs() <= 1.0, "{at}");
+        }
+    }
+
+    #[test]
+    fn with_area_a_pixel_on_the_border_of_two_counts_once() {
+        // Five pixels become two: the middle one's centre is on the border of the two.
+        let pixels: Vec<u8> = (0..5 * 5).flat_map(|at| [at % 5 * 40; 3]).collect();
+        let image = RgbImage { width: 5, height: 5, pixels };
+        let mut resampler = Resampler::new();
+        let mut out = [0; 2 * 2 * 3];
+        resampler.crop_and_resize(&image, (0, 0, 5, 5), 2, Interpolation::Area, &mut out).unwrap();
+        assert_eq!(out, [40, 40, 40, 140, 140, 140, 40, 40, 40, 140, 140, 140]);
+    }
+
+    #[test]
+    fn enlarging_any_box_with_area_repeats_pixels_of_the_box() {
+        let image = RgbImage {
+            width: 12,
+            height: 12,
+            pixels: (0..12 * 12).flat_map(|at| [at as u8 / 12, at as u8 % 12, 7]).collect(),
+        };
+        let mut resampler = Resampler::new();
+        let mut out = [0; 8 * 8 * 3];
+        for eighths in 0..=64 {
+            for length in [0.5, 1.0, 2.5, 4.0] {
+                let start = f64::from(eighths) / 8.0;
+                let region = (start, start, length, length);
+                resampler.resize_box(&image, region, 8, Interpolation::Area, &mut out).unwrap();
+                for (at, pixel) in out.as_chunks::<3>().0.iter().enumerate() {
+                    let centre = |at: usize| start + (at as f64 + 0.5) / 8.0 * length;
+                    // A centre on the border of two pixels may go to either.
+                    let is_at = |value: u8, centre: f64| {
+                        let value = f64::from(value);
+                        value <= centre && centre <= value + 1.0
+                    };
+                    assert!(is_at(pixel[0], centre(at / 8)) && is_at(pixel[1], centre(at % 8)));
+                }
+            }
         }
     }
 

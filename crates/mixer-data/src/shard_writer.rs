@@ -578,7 +578,11 @@ fn shrink(image: &RgbImage, short: u32, resizer: &mut Resizer) -> Result<RgbImag
     Ok(RgbImage { width, height, pixels })
 }
 
-fn encode_jpeg(image: &RgbImage, quality: u8, subsample: bool) -> Result<Vec<u8>, String> {
+pub(crate) fn encode_jpeg(
+    image: &RgbImage,
+    quality: u8,
+    subsample: bool,
+) -> Result<Vec<u8>, String> {
     let side = |length: u32| u16::try_from(length).map_err(|_| format!("{length} px a side"));
     let mut bytes = Vec::with_capacity(image.pixels.len() / 8);
     let mut encoder = Encoder::new(&mut bytes, quality);

@@ -109,6 +109,16 @@ impl TrainTransform {
         }
     }
 
+    /// Whether the same picture may come out differently another time.
+    pub fn is_random(&self) -> bool {
+        let moves = match self.crop {
+            TrainCrop::Inception { .. } => true,
+            TrainCrop::Pad { pixels } => pixels > 0,
+            TrainCrop::None => false,
+        };
+        moves || self.flip || self.randaugment.is_some() || self.erasing.is_some()
+    }
+
     /// Writes the augmented picture to `out`: cropped, mirrored, distorted, erased, in this order.
     ///
     /// # Shapes

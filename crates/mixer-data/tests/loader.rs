@@ -239,6 +239,44 @@ fn epochs_are_shuffled_and_augmented_anew() {
 }
 
 #[test]
+fn repeats_of_an_example_share_a_batch_and_differ_in_their_augmentation() {
+    let order = Order::training(42, 3, 6);
+    let batches = |start: u64, workers, count| {
+        let (source, config) = (TestSource::new(12), config(6, workers, OnCorrupt::Stop));
+        let transform = train_transform();
+        let loader = Loader::train_in_order(Arc::new(source), transform, 42, order, start, config);
+        take(&mut loader.unwrap(), count)
+    };
+    let all = batches(0, 2, 12);
+    let epochs: Vec<u64> = all.iter().map(|batch| batch.epoch).collect();
+    assert_eq!(epochs, [0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1]);
+    let row = |batch: &Batch, slot: usize| batch.patches[slot * 192..(slot + 1) * 192].to_vec();
+    let mut same = 0;
+    for batch in &all {
+        assert_eq!(batch.indices[..2], batch.indices[2..4]);
+        assert_eq!(batch.indices[..2], batch.indices[4..]);
+        for (a, b) in [(0, 2), (0, 4), (2, 4), (1, 3), (1, 5), (3, 5)] {
+            same += usize::from(row(batch, a) == row(batch, b));
+        }
+    }
+    assert!(same < 5, "{same} of 72 pairs are equal");
+    for epoch in all.chunks(6) {
+        let mut seen: Vec<u64> = epoch.iter().flat_map(|batch| batch.indices.clone()).collect();
+        seen.sort_unstable();
+        assert_eq!(seen, (0..36).map(|at| at / 3).collect::<Vec<_>>());
+    }
+    // A resumed run starts at any position, and the first time is what it is without repeats.
+    for workers in [0, 1, 16] {
+        assert!(batches(7 * 6, workers, 5) == all[7..]);
+    }
+    let plain = take(&mut train_from(TestSource::new(12), 0, config(2, 0, OnCorrupt::Stop)), 6);
+    for (plain, repeated) in plain.iter().zip(&all) {
+        assert_eq!(plain.indices, repeated.indices[..2]);
+        assert_eq!(plain.patches, repeated.patches[..2 * 192]);
+    }
+}
+
+#[test]
 fn a_corrupt_example_stops_the_stream_by_default_and_stays_an_error() {
     for workers in [0, 1, 4] {
         let source = TestSource::new(20).with(Fault::Unreadable, [9, 10, 17]);

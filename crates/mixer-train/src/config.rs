@@ -151,6 +151,10 @@ pub struct DataConfig {
     pub train_examples: Option<usize>,
     /// Size of the built-in validation set. Default 2000.
     pub val_examples: Option<usize>,
+    /// How often a pass shows every training example, each time augmented anew (repeated
+    /// augmentation, Hoffer et al. 2019). The repeats of an example meet in one update. A pass is as
+    /// many times longer. At most `train.batch_size`. Default 1.
+    pub repeats: Option<u32>,
     /// Training crop: `"none"`, `{ pad = { pixels = 4 } }` or
     /// `{ inception = { area = [0.05, 1.0], aspect = [0.75, 1.3333] } }`. Default inception with these
     /// values (Szegedy et al. 2015, the paper's choice).

@@ -115,6 +115,7 @@ pub fn eval_transform(preprocessing: &Preprocessing, image_size: usize) -> EvalT
         interpolation: match preprocessing.interpolation {
             weights::Interpolation::Bilinear => Interpolation::Bilinear,
             weights::Interpolation::Bicubic => Interpolation::Bicubic,
+            weights::Interpolation::Box => Interpolation::Area,
         },
     }
 }
@@ -135,6 +136,7 @@ pub fn preprocessing(transform: &EvalTransform, mean: [f32; 3], std: [f32; 3]) -
         interpolation: match transform.interpolation {
             Interpolation::Bilinear => weights::Interpolation::Bilinear,
             Interpolation::Bicubic => weights::Interpolation::Bicubic,
+            Interpolation::Area => weights::Interpolation::Box,
         },
         apply_exif_orientation: false,
     }

@@ -3,8 +3,8 @@
 //! run, and `mixer config show` prints it.
 
 use mixer_data::{
-    DataError, EvalResize, EvalTransform, Interpolation, MixSpec, OnCorrupt, RandAugment, Source,
-    TrainCrop, TrainTransform,
+    DataError, EvalResize, EvalTransform, Interpolation, MixSpec, OnCorrupt, Order, RandAugment,
+    Source, TrainCrop, TrainTransform,
 };
 use mixer_model::resolution::{MAX_PARAMS, ResizeMethod};
 use mixer_model::weights::Preprocessing;
@@ -162,6 +162,9 @@ pub struct RunPlan {
     pub early_stopping: Option<EarlyStopping>,
     /// Initial bias of the head.
     pub head_bias: f32,
+    /// How often an epoch shows every training example.
+    #[serde(skip_serializing_if = "is_one", default = "one")]
+    pub repeats: u32,
     /// What to do about unreadable examples.
     pub on_corrupt: OnCorrupt,
     /// The network.
@@ -227,7 +230,13 @@ impl RunPlan {
                 "`data.workers` is {workers}, expected at most {MAX_WORKERS}"
             )));
         }
-        let steps_per_epoch = (data.train_examples as f64 / batch_size as f64).max(1.0);
+        let repeats = positive("data.repeats", config.data.repeats, 1)?;
+        if repeats as usize > batch_size {
+            return Err(TrainError::config(format!(
+                "`data.repeats` is {repeats}, expected at most `train.batch_size`, {batch_size}: the repeats of an example belong into one update"
+            )));
+        }
+        let steps_per_epoch = steps_per_epoch(data.train_examples, repeats, batch_size).max(1.0);
         let total_steps = match (train.steps, train.epochs) {
             (Some(steps), None) if steps > 0 => steps,
             (None, Some(epochs)) if epochs > 0.0 && epochs.is_finite() => {
@@ -334,6 +343,7 @@ impl RunPlan {
             keep_checkpoints: positive("train.keep_checkpoints", train.keep_checkpoints, 2)?,
             early_stopping: train.early_stopping,
             head_bias,
+            repeats,
             on_corrupt: config.data.on_corrupt.unwrap_or_default(),
             model,
             drop_path: DropPath {
@@ -351,10 +361,17 @@ impl RunPlan {
         })
     }
 
-    /// Updates in one pass over the training data; not a whole number.
+    /// Updates in one pass over the training data, which shows every example
+    /// [`repeats`](RunPlan::repeats) times; not a whole number.
     #[must_use]
     pub fn steps_per_epoch(&self) -> f64 {
-        self.data.train_examples as f64 / self.batch_size as f64
+        steps_per_epoch(self.data.train_examples, self.repeats, self.batch_size)
+    }
+
+    /// Which example stands at which position of the training stream.
+    #[must_use]
+    pub fn order(&self) -> Order {
+        Order::training(self.seed, self.repeats, self.batch_size)
     }
 
     /// Which parameters are trained, and how fast.
@@ -373,6 +390,13 @@ impl RunPlan {
             warnings.push(format!(
                 "`train.batch_size` is {}, more than the {} training examples: a batch holds some of them twice",
                 self.batch_size, self.data.train_examples
+            ));
+        }
+        let transform = &self.train_transform;
+        if self.repeats > 1 && !transform.is_random() {
+            warnings.push(format!(
+                "`data.repeats` is {}, but nothing in the augmentation is random: the repeats of an example are the same picture",
+                self.repeats
             ));
         }
         let size = self.train_transform.image_size;
@@ -416,6 +440,20 @@ impl RunPlan {
     pub fn to_toml(&self) -> Result<String, TrainError> {
         toml::to_string(self).map_err(|error| TrainError::config(error.to_string()))
     }
+}
+
+fn steps_per_epoch(train_examples: u64, repeats: u32, batch_size: usize) -> f64 {
+    train_examples as f64 * f64::from(repeats) / batch_size as f64
+}
+
+// Plans of runs that were started before there were repeats have none.
+fn one() -> u32 {
+    1
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_one(repeats: &u32) -> bool {
+    *repeats == 1
 }
 
 fn positive<T: PartialEq + From<u8>>(

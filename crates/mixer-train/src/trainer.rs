@@ -203,10 +203,11 @@ impl<'a> Run<'a> {
                 (Mixer::from_weights(weights, &device)?, optimizer, RunState::default())
             }
         };
-        let loader = Loader::train(
+        let loader = Loader::train_in_order(
             Arc::clone(&trainer.dataset.train),
             plan.train_transform.clone(),
             plan.seed,
+            plan.order(),
             state.step * plan.batch_size as u64,
             LoaderConfig {
                 batch_size: plan.microbatch_size,

@@ -585,6 +585,51 @@ fn every_key_of_the_schema_is_a_key_of_the_configuration() {
     }
 }
 
+// Data.
+
+#[test]
+fn synthesised_pictures_are_folders_that_can_be_inspected_and_trained_on() {
+    let place = Workplace::new();
+    place.write("folder.toml", common::FOLDER);
+    let synthesise = ["data", "synthesise", "--out", "data", "--image-size", "20"];
+    let small = ["--classes", "3", "--examples", "30", "--format", "png"];
+    let told = place.mixer(&[&synthesise[..], &small].concat()).succeeds();
+    assert_eq!(told, "train    30\nval      3\nclasses  3\n");
+    let found = json(&place.mixer(&["data", "inspect", "data", "--format", "json"]).succeeds());
+    assert_eq!(found["class_names"], serde_json::json!(["circle", "ring", "square"]));
+    assert_eq!(found["class_counts"], serde_json::json!([10, 10, 10]));
+    assert_eq!(found["formats"], serde_json::json!({ "PNG": 30 }));
+    assert_eq!((found["width"]["max"].as_u64(), found["num_broken"].as_u64()), (Some(20), Some(0)));
+    place.mixer(&["pretrain", "folder.toml", "--run-dir", "run"]).succeeds();
+    // What is there already is left alone.
+    place.mixer(&synthesise).fails(2, &["the folder holds something already: data"]);
+    assert_eq!(files(&place, "data").len(), 33);
+}
+
+#[test]
+fn what_training_sees_is_drawn_by_either_spelling() {
+    let place = Workplace::with_pictures();
+    let grid = ["--pictures", "3", "--draws", "2", "--set", "data.repeats=2"];
+    let sheet = ["data", "sheet", "folder.toml", "--out", "sheet.png"];
+    place.mixer(&[&sheet[..], &grid].concat()).succeeds();
+    let inspect = ["data", "inspect", "--augment", "folder.toml", "--out", "inspect.png"];
+    place.mixer(&[&inspect[..], &grid].concat()).succeeds();
+    assert_eq!(place.read("inspect.png"), place.read("sheet.png"));
+    let again = place.mixer(&[&inspect[..], &grid].concat());
+    again.fails(2, &["the file exists already: inspect.png"]);
+
+    // The folder and the split on the command line are those that are drawn.
+    place.pictures("other", &["blue", "red", "green"]);
+    let inspect = ["data", "inspect", "other", "--split", "val", "--augment", "folder.toml"];
+    place.mixer(&[&inspect[..], &["--out", "other.png"], &grid].concat()).succeeds();
+    let sheet = ["data", "sheet", "folder.toml", "--set", "data.path=other", "--set"];
+    let out = ["data.train=val", "--out", "same.png"];
+    place.mixer(&[&sheet[..], &out, &grid].concat()).succeeds();
+    assert_eq!(place.read("other.png"), place.read("same.png"));
+    place.mixer(&["data", "inspect", "other", "--draws", "3"]).fails(2, &["no effect without"]);
+    place.mixer(&["data", "inspect"]).fails(2, &["DATA"]);
+}
+
 #[test]
 fn completions_help_and_version_go_to_stdout() {
     let place = Workplace::new();

@@ -400,6 +400,50 @@ fn cifar_fine_tuning_doubles_the_resolution_exactly_and_keeps_the_head() {
 }
 
 #[test]
+fn repeats_lengthen_an_epoch_and_are_refused_or_warned_of_where_they_make_no_sense() {
+    let resolve = |overrides: &[&str]| {
+        let overrides: Vec<String> = overrides.iter().map(|entry| (*entry).to_owned()).collect();
+        let path = configs_directory().join("quickstart.toml");
+        let (config, _) = RunConfig::read(&path, &overrides).unwrap();
+        RunPlan::resolve(&config, Task::Pretrain, None, facts(20_000, 2000, 10))
+    };
+    let plain = resolve(&[]).unwrap();
+    let repeated = resolve(&["data.repeats=3"]).unwrap();
+    assert_eq!((plain.schedule.total_steps, repeated.schedule.total_steps), (781, 2344));
+    assert_eq!((plain.eval_every_steps, repeated.eval_every_steps), (157, 469));
+    assert_eq!(repeated.steps_per_epoch(), 3.0 * plain.steps_per_epoch());
+    assert_eq!(repeated.warnings(), Vec::<String>::new());
+    let read: RunPlan = toml::from_str(&repeated.to_toml().unwrap()).unwrap();
+    assert_eq!(read, repeated);
+    // The plan of a run from before there were repeats has no such line.
+    assert!(!plain.to_toml().unwrap().contains("repeats"));
+    assert_eq!(resolve(&["data.repeats=1"]).unwrap(), plain);
+
+    let message = |overrides: &[&str]| resolve(overrides).unwrap_err().to_string();
+    assert!(message(&["data.repeats=0"]).contains("`data.repeats` is 0, expected at least 1"));
+    assert!(message(&["data.repeats=129"]).contains("at most `train.batch_size`, 128"));
+    let nothing_random = ["data.repeats=2", "data.crop=none", "data.flip=false"];
+    let warnings = resolve(&nothing_random).unwrap().warnings();
+    assert!(warnings[0].contains("nothing in the augmentation is random"), "{warnings:?}");
+}
+
+#[test]
+fn every_interpolation_survives_the_weights_file_under_the_name_that_timm_has_for_it() {
+    for (ours, timms) in [("bilinear", "bilinear"), ("bicubic", "bicubic"), ("area", "box")] {
+        let path = configs_directory().join("quickstart.toml");
+        let overrides = [format!("data.interpolation={ours}")];
+        let (config, _) = RunConfig::read(&path, &overrides).unwrap();
+        let data = facts(20_000, 2000, 10);
+        let plan = RunPlan::resolve(&config, Task::Pretrain, None, data).unwrap();
+        let written = serde_json::to_value(plan.preprocessing).unwrap();
+        assert_eq!(written["interpolation"], timms);
+        let read = serde_json::from_value(written).unwrap();
+        let size = plan.model.image_size;
+        assert_eq!(mixer_train::input::eval_transform(&read, size), plan.eval_transform);
+    }
+}
+
+#[test]
 fn a_plan_survives_its_file() {
     let plan = pretrain("pretrain/imagenet1k_mixer_b16.toml", facts(1_268_355, 50_000, 1000));
     let text = plan.to_toml().unwrap();

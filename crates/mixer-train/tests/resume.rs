@@ -20,6 +20,7 @@ drop_path_rate = 0.2
 source = "builtin"
 train_examples = 150
 val_examples = 40
+repeats = 2
 crop = { pad = { pixels = 2 } }
 eval_resize = "squash"
 randaugment = { flavour = "big_vision", layers = 2, magnitude = 10 }
@@ -32,7 +33,7 @@ warmup_steps = 5
 [train]
 batch_size = 32
 microbatch_size = 16
-epochs = 30
+epochs = 15
 label_smoothing = 0.1
 ema_decay = 0.98
 log_every_steps = 7

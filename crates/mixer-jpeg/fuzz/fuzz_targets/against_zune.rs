@@ -1,5 +1,5 @@
-//! Any bytes: no panic, regions equal to the whole, vectors equal to plain Rust, and where zune-jpeg
-//! sees nothing wrong either, pixels close to its own.
+//! Any bytes; `tests/common/against_zune.rs` says what must hold of them. The test `fuzz` feeds the same
+//! function from fixtures.
 //!
 //! ```sh
 //! RUSTC_BOOTSTRAP=1 cargo fuzz run against_zune --fuzz-dir crates/mixer-jpeg/fuzz \
@@ -8,90 +8,9 @@
 
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
-use mixer_jpeg::{Decoder, Header, Region, read_header};
-use zune_core::bytestream::ZCursor;
-use zune_core::colorspace::ColorSpace;
-use zune_core::options::DecoderOptions;
-use zune_jpeg::JpegDecoder;
+#[path = "../../tests/common/against_zune.rs"]
+mod against_zune;
 
-/// Larger pictures cost time and find nothing.
-const MAX_PIXELS: u32 = 1 << 18;
-
-/// zune-jpeg lets its filter see what encoders put behind the last column and row.
-const EDGE: usize = 2;
-
-/// Up to this width libjpeg repeats chroma, and zune-jpeg filters it.
-const MAX_UNFILTERED: u32 = 4;
-
-/// How far zune-jpeg's other pixels may be on average: it rounds its inverse DCT and its filter
-/// differently. Single pixels of a scan that is damaged but valid can be much further apart, where
-/// intermediate values leave the range that a picture has.
-const MAX_MEAN_DIFFERENCE: f64 = 3.0;
-
-fuzz_target!(|bytes: &[u8]| {
-    let Ok(header) = read_header(bytes) else { return };
-    if header.width * header.height > MAX_PIXELS {
-        return;
-    }
-    let whole = Region { left: 0, top: 0, width: header.width, height: header.height };
-    let mut pixels = Vec::new();
-    let outcome = Decoder::new().decode_region(bytes, whole, &mut pixels);
-
-    let region = region_of(bytes, header);
-    let (mut part, mut portable) = (Vec::new(), Vec::new());
-    let part_outcome = Decoder::new().decode_region(bytes, region, &mut part);
-    let portable_outcome = Decoder::portable().decode_region(bytes, region, &mut portable);
-    assert_eq!(part_outcome, portable_outcome);
-    if part_outcome.is_ok() {
-        assert!(part == portable, "vector instructions and plain Rust differ");
-    }
-    if outcome.is_err() {
-        return;
-    }
-    // The whole has looked at more, so that it may find more damage, never less.
-    assert_eq!(part_outcome, Ok(()), "{region:?} is refused, the whole is not");
-    let bytes_per_row = header.width as usize * 3;
-    let (left, length) = (region.left as usize * 3, region.width as usize * 3);
-    for (y, row) in part.chunks_exact(length).enumerate() {
-        let start = (region.top as usize + y) * bytes_per_row + left;
-        assert!(row == &pixels[start..start + length], "{region:?} is not the crop");
-    }
-
-    if header.width <= MAX_UNFILTERED {
-        return;
-    }
-    let Some(theirs) = decode_zune(bytes) else { return };
-    assert_eq!(theirs.len(), pixels.len());
-    let (mut sum, mut count) = (0, 0);
-    let rows = pixels.chunks_exact(bytes_per_row).zip(theirs.chunks_exact(bytes_per_row));
-    for (ours, theirs) in rows.take(header.height as usize - EDGE.min(header.height as usize)) {
-        for (a, b) in ours.iter().zip(theirs).take(bytes_per_row - EDGE * 3) {
-            sum += u64::from(a.abs_diff(*b));
-            count += 1;
-        }
-    }
-    let mean = sum as f64 / f64::from(count.max(1));
-    assert!(mean <= MAX_MEAN_DIFFERENCE, "zune-jpeg differs by {mean} on average");
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    against_zune::check(bytes);
 });
-
-/// A region that the bytes decide.
-fn region_of(bytes: &[u8], header: Header) -> Region {
-    let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325u64, |hash, &byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    });
-    let [a, b, c, d] = [0, 16, 32, 48].map(|shift| (hash >> shift) as u32 & 0xffff);
-    let (left, top) = (a % header.width, b % header.height);
-    Region {
-        left,
-        top,
-        width: 1 + c % (header.width - left),
-        height: 1 + d % (header.height - top),
-    }
-}
-
-fn decode_zune(bytes: &[u8]) -> Option<Vec<u8>> {
-    let options =
-        DecoderOptions::default().set_strict_mode(true).jpeg_set_out_colorspace(ColorSpace::RGB);
-    JpegDecoder::new_with_options(ZCursor::new(bytes), options).decode().ok()
-}

@@ -71,6 +71,8 @@ pub enum Interpolation {
     Bilinear,
     /// Cubic, `a = -0.5` as in Pillow.
     Bicubic,
+    /// Mean over the pixel's area; `box` as timm and torchvision call it.
+    Box,
 }
 
 /// Key of the safetensors header under which [`MixerHeader`] lies as JSON.

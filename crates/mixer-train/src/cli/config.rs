@@ -25,13 +25,13 @@ pub(super) enum ConfigCommand {
 #[derive(Debug, Clone, Args)]
 pub(super) struct ConfigArgs {
     /// The TOML configuration.
-    config: PathBuf,
+    pub(super) config: PathBuf,
     /// Override a key; may be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE")]
-    overrides: Vec<String>,
+    pub(super) overrides: Vec<String>,
     /// Fine-tune these weights instead of `init.weights`.
     #[arg(long, value_name = "WEIGHTS")]
-    init: Option<PathBuf>,
+    pub(super) init: Option<PathBuf>,
 }
 
 pub(super) fn run(command: ConfigCommand) -> Result<(), TrainError> {

@@ -1,13 +1,13 @@
-//! `mixer data inspect|sheet|index|shard|verify`.
+//! `mixer data inspect|sheet|index|shard|synthesise|verify`.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::{Args, Subcommand, ValueEnum};
 use mixer_data::{
-    DecodeOptions, IndexState, Inspection, OnCorrupt, ShardManifest, ShardSource,
-    ShardWriterConfig, Source, contact_sheet, inspect, open_split, png_bytes, verify_shards,
-    write_shards,
+    DataError, DecodeOptions, IndexState, Inspection, OnCorrupt, PictureFormat, ShardManifest,
+    ShardSource, ShardWriterConfig, Source, Synthesis, contact_sheet, inspect, open_split,
+    png_bytes, verify_shards, write_builtin, write_shards,
 };
 
 use super::config::{self, ConfigArgs};
@@ -16,27 +16,40 @@ use crate::progress::{Progress, say};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum DataCommand {
-    /// Read and decode a whole split: size, classes, sizes of pictures, formats, broken files.
-    Inspect {
-        #[command(flatten)]
-        split: SplitArgs,
-        /// Form of the result.
-        #[arg(long, value_enum, default_value_t = Format::Table)]
-        format: Format,
-    },
-    /// Draw what training sees, after augmentation, as a contact sheet.
+    /// Read and decode a whole split: size, classes, sizes of pictures, formats, broken files. With
+    /// `--augment`, draw what training sees of it instead, as `mixer data sheet` does.
+    Inspect(InspectArgs),
+    /// Draw what training sees, after augmentation: a row for each picture, with several draws of it.
     Sheet {
         #[command(flatten)]
         config: ConfigArgs,
-        /// Rows of pictures.
-        #[arg(long, default_value_t = 4, value_name = "N")]
-        rows: usize,
-        /// Columns of pictures.
-        #[arg(long, default_value_t = 8, value_name = "N")]
-        columns: usize,
+        #[command(flatten)]
+        grid: GridArgs,
         /// The PNG file to write; an existing one is refused.
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
+    },
+    /// Write the built-in pictures as class folders `train/` and `val/`, to try things out and to
+    /// measure with.
+    Synthesise {
+        /// The folder to write into; one that holds something is refused.
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+        /// Classes, 2 to 10.
+        #[arg(long, default_value_t = 10, value_name = "K")]
+        classes: usize,
+        /// Pictures to train on.
+        #[arg(long, default_value_t = 1000, value_name = "N")]
+        examples: usize,
+        /// Pictures to evaluate on [default: a tenth of `--examples`, at least one of each class].
+        #[arg(long, value_name = "N")]
+        val_examples: Option<usize>,
+        /// Side of the square pictures, px.
+        #[arg(long, default_value_t = 224, value_name = "PX")]
+        image_size: u32,
+        /// Form of the files.
+        #[arg(long, value_enum, default_value_t = FileFormat::Jpeg)]
+        format: FileFormat,
     },
     /// Make the index of tar shards, or check that it is there.
     Index {
@@ -73,6 +86,42 @@ pub(super) enum DataCommand {
     },
 }
 
+#[derive(Debug, Clone, Args)]
+pub(super) struct InspectArgs {
+    /// The folder that the split lies in. With `--augment`, in place of `data.path`.
+    #[arg(required_unless_present = "augment")]
+    data: Option<PathBuf>,
+    /// A folder, list, or pattern of shards, with an optional range: `train`, `train.csv`,
+    /// `train-*.tar[:1%]` [default: `train`; with `--augment`, what the configuration says].
+    #[arg(long, value_name = "NAME")]
+    split: Option<String>,
+    /// Form of the result.
+    #[arg(long, value_enum, default_value_t = Format::Table, conflicts_with = "augment")]
+    format: Format,
+    /// Draw what training with this configuration sees.
+    #[arg(long, value_name = "CONFIG", requires = "out")]
+    augment: Option<PathBuf>,
+    /// With `--augment`: the PNG file to write; an existing one is refused.
+    #[arg(long, value_name = "FILE", requires = "augment")]
+    out: Option<PathBuf>,
+    /// With `--augment`: override a key of the configuration; may be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE", requires = "augment")]
+    overrides: Vec<String>,
+    #[command(flatten)]
+    grid: GridArgs,
+}
+
+/// The grid that is drawn.
+#[derive(Debug, Clone, Args)]
+pub(super) struct GridArgs {
+    /// Pictures, one in a row [default: 4].
+    #[arg(long, visible_alias = "rows", value_name = "N")]
+    pictures: Option<usize>,
+    /// Draws of each picture, beside one another [default: 8].
+    #[arg(long, visible_alias = "columns", value_name = "M")]
+    draws: Option<usize>,
+}
+
 /// A split on disk.
 #[derive(Debug, Clone, Args)]
 pub(super) struct SplitArgs {
@@ -86,8 +135,12 @@ pub(super) struct SplitArgs {
 
 impl SplitArgs {
     fn open(&self) -> Result<Arc<dyn Source>, TrainError> {
-        Ok(open_split(None, &self.data, &self.split, None, &DecodeOptions::default())?)
+        open(&self.data, &self.split)
     }
+}
+
+fn open(data: &Path, split: &str) -> Result<Arc<dyn Source>, TrainError> {
+    Ok(open_split(None, data, split, None, &DecodeOptions::default())?)
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -96,21 +149,47 @@ pub(super) enum Format {
     Json,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum FileFormat {
+    Jpeg,
+    Png,
+}
+
+impl From<FileFormat> for PictureFormat {
+    fn from(format: FileFormat) -> PictureFormat {
+        match format {
+            FileFormat::Jpeg => PictureFormat::Jpeg,
+            FileFormat::Png => PictureFormat::Png,
+        }
+    }
+}
+
 pub(super) fn run(command: DataCommand) -> Result<(), TrainError> {
     match command {
-        DataCommand::Inspect { split, format } => {
-            let source = split.open()?;
-            let mut progress = Progress::new("example", source.len() as u64, 0);
-            let found = inspect(&*source, workers(), |done| {
-                progress.update(done as u64, String::new);
-            });
-            progress.finish();
-            match format {
-                Format::Json => super::print_json(&found),
-                Format::Table => super::print(&table(&found)),
+        DataCommand::Inspect(args) => inspect_or_draw(args),
+        DataCommand::Sheet { config, grid, out } => sheet(&config, &grid, &out),
+        DataCommand::Synthesise { out, classes, examples, val_examples, image_size, format } => {
+            if out.exists() && fs_err::read_dir(&out)?.next().is_some() {
+                let message = format!("the folder holds something already: {}", out.display());
+                return Err(TrainError::usage(message).with_hint("choose another one with `--out`"));
             }
+            let synthesis = Synthesis {
+                num_classes: classes,
+                num_train: examples,
+                num_val: val_examples.unwrap_or((examples / 10).max(classes)),
+                image_size,
+                format: format.into(),
+            };
+            let total = synthesis.num_train.saturating_add(synthesis.num_val) as u64;
+            let mut progress = Progress::new("example", total, 0);
+            write_builtin(&out, &synthesis, workers(), |done| progress.update(done, String::new))
+                .map_err(named_by_option)?;
+            progress.finish();
+            super::print(&format!(
+                "train    {}\nval      {}\nclasses  {classes}",
+                synthesis.num_train, synthesis.num_val
+            ))
         }
-        DataCommand::Sheet { config, rows, columns, out } => sheet(&config, rows, columns, &out),
         DataCommand::Index { pattern } => {
             let source = ShardSource::open(&pattern, None, DecodeOptions::default())?;
             match source.index_state() {
@@ -177,17 +256,61 @@ fn workers() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-fn sheet(args: &ConfigArgs, rows: usize, columns: usize, out: &Path) -> Result<(), TrainError> {
+/// A setting of `mixer-data` under the name that the command line has for it.
+fn named_by_option(error: DataError) -> TrainError {
+    match error {
+        DataError::BadSetting { setting, found, expected } => {
+            let option = setting.replace('_', "-");
+            TrainError::usage(format!("`--{option}` is {found}, expected {expected}"))
+        }
+        error => error.into(),
+    }
+}
+
+fn inspect_or_draw(args: InspectArgs) -> Result<(), TrainError> {
+    let InspectArgs { data, split, format, augment, out, mut overrides, grid } = args;
+    if let (Some(config), Some(out)) = (augment, out) {
+        // What is named on the command line beats the configuration.
+        let data = data.map(|data| data.display().to_string());
+        for (key, value) in [("data.path", data), ("data.train", split)] {
+            if let Some(value) = value {
+                overrides.push(format!("{key}={}", toml::Value::from(value)));
+            }
+        }
+        return sheet(&ConfigArgs { config, overrides, init: None }, &grid, &out);
+    }
+    if grid.pictures.is_some() || grid.draws.is_some() {
+        return Err(TrainError::usage(
+            "`--pictures` and `--draws` have no effect without `--augment`",
+        ));
+    }
+    // The command line is not accepted without one of them.
+    let data = data.unwrap_or_default();
+    let source = open(&data, split.as_deref().unwrap_or("train"))?;
+    let mut progress = Progress::new("example", source.len() as u64, 0);
+    let found = inspect(&*source, workers(), |done| progress.update(done as u64, String::new));
+    progress.finish();
+    match format {
+        Format::Json => super::print_json(&found),
+        Format::Table => super::print(&table(&found)),
+    }
+}
+
+fn sheet(args: &ConfigArgs, grid: &GridArgs, out: &Path) -> Result<(), TrainError> {
     if out.exists() {
         let message = format!("the file exists already: {}", out.display());
         return Err(TrainError::usage(message).with_hint("choose another one with `--out`"));
     }
     let (plan, dataset) = config::resolved(args)?;
+    let (pictures, draws) = (grid.pictures.unwrap_or(4), grid.draws.unwrap_or(8));
     let transform = plan.train_transform;
     let picture =
-        contact_sheet(dataset.train, transform, plan.seed, (rows, columns), plan.on_corrupt)?;
+        contact_sheet(dataset.train, transform, plan.seed, (pictures, draws), plan.on_corrupt)?;
     fs_err::write(out, png_bytes(&picture)?)?;
-    say(format_args!("{} pictures of {}x{} px", rows * columns, picture.width, picture.height));
+    say(format_args!(
+        "{draws} draws of {pictures} pictures, {}x{} px in all",
+        picture.width, picture.height
+    ));
     Ok(())
 }
 
