@@ -10,6 +10,7 @@
 //! - A transform turns an image of any size into `image_size × image_size × 3` bytes.
 //! - [`inspect()`] looks at a source, and [`write_shards`] makes shards of it.
 //! - The [`Loader`] decodes on its own threads and hands out ordered [`Batch`]es.
+//! - [`time_loader`] and [`time_stages`] say how fast that is, and what the time goes into.
 //!
 //! # Determinism
 //! An element is a pure function of (seed, epoch, index): shuffling is a [`Permutation`] of the
@@ -61,7 +62,9 @@ mod shard_index;
 mod shard_writer;
 mod shards;
 mod source;
+mod speed;
 mod split;
+mod stage;
 mod subset;
 mod tar;
 mod transform;
@@ -101,6 +104,8 @@ pub use shard_writer::{
 };
 pub use shards::{IndexState, ShardSource};
 pub use source::{Example, Source};
+pub use speed::{Measured, time_loader, time_stages};
 pub use split::{SplitBound, SplitRange, SplitSpec};
+pub use stage::{Stage, StageTime, StageTimes};
 pub use subset::Subset;
 pub use transform::{EvalResize, EvalTransform, TrainCrop, TrainTransform};
