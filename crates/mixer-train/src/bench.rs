@@ -1,4 +1,7 @@
-//! How fast a Mixer trains or infers here, with data already in memory.
+//! How fast a Mixer trains or infers here, with data already in memory; and in [`data`], how fast data
+//! comes.
+
+pub mod data;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -16,7 +19,7 @@ use crate::optimizer::{Clip, GradientSum, Optimizer, Rule};
 use crate::precision::Precision;
 
 /// What is measured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
     /// Whole updates: forward, backward, clipping, AdamW.
