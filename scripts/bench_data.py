@@ -289,10 +289,12 @@ def main():
         rates = [
             statistics.median(r[name][key] for r in rounds) for key in ("images_per_cpu_sec", "images_per_sec")
         ]
-        ratios = [
-            spread([r["mixer"][key] / r[name][key] for r in rounds])
-            for key in ("images_per_cpu_sec", "images_per_sec")
-        ]
+        ratios = ["", ""]
+        if not name.startswith("mixer"):
+            ratios = [
+                spread([r["mixer"][key] / r[name][key] for r in rounds])
+                for key in ("images_per_cpu_sec", "images_per_sec")
+            ]
         print(f"| {name} | {rates[0]:.0f} | {rates[1]:.0f} | {ratios[0]} | {ratios[1]} |")
 
     print("\n| mixer | ratio |\n|---|---|")

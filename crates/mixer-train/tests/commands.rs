@@ -476,7 +476,7 @@ fn bench_measures_the_stages_of_data() {
 fn bench_refuses_options_of_another_mode() {
     let place = Workplace::with_pictures();
     let bench = |args: &[&str]| place.mixer(&[&["bench"], args].concat());
-    bench(&["--mode", "data"]).fails(2, &["--config", "--data"]);
+    bench(&["--mode", "data"]).fails(2, &["needs data"]);
     bench(&["--mode", "data", "--data", "data", "--steps", "3"]).fails(2, &["--steps"]);
     bench(&["--mode", "infer", "--data", "data"]).fails(2, &["--data", "--mode data"]);
     let bad = ["--mode", "data", "--config", "builtin.toml", "--set", "data.crop=7"];
