@@ -11,6 +11,7 @@
 //! - [`inspect()`] looks at a source, and [`write_shards`] makes shards of it. [`write_builtin`] makes
 //!   files of the procedural pictures.
 //! - The [`Loader`] decodes on its own threads and hands out ordered [`Batch`]es.
+//! - [`time_loader`] and [`time_stages`] say how fast that is, and what the time goes into.
 //!
 //! # Determinism
 //! An element is a pure function of (seed, epoch, index): shuffling is a [`Permutation`] of the
@@ -62,7 +63,9 @@ mod shard_index;
 mod shard_writer;
 mod shards;
 mod source;
+mod speed;
 mod split;
+mod stage;
 mod subset;
 mod synthesise;
 mod tar;
@@ -103,7 +106,9 @@ pub use shard_writer::{
 };
 pub use shards::{IndexState, ShardSource};
 pub use source::{Example, Source};
+pub use speed::{Measured, time_loader, time_stages};
 pub use split::{SplitBound, SplitRange, SplitSpec};
+pub use stage::{Stage, StageTime, StageTimes};
 pub use subset::Subset;
 pub use synthesise::{Synthesis, write_builtin};
 pub use transform::{EvalResize, EvalTransform, TrainCrop, TrainTransform};

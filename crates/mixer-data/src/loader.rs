@@ -25,6 +25,8 @@ use crate::patches::patchify;
 use crate::random::ExampleRng;
 use crate::resample::Resampler;
 use crate::source::{Example, Source};
+use crate::speed::Measured;
+use crate::stage::{Laps, Stage, StageTimes, Stopwatch};
 use crate::transform::{EvalTransform, TrainTransform};
 
 /// The stream of [`ExampleRng`] that augmentation draws from. Repeats of an example add their number
@@ -148,10 +150,7 @@ impl Loader {
         start_position: u64,
         config: LoaderConfig,
     ) -> Result<Self, DataError> {
-        transform.check()?;
-        let image_size = transform.image_size;
-        let transform = Transform::Train { transform, seed };
-        Self::new(source, transform, image_size, order, start_position, config)
+        Self::new(Pipeline::train(source, transform, seed, order, config)?, start_position)
     }
 
     /// One pass in the order of the source.
@@ -168,50 +167,19 @@ impl Loader {
         transform.check()?;
         let image_size = transform.image_size;
         let transform = Transform::Eval(transform);
-        Self::new(source, transform, image_size, Order::Sequential, 0, config)
+        Self::new(Pipeline::new(source, transform, image_size, Order::Sequential, config)?, 0)
     }
 
-    fn new(
-        source: Arc<dyn Source>,
-        transform: Transform,
-        image_size: u32,
-        order: Order,
-        start_position: u64,
-        config: LoaderConfig,
-    ) -> Result<Self, DataError> {
-        let refuse = |setting, found: usize, expected: String| {
-            Err(DataError::BadSetting { setting, found: found.to_string(), expected })
-        };
-        let side = image_size as usize;
-        if config.batch_size == 0 {
-            return refuse("batch_size", 0, "at least 1".to_owned());
-        }
-        if config.patch_size == 0 || !side.is_multiple_of(config.patch_size) {
-            let expected = format!("a divisor of the image size {side}");
-            return refuse("patch_size", config.patch_size, expected);
-        }
-        if config.workers > 1024 {
-            return refuse("workers", config.workers, "at most 1024".to_owned());
-        }
-        if source.is_empty() {
-            return Err(DataError::NoExamples { description: "the source of a loader".to_owned() });
-        }
-
-        let batch_bytes = config.batch_size * side * side * 3;
+    fn new(pipeline: Pipeline, start_position: u64) -> Result<Self, DataError> {
+        let config = &pipeline.config;
+        let batch_bytes = config.batch_size * pipeline.image_bytes();
         let max_in_flight = match config.workers {
             0 => 1,
             _ => (config.queue_bytes / batch_bytes).clamp(2, MAX_IN_FLIGHT),
         };
         let workers = config.workers;
         let shared = Arc::new(Shared {
-            pipeline: Pipeline {
-                len: source.len() as u64,
-                source,
-                transform,
-                image_size,
-                order,
-                config,
-            },
+            pipeline,
             max_in_flight,
             queue: Mutex::new(Queue {
                 batches: VecDeque::with_capacity(max_in_flight),
@@ -360,7 +328,7 @@ enum Transform {
 }
 
 /// Everything that decides what a position of the stream holds.
-struct Pipeline {
+pub(crate) struct Pipeline {
     source: Arc<dyn Source>,
     transform: Transform,
     image_size: u32,
@@ -379,6 +347,46 @@ struct Outcome {
 }
 
 impl Pipeline {
+    /// That of training.
+    pub(crate) fn train(
+        source: Arc<dyn Source>,
+        transform: TrainTransform,
+        seed: u64,
+        order: Order,
+        config: LoaderConfig,
+    ) -> Result<Self, DataError> {
+        transform.check()?;
+        let image_size = transform.image_size;
+        Self::new(source, Transform::Train { transform, seed }, image_size, order, config)
+    }
+
+    fn new(
+        source: Arc<dyn Source>,
+        transform: Transform,
+        image_size: u32,
+        order: Order,
+        config: LoaderConfig,
+    ) -> Result<Self, DataError> {
+        let refuse = |setting, found: usize, expected: String| {
+            Err(DataError::BadSetting { setting, found: found.to_string(), expected })
+        };
+        let side = image_size as usize;
+        if config.batch_size == 0 {
+            return refuse("batch_size", 0, "at least 1".to_owned());
+        }
+        if config.patch_size == 0 || !side.is_multiple_of(config.patch_size) {
+            let expected = format!("a divisor of the image size {side}");
+            return refuse("patch_size", config.patch_size, expected);
+        }
+        if config.workers > 1024 {
+            return refuse("workers", config.workers, "at most 1024".to_owned());
+        }
+        if source.is_empty() {
+            return Err(DataError::NoExamples { description: "the source of a loader".to_owned() });
+        }
+        Ok(Self { len: source.len() as u64, source, transform, image_size, order, config })
+    }
+
     fn image_bytes(&self) -> usize {
         self.image_size as usize * self.image_size as usize * 3
     }
@@ -387,7 +395,13 @@ impl Pipeline {
     ///
     /// Where training may skip, an unreadable example is replaced by the next one of its epoch in
     /// the order of the stream, again and again; behind the last comes the first.
-    fn produce(&self, position: u64, tools: &mut Tools, out: &mut [u8]) -> Outcome {
+    fn produce(
+        &self,
+        position: u64,
+        tools: &mut Tools,
+        out: &mut [u8],
+        laps: &mut impl Laps,
+    ) -> Outcome {
         let epoch_len = self.order.epoch_len(self.len);
         let attempts = match (&self.transform, self.config.on_corrupt) {
             (Transform::Train { .. }, OnCorrupt::Skip { at_most }) => {
@@ -403,7 +417,7 @@ impl Pipeline {
             let within = (position % epoch_len + attempt) % epoch_len;
             let location = self.order.location(epoch_start + within, self.len);
             let index = location.index;
-            let result = catch_unwind(AssertUnwindSafe(|| self.write(location, tools, out)));
+            let result = catch_unwind(AssertUnwindSafe(|| self.write(location, tools, out, laps)));
             let error = match result {
                 Ok(Ok(label)) => {
                     return Outcome { example: Some((index, label)), failures };
@@ -434,34 +448,79 @@ impl Pipeline {
         Location { epoch, index, repeat }: Location,
         Tools { decoder, resampler }: &mut Tools,
         out: &mut [u8],
+        laps: &mut impl Laps,
     ) -> Result<u32, DataError> {
         let stream = AUGMENTATION_STREAM + (repeat << REPEAT_SHIFT);
         let at = index as usize;
         let undecodable =
             |reason| DataError::BadExample { example: self.source.describe(at), reason };
-        match (self.source.read(at)?, &self.transform) {
+        let example = self.source.read(at)?;
+        laps.lap(Stage::Read);
+        match (example, &self.transform) {
             (Example::Pixels(image), Transform::Train { transform, seed }) => {
                 let mut rng = ExampleRng::new(*seed, epoch, index, stream);
-                transform.apply(&image, &mut rng, resampler, out)?;
+                let region = transform.choose_region(image.width, image.height, &mut rng);
+                transform.apply_to(&image, region, &mut rng, resampler, out, laps)?;
             }
             (Example::Pixels(image), Transform::Eval(transform)) => {
                 transform.apply(&image, resampler, out)?;
+                laps.lap(Stage::Resize);
             }
             (Example::Encoded(bytes), Transform::Train { transform, seed }) => {
                 let mut rng = ExampleRng::new(*seed, epoch, index, stream);
                 let choose = |width, height| transform.choose_region(width, height, &mut rng);
                 let options = self.source.decode_options();
                 let part = decoder.decode(&bytes, &options, choose).map_err(undecodable)?;
-                transform.apply_to_part(&part, &mut rng, resampler, out)?;
+                laps.lap(Stage::Decode);
+                transform.apply_to(
+                    &part.image,
+                    part.image.whole(),
+                    &mut rng,
+                    resampler,
+                    out,
+                    laps,
+                )?;
             }
             (Example::Encoded(bytes), Transform::Eval(transform)) => {
                 let choose = |width, height| transform.choose_region(width, height);
                 let options = self.source.decode_options();
                 let part = decoder.decode(&bytes, &options, choose).map_err(undecodable)?;
+                laps.lap(Stage::Decode);
                 transform.apply_to_part(&part, resampler, out)?;
+                laps.lap(Stage::Resize);
             }
         }
         Ok(self.source.label(at))
+    }
+
+    /// Times the stages of some positions on the calling thread. Of a position where nothing can be
+    /// read, the last failure is returned.
+    pub(crate) fn time_stages(
+        &self,
+        positions: Range<u64>,
+    ) -> Result<Measured<StageTimes>, DataError> {
+        let mut tools = Tools::default();
+        let mut image = vec![0; self.image_bytes()];
+        // As large as a batch, so that a row is as far from the processor as that of a batch.
+        let mut patches = vec![0; self.config.batch_size * self.image_bytes()];
+        let mut skipped = HashSet::new();
+        let examples = positions.end - positions.start;
+        let mut watch = Stopwatch::start();
+        for position in positions {
+            let Outcome { example, failures } =
+                self.produce(position, &mut tools, &mut image, &mut watch);
+            for (index, error) in failures {
+                if example.is_none() {
+                    return Err(error);
+                }
+                skipped.insert(index);
+            }
+            let slot = position as usize % self.config.batch_size;
+            let row = &mut patches[slot * image.len()..][..image.len()];
+            patchify(&image, self.image_size, self.config.patch_size as u32, row)?;
+            watch.lap(Stage::Patchify);
+        }
+        Ok(Measured { time: watch.times, examples, skipped: skipped.len() as u64 })
     }
 }
 
@@ -680,7 +739,7 @@ impl Shared {
                     return;
                 }
                 let position = batch.first_position + slot as u64;
-                outcomes.push(pipeline.produce(position, &mut worker.tools, image));
+                outcomes.push(pipeline.produce(position, &mut worker.tools, image, &mut ()));
             }
 
             let mut assembly = lock(&batch.assembly);

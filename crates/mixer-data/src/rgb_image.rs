@@ -1,5 +1,7 @@
 //! The one picture type that flows from decoding to the transforms.
 
+use crate::part::Region;
+
 /// An RGB picture, 8 bits per colour.
 ///
 /// # Shapes
@@ -12,4 +14,11 @@ pub struct RgbImage {
     pub height: u32,
     /// Row-major pixels, three bytes each.
     pub pixels: Vec<u8>,
+}
+
+impl RgbImage {
+    /// The region that is all of it.
+    pub(crate) fn whole(&self) -> Region {
+        Region { left: 0, top: 0, width: self.width, height: self.height }
+    }
 }

@@ -10,6 +10,7 @@ use crate::randaugment::RandAugment;
 use crate::random::ExampleRng;
 use crate::resample::{Interpolation, Resampler};
 use crate::rgb_image::RgbImage;
+use crate::stage::{Laps, Stage};
 
 /// How often a random crop is tried before the largest centred one is taken, as in torchvision.
 const CROP_ATTEMPTS: usize = 10;
@@ -138,7 +139,7 @@ impl TrainTransform {
         out: &mut [u8],
     ) -> Result<(), DataError> {
         let region = self.choose_region(image.width, image.height, rng);
-        self.apply_to(image, region, rng, resampler, out)
+        self.apply_to(image, region, rng, resampler, out, &mut ())
     }
 
     /// Draws which region of a picture [`TrainTransform::apply`] would look at.
@@ -164,18 +165,18 @@ impl TrainTransform {
         resampler: &mut Resampler,
         out: &mut [u8],
     ) -> Result<(), DataError> {
-        let (width, height) = (part.image.width, part.image.height);
-        let region = Region { left: 0, top: 0, width, height };
-        self.apply_to(&part.image, region, rng, resampler, out)
+        self.apply_to(&part.image, part.image.whole(), rng, resampler, out, &mut ())
     }
 
-    fn apply_to(
+    /// Augments a region of a picture, and tells when it is resized and when it is done.
+    pub(crate) fn apply_to(
         &self,
         image: &RgbImage,
         Region { left, top, width, height }: Region,
         rng: &mut ExampleRng,
         resampler: &mut Resampler,
         out: &mut [u8],
+        laps: &mut impl Laps,
     ) -> Result<(), DataError> {
         let (size, region) = (self.image_size, (left, top, width, height));
         match self.crop {
@@ -196,6 +197,7 @@ impl TrainTransform {
                 resized?;
             }
         }
+        laps.lap(Stage::Resize);
         if self.flip && rng.coin() {
             mirror(out, size as usize);
         }
@@ -206,6 +208,7 @@ impl TrainTransform {
         if let Some(erasing) = &self.erasing {
             erasing.apply(out, size as usize, rng);
         }
+        laps.lap(Stage::Augment);
         Ok(())
     }
 }

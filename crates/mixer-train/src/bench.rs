@@ -1,4 +1,7 @@
-//! How fast a Mixer trains or infers here, with data already in memory.
+//! How fast a Mixer trains or infers here, with data already in memory; and in [`data`], how fast data
+//! comes.
+
+pub mod data;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -16,7 +19,7 @@ use crate::optimizer::{Clip, GradientSum, Optimizer, Rule};
 use crate::precision::Precision;
 
 /// What is measured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
     /// Whole updates: forward, backward, clipping, AdamW.
@@ -82,8 +85,8 @@ pub struct Bench {
     pub steps: usize,
     /// Steps before that.
     pub warmup: usize,
-    /// Whether to account for the time of each kernel.
-    pub profile: bool,
+    /// The CUDA device whose kernels' times are to be accounted for.
+    pub profile: Option<usize>,
 }
 
 /// Measures on `device`, called `name`.
@@ -165,8 +168,8 @@ fn timed(bench: &Bench, mut step: impl FnMut()) -> Vec<f64> {
     let mut times = Vec::with_capacity(bench.steps);
     for i in 0..bench.warmup + bench.steps {
         #[cfg(feature = "cuda")]
-        if bench.profile && i == bench.warmup {
-            drop(mixer_kernels::cuda_profile(0));
+        if let Some(index) = bench.profile.filter(|_| i == bench.warmup) {
+            drop(mixer_kernels::cuda_profile(index));
         }
         let started = Instant::now();
         step();
@@ -233,13 +236,13 @@ fn infer(bench: &Bench, device: &Device) -> Result<Vec<f64>, TrainError> {
     }
 }
 
-/// What took how long on the CUDA device since the warm-up, as lines of text, ms per step.
+/// What took how long on the CUDA device `index` since the warm-up, as lines of text, ms per step.
 #[cfg(feature = "cuda")]
 #[must_use]
-pub fn profile(bench: &Bench) -> String {
+pub fn profile(bench: &Bench, index: usize) -> String {
     use std::fmt::Write as _;
     let mut text = String::new();
-    for time in mixer_kernels::cuda_profile(0) {
+    for time in mixer_kernels::cuda_profile(index) {
         let per_step = time.milliseconds / bench.steps as f64;
         let rate = time.operations / time.milliseconds / 1e9;
         let rate = if rate > 0.0 { format!("{rate:.0} TFLOP/s") } else { String::new() };

@@ -60,7 +60,7 @@ enum Command {
     Evaluate(evaluate::EvaluateArgs),
     /// Classify pictures.
     Predict(predict::PredictArgs),
-    /// Measure the speed of training or inference here, on synthetic data.
+    /// Measure the speed of training or inference here on synthetic data, or that of reading data.
     Bench(bench::BenchArgs),
     /// Parameters, products and memory of an architecture.
     Summary(summary::SummaryArgs),

@@ -11,7 +11,7 @@ use mixer_model::weights::Preprocessing;
 use mixer_model::{Gelu, Metadata, MixerConfig, Variant, count};
 use serde::{Deserialize, Serialize};
 
-use crate::config::{HeadInit, ModelConfig, OptimizerKind, RunConfig};
+use crate::config::{DataConfig, HeadInit, ModelConfig, OptimizerKind, RunConfig};
 use crate::dataset::Dataset;
 use crate::drop_path::{DropPath, DropPathScaling};
 use crate::early_stopping::EarlyStopping;
@@ -556,7 +556,7 @@ pub fn check_image_size(name: &str, image_size: usize) -> Result<(), TrainError>
 }
 
 /// Refuses batches that no machine holds.
-fn check_batch(key: &str, examples: usize, image_size: usize) -> Result<(), TrainError> {
+pub(crate) fn check_batch(key: &str, examples: usize, image_size: usize) -> Result<(), TrainError> {
     let bytes = examples as u128 * 3 * (image_size as u128).pow(2);
     if bytes > MAX_BATCH_BYTES {
         return Err(TrainError::config(format!(
@@ -654,17 +654,7 @@ fn transforms(
         .interpolation
         .or(inherited_eval.as_ref().map(|transform| transform.interpolation))
         .unwrap_or(Interpolation::Bilinear);
-    let train = TrainTransform {
-        image_size: image_size as u32,
-        crop: data
-            .crop
-            .clone()
-            .unwrap_or(TrainCrop::Inception { area: (0.05, 1.0), aspect: (0.75, 4.0 / 3.0) }),
-        flip: data.flip.unwrap_or(true),
-        interpolation,
-        randaugment: data.randaugment.clone(),
-        erasing: data.erasing.clone(),
-    };
+    let train = train_transform(data, interpolation, image_size);
     train.check().map_err(named_by_key)?;
     let eval = EvalTransform {
         image_size: image_size as u32,
@@ -689,6 +679,25 @@ fn transforms(
         ..input::preprocessing(&eval, mean, std)
     };
     Ok((train, eval, preprocessing))
+}
+
+/// Augmentation under a configuration.
+pub(crate) fn train_transform(
+    data: &DataConfig,
+    interpolation: Interpolation,
+    image_size: usize,
+) -> TrainTransform {
+    TrainTransform {
+        image_size: image_size as u32,
+        crop: data
+            .crop
+            .clone()
+            .unwrap_or(TrainCrop::Inception { area: (0.05, 1.0), aspect: (0.75, 4.0 / 3.0) }),
+        flip: data.flip.unwrap_or(true),
+        interpolation,
+        randaugment: data.randaugment.clone(),
+        erasing: data.erasing.clone(),
+    }
 }
 
 /// A setting of `mixer-data` under the name that the configuration has for it.

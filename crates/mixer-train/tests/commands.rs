@@ -671,6 +671,48 @@ fn bench_measures_training_and_inference() {
 }
 
 #[test]
+fn bench_measures_the_stages_of_data() {
+    let place = Workplace::with_pictures();
+    for (arguments, decodes) in [
+        (&["--config", "builtin.toml", "--examples", "50"][..], false),
+        (&["--data", "data", "--image-size", "16", "--batch-size", "8", "--epochs", "5"], true),
+    ] {
+        let command = ["bench", "--mode", "data", "--workers", "1", "--format", "json"];
+        let found = json(&place.mixer(&[&command[..], arguments].concat()).succeeds());
+        assert_eq!(found["mode"], "data");
+        assert_eq!((&found["workers"], &found["batch_size"]), (&json("1"), &json("8")));
+        assert!((50..70).contains(&found["examples"].as_u64().unwrap()), "{found}");
+        assert_eq!(found["skipped"], 0);
+        for key in ["seconds", "cpu_seconds", "images_per_sec", "images_per_cpu_sec"] {
+            assert!(found[key].as_f64().unwrap() > 0.0, "{key}: {found}");
+        }
+        assert!(found["limit"]["by"].is_string(), "{found}");
+        let stages = found["stages"].as_array().unwrap();
+        let names: Vec<_> = stages.iter().map(|row| row["stage"].as_str().unwrap()).collect();
+        assert_eq!(names, ["read", "decode", "resize", "augment", "patchify"]);
+        let shares: f64 = stages.iter().map(|row| row["share"].as_f64().unwrap()).sum();
+        assert!((shares - 1.0).abs() < 1e-9, "{found}");
+        for row in stages {
+            let works = row["cpu_ms"].as_f64().unwrap() > 0.0;
+            assert_eq!(works, decodes || row["stage"] != "decode", "{row}");
+        }
+    }
+    let table = place.mixer(&["bench", "--mode", "data", "--config", "builtin.toml"]).succeeds();
+    assert!(table.contains("limited by") && table.contains("patchify"), "{table}");
+}
+
+#[test]
+fn bench_refuses_options_of_another_mode() {
+    let place = Workplace::with_pictures();
+    let bench = |args: &[&str]| place.mixer(&[&["bench"], args].concat());
+    bench(&["--mode", "data"]).fails(2, &["needs data"]);
+    bench(&["--mode", "data", "--data", "data", "--steps", "3"]).fails(2, &["--steps"]);
+    bench(&["--mode", "infer", "--data", "data"]).fails(2, &["--data", "--mode data"]);
+    let bad = ["--mode", "data", "--config", "builtin.toml", "--set", "data.crop=7"];
+    bench(&bad).fails(3, &["data.crop"]);
+}
+
+#[test]
 fn results_do_not_depend_on_the_number_of_threads() {
     let place = Workplace::with_run();
     let predict = |threads: &str| {

@@ -1,5 +1,7 @@
 //! `mixer bench`.
 
+mod data;
+
 use std::num::NonZeroUsize;
 
 use clap::{Args, ValueEnum};
@@ -17,20 +19,20 @@ pub(super) struct BenchArgs {
     #[arg(long = "model", value_name = "S/16")]
     models: Vec<String>,
     /// What to measure.
-    #[arg(long, value_enum, default_value_t = Mode::Train)]
-    mode: Mode,
-    /// Images per step.
-    #[arg(long, default_value = "32", value_name = "N")]
-    batch_size: NonZeroUsize,
-    /// Side of the images, px.
-    #[arg(long, default_value_t = 224, value_name = "PX")]
-    image_size: usize,
-    /// Steps to time.
-    #[arg(long, default_value = "7", value_name = "N")]
-    steps: NonZeroUsize,
-    /// Steps before those.
-    #[arg(long, default_value_t = 2, value_name = "N")]
-    warmup: usize,
+    #[arg(long, value_enum, default_value_t = ModeArg::Train)]
+    mode: ModeArg,
+    /// Images per step, or per batch of data [default: 32, or the configuration's].
+    #[arg(long, value_name = "N")]
+    batch_size: Option<NonZeroUsize>,
+    /// Side of the images, px [default: 224, or the configuration's].
+    #[arg(long, value_name = "PX")]
+    image_size: Option<usize>,
+    /// Steps to time [default: 7].
+    #[arg(long, value_name = "N")]
+    steps: Option<NonZeroUsize>,
+    /// Steps before those [default: 2].
+    #[arg(long, value_name = "N")]
+    warmup: Option<usize>,
     /// On a CUDA device, also print the time of each kernel and product over the timed steps, which then
     /// wait for each other.
     #[arg(long)]
@@ -50,6 +52,19 @@ pub(super) struct BenchArgs {
     /// How to print.
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
+    #[command(flatten)]
+    data: data::DataArgs,
+}
+
+/// What to measure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum ModeArg {
+    /// Whole updates on data in memory: forward, backward, clipping, AdamW.
+    Train,
+    /// Logits of data in memory.
+    Infer,
+    /// From files to patches: no network and no device.
+    Data,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -58,37 +73,83 @@ enum Format {
     Json,
 }
 
+impl BenchArgs {
+    /// An option that was given and that says something about a network, if any.
+    fn network_option(&self) -> Option<&'static str> {
+        [
+            ("--model", !self.models.is_empty()),
+            ("--steps", self.steps.is_some()),
+            ("--warmup", self.warmup.is_some()),
+            ("--profile", self.profile),
+            ("--precision", self.precision != Precision::F32),
+            ("--recompute-blocks", self.recompute_blocks != 0),
+            ("--device", self.device.device != "auto"),
+        ]
+        .into_iter()
+        .find_map(|(name, is_given)| is_given.then_some(name))
+    }
+}
+
+fn refuse_without_effect(option: Option<&str>, when: &str) -> Result<(), TrainError> {
+    match option {
+        Some(option) => Err(TrainError::usage(format!("`{option}` has no effect {when}"))),
+        None => Ok(()),
+    }
+}
+
 pub(super) fn run(args: &BenchArgs) -> Result<(), TrainError> {
-    plan::check_image_size("--image-size", args.image_size)?;
+    let batch_size = args.batch_size.map(NonZeroUsize::get);
+    let mode = match args.mode {
+        ModeArg::Train => Mode::Train,
+        ModeArg::Infer => Mode::Infer,
+        ModeArg::Data => {
+            refuse_without_effect(args.network_option(), "with `--mode data`")?;
+            let found = data::measured(&args.data, args.image_size, batch_size)?;
+            return match args.format {
+                Format::Json => super::print_json(&found),
+                Format::Table => super::print(&data::table(&found)),
+            };
+        }
+    };
+    refuse_without_effect(args.data.given(), "without `--mode data`")?;
+    let image_size = args.image_size.unwrap_or(224);
+    plan::check_image_size("--image-size", image_size)?;
     let names = match args.models.as_slice() {
         [] => vec!["S/32".to_owned(), "S/16".to_owned()],
         models => models.to_vec(),
     };
     let mut benches = Vec::with_capacity(names.len());
     for model in names {
-        let config = Variant::parse(&model)?.config(args.image_size, 1000, args.gelu.into());
+        let config = Variant::parse(&model)?.config(image_size, 1000, args.gelu.into());
         config.validate()?;
-        let (batch_size, steps) = (args.batch_size.get(), args.steps.get());
         benches.push(Bench {
             model,
             config,
-            mode: args.mode,
-            batch_size,
+            mode,
+            batch_size: batch_size.unwrap_or(32),
             precision: args.precision,
             recompute_blocks: args.recompute_blocks,
-            steps,
-            warmup: args.warmup,
-            profile: args.profile,
+            steps: args.steps.map_or(7, NonZeroUsize::get),
+            warmup: args.warmup.unwrap_or(2),
+            profile: None,
         });
     }
     let entry = args.device.open()?;
     args.precision.check(&entry)?;
+    if args.profile && entry.cuda_index().is_none() {
+        return Err(TrainError::usage(format!(
+            "`--profile` has no effect on device `{}`: it accounts for the kernels of a CUDA device",
+            entry.name
+        )));
+    }
+    let profile = entry.cuda_index().filter(|_| args.profile);
     let mut measurements = Vec::with_capacity(benches.len());
-    for bench in &benches {
+    for bench in &mut benches {
+        bench.profile = profile;
         measurements.push(measure(bench, &entry.name, &entry.device)?);
         #[cfg(feature = "cuda")]
-        if bench.profile {
-            super::print(&crate::bench::profile(bench))?;
+        if let Some(index) = bench.profile {
+            super::print(&crate::bench::profile(bench, index))?;
         }
     }
     if let Format::Json = args.format {

@@ -1,6 +1,6 @@
 //! `mixer config check|show|schema`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 
@@ -57,10 +57,17 @@ fn plan(args: &ConfigArgs) -> Result<RunPlan, TrainError> {
 pub(super) fn resolved(args: &ConfigArgs) -> Result<(RunPlan, Dataset), TrainError> {
     let overrides = train::with_init(&args.overrides, args.init.as_deref());
     let (config, _) = RunConfig::read(&args.config, &overrides)?;
+    resolved_config(&config, &args.config)
+}
+
+/// The same of a configuration that was read from `path`.
+pub(super) fn resolved_config(
+    config: &RunConfig,
+    path: &Path,
+) -> Result<(RunPlan, Dataset), TrainError> {
     let (task, initial) = match config.init.weights {
-        Some(_) => (Task::Finetune, Some(train::read_init(&config)?)),
+        Some(_) => (Task::Finetune, Some(train::read_init(config)?)),
         None => (Task::Pretrain, None),
     };
-    train::resolve(&config, task, initial.as_ref())
-        .map_err(|error| in_file_of_key(error, &args.config))
+    train::resolve(config, task, initial.as_ref()).map_err(|error| in_file_of_key(error, path))
 }

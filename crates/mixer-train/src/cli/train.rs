@@ -8,7 +8,7 @@ use mixer_model::{Weights, count, init};
 use super::{DeviceArg, sweep};
 use crate::checkpoint;
 use crate::config::RunConfig;
-use crate::dataset::Dataset;
+use crate::dataset::{self, Dataset};
 use crate::error::TrainError;
 use crate::inheritance::in_file_of_key;
 use crate::plan::{DataFacts, InitFacts, RunPlan, Task};
@@ -158,10 +158,9 @@ pub(super) fn train(
         &device.name,
         checkpoint.as_ref().map(|(path, c)| (path, c.state.step)),
     );
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let trainer = Trainer {
-        workers: config.data.workers.unwrap_or(cores.min(16)),
-        queue_bytes: config.data.queue_mib.unwrap_or(256).saturating_mul(1 << 20),
+        workers: dataset::workers(&config.data),
+        queue_bytes: dataset::queue_bytes(&config.data),
         dataset,
         run_dir: run_dir.clone(),
         device,
