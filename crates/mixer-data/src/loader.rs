@@ -13,6 +13,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -207,6 +208,27 @@ impl Loader {
             loader.threads.push(thread);
         }
         Ok(loader)
+    }
+
+    /// The same stream where these examples of the source were met as unreadable before: they are not
+    /// reported again, and count for [`OnCorrupt::Skip`].
+    #[must_use]
+    pub fn with_skipped(mut self, indices: impl IntoIterator<Item = u64>) -> Self {
+        self.skipped.extend(indices);
+        self
+    }
+
+    /// Waits until the next batch is there, at most for `timeout`. Whether [`Loader::next_batch`] would
+    /// now answer without waiting for a worker; true where there are none.
+    pub fn wait(&self, timeout: Duration) -> bool {
+        let front =
+            lock(&self.shared.queue).batches.front().map(|claims| Arc::clone(&claims.batch));
+        match front {
+            Some(front) if self.failure.is_none() && !self.threads.is_empty() => {
+                front.wait_at_most(timeout)
+            }
+            _ => true,
+        }
     }
 
     /// The next batch, or `None` behind the last one of an evaluation.
@@ -634,6 +656,14 @@ impl Assembly {
 }
 
 impl InFlight {
+    /// Waits until every example is there, but not longer than `timeout`. Whether they are.
+    fn wait_at_most(&self, timeout: Duration) -> bool {
+        let assembly = lock(&self.assembly);
+        let is_unfinished = |assembly: &mut Assembly| assembly.remaining > 0;
+        let waited = self.finished.wait_timeout_while(assembly, timeout, is_unfinished);
+        waited.unwrap_or_else(PoisonError::into_inner).0.remaining == 0
+    }
+
     /// Waits until every example is there, and takes the batch.
     fn wait(&self) -> Assembly {
         let mut assembly = lock(&self.assembly);

@@ -258,11 +258,19 @@ impl Weights {
     /// # Errors
     /// As [`Weights::write_safetensors`].
     pub fn to_safetensors_bytes(&self) -> Result<Vec<u8>, ModelError> {
-        self.validate()?;
         let mut bytes = Vec::new();
-        safetensors::write(&mut bytes, &self.tensors, &self.header()?)
-            .map_err(|source| ModelError::Io { source })?;
+        self.write_safetensors_to(&mut bytes)?;
         Ok(bytes)
+    }
+
+    /// Writes the same bytes to `out`, a piece at a time: they are never in memory as a whole.
+    ///
+    /// # Errors
+    /// As [`Weights::write_safetensors`].
+    pub fn write_safetensors_to(&self, out: &mut impl Write) -> Result<(), ModelError> {
+        self.validate()?;
+        safetensors::write(out, &self.tensors, &self.header()?)
+            .map_err(|source| ModelError::Io { source })
     }
 
     /// Names and shapes of the tensors of an architecture, in the order of its layers: `12 L + 6`.
@@ -571,6 +579,21 @@ fn one_line(text: &str) -> String {
         line.push_str("...");
     }
     line
+}
+
+/// Writes any tensors as `.safetensors`: `F32`, sorted by name, with free-text metadata.
+///
+/// # Errors
+/// What `out` raises.
+///
+/// # Determinism
+/// The bytes are a function of the arguments.
+pub fn write_tensors(
+    out: &mut impl Write,
+    tensors: &BTreeMap<String, HostTensor>,
+    metadata: &BTreeMap<&str, String>,
+) -> std::io::Result<()> {
+    safetensors::write(out, tensors, metadata)
 }
 
 /// Writes a file that appears whole or not at all, even when the machine loses power: aside, synced,

@@ -4,19 +4,21 @@
 //! the directory are synced, and then it is renamed. A manifest of sizes and checksums tells a damaged
 //! one, which is named and passed over for the one before.
 
-use std::collections::BTreeMap;
-use std::io::Write;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
 use mixer_model::{HostTensor, Metadata, Mixer, Weights};
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use safetensors::tensor::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::disk::{Disk, LocalDisk, NewFile};
 use crate::early_stopping::Stagnation;
 use crate::error::{CANNOT_WRITE_CHECKPOINT, TrainError};
 use crate::evaluation::Evaluation;
 use crate::optimizer::{Optimizer, Rule};
+use crate::outliers::Window;
 
 const MODEL: &str = "model.safetensors";
 const OPTIMIZER: &str = "optimizer.safetensors";
@@ -41,15 +43,34 @@ pub struct RunState {
     pub best: Option<(u64, Evaluation)>,
     /// The update of the last evaluation that was finished.
     pub evaluated_step: u64,
-    /// Examples passed over so far.
+    /// Examples passed over so far, in training and in every evaluation.
     pub skipped: u64,
+    /// Indices of those of the training split: each counts and is reported once.
+    #[serde(default)]
+    pub skipped_train: BTreeSet<u64>,
+    /// Updates left out because they were not finite.
+    #[serde(default)]
+    pub diverged: u64,
+    /// The last losses and gradient norms.
+    #[serde(default)]
+    pub windows: Windows,
     /// How long top-1 has not improved; counted only with early stopping.
     #[serde(default)]
     pub stagnation: Stagnation,
 }
 
+/// What outliers are compared with.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Windows {
+    /// Losses of the last updates.
+    pub loss: Window,
+    /// Gradient norms of the last updates.
+    pub grad_norm: Window,
+}
+
 /// Sizes and SHA-256 checksums by file name.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 struct Manifest(BTreeMap<String, (u64, String)>);
 
 /// A checkpoint in memory.
@@ -96,72 +117,79 @@ impl Checkpoint {
             .map_err(|reason| broken(path, reason))
     }
 
-    /// Writes the checkpoint below `directory` as `step_00000100` and returns where.
+    /// Writes the checkpoint below `directory` as `step_00000100` and returns where. A whole one that
+    /// is there already is left as it is: it is of the same run and the same update.
     ///
     /// # Errors
     /// [`TrainError::Checkpoint`] or [`TrainError::Model`] with the file; nothing is left behind and no
     /// older checkpoint is touched.
     pub fn write(&self, directory: &Path) -> Result<PathBuf, TrainError> {
-        let name = format!("step_{:08}", self.state.step);
-        let path = directory.join(&name);
-        let aside = directory.join(format!(".{name}.tmp"));
-        let result = self.write_aside(&aside, &path);
+        self.write_to(&LocalDisk, directory)
+    }
+
+    /// [`Checkpoint::write`] to a disk.
+    pub(crate) fn write_to(
+        &self,
+        disk: &dyn Disk,
+        directory: &Path,
+    ) -> Result<PathBuf, TrainError> {
+        let path = directory.join(directory_name(self.state.step));
+        if path.exists() && verify(&path).is_ok() {
+            return Ok(path);
+        }
+        let aside = hidden(&path, "new");
+        let result = self.write_aside(disk, &aside, &path);
         if result.is_err() {
             // The error that is reported is the first one; `prune` removes what is left.
-            drop(fs_err::remove_dir_all(&aside));
+            drop(disk.remove_directory(&aside));
         }
         result.map(|()| path)
     }
 
-    fn write_aside(&self, aside: &Path, path: &Path) -> Result<(), TrainError> {
+    fn write_aside(&self, disk: &dyn Disk, aside: &Path, path: &Path) -> Result<(), TrainError> {
         let failed = |source: std::io::Error| cannot_write(path, &source);
         if aside.exists() {
-            fs_err::remove_dir_all(aside).map_err(failed)?;
+            disk.remove_directory(aside).map_err(failed)?;
         }
-        fs_err::create_dir_all(aside).map_err(failed)?;
-        let state = serde_json::to_vec_pretty(&self.state)
-            .map_err(|error| broken(path, error.to_string()))?;
-        let files = [
-            (MODEL, self.weights.to_safetensors_bytes()?),
-            (OPTIMIZER, self.moments_bytes(path)?),
-            (STATE, state),
-        ];
-        let mut manifest = Manifest(BTreeMap::new());
-        for (name, bytes) in files {
-            write_synced(&aside.join(name), &bytes).map_err(failed)?;
-            manifest.0.insert(name.to_owned(), (bytes.len() as u64, checksum(&bytes)));
-        }
-        let manifest = serde_json::to_vec_pretty(&manifest)
-            .map_err(|error| broken(path, error.to_string()))?;
-        write_synced(&aside.join(MANIFEST), &manifest).map_err(failed)?;
-        sync_directory(aside).map_err(failed)?;
+        disk.create_directory(aside).map_err(failed)?;
+        let mut manifest = Manifest::default();
+        let mut write = |name: &str, content: &dyn Fn(&mut Measured) -> Result<(), TrainError>| {
+            let file = disk.create_file(&aside.join(name)).map_err(failed)?;
+            let mut out = Measured::new(file);
+            content(&mut out)?;
+            manifest.0.insert(name.to_owned(), out.finish().map_err(failed)?);
+            Ok::<(), TrainError>(())
+        };
+        write(MODEL, &|out| match self.weights.write_safetensors_to(out) {
+            Err(mixer_model::ModelError::Io { source }) => Err(failed(source)),
+            result => Ok(result?),
+        })?;
+        write(OPTIMIZER, &|out| {
+            let step = BTreeMap::from([("step", self.optimizer_step.to_string())]);
+            mixer_model::weights::write_tensors(out, &self.moments, &step).map_err(failed)
+        })?;
+        write(STATE, &|out| {
+            serde_json::to_writer_pretty(out, &self.state).map_err(|error| failed(error.into()))
+        })?;
+        let manifest =
+            serde_json::to_vec_pretty(&manifest).map_err(|error| failed(error.into()))?;
+        let mut file = disk.create_file(&aside.join(MANIFEST)).map_err(failed)?;
+        file.write_all(&manifest).and_then(|()| file.sync()).map_err(failed)?;
+        drop(file);
+        disk.sync_directory(aside).map_err(failed)?;
         if path.exists() {
-            // The same update again, after a resume from an older checkpoint.
-            fs_err::remove_dir_all(path).map_err(failed)?;
+            // A damaged one of the same update. It goes only when the new one is in its place.
+            let damaged = hidden(path, "damaged");
+            if damaged.exists() {
+                disk.remove_directory(&damaged).map_err(failed)?;
+            }
+            disk.rename(path, &damaged).map_err(failed)?;
         }
-        fs_err::rename(aside, path).map_err(failed)?;
-        if let Some(parent) = path.parent() {
-            sync_directory(parent).map_err(failed)?;
+        disk.rename(aside, path).map_err(failed)?;
+        match path.parent() {
+            Some(parent) => disk.sync_directory(parent).map_err(failed),
+            None => Ok(()),
         }
-        Ok(())
-    }
-
-    fn moments_bytes(&self, path: &Path) -> Result<Vec<u8>, TrainError> {
-        let raw: BTreeMap<&str, Vec<u8>> = self
-            .moments
-            .iter()
-            .map(|(name, t)| (name.as_str(), t.data.iter().flat_map(|v| v.to_le_bytes()).collect()))
-            .collect();
-        let mut views = Vec::with_capacity(raw.len());
-        for (name, bytes) in &raw {
-            let shape = self.moments[*name].shape.clone();
-            let view = TensorView::new(Dtype::F32, shape, bytes)
-                .map_err(|error| broken(path, error.to_string()))?;
-            views.push((*name, view));
-        }
-        let step = [("step".to_owned(), self.optimizer_step.to_string())];
-        safetensors::serialize(views, Some(step.into_iter().collect()))
-            .map_err(|error| broken(path, error.to_string()))
     }
 
     /// Reads a checkpoint and checks it against its manifest.
@@ -169,32 +197,53 @@ impl Checkpoint {
     /// # Errors
     /// [`TrainError::Checkpoint`] that names the damaged file.
     pub fn read(path: &Path) -> Result<Checkpoint, TrainError> {
+        verify(path)?;
         let unreadable = |source: std::io::Error| broken(path, source.to_string());
-        let manifest = fs_err::read(path.join(MANIFEST)).map_err(unreadable)?;
-        let manifest: Manifest = serde_json::from_slice(&manifest)
-            .map_err(|error| broken(path, format!("`{MANIFEST}` cannot be parsed: {error}")))?;
-        let mut files = BTreeMap::new();
-        for name in [MODEL, OPTIMIZER, STATE] {
-            let bytes = fs_err::read(path.join(name)).map_err(unreadable)?;
-            let Some((size, expected)) = manifest.0.get(name) else {
-                return Err(broken(path, format!("`{MANIFEST}` does not list `{name}`")));
-            };
-            if bytes.len() as u64 != *size {
-                let found = bytes.len();
-                return Err(broken(path, format!("`{name}` has {found} bytes, expected {size}")));
-            }
-            if checksum(&bytes) != *expected {
-                return Err(broken(path, format!("`{name}` does not have its checksum")));
-            }
-            files.insert(name, bytes);
-        }
-        let state = serde_json::from_slice(&files[STATE])
+        let state = fs_err::read(path.join(STATE)).map_err(unreadable)?;
+        let state = serde_json::from_slice(&state)
             .map_err(|error| broken(path, format!("`{STATE}` cannot be parsed: {error}")))?;
         let weights = Weights::read(&path.join(MODEL), None)?;
-        let (optimizer_step, moments) = read_moments(&files[OPTIMIZER])
+        let moments = fs_err::read(path.join(OPTIMIZER)).map_err(unreadable)?;
+        let (optimizer_step, moments) = read_moments(&moments)
             .map_err(|reason| broken(path, format!("`{OPTIMIZER}`: {reason}")))?;
         Ok(Checkpoint { state, weights, moments, optimizer_step })
     }
+}
+
+/// Compares every file of a checkpoint with its size and checksum in the manifest, and returns how many
+/// bytes they have. Nothing is parsed but the manifest.
+///
+/// # Errors
+/// [`TrainError::Checkpoint`] that names the damaged file.
+pub fn verify(path: &Path) -> Result<u64, TrainError> {
+    let unreadable = |source: std::io::Error| broken(path, source.to_string());
+    let manifest = fs_err::read(path.join(MANIFEST)).map_err(unreadable)?;
+    let manifest: Manifest = serde_json::from_slice(&manifest)
+        .map_err(|error| broken(path, format!("`{MANIFEST}` cannot be parsed: {error}")))?;
+    let mut total = 0;
+    for name in [MODEL, OPTIMIZER, STATE] {
+        let Some((size, expected)) = manifest.0.get(name) else {
+            return Err(broken(path, format!("`{MANIFEST}` does not list `{name}`")));
+        };
+        let mut file = fs_err::File::open(path.join(name)).map_err(unreadable)?;
+        let found = file.metadata().map_err(unreadable)?.len();
+        if found != *size {
+            return Err(broken(path, format!("`{name}` has {found} bytes, expected {size}")));
+        }
+        let mut hash = Sha256::new();
+        let mut buffer = vec![0; BUFFER_BYTES];
+        loop {
+            match file.read(&mut buffer).map_err(unreadable)? {
+                0 => break,
+                read => hash.update(&buffer[..read]),
+            }
+        }
+        if hexadecimal(hash) != *expected {
+            return Err(broken(path, format!("`{name}` does not have its checksum")));
+        }
+        total += size;
+    }
+    Ok(total)
 }
 
 fn read_moments(bytes: &[u8]) -> Result<(u64, BTreeMap<String, HostTensor>), String> {
@@ -213,6 +262,18 @@ fn read_moments(bytes: &[u8]) -> Result<(u64, BTreeMap<String, HostTensor>), Str
     Ok((step.ok_or("the step is missing")?, moments))
 }
 
+/// The name of the checkpoint of an update.
+#[must_use]
+pub fn directory_name(step: u64) -> String {
+    format!("step_{step:08}")
+}
+
+/// The update that a checkpoint is of, by its name.
+#[must_use]
+pub fn step_of(path: &Path) -> Option<u64> {
+    path.file_name()?.to_str()?.strip_prefix("step_")?.parse().ok()
+}
+
 /// The checkpoints below a directory, newest first.
 ///
 /// # Errors
@@ -223,11 +284,9 @@ pub fn list(directory: &Path) -> Result<Vec<PathBuf>, TrainError> {
     }
     let mut found = Vec::new();
     for entry in fs_err::read_dir(directory)? {
-        let entry = entry?;
-        let name = entry.file_name();
-        let step = name.to_str().and_then(|name| name.strip_prefix("step_")).map(str::parse::<u64>);
-        if let Some(Ok(step)) = step {
-            found.push((step, entry.path()));
+        let path = entry?.path();
+        if let Some(step) = step_of(&path) {
+            found.push((step, path));
         }
     }
     found.sort_by(|a, b| b.cmp(a));
@@ -251,22 +310,57 @@ pub fn newest(
     Ok(None)
 }
 
-/// Removes all but the newest `keep` checkpoints, and what a killed process was writing.
-///
-/// # Errors
-/// [`TrainError::Io`] when one cannot be removed.
-pub fn prune(directory: &Path, keep: usize) -> Result<(), TrainError> {
-    for path in list(directory)?.into_iter().skip(keep.max(1)) {
-        fs_err::remove_dir_all(path)?;
+/// A name beside `path` that [`list`] does not see and [`is_leftover`] does.
+pub(crate) fn hidden(path: &Path, what: &str) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!(".{name}.{what}.tmp"))
+}
+
+/// Whether it is what a killed process was writing or removing.
+pub(crate) fn is_leftover(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str());
+    name.is_some_and(|name| name.starts_with(".step_") && name.ends_with(".tmp"))
+}
+
+/// Bytes read or written at a time.
+const BUFFER_BYTES: usize = 1 << 20;
+
+/// A file that is being written, with its size and checksum so far.
+struct Measured {
+    file: BufWriter<Box<dyn NewFile>>,
+    hash: Sha256,
+    bytes: u64,
+}
+
+impl Measured {
+    fn new(file: Box<dyn NewFile>) -> Measured {
+        let file = BufWriter::with_capacity(BUFFER_BYTES, file);
+        Measured { file, hash: Sha256::new(), bytes: 0 }
     }
-    for entry in fs_err::read_dir(directory)? {
-        let entry = entry?;
-        let name = entry.file_name();
-        if name.to_str().is_some_and(|name| name.starts_with(".step_") && name.ends_with(".tmp")) {
-            fs_err::remove_dir_all(entry.path())?;
-        }
+
+    /// Waits until it is on disk.
+    fn finish(mut self) -> std::io::Result<(u64, String)> {
+        self.file.flush()?;
+        self.file.get_mut().sync()?;
+        Ok((self.bytes, hexadecimal(self.hash)))
     }
-    Ok(())
+}
+
+impl Write for Measured {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.hash.update(&bytes[..written]);
+        self.bytes += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.file.flush()
+    }
+}
+
+fn hexadecimal(hash: Sha256) -> String {
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn broken(path: &Path, reason: String) -> TrainError {
@@ -279,25 +373,6 @@ fn cannot_write(path: &Path, source: &std::io::Error) -> TrainError {
         reason: source.to_string(),
         path: path.to_owned(),
     }
-}
-
-fn checksum(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// Writes a file and waits until it is on disk.
-fn write_synced(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let mut file = fs_err::File::create(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
-}
-
-/// Makes names in a directory durable. Only Unix can; elsewhere a rename has to do.
-fn sync_directory(path: &Path) -> std::io::Result<()> {
-    if cfg!(unix) {
-        fs_err::File::open(path)?.sync_all()?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -16,12 +16,13 @@ use std::io::Write;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::backend::{self, DeviceEntry};
 use crate::error::{TrainError, exit_code};
-use crate::progress::say;
+use crate::progress::{self, say};
 
 /// Pre-train, fine-tune, evaluate and ship MLP-Mixer image classifiers.
 #[derive(Debug, Parser)]
@@ -167,6 +168,13 @@ pub fn main() -> ExitCode {
         say(format_args!("error: unexpected: {info}"));
         say("hint: this is a bug in mixer; please report it with the command that you ran");
     }));
+    let code = run_command_line();
+    // Unless nobody reads them.
+    progress::flush(Duration::from_secs(5));
+    ExitCode::from(code)
+}
+
+fn run_command_line() -> u8 {
     let result = match Cli::try_parse() {
         Ok(cli) => std::panic::catch_unwind(|| {
             use_threads(cli.threads)?;
@@ -176,20 +184,20 @@ pub fn main() -> ExitCode {
             // Help and version are no errors: clap prints them to stdout and says so in its code.
             let code = if error.use_stderr() { exit_code::USAGE } else { exit_code::OK };
             drop(error.print());
-            return ExitCode::from(code);
+            return code;
         }
     };
     match result {
-        Ok(Ok(())) => ExitCode::from(exit_code::OK),
-        Ok(Err(error)) if is_closed_pipe(&error) => ExitCode::from(exit_code::OK),
+        Ok(Ok(())) => exit_code::OK,
+        Ok(Err(error)) if is_closed_pipe(&error) => exit_code::OK,
         Ok(Err(error)) => {
             say(format_args!("error: {error}"));
             if let Some(hint) = error.hint() {
                 say(format_args!("hint: {hint}"));
             }
-            ExitCode::from(error.exit_code())
+            error.exit_code()
         }
-        Err(_) => ExitCode::from(exit_code::UNEXPECTED),
+        Err(_) => exit_code::UNEXPECTED,
     }
 }
 

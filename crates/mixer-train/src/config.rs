@@ -12,6 +12,7 @@ use mixer_model::Gelu;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::divergence::OnDivergence;
 use crate::drop_path::DropPathScaling;
 use crate::early_stopping::EarlyStopping;
 use crate::error::TrainError;
@@ -280,8 +281,21 @@ pub struct TrainConfig {
     pub eval_batch_size: Option<usize>,
     /// Updates between checkpoints. Default as evaluations.
     pub checkpoint_every_steps: Option<u64>,
-    /// Checkpoints that are kept. Default 2.
+    /// The newest checkpoints, so many, are kept. Default 2.
     pub keep_checkpoints: Option<usize>,
+    /// Checkpoints whose update is a multiple of this are kept for good; itself a multiple of
+    /// `checkpoint_every_steps`. Default: none.
+    pub keep_checkpoint_every_steps: Option<u64>,
+    /// Keep the checkpoint of the best evaluation too, and write one when there is none due. Default
+    /// false.
+    pub keep_best_checkpoint: Option<bool>,
+    /// What to do about an update whose loss or gradient norm is not finite: `"stop"`, the default, or
+    /// `{ skip = { at_most = 3 } }`, which goes on with the next batch. May be changed when a run is
+    /// continued.
+    pub on_divergence: Option<OnDivergence>,
+    /// Report losses and gradient norms that lie so many standard deviations above the mean of the last
+    /// 100 updates; 0 reports none. Default 6.
+    pub outlier_z_score: Option<f64>,
 }
 
 impl RunConfig {

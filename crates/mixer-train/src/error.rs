@@ -102,16 +102,23 @@ pub enum TrainError {
         hint: Option<String>,
     },
     /// The user stopped the run.
-    #[error("interrupted at step {step}; checkpoint written: {}", path.display())]
+    #[error("{}", interrupted(*step, path.as_deref()))]
     Interrupted {
         /// Updates done.
         step: u64,
-        /// The checkpoint.
-        path: PathBuf,
+        /// The checkpoint; absent before the first update.
+        path: Option<PathBuf>,
     },
     /// Reading or writing a file failed; the source names the path.
     #[error(transparent)]
     Io(#[from] std::io::Error),
+}
+
+fn interrupted(step: u64, path: Option<&Path>) -> String {
+    match path {
+        Some(path) => format!("interrupted at step {step}; checkpoint written: {}", path.display()),
+        None => "interrupted before the first update: there is nothing to save".to_owned(),
+    }
 }
 
 /// A message with its file at the end of the first line; what follows is an excerpt of the file.
@@ -242,7 +249,8 @@ impl TrainError {
             }
             TrainError::Diverged { .. } => Some(
                 "a lower `optimizer.learning_rate`, a longer `schedule.warmup_steps` or a smaller \
-                 `train.clip_norm` usually helps; resume continues from the last checkpoint"
+                 `train.clip_norm` usually helps; the same command continues from the last checkpoint, and \
+                 with `--set train.on_divergence.skip.at_most=1` it leaves the batch out"
                     .to_owned(),
             ),
             TrainError::Checkpoint { action: CANNOT_WRITE_CHECKPOINT, .. } => Some(

@@ -1,6 +1,7 @@
 //! Loss and accuracy over a split, counting every example once.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use burn::tensor::Device;
 use mixer_data::{EvalTransform, Loader, LoaderConfig, OnCorrupt, SkippedExample, Source};
@@ -11,6 +12,9 @@ use serde::{Deserialize, Serialize};
 use crate::error::TrainError;
 use crate::input::Normaliser;
 use crate::loss::{Loss, smoothed_targets};
+
+/// How often somebody who waits for data looks whether to stop.
+pub(crate) const PATIENCE: Duration = Duration::from_millis(50);
 
 /// What an evaluation found.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -70,7 +74,13 @@ impl Evaluator {
         let mut loader = Loader::eval(Arc::clone(source), self.transform.clone(), config)?;
         let normaliser = Normaliser::new(&self.preprocessing, mixer.config().patch_size, device);
         let mut sum = Evaluation { loss: 0.0, top1: 0.0, top5: 0.0, n: 0 };
-        while let Some(batch) = loader.next_batch()? {
+        loop {
+            while !loader.wait(PATIENCE) {
+                if !progress(sum.n) {
+                    return Ok(None);
+                }
+            }
+            let Some(batch) = loader.next_batch()? else { break };
             let logits = mixer.forward(normaliser.patches(&batch));
             let targets = smoothed_targets(&batch.labels, num_classes, 0.0);
             let targets = normaliser.matrix(targets, batch.labels.len());

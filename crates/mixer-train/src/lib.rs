@@ -12,11 +12,16 @@
 //! only one where examples become tensors.
 
 pub mod backend;
+mod background_writer;
+mod batch_gradient;
 pub mod bench;
 pub mod checkpoint;
 pub mod cli;
 pub mod config;
+mod console;
 pub mod dataset;
+mod disk;
+pub mod divergence;
 pub mod drop_path;
 pub mod early_stopping;
 pub mod error;
@@ -27,12 +32,16 @@ pub mod interrupt;
 pub mod loss;
 pub mod metrics;
 pub mod optimizer;
+pub mod outliers;
 pub mod parameter_rates;
 pub mod plan;
 pub mod precision;
 pub mod progress;
+pub mod replay;
+pub mod retention;
 pub mod run_dir;
 pub mod schedule;
+pub mod time_limit;
 pub mod trainer;
 
 pub use error::{TrainError, exit_code};

@@ -47,6 +47,30 @@ pub enum Metric {
         /// Examples counted.
         n: u64,
     },
+    /// A loss or a gradient norm that stands out from the updates before.
+    Outlier {
+        /// Updates done, this one included.
+        step: u64,
+        /// `loss` or `gradient norm`.
+        quantity: String,
+        /// Its value.
+        value: f64,
+        /// Mean of the updates before.
+        mean: f64,
+        /// Their standard deviation.
+        std: f64,
+        /// `(value − mean) / std`.
+        z_score: f64,
+    },
+    /// An update that was left out because it was not finite.
+    Diverged {
+        /// Updates done, this one included.
+        step: u64,
+        /// `loss` or `gradient norm`.
+        quantity: String,
+        /// `NaN`, `inf` or `-inf`.
+        value: String,
+    },
     /// An example that was passed over.
     Skipped {
         /// Updates done.
@@ -64,6 +88,7 @@ pub enum Metric {
 #[derive(Debug)]
 pub struct MetricsFile {
     file: File,
+    bytes: u64,
 }
 
 impl MetricsFile {
@@ -87,7 +112,7 @@ impl MetricsFile {
         }
         file.set_len(length)?;
         file.seek(SeekFrom::End(0))?;
-        Ok(MetricsFile { file })
+        Ok(MetricsFile { file, bytes: length })
     }
 
     /// Appends one line.
@@ -98,15 +123,21 @@ impl MetricsFile {
         let mut line = serde_json::to_string(metric).map_err(std::io::Error::other)?;
         line.push('\n');
         self.file.write_all(line.as_bytes())?;
+        self.bytes += line.len() as u64;
         Ok(())
     }
 
-    /// Bytes written so far, all of them on disk.
+    /// Bytes written so far.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// The file once more, for a thread that syncs it.
     ///
     /// # Errors
     /// [`TrainError::Io`] with the path.
-    pub fn sync(&mut self) -> Result<u64, TrainError> {
-        self.file.sync_data()?;
-        Ok(self.file.stream_position()?)
+    pub fn handle(&self) -> Result<std::fs::File, TrainError> {
+        Ok(self.file.file().try_clone()?)
     }
 }

@@ -42,7 +42,7 @@ pub enum Rule {
 
 impl Rule {
     /// Moments that it keeps of every parameter.
-    fn num_moments(&self) -> usize {
+    pub(crate) fn num_moments(&self) -> usize {
         match self {
             Rule::Adamw { .. } => 2,
             Rule::Sgd { .. } => 1,
@@ -87,6 +87,18 @@ impl GradientSum {
     pub fn add(&mut self, mixer: &Mixer, gradients: &Gradients) {
         let mut collector = Collector { path: Vec::new(), gradients, sums: &mut self.sums };
         mixer.visit(&mut collector);
+    }
+
+    /// Norm of each parameter's gradient by its path, and how many of its values are not finite.
+    #[must_use]
+    pub fn norms(&self) -> Vec<(String, f64, usize)> {
+        let norm = |(path, sum): (&String, &Tensor<1>)| {
+            let values: Vec<f32> = sum.clone().into_data().iter::<f32>().collect();
+            let squares: f64 = values.iter().map(|value| f64::from(*value).powi(2)).sum();
+            let non_finite = values.iter().filter(|value| !value.is_finite()).count();
+            (path.clone(), squares.sqrt(), non_finite)
+        };
+        self.sums.iter().map(norm).collect()
     }
 
     /// The squared norm over all parameters, on the device.

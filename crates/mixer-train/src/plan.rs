@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{DataConfig, HeadInit, ModelConfig, OptimizerKind, RunConfig};
 use crate::dataset::Dataset;
+use crate::divergence::OnDivergence;
 use crate::drop_path::{DropPath, DropPathScaling};
 use crate::early_stopping::EarlyStopping;
 use crate::error::TrainError;
@@ -21,6 +22,7 @@ use crate::loss::Loss;
 use crate::optimizer::Rule;
 use crate::parameter_rates::ParameterRates;
 use crate::precision::Precision;
+use crate::retention::Retention;
 use crate::schedule::{Decay, Schedule};
 
 /// The largest side of a network's input, px; that of `mixer-data`.
@@ -157,6 +159,18 @@ pub struct RunPlan {
     pub checkpoint_every_steps: u64,
     /// Checkpoints that are kept.
     pub keep_checkpoints: usize,
+    /// Checkpoints whose update is a multiple of this are kept for good.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep_checkpoint_every_steps: Option<u64>,
+    /// Whether that of the best evaluation is kept.
+    #[serde(default)]
+    pub keep_best_checkpoint: bool,
+    /// What to do about an update that is not finite.
+    #[serde(default)]
+    pub on_divergence: OnDivergence,
+    /// Standard deviations from which on a loss or gradient norm is reported.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outlier_z_score: Option<f64>,
     /// When the run ends before its length; absent when it never does.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub early_stopping: Option<EarlyStopping>,
@@ -316,6 +330,20 @@ impl RunPlan {
             positive("train.early_stopping.patience", Some(stopping.patience), 1)?;
             in_range("train.early_stopping.min_delta", stopping.min_delta, 0.0, 1.0)?;
         }
+        let checkpoint_every_steps = positive(
+            "train.checkpoint_every_steps",
+            train.checkpoint_every_steps,
+            eval_every_steps,
+        )?;
+        if let Some(every) = train.keep_checkpoint_every_steps
+            && (every == 0 || !every.is_multiple_of(checkpoint_every_steps))
+        {
+            return Err(TrainError::config(format!(
+                "`train.keep_checkpoint_every_steps` is {every}, expected a multiple of `train.checkpoint_every_steps`, {checkpoint_every_steps}"
+            )));
+        }
+        let outlier_z_score = train.outlier_z_score.unwrap_or(6.0);
+        in_range("train.outlier_z_score", outlier_z_score, 0.0, f64::MAX)?;
         if data.val_examples == 0 || data.train_examples == 0 {
             return Err(TrainError::config("a split of the data has no examples"));
         }
@@ -335,12 +363,12 @@ impl RunPlan {
             precision: train.precision.unwrap_or_default(),
             log_every_steps: positive("train.log_every_steps", train.log_every_steps, 10)?,
             eval_every_steps,
-            checkpoint_every_steps: positive(
-                "train.checkpoint_every_steps",
-                train.checkpoint_every_steps,
-                eval_every_steps,
-            )?,
+            checkpoint_every_steps,
             keep_checkpoints: positive("train.keep_checkpoints", train.keep_checkpoints, 2)?,
+            keep_checkpoint_every_steps: train.keep_checkpoint_every_steps,
+            keep_best_checkpoint: train.keep_best_checkpoint.unwrap_or(false),
+            on_divergence: train.on_divergence.unwrap_or_default(),
+            outlier_z_score: (outlier_z_score > 0.0).then_some(outlier_z_score),
             early_stopping: train.early_stopping,
             head_bias,
             repeats,
@@ -359,6 +387,16 @@ impl RunPlan {
             preprocessing,
             data,
         })
+    }
+
+    /// Which checkpoints are kept.
+    #[must_use]
+    pub fn retention(&self) -> Retention {
+        Retention {
+            newest: self.keep_checkpoints,
+            every_steps: self.keep_checkpoint_every_steps,
+            best: self.keep_best_checkpoint,
+        }
     }
 
     /// Updates in one pass over the training data, which shows every example

@@ -1,18 +1,24 @@
 //! What a run shows while it works: a bar on a terminal, plain lines otherwise; always on stderr.
 
 use std::fmt;
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::console;
+
 /// Seconds between plain lines.
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Writes a line to stderr. `mixer … 2>&1 | head` closes it early, which is no reason to stop: what
-/// cannot be shown is dropped (and `eprintln!` would panic).
+/// Writes a line to stderr, soon: nothing waits for who reads it, and what cannot be shown is dropped.
 pub fn say(line: impl fmt::Display) {
-    drop(writeln!(std::io::stderr().lock(), "{line}"));
+    console::say(line.to_string());
+}
+
+/// Waits until the lines so far are written, but not longer than `timeout`.
+pub fn flush(timeout: Duration) {
+    console::flush(timeout);
 }
 
 /// A bar or a sequence of lines.
@@ -62,7 +68,10 @@ impl Progress {
     /// Prints a line that stays, above the bar where there is one.
     pub fn note(&self, line: &str) {
         match &self.bar {
-            Some(bar) => bar.suspend(|| say(line)),
+            Some(bar) => bar.suspend(|| {
+                say(line);
+                flush(Duration::from_secs(1));
+            }),
             None => say(line),
         }
     }

@@ -1,6 +1,7 @@
 //! A run on disk: which file is where, and whose directory it is.
 
 use std::fs::TryLockError;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use mixer_model::{Metadata, Weights};
@@ -13,6 +14,9 @@ use crate::progress::say;
 
 /// Where the plan is written before it is renamed.
 const PLAN_ASIDE: &str = ".plan.toml.tmp";
+
+/// Locked while a process trains here.
+const LOCK: &str = "run.lock";
 
 /// A run directory.
 #[derive(Debug, Clone)]
@@ -83,6 +87,12 @@ impl RunDir {
         self.path.join("checkpoints")
     }
 
+    /// What is kept of an update that was not finite.
+    #[must_use]
+    pub fn divergence(&self) -> PathBuf {
+        self.path.join("divergence")
+    }
+
     /// Weights of the best evaluation.
     #[must_use]
     pub fn best(&self) -> PathBuf {
@@ -108,24 +118,57 @@ impl RunDir {
     }
 
     /// Keeps other processes from training here for as long as the file lives; the operating system
-    /// lets go of it when this process ends in whatever way.
+    /// lets go of it when this process ends in whatever way. It holds who has it, for people to read.
     ///
     /// # Errors
-    /// [`TrainError::RunDir`] when another process trains here, [`TrainError::Io`] when there is no run.
+    /// [`TrainError::RunDir`] when another process trains here, with its number, or when the directory
+    /// cannot be written to.
     pub fn lock(&self) -> Result<fs_err::File, TrainError> {
-        let plan = fs_err::File::open(self.plan())?;
-        match plan.file().try_lock() {
-            Err(TryLockError::WouldBlock) => Err(TrainError::RunDir {
-                message: "another process is training in the run directory".to_owned(),
-                hint: Some("wait for it, or choose another one with `--run-dir`".to_owned()),
-                path: self.path.clone(),
-            }),
+        let path = self.path.join(LOCK);
+        let open = fs_err::OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .open(&path);
+        let mut file = open.map_err(|error| self.cannot_write(&error))?;
+        match file.file().try_lock() {
+            Err(TryLockError::WouldBlock) => {
+                let holder = fs_err::read_to_string(&path).unwrap_or_default();
+                let holder = match holder.trim() {
+                    "" => "another process".to_owned(),
+                    holder => holder.to_owned(),
+                };
+                return Err(TrainError::RunDir {
+                    message: format!("{holder} is training in the run directory"),
+                    hint: Some("wait for it, or choose another one with `--run-dir`".to_owned()),
+                    path: self.path.clone(),
+                });
+            }
             // Some network file systems cannot lock; there it has to do without.
-            Err(TryLockError::Error(_)) | Ok(()) => Ok(plan),
+            Err(TryLockError::Error(_)) | Ok(()) => {}
+        }
+        let host = fs_err::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        let on = match host.trim() {
+            "" => String::new(),
+            host => format!(" on {host}"),
+        };
+        let written =
+            file.set_len(0).and_then(|()| writeln!(file, "process {}{on}", std::process::id()));
+        written.map_err(|error| self.cannot_write(&error))?;
+        Ok(file)
+    }
+
+    fn cannot_write(&self, error: &std::io::Error) -> TrainError {
+        TrainError::RunDir {
+            // The kind alone: the message of `fs_err` has a path, which follows here.
+            message: format!("cannot write to the run directory: {}", error.kind()),
+            hint: Some("make it writable, or choose another one with `--run-dir`".to_owned()),
+            path: self.path.clone(),
         }
     }
 
-    /// Makes the directory for a new run and writes its configuration, plan and environment.
+    /// Makes the directory for a new run, locks it, and writes its configuration, plan and environment.
     ///
     /// # Errors
     /// [`TrainError::RunDir`] when something else is there or it cannot be made, [`TrainError::Io`] when
@@ -135,7 +178,7 @@ impl RunDir {
         config_text: &str,
         plan: &RunPlan,
         environment: &Environment,
-    ) -> Result<(), TrainError> {
+    ) -> Result<fs_err::File, TrainError> {
         if self.path.exists() && !self.path.is_dir() {
             return Err(TrainError::RunDir {
                 message: "found a file, expected a run directory or nothing".to_owned(),
@@ -147,7 +190,7 @@ impl RunDir {
             for entry in fs_err::read_dir(&self.path)? {
                 let name = entry?.file_name();
                 // What is written before the plan is left by a process that was killed here.
-                if !["config.toml", "environment.json", "checkpoints", PLAN_ASIDE]
+                if !["config.toml", "environment.json", "checkpoints", PLAN_ASIDE, LOCK]
                     .iter()
                     .any(|own| name == *own)
                 {
@@ -168,6 +211,14 @@ impl RunDir {
             hint: Some("choose another one with `--run-dir`".to_owned()),
             path: self.path.clone(),
         })?;
+        let lock = self.lock()?;
+        if self.exists() {
+            return Err(TrainError::RunDir {
+                message: "another process has just started a run here".to_owned(),
+                hint: Some("run the same command again to continue it".to_owned()),
+                path: self.path.clone(),
+            });
+        }
         fs_err::create_dir_all(self.checkpoints())?;
         fs_err::write(self.config(), config_text)?;
         let environment = serde_json::to_vec_pretty(environment).map_err(std::io::Error::other)?;
@@ -176,7 +227,7 @@ impl RunDir {
         let aside = self.path.join(PLAN_ASIDE);
         fs_err::write(&aside, plan.to_toml()?)?;
         fs_err::rename(aside, self.plan())?;
-        Ok(())
+        Ok(lock)
     }
 
     /// The plan of the run that is here, if it is a run of this task and configuration.
@@ -202,7 +253,7 @@ impl RunDir {
             )));
         }
         let text = fs_err::read_to_string(self.plan())?;
-        let plan: RunPlan = toml::from_str(&text).map_err(|error| {
+        let mut plan: RunPlan = toml::from_str(&text).map_err(|error| {
             refused(format!("its `plan.toml` cannot be read: {}", error.message()))
         })?;
         if plan.task != task {
@@ -211,17 +262,21 @@ impl RunDir {
                 "the run directory was made by `mixer {found}`, expected one of `mixer {expected}`"
             )));
         }
+        plan.on_divergence = config.train.on_divergence.unwrap_or_default();
         Ok(plan)
     }
 }
 
 /// What makes two configurations the same run: everything but where the data lies, what only changes
-/// speed, and the weights that the run started from, which it no longer needs.
+/// speed, the weights that the run started from, which it no longer needs, and what is done about
+/// updates that are not finite.
 fn identity(mut config: RunConfig) -> Result<toml::Value, TrainError> {
     config.data.path = None;
     config.data.workers = None;
     config.data.queue_mib = None;
     config.init.weights = None;
+    // A way out of a run that has diverged.
+    config.train.on_divergence = None;
     toml::Value::try_from(config).map_err(|error| TrainError::config(error.to_string()))
 }
 

@@ -1,26 +1,28 @@
 //! The loop: batches in, updates out; evaluates, logs and saves on the way.
 
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-use mixer_data::{BatchMix, Loader, LoaderConfig, MixKind, SkippedExample};
-use mixer_model::{Compute, Mixer, Weights};
+use mixer_data::SkippedExample;
+use mixer_model::{Compute, Mixer, Weights, count};
 
 use crate::backend::DeviceEntry;
-use crate::checkpoint::{self, Checkpoint, RunState};
+use crate::background_writer::BackgroundWriter;
+use crate::batch_gradient::{BatchGradient, Gradient};
+use crate::checkpoint::{Checkpoint, RunState};
 use crate::dataset::Dataset;
+use crate::divergence::{Divergence, OnDivergence, Values};
 use crate::error::TrainError;
 use crate::evaluation::{Evaluation, Evaluator};
-use crate::input::Normaliser;
 use crate::interrupt;
-use crate::loss::{mixed_targets, smoothed_targets};
 use crate::metrics::{Metric, MetricsFile};
-use crate::optimizer::{Clip, GradientSum, Optimizer};
+use crate::optimizer::{Clip, Optimizer};
 use crate::plan::RunPlan;
-use crate::progress::Progress;
+use crate::progress::{Progress, say};
 use crate::run_dir::{self, RunDir};
+use crate::time_limit::TimeLimit;
 
 /// Everything that a run is made of.
 pub struct Trainer {
@@ -36,28 +38,65 @@ pub struct Trainer {
     pub workers: usize,
     /// Memory for decoded batches, bytes.
     pub queue_bytes: usize,
+    /// When it has to be over.
+    pub time_limit: Option<TimeLimit>,
+}
+
+/// What asks a run to stop before its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// A signal.
+    Interrupted,
+    /// The time limit.
+    TimeLimit,
+}
+
+/// At what a run ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ended {
+    /// Its length.
+    Finished,
+    /// Early stopping.
+    StoppedEarly,
+    /// The time limit, with the checkpoint to go on from; absent before the first update.
+    TimeLimit(Option<PathBuf>),
 }
 
 /// How a run ended.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Outcome {
+    /// At what.
+    pub ended: Ended,
+    /// Updates done.
+    pub step: u64,
     /// The last evaluation; absent when the run had already ended before.
     pub last: Option<Evaluation>,
     /// The best evaluation and its update.
     pub best: Option<(u64, Evaluation)>,
-    /// The update that early stopping ended the run at; absent when it went to its end.
-    pub stopped_at: Option<u64>,
     /// Time in this process.
     pub elapsed: Duration,
+    /// Checkpoints written in this process.
+    pub checkpoints: u64,
+    /// Time that training stood still for saving.
+    pub saving: Duration,
 }
 
 /// What an update found, still on the device.
 struct Pending {
-    /// Updates done, this one included.
+    /// The update, from 0.
     step: u64,
     lr: f64,
     /// Loss and squared norm of the gradient, `[2]`.
     values: Tensor<1>,
+    /// Index of each example.
+    indices: Vec<u64>,
+}
+
+/// An update that is not finite.
+struct NotFinite {
+    quantity: &'static str,
+    value: f64,
+    pending: Pending,
 }
 
 /// A run in memory.
@@ -68,10 +107,19 @@ struct Run<'a> {
     trainer: &'a Trainer,
     optimizer: Optimizer,
     state: RunState,
+    /// The update of the newest checkpoint, written or under way.
+    saved: Option<u64>,
+    /// Where it is, when it was there before this process.
+    resumed_from: Option<PathBuf>,
     metrics: MetricsFile,
-    normaliser: Normaliser,
-    loader: Loader,
+    writer: BackgroundWriter,
+    gradient: BatchGradient<'a>,
     since_line: Interval,
+    /// Time that training stood still for saving.
+    saving: Duration,
+    /// The longest update.
+    longest_update: Duration,
+    last_finite: Option<Values>,
     /// The newest update of a GPU: its values are read when the next one is under way.
     pending: Option<Pending>,
 }
@@ -98,61 +146,71 @@ impl Interval {
 }
 
 impl Trainer {
-    /// Runs to the end, from `initial` weights or from the newest checkpoint.
+    /// Runs to the end, from `initial` weights or from a checkpoint and where it lies.
     ///
     /// # Errors
-    /// [`TrainError::Interrupted`] after Ctrl-C, with a checkpoint written; [`TrainError::Diverged`]
-    /// before an update that is not finite; whatever reading data and writing files can raise.
+    /// [`TrainError::Interrupted`] after a signal, with a checkpoint written; [`TrainError::Diverged`]
+    /// before an update that is not finite; whatever reading data and writing files can raise. What was
+    /// trained before data could not be read is saved first.
     pub fn run(
         &self,
         initial: impl FnOnce() -> Result<Weights, TrainError>,
-        checkpoint: Option<Checkpoint>,
+        checkpoint: Option<(PathBuf, Checkpoint)>,
     ) -> Result<Outcome, TrainError> {
         let started = Instant::now();
         interrupt::listen();
         let total = self.plan.schedule.total_steps;
         let (mut run, mut mixer) = Run::start(self, initial, checkpoint)?;
         let mut last = None;
-        let mut saved = run.state.step;
         let mut progress = Progress::new("step", total, run.state.step);
-        let result = loop {
+        let ended = loop {
             let step = run.state.step;
             if self.is_due(step, self.plan.eval_every_steps) && run.state.evaluated_step < step {
                 match run.evaluate(&mixer, &mut progress)? {
-                    Some(evaluation) => last = Some(evaluation),
-                    None => break run.interrupted(&mixer, &mut progress),
+                    Ok(evaluation) => last = Some(evaluation),
+                    Err(stop) => break run.stopped(stop, &mixer, &mut progress),
                 }
             }
-            if self.is_due(step, self.plan.checkpoint_every_steps) && saved < step {
+            if run.is_checkpoint_due() {
                 run.save(&mixer, &mut progress)?;
-                saved = step;
             }
             if step == total {
-                break Ok(());
+                break Ok(Ended::Finished);
             }
             if self.plan.early_stopping.is_some_and(|rule| run.state.stagnation.is_over(rule)) {
                 // So that the same command finds that nothing is left to do.
-                if saved < step {
-                    run.save(&mixer, &mut progress)?;
+                run.save(&mixer, &mut progress)?;
+                break Ok(Ended::StoppedEarly);
+            }
+            match run.update(mixer, &mut progress)? {
+                (trained, None) => mixer = trained,
+                (trained, Some(stop)) => {
+                    mixer = trained;
+                    break run.stopped(stop, &mixer, &mut progress);
                 }
-                break Ok(());
             }
-            if interrupt::requested() {
-                break run.interrupted(&mixer, &mut progress);
-            }
-            mixer = run.update(mixer, &mut progress)?;
         };
         progress.finish();
-        result?;
-        match run.optimizer.averaged(&mixer) {
-            Some(average) => {
-                run.write_weights(&average, &self.run_dir.last())?;
-                run.write_weights(&mixer, &self.run_dir.last_unaveraged())?;
+        let ended = ended?;
+        run.writer.wait()?;
+        if !matches!(ended, Ended::TimeLimit(_)) {
+            match run.optimizer.averaged(&mixer) {
+                Some(average) => {
+                    run.weights(&average)?.write_safetensors(&self.run_dir.last())?;
+                    run.weights(&mixer)?.write_safetensors(&self.run_dir.last_unaveraged())?;
+                }
+                None => run.weights(&mixer)?.write_safetensors(&self.run_dir.last())?,
             }
-            None => run.write_weights(&mixer, &self.run_dir.last())?,
         }
-        let stopped_at = Some(run.state.step).filter(|step| *step < total);
-        Ok(Outcome { last, best: run.state.best, stopped_at, elapsed: started.elapsed() })
+        Ok(Outcome {
+            ended,
+            step: run.state.step,
+            last,
+            best: run.state.best,
+            elapsed: started.elapsed(),
+            checkpoints: run.writer.checkpoints(),
+            saving: run.saving,
+        })
     }
 
     fn is_due(&self, step: u64, every: u64) -> bool {
@@ -171,8 +229,57 @@ impl Trainer {
         }
     }
 
-    fn autodiff_device(&self) -> Device {
+    /// Whether to stop now rather than begin something that takes as long as `piece`.
+    fn stop_requested(
+        &self,
+        piece: Duration,
+        longest_save: Option<Duration>,
+        checkpoint_bytes: u64,
+    ) -> Option<Stop> {
+        if interrupt::requested() {
+            return Some(Stop::Interrupted);
+        }
+        let limit = self.time_limit?;
+        (!limit.allows(piece, longest_save, checkpoint_bytes)).then_some(Stop::TimeLimit)
+    }
+
+    pub(crate) fn autodiff_device(&self) -> Device {
         self.device.device.clone().autodiff()
+    }
+
+    /// Network, optimizer and counters of a checkpoint, or of the first update.
+    pub(crate) fn restore(
+        &self,
+        initial: impl FnOnce() -> Result<Weights, TrainError>,
+        checkpoint: Option<Checkpoint>,
+    ) -> Result<(Mixer, Optimizer, RunState), TrainError> {
+        let plan = &self.plan;
+        let rates = plan.parameter_rates()?;
+        let device = self.autodiff_device();
+        let (weights, optimizer, state) = match checkpoint {
+            Some(checkpoint) => {
+                let (rule, path) = (plan.optimizer.clone(), self.run_dir.checkpoints());
+                let on = &self.device.device;
+                let optimizer = checkpoint.optimizer(rule, plan.ema_decay, on, &path)?;
+                (checkpoint.weights, optimizer, checkpoint.state)
+            }
+            None => {
+                let optimizer = Optimizer::new(plan.optimizer.clone(), plan.ema_decay);
+                (initial()?, optimizer, RunState::default())
+            }
+        };
+        weights.check_fits(&plan.model)?;
+        let compute =
+            Compute { precision: plan.precision.into(), recompute_blocks: plan.recompute_blocks };
+        let mixer = Mixer::from_weights(weights, &device)?.with_compute(compute);
+        Ok((rates.frozen(mixer), optimizer.with_rates(rates), state))
+    }
+
+    /// Bytes of a checkpoint, nearly: the parameters, and what the optimizer keeps of them.
+    fn checkpoint_bytes(&self) -> u64 {
+        let kept =
+            1 + self.plan.optimizer.num_moments() + usize::from(self.plan.ema_decay.is_some());
+        4 * kept as u64 * count::num_params(&self.plan.model) as u64
     }
 }
 
@@ -180,158 +287,210 @@ impl<'a> Run<'a> {
     fn start(
         trainer: &'a Trainer,
         initial: impl FnOnce() -> Result<Weights, TrainError>,
-        checkpoint: Option<Checkpoint>,
+        checkpoint: Option<(PathBuf, Checkpoint)>,
     ) -> Result<(Run<'a>, Mixer), TrainError> {
-        let plan = &trainer.plan;
+        let (resumed_from, checkpoint) = checkpoint.unzip();
+        let (mixer, optimizer, state) = trainer.restore(initial, checkpoint)?;
+        interrupt::updated(state.step);
+        interrupt::saved(state.step);
+        let skipped = state.skipped_train.iter().copied();
         let device = trainer.autodiff_device();
-        let rates = plan.parameter_rates()?;
-        let (mixer, optimizer, state) = match checkpoint {
-            Some(checkpoint) => {
-                checkpoint.weights.check_fits(&plan.model)?;
-                let rule = plan.optimizer.clone();
-                let path = trainer.run_dir.checkpoints();
-                let device_of_state = &trainer.device.device;
-                let optimizer =
-                    checkpoint.optimizer(rule, plan.ema_decay, device_of_state, &path)?;
-                let mixer = Mixer::from_weights(checkpoint.weights, &device)?;
-                (mixer, optimizer, checkpoint.state)
-            }
-            None => {
-                let weights = initial()?;
-                weights.check_fits(&plan.model)?;
-                let optimizer = Optimizer::new(plan.optimizer.clone(), plan.ema_decay);
-                (Mixer::from_weights(weights, &device)?, optimizer, RunState::default())
-            }
-        };
-        let loader = Loader::train_in_order(
-            Arc::clone(&trainer.dataset.train),
-            plan.train_transform.clone(),
-            plan.seed,
-            plan.order(),
-            state.step * plan.batch_size as u64,
-            LoaderConfig {
-                batch_size: plan.microbatch_size,
-                patch_size: plan.model.patch_size,
-                workers: trainer.workers,
-                queue_bytes: trainer.queue_bytes,
-                on_corrupt: plan.on_corrupt,
-            },
-        )?;
-        let compute =
-            Compute { precision: plan.precision.into(), recompute_blocks: plan.recompute_blocks };
-        let mixer = rates.frozen(mixer.with_compute(compute));
+        let gradient = BatchGradient::new(trainer, state.step, skipped, &device)?;
+        let directory = trainer.run_dir.checkpoints();
         let run = Run {
             trainer,
-            optimizer: optimizer.with_rates(rates),
+            optimizer,
             metrics: MetricsFile::open(&trainer.run_dir.metrics(), state.metrics_bytes)?,
+            writer: BackgroundWriter::start(&directory, trainer.plan.retention())?,
+            saved: resumed_from.as_ref().map(|_| state.step),
+            resumed_from,
             state,
-            normaliser: Normaliser::new(&plan.preprocessing, plan.model.patch_size, &device),
-            loader,
+            gradient,
             since_line: Interval::start(),
+            saving: Duration::ZERO,
+            longest_update: Duration::ZERO,
+            last_finite: None,
             pending: None,
         };
         Ok((run, mixer))
     }
 
-    /// One update over `batch_size` examples.
-    fn update(&mut self, mixer: Mixer, progress: &mut Progress) -> Result<Mixer, TrainError> {
-        let plan = &self.trainer.plan;
-        let microbatches = plan.batch_size / plan.microbatch_size;
-        let mut gradients = GradientSum::default();
-        let mut loss_sum = Tensor::<1>::zeros([1], &self.trainer.device.device);
-        let mix = plan
-            .mix
-            .as_ref()
-            .map(|mix| mix.draw(plan.seed, self.state.step, plan.model.image_size as u32));
-        for _ in 0..microbatches {
-            let waiting = Instant::now();
-            let Some(mut batch) = self.loader.next_batch()? else {
-                unreachable!("a training stream does not end");
-            };
-            self.since_line.waited += waiting.elapsed();
-            self.report_skipped(&batch.skipped, "train", progress)?;
-            let rows = plan.microbatch_size;
-            let mut targets =
-                smoothed_targets(&batch.labels, plan.model.num_classes, plan.label_smoothing);
-            let partners = mix.as_ref().map_or(Vec::new(), |mix| mix.partners(rows));
-            if let Some(mix) = &mix {
-                mix.apply_cutmix(&mut batch)?;
-                targets = mixed_targets(&targets, &partners, mix.lambda);
-            }
-            let positions = batch.first_position..batch.first_position + rows as u64;
-            let scales = plan
-                .drop_path
-                .branch_scales(plan.model.num_blocks, plan.seed, positions)
-                .map(|scales| self.normaliser.matrix(scales, 2 * plan.model.num_blocks));
-            let mut patches = self.normaliser.patches(&batch);
-            if let Some(BatchMix { kind: MixKind::Mixup, lambda, .. }) = &mix {
-                patches = self.normaliser.mixed(patches, &partners, *lambda);
-            }
-            let logits = mixer.forward_training(patches, scales);
-            let targets = self.normaliser.matrix(targets, rows);
-            let loss = plan.loss.per_example(logits, targets).mean() / microbatches as f64;
-            loss_sum = loss_sum + loss.clone().inner();
-            gradients.add(&mixer, &loss.backward());
-            self.since_line.examples += rows as u64;
-            self.loader.recycle(batch);
-        }
-        let squared_norm = gradients
-            .squared_norm()
-            .unwrap_or_else(|| Tensor::zeros([1], &self.trainer.device.device));
-        let lr = plan.schedule.rate(self.state.step);
-        let pending = Pending {
-            step: self.state.step + 1,
-            lr,
-            values: Tensor::cat(vec![loss_sum, squared_norm.clone()], 0),
+    /// One update over `batch_size` examples. Asked to stop in the middle of it, the batch is given up:
+    /// the weights are those before it.
+    fn update(
+        &mut self,
+        mixer: Mixer,
+        progress: &mut Progress,
+    ) -> Result<(Mixer, Option<Stop>), TrainError> {
+        let started = Instant::now();
+        let trainer = self.trainer;
+        let plan = &trainer.plan;
+        let step = self.state.step;
+        self.writer.check()?;
+        let (longest_save, bytes) = (self.writer.longest_save(), trainer.checkpoint_bytes());
+        let piece = self.longest_update * plan.microbatch_size as u32 / plan.batch_size as u32;
+        let stop = || trainer.stop_requested(piece, longest_save, bytes);
+        let found = match self.gradient.next(&mixer, step, stop, |_| ()) {
+            Ok(Ok(found)) => found,
+            Ok(Err(stop)) => return Ok((mixer, Some(stop))),
+            Err(error) => return Err(self.saved_before(error, &mixer, progress)),
         };
+        let Gradient { sum, loss, squared_norm, indices, skipped, waited } = found;
+        self.since_line.waited += waited;
+        self.since_line.examples += plan.batch_size as u64;
+        self.state.skipped_train.extend(skipped.iter().map(|example| example.index));
+        self.report_skipped(&skipped, "train", progress)?;
+        let lr = plan.schedule.rate(step);
+        let values = Tensor::cat(vec![loss, squared_norm.clone()], 0);
+        let pending = Pending { step, lr, values, indices };
         let clip = plan.clip_norm.map(|limit| Clip { squared_norm, limit });
         // A GPU is given the update before anybody waits for its values, so that it always has work. What
-        // is not finite is then found one update later, before anything of it is evaluated or saved.
-        let previous = if self.trainer.device.is_gpu() {
+        // is not finite is then found one update later, before anything of it is evaluated or saved. To be
+        // left out, it has to be found before.
+        let is_late = trainer.device.is_gpu() && plan.on_divergence == OnDivergence::Stop;
+        let previous = if is_late {
             self.pending.replace(pending)
         } else {
-            self.settle(pending, progress)?;
-            None
+            match self.settle(pending, progress)? {
+                Ok(()) => None,
+                Err(found) => {
+                    self.diverged(found, Some(&mixer), progress)?;
+                    self.state.step += 1;
+                    interrupt::updated(self.state.step);
+                    return Ok((mixer, None));
+                }
+            }
         };
-        let mixer = self.optimizer.update(mixer, gradients, clip.as_ref(), lr);
+        let mixer = self.optimizer.update(mixer, sum, clip.as_ref(), lr);
         self.state.step += 1;
-        if let Some(pending) = previous {
-            self.settle(pending, progress)?;
+        interrupt::updated(self.state.step);
+        if let Some(pending) = previous
+            && let Err(found) = self.settle(pending, progress)?
+        {
+            self.diverged(found, None, progress)?;
         }
-        Ok(mixer)
+        self.longest_update = self.longest_update.max(started.elapsed());
+        Ok((mixer, None))
     }
 
     /// Reads what the newest update of a GPU found: before anything is evaluated or saved, so that
     /// nothing is that came of numbers that are not finite.
     fn settle_pending(&mut self, progress: &mut Progress) -> Result<(), TrainError> {
-        self.pending.take().map_or(Ok(()), |pending| self.settle(pending, progress))
+        let Some(pending) = self.pending.take() else { return Ok(()) };
+        match self.settle(pending, progress)? {
+            Ok(()) => Ok(()),
+            Err(found) => self.diverged(found, None, progress),
+        }
     }
 
-    /// Reads what an update found, refuses what is not finite, and logs it.
-    fn settle(&mut self, pending: Pending, progress: &mut Progress) -> Result<(), TrainError> {
-        let Pending { step, lr, values } = pending;
+    /// Reads what an update found and logs it, if it is finite.
+    fn settle(
+        &mut self,
+        pending: Pending,
+        progress: &mut Progress,
+    ) -> Result<Result<(), NotFinite>, TrainError> {
         // SYNC: the loss and the norm in one read.
-        let values = values.into_data();
+        let values = pending.values.clone().into_data();
         let mut values = values.iter::<f32>().map(f64::from);
         let loss = values.next().unwrap_or(f64::NAN);
         let grad_norm = values.next().unwrap_or(f64::NAN).sqrt();
         for (quantity, value) in [("loss", loss), ("gradient norm", grad_norm)] {
             if !value.is_finite() {
-                return Err(TrainError::Diverged { quantity, value, step: step - 1 });
+                return Ok(Err(NotFinite { quantity, value, pending }));
             }
         }
+        let Pending { step, lr, .. } = pending;
+        self.last_finite = Some(Values { step, loss, grad_norm });
         let rate = self.since_line.images_per_sec();
-        progress.update(step, || format!("loss {loss:.4} lr {lr:.2e} {rate:.0} images/s"));
-        self.log(step, lr, loss, grad_norm)
-    }
-
-    /// Adds an update to the sums and writes a line when one is due.
-    fn log(&mut self, step: u64, lr: f64, loss: f64, grad_norm: f64) -> Result<(), TrainError> {
-        let plan = &self.trainer.plan;
+        progress.update(step + 1, || format!("loss {loss:.4} lr {lr:.2e} {rate:.0} images/s"));
+        self.report_outliers(step + 1, loss, grad_norm, progress)?;
         self.state.loss_sum += loss;
         self.state.grad_norm_sum += grad_norm;
         self.state.summed_steps += 1;
-        if !self.trainer.is_due(step, plan.log_every_steps) {
+        self.log(step + 1, lr)?;
+        Ok(Ok(()))
+    }
+
+    /// Leaves an update out, where the plan allows it; otherwise keeps what is needed to replay it, and
+    /// ends the run. `before` is the network before the update, where it is still there.
+    fn diverged(
+        &mut self,
+        found: NotFinite,
+        before: Option<&Mixer>,
+        progress: &mut Progress,
+    ) -> Result<(), TrainError> {
+        let NotFinite { quantity, value, pending: Pending { step, lr, indices, .. } } = found;
+        if let OnDivergence::Skip { at_most } = self.trainer.plan.on_divergence
+            && self.state.diverged < at_most
+        {
+            self.state.diverged += 1;
+            let left = at_most - self.state.diverged;
+            progress.note(&format!(
+                "warning: {quantity} is {value} at step {step}: the update is left out; {left} more may be"
+            ));
+            let (quantity, value) = (quantity.to_owned(), value.to_string());
+            self.metrics.write(&Metric::Diverged { step: step + 1, quantity, value })?;
+            return self.log(step + 1, lr);
+        }
+        let divergence = Divergence {
+            mixer_version: env!("CARGO_PKG_VERSION").to_owned(),
+            step,
+            quantity: quantity.to_owned(),
+            value: value.to_string(),
+            learning_rate: lr,
+            last_finite: self.last_finite,
+            examples: indices,
+            state: None,
+        };
+        let kept = before.map(|mixer| self.capture(mixer)).transpose();
+        let file = kept.and_then(|state| divergence.write(&self.trainer.run_dir, state.as_ref()));
+        match &file {
+            Ok(file) => {
+                progress.note(&format!("the batch is kept for `--replay {}`", file.display()))
+            }
+            Err(error) => progress.note(&format!("warning: the batch could not be kept: {error}")),
+        }
+        Err(TrainError::Diverged { quantity, value, step })
+    }
+
+    /// Says and logs what stands out.
+    fn report_outliers(
+        &mut self,
+        step: u64,
+        loss: f64,
+        grad_norm: f64,
+        progress: &Progress,
+    ) -> Result<(), TrainError> {
+        let Some(threshold) = self.trainer.plan.outlier_z_score else { return Ok(()) };
+        let windows = &mut self.state.windows;
+        for (quantity, value, window) in [
+            ("loss", loss, &mut windows.loss),
+            ("gradient norm", grad_norm, &mut windows.grad_norm),
+        ] {
+            if let Some(outlier) = window.observe(value, threshold) {
+                let (mean, std, z_score) = (outlier.mean, outlier.std, outlier.z_score);
+                progress.note(&format!(
+                    "step {step}: {quantity} {value:.4} stands out: {z_score:.1} standard deviations above {mean:.4}"
+                ));
+                let quantity = quantity.to_owned();
+                self.metrics.write(&Metric::Outlier {
+                    step,
+                    quantity,
+                    value,
+                    mean,
+                    std,
+                    z_score,
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes a line of metrics when one is due.
+    fn log(&mut self, step: u64, lr: f64) -> Result<(), TrainError> {
+        let plan = &self.trainer.plan;
+        // All updates since the last line may have been left out.
+        if !self.trainer.is_due(step, plan.log_every_steps) || self.state.summed_steps == 0 {
             return Ok(());
         }
         let n = self.state.summed_steps as f64;
@@ -350,33 +509,36 @@ impl<'a> Run<'a> {
     }
 
     /// Evaluates the weights, and their moving average where one is kept, which then counts as the
-    /// result; `None` when Ctrl-C came first, and then it will be done again after the resume.
+    /// result. What is asked to stop comes first; it will be done again after the resume.
     fn evaluate(
         &mut self,
         mixer: &Mixer,
         progress: &mut Progress,
-    ) -> Result<Option<Evaluation>, TrainError> {
+    ) -> Result<Result<Evaluation, Stop>, TrainError> {
         self.settle_pending(progress)?;
         let trainer = self.trainer;
         let started = Instant::now();
         let evaluator = trainer.evaluator();
         let device = &trainer.device.device;
-        let go_on = |_| !interrupt::requested();
+        let (longest_save, bytes) = (self.writer.longest_save(), trainer.checkpoint_bytes());
+        let stop = || trainer.stop_requested(Duration::ZERO, longest_save, bytes);
+        let go_on = |_| stop().is_none();
         let mut skipped = Vec::new();
         let skip = |example: &SkippedExample| skipped.push(example.clone());
-        let Some(evaluation) =
-            evaluator.run(&mixer.valid(), device, &trainer.dataset.val, go_on, skip)?
-        else {
-            return Ok(None);
-        };
-        let mut evaluations = vec![(None, evaluation)];
+        let mut evaluations = Vec::new();
         let average = self.optimizer.averaged(mixer);
+        match evaluator.run(&mixer.valid(), device, &trainer.dataset.val, go_on, skip) {
+            Ok(Some(evaluation)) => evaluations.push((None, evaluation)),
+            Ok(None) => return Ok(Err(stop().unwrap_or(Stop::Interrupted))),
+            Err(error) => return Err(self.saved_before(error, mixer, progress)),
+        }
         if let Some(average) = &average {
             // It reads, and so passes over, what the evaluation before has read.
             let skip = |_: &SkippedExample| ();
-            match evaluator.run(average, device, &trainer.dataset.val, go_on, skip)? {
-                Some(evaluation) => evaluations.push((Some("average"), evaluation)),
-                None => return Ok(None),
+            match evaluator.run(average, device, &trainer.dataset.val, go_on, skip) {
+                Ok(Some(evaluation)) => evaluations.push((Some("average"), evaluation)),
+                Ok(None) => return Ok(Err(stop().unwrap_or(Stop::Interrupted))),
+                Err(error) => return Err(self.saved_before(error, mixer, progress)),
             }
         }
         self.report_skipped(&skipped, &trainer.plan.data.val_split, progress)?;
@@ -393,18 +555,23 @@ impl<'a> Run<'a> {
             ));
             self.metrics.write(&Metric::Eval { step, split, weights, loss, top1, top5, n })?;
         }
-        let evaluation = evaluations.last().map_or(evaluation, |(_, evaluation)| *evaluation);
+        let [.., (_, evaluation)] = evaluations[..] else {
+            unreachable!("the weights themselves were evaluated");
+        };
         self.state.evaluated_step = step;
         if let Some(rule) = trainer.plan.early_stopping {
             self.state.stagnation.observe(rule, evaluation.top1);
         }
+        let evaluated = started.elapsed();
         if self.state.best.is_none_or(|(_, best)| evaluation.top1 > best.top1) {
             self.state.best = Some((step, evaluation));
-            self.write_weights(average.as_ref().unwrap_or(mixer), &trainer.run_dir.best())?;
+            let weights = self.weights(average.as_ref().unwrap_or(mixer))?;
+            self.writer.weights(weights, trainer.run_dir.best())?;
         }
+        self.saving += started.elapsed() - evaluated;
         // An evaluation is no training time.
         self.since_line.started += started.elapsed();
-        Ok(Some(evaluation))
+        Ok(Ok(evaluation))
     }
 
     /// Says, counts and logs what was passed over.
@@ -427,32 +594,84 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Writes a checkpoint and removes what is too old.
-    fn save(
+    /// Whether the update that was just done is to be saved.
+    fn is_checkpoint_due(&self) -> bool {
+        let (plan, step) = (&self.trainer.plan, self.state.step);
+        let is_best =
+            plan.keep_best_checkpoint && self.state.best.is_some_and(|(best, _)| best == step);
+        // Taken in any case.
+        let is_asked_for = interrupt::take_save_request();
+        self.trainer.is_due(step, plan.checkpoint_every_steps) || is_best || is_asked_for
+    }
+
+    /// Has a checkpoint written, if there is none of this update: it is copied to the host, and training
+    /// goes on.
+    fn save(&mut self, mixer: &Mixer, progress: &mut Progress) -> Result<(), TrainError> {
+        self.settle_pending(progress)?;
+        if self.saved == Some(self.state.step) {
+            return Ok(());
+        }
+        let started = Instant::now();
+        self.writer.wait_for_checkpoint()?;
+        let checkpoint = self.capture(mixer)?;
+        self.writer.checkpoint(checkpoint, self.metrics.handle()?)?;
+        self.saved = Some(self.state.step);
+        self.saving += started.elapsed();
+        self.since_line.started += started.elapsed();
+        Ok(())
+    }
+
+    /// Copies everything to the host.
+    fn capture(&mut self, mixer: &Mixer) -> Result<Checkpoint, TrainError> {
+        self.state.metrics_bytes = self.metrics.bytes();
+        Checkpoint::capture(mixer, &self.optimizer, self.state.clone(), self.metadata())
+    }
+
+    /// Saves, waits until it is on disk, and returns where; `None` where nothing was trained yet.
+    fn save_and_wait(
         &mut self,
         mixer: &Mixer,
         progress: &mut Progress,
-    ) -> Result<std::path::PathBuf, TrainError> {
-        self.settle_pending(progress)?;
-        let started = Instant::now();
-        self.state.metrics_bytes = self.metrics.sync()?;
-        let directory = self.trainer.run_dir.checkpoints();
-        let metadata = self.metadata();
-        let state = self.state.clone();
-        let path =
-            Checkpoint::capture(mixer, &self.optimizer, state, metadata)?.write(&directory)?;
-        checkpoint::prune(&directory, self.trainer.plan.keep_checkpoints)?;
-        self.since_line.started += started.elapsed();
-        Ok(path)
+    ) -> Result<Option<PathBuf>, TrainError> {
+        if self.state.step > 0 {
+            self.save(mixer, progress)?;
+        }
+        self.writer.wait()?;
+        Ok(self.writer.newest().map(Path::to_owned).or(self.resumed_from.clone()))
     }
 
-    fn interrupted(&mut self, mixer: &Mixer, progress: &mut Progress) -> Result<(), TrainError> {
-        let path = self.save(mixer, progress)?;
-        Err(TrainError::Interrupted { step: self.state.step, path })
+    /// Ends the run before its time.
+    fn stopped(
+        &mut self,
+        stop: Stop,
+        mixer: &Mixer,
+        progress: &mut Progress,
+    ) -> Result<Ended, TrainError> {
+        let path = self.save_and_wait(mixer, progress)?;
+        match stop {
+            Stop::Interrupted => Err(TrainError::Interrupted { step: self.state.step, path }),
+            Stop::TimeLimit => Ok(Ended::TimeLimit(path)),
+        }
     }
 
-    fn write_weights(&self, mixer: &Mixer, path: &std::path::Path) -> Result<(), TrainError> {
-        Ok(mixer.to_weights(self.metadata())?.write_safetensors(path)?)
+    /// Saves what was trained before data could not be read, and gives that error back.
+    fn saved_before(
+        &mut self,
+        error: TrainError,
+        mixer: &Mixer,
+        progress: &mut Progress,
+    ) -> TrainError {
+        match self.save_and_wait(mixer, progress) {
+            Ok(Some(path)) => say(format_args!("checkpoint written: {}", path.display())),
+            Ok(None) => {}
+            Err(second) => say(format_args!("warning: {second}")),
+        }
+        error
+    }
+
+    /// Copies weights to the host.
+    fn weights(&self, mixer: &Mixer) -> Result<Weights, TrainError> {
+        Ok(mixer.to_weights(self.metadata())?)
     }
 
     fn metadata(&self) -> mixer_model::Metadata {

@@ -702,9 +702,15 @@ fn two_processes_never_train_in_one_run_directory() {
         std::thread::sleep(Duration::from_millis(5));
     }
     let second = place.mixer(&args);
+    let holder = format!("process {}", first.id());
     first.kill().unwrap();
     first.wait().unwrap();
-    second.fails(CONFIG, &["another process is training", "run"]).hints("--run-dir");
+    second.fails(CONFIG, &[&holder, "is training in the run directory"]).hints("--run-dir");
+    // What it left behind holds up nobody.
+    let settings = ["pretrain", "folder.toml", "--run-dir", "run", "--max-time", "2s"];
+    let third = place.mixer(&[&settings[..], &["--set", "train.steps=100000000"]].concat());
+    assert!(third.stderr.contains("unfinished: the time limit"), "{third:?}");
+    third.succeeds();
 }
 
 #[test]

@@ -47,7 +47,7 @@ fn pre_training_leaves_the_documented_run_directory_and_nothing_on_stdout() {
     assert_eq!(outcome.succeeds(), "");
 
     let mut expected = vec!["best.safetensors", "config.toml", "environment.json"];
-    expected.extend(["final.safetensors", "metrics.jsonl", "plan.toml"]);
+    expected.extend(["final.safetensors", "metrics.jsonl", "plan.toml", "run.lock"]);
     let mut expected: Vec<String> = expected.iter().map(|file| format!("run/{file}")).collect();
     for step in ["step_00000003", "step_00000006"] {
         for file in ["manifest.json", "model.safetensors", "optimizer.safetensors", "state.json"] {

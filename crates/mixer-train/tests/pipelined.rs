@@ -44,10 +44,11 @@ fn run(name: &str, text: &str, directory: &Path) -> Result<Outcome, TrainError> 
     let dataset = Dataset::open(&config.data, 16).unwrap();
     let plan = RunPlan::resolve(&config, Task::Pretrain, None, DataFacts::of(&dataset)).unwrap();
     let run_dir = RunDir::new(directory.join("run"));
-    run_dir.create(&text, &plan, &Environment::current(name)).unwrap();
+    let _lock = run_dir.create(&text, &plan, &Environment::current(name)).unwrap();
     let device = DeviceEntry { name: name.to_owned(), description: "", device: Device::flex() };
     let (model, seed, bias) = (plan.model.clone(), plan.seed, plan.head_bias);
-    let trainer = Trainer { plan, dataset, run_dir, device, workers: 1, queue_bytes: 1 << 20 };
+    let (workers, queue_bytes, time_limit) = (1, 1 << 20, None);
+    let trainer = Trainer { plan, dataset, run_dir, device, workers, queue_bytes, time_limit };
     trainer.run(|| Ok(init::weights(&model, seed, bias)?), None)
 }
 

@@ -17,6 +17,7 @@ use crate::metrics::Metric;
 use crate::plan::{DataFacts, InitFacts, RunPlan, Task};
 use crate::progress::say;
 use crate::run_dir::RunDir;
+use crate::trainer::Ended;
 
 /// The comparison, in the directory of the sweep.
 const REPORT: &str = "sweep.json";
@@ -86,6 +87,11 @@ struct Measured {
 }
 
 pub(super) fn run(args: &FinetuneArgs) -> Result<(), TrainError> {
+    let limit = train::time_limit(&args.train);
+    if args.train.replay.is_some() {
+        return Err(TrainError::usage("`--replay` has no meaning with `--sweep`")
+            .with_hint("replay an update of one member: `--run-dir` and the settings of it"));
+    }
     if args.train.resume == Resume::Must {
         return Err(TrainError::usage("`--resume must` has no meaning with `--sweep`")
             .with_hint("`--resume auto` continues a sweep; finished members are not run again"));
@@ -102,9 +108,14 @@ pub(super) fn run(args: &FinetuneArgs) -> Result<(), TrainError> {
             continue;
         }
         say(format_args!("{} ({} of {})", member.name, number + 1, members.len()));
-        match train::train(&member.args.train, member.config.clone(), &member.text, Task::Finetune)
-        {
-            Ok(()) => {}
+        let config = member.config.clone();
+        let ended = train::train(&member.args.train, config, &member.text, Task::Finetune, limit);
+        match ended {
+            // There is no time for the others either.
+            Ok(Ended::TimeLimit(_)) => {
+                return report(&members, &diverged)?.write(&directory);
+            }
+            Ok(_) => {}
             // What a sweep is there to find out; the others may do better.
             Err(error @ TrainError::Diverged { .. }) => {
                 say(format_args!("warning: {}: {error}", member.name));

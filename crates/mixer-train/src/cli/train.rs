@@ -1,20 +1,25 @@
 //! `mixer pretrain` and `mixer finetune`.
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
 use mixer_model::{Weights, count, init};
 
 use super::{DeviceArg, sweep};
-use crate::checkpoint;
+use crate::backend::DeviceEntry;
+use crate::checkpoint::{self, Checkpoint};
 use crate::config::RunConfig;
 use crate::dataset::{self, Dataset};
+use crate::divergence::{Divergence, Values};
 use crate::error::TrainError;
 use crate::inheritance::in_file_of_key;
+use crate::interrupt;
 use crate::plan::{DataFacts, InitFacts, RunPlan, Task};
 use crate::progress::say;
 use crate::run_dir::{self, Environment, RunDir};
-use crate::trainer::Trainer;
+use crate::time_limit::{self, TimeLimit};
+use crate::trainer::{Ended, Outcome, Trainer};
 
 #[derive(Debug, Clone, Args)]
 pub(super) struct TrainArgs {
@@ -28,6 +33,14 @@ pub(super) struct TrainArgs {
     /// Override a key of the configuration; may be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(super) overrides: Vec<String>,
+    /// End the run so early that it is over, checkpoint and all, when this time has passed since the
+    /// command was started, as `3h50m` or `90s`; the exit code is 0, and the same command continues it.
+    #[arg(long, value_name = "TIME", value_parser = time_limit::parse)]
+    pub(super) max_time: Option<Duration>,
+    /// Do an update that was not finite again, and report which examples and parameters it came from:
+    /// the file that the run named when it stopped. Nothing is trained.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["max_time", "resume"])]
+    pub(super) replay: Option<PathBuf>,
     /// What to do when the run directory holds this run already.
     #[arg(long, value_enum, default_value_t = Resume::Auto)]
     pub(super) resume: Resume,
@@ -63,7 +76,8 @@ pub(super) fn pretrain(args: TrainArgs) -> Result<(), TrainError> {
             .with_hint("use `mixer finetune` to start from given weights");
         return Err(in_file_of_key(error, &args.config));
     }
-    train(&args, config, &text, Task::Pretrain)
+    let limit = time_limit(&args);
+    train(&args, config, &text, Task::Pretrain, limit).map(drop)
 }
 
 pub(super) fn finetune(args: FinetuneArgs) -> Result<(), TrainError> {
@@ -71,7 +85,13 @@ pub(super) fn finetune(args: FinetuneArgs) -> Result<(), TrainError> {
         return sweep::run(&args);
     }
     let (config, text) = finetune_config(&args)?;
-    train(&args.train, config, &text, Task::Finetune)
+    let limit = time_limit(&args.train);
+    train(&args.train, config, &text, Task::Finetune, limit).map(drop)
+}
+
+/// When the command that has just been started has to be over.
+pub(super) fn time_limit(args: &TrainArgs) -> Option<TimeLimit> {
+    args.max_time.and_then(|length| TimeLimit::after(Instant::now(), length))
 }
 
 /// The configuration of a fine-tuning, and its text.
@@ -104,7 +124,9 @@ pub(super) fn train(
     config: RunConfig,
     text: &str,
     task: Task,
-) -> Result<(), TrainError> {
+    time_limit: Option<TimeLimit>,
+) -> Result<Ended, TrainError> {
+    interrupt::listen();
     let device = args.device.open()?;
     let run_dir = RunDir::new(run_directory(args));
     if run_dir.exists() && args.resume == Resume::Never {
@@ -113,6 +135,9 @@ pub(super) fn train(
             hint: Some("`--resume auto` continues it; `--run-dir` starts another".to_owned()),
             path: run_dir.path().to_owned(),
         });
+    }
+    if let Some(file) = &args.replay {
+        return replay(&config, task, file, run_dir, device).map(|()| Ended::Finished);
     }
     let mut lock = if run_dir.exists() { Some(run_dir.lock()?) } else { None };
     let (plan, dataset, initial, checkpoint) = if run_dir.exists() {
@@ -149,8 +174,7 @@ pub(super) fn train(
         say(format_args!("warning: {warning}"));
     }
     if !run_dir.exists() {
-        run_dir.create(text, &plan, &Environment::current(&device.name))?;
-        lock = Some(run_dir.lock()?);
+        lock = Some(run_dir.create(text, &plan, &Environment::current(&device.name))?);
     }
     announce(
         &plan,
@@ -165,29 +189,114 @@ pub(super) fn train(
         run_dir: run_dir.clone(),
         device,
         plan,
+        time_limit,
     };
     let start = || starting_weights(&trainer.plan, initial);
-    let outcome = trainer.run(start, checkpoint.map(|(_, checkpoint)| checkpoint))?;
+    let outcome = trainer.run(start, checkpoint)?;
     drop(lock);
-    if let (Some(step), Some(rule)) = (outcome.stopped_at, trainer.plan.early_stopping) {
+    summarise(&outcome, &trainer);
+    Ok(outcome.ended)
+}
+
+/// Says how a run ended.
+fn summarise(outcome: &Outcome, trainer: &Trainer) {
+    let (step, total) = (outcome.step, trainer.plan.schedule.total_steps);
+    let seconds = outcome.elapsed.as_secs_f64();
+    if outcome.checkpoints > 0 {
+        let waited = outcome.saving.as_secs_f64();
         say(format_args!(
-            "stopped early at step {step} of {}: top-1 has not improved in {} evaluations",
-            trainer.plan.schedule.total_steps, rule.patience
+            "{} checkpoints written; training stood still for {waited:.2} s ({:.2} %)",
+            outcome.checkpoints,
+            100.0 * waited / seconds.max(1e-9)
         ));
+    }
+    match (&outcome.ended, trainer.plan.early_stopping) {
+        (Ended::TimeLimit(path), _) => {
+            let saved = match path {
+                Some(path) => format!("checkpoint written: {}", path.display()),
+                None => "there is no checkpoint yet".to_owned(),
+            };
+            say(format_args!(
+                "unfinished: the time limit ends the run at step {step} of {total}; {saved}"
+            ));
+            say("run the same command again to continue");
+            return;
+        }
+        (Ended::StoppedEarly, Some(rule)) => say(format_args!(
+            "stopped early at step {step} of {total}: top-1 has not improved in {} evaluations",
+            rule.patience
+        )),
+        _ => {}
     }
     if let Some((step, best)) = outcome.best {
         // Without an evaluation nothing was left to do.
         let done = match outcome.last {
-            Some(_) => format!("done in {:.0} s", outcome.elapsed.as_secs_f64()),
+            Some(_) => format!("done in {seconds:.0} s"),
             None => "already done".to_owned(),
         };
         say(format_args!(
             "{done}: best top-1 {:.2} % at step {step}; weights in {}",
             100.0 * best.top1,
-            run_dir.best().display()
+            trainer.run_dir.best().display()
         ));
     }
-    Ok(())
+}
+
+/// Does an update that was not finite again, and prints what it came from.
+fn replay(
+    config: &RunConfig,
+    task: Task,
+    file: &Path,
+    run_dir: RunDir,
+    device: DeviceEntry,
+) -> Result<(), TrainError> {
+    let divergence = Divergence::read(file)?;
+    if !run_dir.exists() {
+        return Err(TrainError::RunDir {
+            message: "there is no run to replay an update of".to_owned(),
+            hint: Some("name the directory of the run with `--run-dir`".to_owned()),
+            path: run_dir.path().to_owned(),
+        });
+    }
+    let plan = run_dir.resume(task, config)?;
+    let dataset = Dataset::open(&config.data, plan.model.image_size)?;
+    same_data(&plan.data, &DataFacts::of(&dataset))?;
+    plan.precision.check(&device)?;
+    // Its name alone, so that a file from elsewhere leads nowhere else.
+    let beside = divergence.state.as_deref().and_then(Path::file_name);
+    let checkpoint = match beside.map(|name| file.with_file_name(name)) {
+        Some(path) => Some(Checkpoint::read(&path)?),
+        None => checkpoint::list(&run_dir.checkpoints())?
+            .iter()
+            .filter(|path| checkpoint::step_of(path).is_some_and(|step| step <= divergence.step))
+            .find_map(|path| Checkpoint::read(path).ok()),
+    };
+    let initial = match (&checkpoint, task) {
+        (None, Task::Finetune) => Some(read_init(config)?),
+        _ => None,
+    };
+    let trainer = Trainer {
+        workers: dataset::workers(&config.data),
+        queue_bytes: dataset::queue_bytes(&config.data),
+        dataset,
+        run_dir,
+        device,
+        plan,
+        time_limit: None,
+    };
+    let start = || starting_weights(&trainer.plan, initial);
+    let replay = trainer.replay(&divergence, start, checkpoint)?;
+    say(format_args!(
+        "replayed from step {}; in the run, {} was {} at this update",
+        replay.start, divergence.quantity, divergence.value
+    ));
+    if let Some(Values { step, loss, grad_norm }) = divergence.last_finite {
+        say(format_args!("finite last at step {step}: loss {loss}, gradient norm {grad_norm}"));
+    }
+    if !replay.is_same_batch {
+        say("warning: the batch does not hold the examples that the file names");
+    }
+    super::print(&replay.report())
 }
 
 /// Opens the data and resolves a new run.

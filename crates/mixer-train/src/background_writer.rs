@@ -1,0 +1,212 @@
+//! The thread that writes checkpoints and weights while training goes on.
+
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use mixer_model::Weights;
+
+use crate::checkpoint::Checkpoint;
+use crate::disk::{Disk, LocalDisk};
+use crate::error::{CANNOT_WRITE_CHECKPOINT, TrainError};
+use crate::interrupt;
+use crate::retention::{Pruner, Retention};
+
+/// What is written.
+enum Job {
+    /// A checkpoint, behind the lines of metrics that it counts on.
+    Checkpoint { checkpoint: Box<Checkpoint>, metrics: std::fs::File },
+    /// A weights file.
+    Weights { weights: Box<Weights>, path: PathBuf },
+}
+
+/// The kinds of jobs: at most one of each is in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Checkpoint,
+    Weights,
+}
+
+/// What became of a job.
+struct Report {
+    kind: Kind,
+    took: Duration,
+    /// Of a checkpoint, where it is.
+    result: Result<Option<PathBuf>, TrainError>,
+}
+
+/// Writes in a thread of its own, in the order in which it is told.
+///
+/// # Errors
+/// That of a job is returned by the next call of whatever method.
+pub(crate) struct BackgroundWriter {
+    jobs: Option<Sender<Job>>,
+    reports: Receiver<Report>,
+    thread: Option<JoinHandle<()>>,
+    under_way: Vec<Kind>,
+    /// The newest checkpoint.
+    newest: Option<PathBuf>,
+    longest_save: Option<Duration>,
+    checkpoints: u64,
+}
+
+impl BackgroundWriter {
+    /// Will write checkpoints below `directory`.
+    pub(crate) fn start(directory: &Path, retention: Retention) -> std::io::Result<Self> {
+        let (jobs, received) = channel();
+        let (report, reports) = channel();
+        let mut worker = Worker {
+            disk: LocalDisk,
+            directory: directory.to_owned(),
+            pruner: Pruner::new(retention),
+        };
+        let thread =
+            std::thread::Builder::new().name("checkpoints".to_owned()).spawn(move || {
+                for job in received {
+                    // Nobody listens any more when the run has failed.
+                    drop(report.send(worker.work(job)));
+                }
+            })?;
+        Ok(BackgroundWriter {
+            jobs: Some(jobs),
+            reports,
+            thread: Some(thread),
+            under_way: Vec::new(),
+            newest: None,
+            longest_save: None,
+            checkpoints: 0,
+        })
+    }
+
+    /// Returns the error of what was written since the last call, and does not wait.
+    pub(crate) fn check(&mut self) -> Result<(), TrainError> {
+        while let Ok(report) = self.reports.try_recv() {
+            self.note(report)?;
+        }
+        Ok(())
+    }
+
+    /// Waits until the last checkpoint is on disk, so that there is never more than one in memory.
+    pub(crate) fn wait_for_checkpoint(&mut self) -> Result<(), TrainError> {
+        self.wait_while(|under_way| under_way.contains(&Kind::Checkpoint))
+    }
+
+    /// Waits until everything is on disk.
+    pub(crate) fn wait(&mut self) -> Result<(), TrainError> {
+        self.wait_while(|under_way| !under_way.is_empty())
+    }
+
+    /// Takes a checkpoint to write, and the file of metrics to sync before it.
+    pub(crate) fn checkpoint(
+        &mut self,
+        checkpoint: Checkpoint,
+        metrics: std::fs::File,
+    ) -> Result<(), TrainError> {
+        self.wait_for_checkpoint()?;
+        self.send(Kind::Checkpoint, Job::Checkpoint { checkpoint: Box::new(checkpoint), metrics })
+    }
+
+    /// Takes weights to write to `path`.
+    pub(crate) fn weights(&mut self, weights: Weights, path: PathBuf) -> Result<(), TrainError> {
+        self.wait_while(|under_way| under_way.contains(&Kind::Weights))?;
+        self.send(Kind::Weights, Job::Weights { weights: Box::new(weights), path })
+    }
+
+    /// The newest checkpoint of this process.
+    pub(crate) fn newest(&self) -> Option<&Path> {
+        self.newest.as_deref()
+    }
+
+    /// How long a checkpoint took at most.
+    pub(crate) fn longest_save(&self) -> Option<Duration> {
+        self.longest_save
+    }
+
+    /// How many checkpoints were written.
+    pub(crate) fn checkpoints(&self) -> u64 {
+        self.checkpoints
+    }
+
+    fn send(&mut self, kind: Kind, job: Job) -> Result<(), TrainError> {
+        self.under_way.push(kind);
+        let sent = self.jobs.as_ref().is_some_and(|jobs| jobs.send(job).is_ok());
+        if sent { Ok(()) } else { Err(thread_ended()) }
+    }
+
+    fn wait_while(&mut self, waits: impl Fn(&[Kind]) -> bool) -> Result<(), TrainError> {
+        while waits(&self.under_way) {
+            let report = self.reports.recv().map_err(|_| thread_ended())?;
+            self.note(report)?;
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, report: Report) -> Result<(), TrainError> {
+        let Report { kind, took, result } = report;
+        if let Some(index) = self.under_way.iter().position(|under_way| *under_way == kind) {
+            self.under_way.remove(index);
+        }
+        if let Some(path) = result? {
+            self.newest = Some(path);
+            self.checkpoints += 1;
+            self.longest_save = self.longest_save.max(Some(took));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for BackgroundWriter {
+    /// What was taken is written, also when the run has failed.
+    fn drop(&mut self) {
+        self.jobs = None;
+        if let Some(thread) = self.thread.take() {
+            // Its panic is known by the reports that are missing.
+            drop(thread.join());
+        }
+    }
+}
+
+/// What the thread works with.
+struct Worker<D> {
+    disk: D,
+    directory: PathBuf,
+    pruner: Pruner,
+}
+
+impl<D: Disk> Worker<D> {
+    fn work(&mut self, job: Job) -> Report {
+        let started = Instant::now();
+        let (kind, result) = match job {
+            Job::Checkpoint { checkpoint, metrics } => {
+                (Kind::Checkpoint, self.save(&checkpoint, &metrics).map(Some))
+            }
+            Job::Weights { weights, path } => {
+                let written = weights.write_safetensors(&path);
+                (Kind::Weights, written.map(|()| None).map_err(TrainError::from))
+            }
+        };
+        Report { kind, took: started.elapsed(), result }
+    }
+
+    fn save(
+        &mut self,
+        checkpoint: &Checkpoint,
+        metrics: &std::fs::File,
+    ) -> Result<PathBuf, TrainError> {
+        metrics.sync_data().map_err(|error| TrainError::Checkpoint {
+            action: CANNOT_WRITE_CHECKPOINT,
+            reason: format!("the metrics before it cannot be synced: {error}"),
+            path: self.directory.clone(),
+        })?;
+        let path = checkpoint.write_to(&self.disk, &self.directory)?;
+        let best = checkpoint.state.best.map(|(step, _)| step);
+        self.pruner.prune(&self.disk, &self.directory, &path, best)?;
+        interrupt::saved(checkpoint.state.step);
+        Ok(path)
+    }
+}
+
+fn thread_ended() -> TrainError {
+    TrainError::Io(std::io::Error::other("the thread that writes checkpoints has ended"))
+}

@@ -1,0 +1,99 @@
+//! What is done about a loss or a gradient that is not finite, and the file that lets it be looked at.
+
+use std::path::{Path, PathBuf};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::checkpoint::{self, Checkpoint};
+use crate::error::TrainError;
+use crate::run_dir::RunDir;
+
+/// What to do about an update whose loss or gradient norm is not finite. It is never applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum OnDivergence {
+    /// Stop, and keep what is needed to replay it.
+    #[default]
+    Stop,
+    /// Go on with the next batch.
+    Skip {
+        /// How many updates of the run may be left out before it stops after all.
+        at_most: u64,
+    },
+}
+
+/// Loss and gradient norm of an update.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Values {
+    /// The update, from 0.
+    pub step: u64,
+    /// Mean loss of its batch.
+    pub loss: f64,
+    /// Norm of its whole gradient, before clipping.
+    pub grad_norm: f64,
+}
+
+/// An update that was not finite; `mixer pretrain … --replay FILE` looks at it again.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Divergence {
+    /// Version of `mixer`.
+    pub mixer_version: String,
+    /// The update, from 0: so many were applied before it.
+    pub step: u64,
+    /// `loss` or `gradient norm`.
+    pub quantity: String,
+    /// Its value: `NaN`, `inf` or `-inf`.
+    pub value: String,
+    /// Learning rate of the update.
+    pub learning_rate: f64,
+    /// The last update of this process that was finite.
+    pub last_finite: Option<Values>,
+    /// Index of each example of the batch in the training split.
+    pub examples: Vec<u64>,
+    /// The checkpoint of the update before, beside this file. A GPU has gone on by the time that it is
+    /// found out, and has none: replaying starts at the newest one of the run then.
+    pub state: Option<PathBuf>,
+}
+
+impl Divergence {
+    /// Writes the file, and the state of the run before the update where there is one, below the run
+    /// directory; takes the place of older ones. Returns the file.
+    ///
+    /// # Errors
+    /// [`TrainError::Io`] or [`TrainError::Checkpoint`] with the file.
+    pub fn write(
+        mut self,
+        run_dir: &RunDir,
+        state: Option<&Checkpoint>,
+    ) -> Result<PathBuf, TrainError> {
+        let directory = run_dir.divergence();
+        if directory.is_dir() {
+            fs_err::remove_dir_all(&directory)?;
+        }
+        fs_err::create_dir_all(&directory)?;
+        if let Some(state) = state {
+            let path = state.write(&directory)?;
+            self.state = path.file_name().map(PathBuf::from);
+        }
+        let file = directory.join(format!("{}.json", checkpoint::directory_name(self.step)));
+        fs_err::write(&file, serde_json::to_vec_pretty(&self).map_err(std::io::Error::other)?)?;
+        Ok(file)
+    }
+
+    /// Reads the file.
+    ///
+    /// # Errors
+    /// [`TrainError::Checkpoint`] when it cannot be read or is another file.
+    pub fn read(file: &Path) -> Result<Divergence, TrainError> {
+        let failed = |reason: String| TrainError::Checkpoint {
+            action: "cannot read the divergence",
+            reason,
+            path: file.to_owned(),
+        };
+        let bytes = fs_err::read(file).map_err(|error| failed(error.kind().to_string()))?;
+        serde_json::from_slice(&bytes).map_err(|error| failed(error.to_string()))
+    }
+}
