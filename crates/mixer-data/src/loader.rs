@@ -13,7 +13,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -41,6 +41,9 @@ const MAX_CLAIM: usize = 8;
 
 /// The most batches in flight, however small they are: more would only take longer to start.
 const MAX_IN_FLIGHT: usize = 64;
+
+/// How long a loader that is dropped waits for its workers to finish the example that they are at.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// How a [`Loader`] works. Nothing here but `on_corrupt` and the shapes changes what it delivers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -322,9 +325,17 @@ impl Loader {
 impl Drop for Loader {
     fn drop(&mut self) {
         self.shared.close();
+        // A worker may hang in a read that never ends, such as that of a network disk that is gone. It is
+        // left to itself then: it holds nothing that anybody else needs.
+        let deadline = Instant::now() + PATIENCE;
         for thread in self.threads.drain(..) {
-            // A worker catches its panics, and here nobody could be told.
-            drop(thread.join());
+            while !thread.is_finished() && Instant::now() < deadline {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            if thread.is_finished() {
+                // A worker catches its panics, and here nobody could be told.
+                drop(thread.join());
+            }
         }
     }
 }

@@ -377,7 +377,199 @@ fn cannot_write(path: &Path, source: &std::io::Error) -> TrainError {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Error;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::{Arc, LazyLock};
+
+    use mixer_model::{Gelu, MixerConfig, init};
+
     use super::*;
+    use crate::retention::{Pruner, Retention};
+
+    /// A disk whose operation number `fails` gives the error `errno`.
+    #[derive(Clone)]
+    struct FaultyDisk {
+        done: Arc<AtomicUsize>,
+        fails: usize,
+        errno: i32,
+    }
+
+    struct FaultyFile(Box<dyn NewFile>, FaultyDisk);
+
+    impl FaultyDisk {
+        fn step(&self) -> std::io::Result<()> {
+            match self.done.fetch_add(1, Ordering::SeqCst) == self.fails {
+                true => Err(Error::from_raw_os_error(self.errno)),
+                false => Ok(()),
+            }
+        }
+    }
+
+    impl Disk for FaultyDisk {
+        fn create_directory(&self, path: &Path) -> std::io::Result<()> {
+            self.step().and_then(|()| LocalDisk.create_directory(path))
+        }
+
+        fn create_file(&self, path: &Path) -> std::io::Result<Box<dyn NewFile>> {
+            self.step()?;
+            Ok(Box::new(FaultyFile(LocalDisk.create_file(path)?, self.clone())))
+        }
+
+        fn rename(&self, from: &Path, to: &Path) -> std::io::Result<()> {
+            self.step().and_then(|()| LocalDisk.rename(from, to))
+        }
+
+        fn remove_directory(&self, path: &Path) -> std::io::Result<()> {
+            self.step().and_then(|()| LocalDisk.remove_directory(path))
+        }
+
+        fn sync_directory(&self, path: &Path) -> std::io::Result<()> {
+            self.step().and_then(|()| LocalDisk.sync_directory(path))
+        }
+    }
+
+    impl Write for FaultyFile {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.1.step().and_then(|()| self.0.write(bytes))
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            self.0.flush()
+        }
+    }
+
+    impl NewFile for FaultyFile {
+        fn sync(&mut self) -> std::io::Result<()> {
+            self.1.step().and_then(|()| self.0.sync())
+        }
+    }
+
+    /// A network of some 1.5 MB, so that its file takes several writes.
+    static WEIGHTS: LazyLock<Weights> = LazyLock::new(|| {
+        let config = MixerConfig {
+            image_size: 16,
+            patch_size: 4,
+            hidden_dim: 128,
+            tokens_mlp_dim: 64,
+            channels_mlp_dim: 512,
+            num_blocks: 2,
+            num_classes: 10,
+            gelu: Gelu::Tanh,
+        };
+        init::weights(&config, 0, 0.0).unwrap()
+    });
+
+    fn checkpoint(step: u64) -> Checkpoint {
+        let weights = WEIGHTS.clone();
+        let moments = BTreeMap::from([("stem.0".to_owned(), HostTensor::filled(&[999], 1.0))]);
+        let state = RunState { step, ..RunState::default() };
+        Checkpoint { state, weights, moments, optimizer_step: step }
+    }
+
+    /// Writes and prunes as the thread does that writes.
+    fn save(disk: &dyn Disk, directory: &Path, step: u64) -> Result<(), TrainError> {
+        let path = checkpoint(step).write_to(disk, directory)?;
+        let retention = Retention { newest: 2, every_steps: None, best: false };
+        Pruner::new(retention).prune(disk, directory, &path, None)
+    }
+
+    fn whole(directory: &Path) -> Vec<u64> {
+        let found = list(directory).unwrap();
+        found.iter().filter(|path| verify(path).is_ok()).filter_map(|path| step_of(path)).collect()
+    }
+
+    #[test]
+    fn whatever_operation_fails_no_whole_checkpoint_is_lost() {
+        const ENOSPC: i32 = 28;
+        const EIO: i32 = 5;
+        const EACCES: i32 = 13;
+        for errno in [ENOSPC, EIO, EACCES] {
+            let mut fails = 0;
+            loop {
+                let directory = tempfile::tempdir().unwrap();
+                let directory = directory.path();
+                save(&LocalDisk, directory, 1).unwrap();
+                save(&LocalDisk, directory, 2).unwrap();
+                let disk = FaultyDisk { done: Arc::default(), fails, errno };
+                let result = save(&disk, directory, 3);
+                let left = whole(directory);
+                if disk.done.load(Ordering::SeqCst) <= fails {
+                    // It got by without the operation that would have failed.
+                    result.unwrap();
+                    assert_eq!(left, [3, 2]);
+                    break;
+                }
+                // The first operation may fail and be made good: the removal of what a failure left.
+                let is_error = result.is_err();
+                assert!(left.ends_with(&[2, 1]) || left == [3, 2], "operation {fails}: {left:?}");
+                assert!(is_error || left == [3, 2], "operation {fails}: an error is not told");
+                let listed: Vec<u64> =
+                    list(directory).unwrap().iter().filter_map(|path| step_of(path)).collect();
+                assert_eq!(listed, left, "operation {fails}: a part of a checkpoint is in sight");
+                let (newest, _) = newest(directory, |_| ()).unwrap().unwrap();
+                assert_eq!(step_of(&newest), left.first().copied());
+                // The next one finds no obstacle, and tidies up.
+                save(&LocalDisk, directory, 4).unwrap();
+                assert_eq!(whole(directory), [4, if left[0] == 3 { 3 } else { 2 }]);
+                let leftovers = std::fs::read_dir(directory).unwrap().count() - 2;
+                assert_eq!(leftovers, 0, "operation {fails}");
+                fails += 1;
+            }
+            assert!(fails > 15, "{fails} operations");
+        }
+    }
+
+    #[test]
+    fn a_whole_checkpoint_of_the_same_update_stays_and_a_damaged_one_is_replaced() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = checkpoint(7).write(directory.path()).unwrap();
+        let manifest = path.join(MANIFEST);
+        let written = std::fs::metadata(&manifest).unwrap().modified().unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        checkpoint(7).write(directory.path()).unwrap();
+        assert_eq!(std::fs::metadata(&manifest).unwrap().modified().unwrap(), written);
+        std::fs::write(path.join(STATE), "{}").unwrap();
+        assert!(verify(&path).is_err());
+        checkpoint(7).write(directory.path()).unwrap();
+        verify(&path).unwrap();
+    }
+
+    #[test]
+    fn every_damage_is_found_and_names_its_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = checkpoint(7).write(directory.path()).unwrap();
+        for name in [MODEL, OPTIMIZER, STATE, MANIFEST] {
+            let file = path.join(name);
+            let good = std::fs::read(&file).unwrap();
+            let mut tries: Vec<Option<Vec<u8>>> = vec![None];
+            for at in (0..good.len()).step_by(good.len() / 50 + 1) {
+                let mut flipped = good.clone();
+                flipped[at] ^= 1 << (at % 8);
+                tries.push(Some(flipped));
+                tries.push(Some(good[..at].to_vec()));
+            }
+            tries.push(Some([&good[..], b"}"].concat()));
+            for bad in tries {
+                match &bad {
+                    Some(bad) => std::fs::write(&file, bad).unwrap(),
+                    None => std::fs::remove_file(&file).unwrap(),
+                }
+                let error = match verify(&path) {
+                    Err(error) => error.to_string(),
+                    // A changed space between the words of the manifest says the same.
+                    Ok(_) => {
+                        assert_eq!(name, MANIFEST);
+                        continue;
+                    }
+                };
+                // A manifest that is read but says something else blames the file that it is about.
+                assert!(name == MANIFEST || error.contains(name), "{name}: {error}");
+                assert!(!error.contains('\n'), "{error}");
+            }
+            std::fs::write(&file, good).unwrap();
+        }
+        verify(&path).unwrap();
+    }
 
     #[test]
     fn sums_survive_json_to_the_last_bit() {

@@ -1,14 +1,15 @@
-//! `mixer weights inspect|convert|resize`.
+//! `mixer weights inspect|verify|convert|resize`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use mixer_model::Weights;
 
 use super::WeightsArg;
+use crate::checkpoint::{self, Checkpoint};
 use crate::error::TrainError;
 use crate::progress::say;
-use crate::run_dir;
+use crate::run_dir::{self, RunDir};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum WeightsCommand {
@@ -16,6 +17,15 @@ pub(super) enum WeightsCommand {
     Inspect {
         /// A run directory, or a .safetensors, .npz or .pth file.
         weights: PathBuf,
+    },
+    /// Check weights files, checkpoints and whole run directories, and name what is damaged.
+    ///
+    /// Checkpoints are compared with the checksums in their manifest; weights are read, fitted into their
+    /// network and searched for values that are not finite. Exit code 5 when anything is damaged.
+    Verify {
+        /// Run directories, checkpoints, or .safetensors, .npz or .pth files.
+        #[arg(required = true)]
+        paths: Vec<PathBuf>,
     },
     /// Write weights as safetensors with timm's names and layouts, and all that is known of them.
     Convert {
@@ -63,6 +73,7 @@ impl OutArg {
 pub(super) fn run(command: WeightsCommand) -> Result<(), TrainError> {
     match command {
         WeightsCommand::Inspect { weights } => inspect(&run_dir::weights_file(&weights)?),
+        WeightsCommand::Verify { paths } => verify(&paths),
         WeightsCommand::Convert { weights, out } => {
             out.check()?;
             write(&weights.read()?, &out)
@@ -84,7 +95,69 @@ fn write(weights: &Weights, out: &OutArg) -> Result<(), TrainError> {
     Ok(())
 }
 
-fn inspect(path: &std::path::Path) -> Result<(), TrainError> {
+/// Prints a line for each thing that was checked.
+fn verify(paths: &[PathBuf]) -> Result<(), TrainError> {
+    let mut files = Vec::new();
+    for path in paths {
+        files.extend(parts(path)?);
+    }
+    let mut damaged = Vec::new();
+    for file in &files {
+        match check(file) {
+            Ok(what) => super::print(&format!("whole    {}: {what}", file.display()))?,
+            Err(error) => {
+                super::print(&format!("damaged  {error}"))?;
+                damaged.push(file);
+            }
+        }
+    }
+    let Some(first) = damaged.first() else { return Ok(()) };
+    Err(TrainError::Checkpoint {
+        action: "verified",
+        reason: format!("{} of {} are damaged, the first", damaged.len(), files.len()),
+        path: (*first).clone(),
+    })
+}
+
+/// What there is to check: everything in a run directory, or the path itself.
+fn parts(path: &Path) -> Result<Vec<PathBuf>, TrainError> {
+    let run = RunDir::new(path);
+    if !run.exists() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let mut parts = checkpoint::list(&run.checkpoints())?;
+    parts.reverse();
+    let weights = [run.best(), run.last(), run.last_unaveraged()];
+    parts.extend(weights.into_iter().filter(|file| file.exists()));
+    if parts.is_empty() {
+        return Err(TrainError::RunDir {
+            message: "the run has neither checkpoints nor weights yet".to_owned(),
+            hint: None,
+            path: path.to_owned(),
+        });
+    }
+    Ok(parts)
+}
+
+/// Reads a checkpoint or a weights file, and says what it is.
+fn check(path: &Path) -> Result<String, TrainError> {
+    if path.is_dir() {
+        let bytes = checkpoint::verify(path)?;
+        let checkpoint = Checkpoint::read(path)?;
+        return Ok(format!("checkpoint of step {}, {bytes} bytes", checkpoint.state.step));
+    }
+    let weights = Weights::read(path, None)?;
+    if let Some((name, count)) = weights.non_finite().into_iter().next() {
+        return Err(TrainError::Checkpoint {
+            action: "not finite",
+            reason: format!("{count} values of `{name}`, and perhaps others"),
+            path: path.to_owned(),
+        });
+    }
+    Ok(weights.config.to_string())
+}
+
+fn inspect(path: &Path) -> Result<(), TrainError> {
     let info = Weights::file_info(path)?;
     let mut text = String::new();
     let mut total = 0usize;

@@ -4,6 +4,8 @@
 #![allow(dead_code)]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+pub mod run;
+
 use std::fmt;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
