@@ -1,7 +1,8 @@
-//! Time per picture of each stage from file to patches, on one thread, for a folder of class folders.
+//! Time per picture of each stage from file to patches, on one thread, for a folder of class folders
+//! or a split in it, such as `train-*.tar`.
 //!
 //! ```sh
-//! cargo run --release -p mixer-data --example stage_speed -- FOLDER [EXAMPLES]
+//! cargo run --release -p mixer-data --example stage_speed -- FOLDER [EXAMPLES [SPLIT]]
 //! ```
 //!
 //! Inception crop to 224 px and mirroring. `mixer bench --mode data` measures the same for any
@@ -16,7 +17,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
     let folder = arguments.next().ok_or("expected a folder of class folders")?;
     let examples = arguments.next().map_or(Ok(1000), |text| text.parse())?;
-    let source = open_split(None, folder.as_ref(), ".", None, &DecodeOptions::default())?;
+    let split = arguments.next().unwrap_or_else(|| ".".to_owned());
+    let source = open_split(None, folder.as_ref(), &split, None, &DecodeOptions::default())?;
     let transform = TrainTransform {
         image_size: 224,
         crop: TrainCrop::Inception { area: (0.05, 1.0), aspect: (0.75, 4.0 / 3.0) },
