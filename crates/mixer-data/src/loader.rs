@@ -476,6 +476,7 @@ impl Pipeline {
                 laps.lap(Stage::Decode);
                 let whole = part.image.whole();
                 transform.apply_to(&part.image, whole, &mut rng, resampler, to, laps)?;
+                decoder.recycle(part);
             }
             (Example::Encoded(bytes), Transform::Eval(transform)) => {
                 let choose = |width, height| transform.choose_region(width, height);
@@ -483,6 +484,7 @@ impl Pipeline {
                 let part = decoder.decode(&bytes, &options, choose).map_err(undecodable)?;
                 laps.lap(Stage::Decode);
                 transform.apply_to_part_in(&part, resampler, to)?;
+                decoder.recycle(part);
                 laps.lap(Stage::Resize);
             }
         }

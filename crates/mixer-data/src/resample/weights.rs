@@ -67,6 +67,8 @@ impl Weights {
     }
 
     fn find(&mut self, axis: Axis, support: f64, filter: impl Fn(f64) -> f64) {
+        /// Far more than rounding makes of a place in a picture, px.
+        const BORDER: f64 = 1e-6;
         let Axis { start, length, num_pixels, num_results, is_mirrored } = axis;
         let scale = length / f64::from(num_results);
         // A filter widens when it shrinks a picture.
@@ -85,9 +87,11 @@ impl Weights {
         for (result, row) in (0..num_results).zip(rows) {
             let result = if is_mirrored { num_results - 1 - result } else { result };
             let centre = start + (f64::from(result) + 0.5) * scale;
-            // Casts saturate at 0. At least one pixel stays, whatever rounding made of the centre.
-            let mut first = ((centre - reach - 0.5) as usize).min(num_pixels - 1);
-            let end = ((centre + reach + 1.5) as usize).clamp(first + 1, num_pixels);
+            // Casts saturate at 0. At least one pixel stays, whatever rounding made of the centre; and
+            // one at the border stays, whose weight is not zero for `area`.
+            let mut first = ((centre - reach + 0.5) as u32 as usize).min(num_pixels - 1);
+            let end =
+                ((centre + reach + (0.5 + BORDER)) as u32 as usize).clamp(first + 1, num_pixels);
             let weight = |pixel: usize| filter((pixel as f64 + 0.5 - centre) * shrinking);
             while first + 1 < end && weight(first) == 0.0 {
                 first += 1;
