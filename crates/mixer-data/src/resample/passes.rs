@@ -10,7 +10,7 @@ use super::weights::Weights;
 pub(super) const FRACTION_BITS: u32 = 6;
 
 /// How many rows the horizontal pass takes at once: what is read of the weights counts for all.
-pub(super) const ROWS: usize = 2;
+pub(super) const ROWS: usize = 4;
 
 /// Colours of a pixel.
 pub(super) const COLOURS: usize = 3;

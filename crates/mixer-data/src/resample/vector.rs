@@ -153,13 +153,15 @@ fn horizontal_groups(source: &[i16], weights: &Weights, groups: &Groups, out: &m
     let shift = bits + FRACTION_BITS;
     let half = _mm512_set1_epi32(1 << (shift - 1));
     let shift = _mm_cvtsi32_si128(shift.cast_signed());
-    let zero = _mm512_setzero_si512();
+    // Four values of each row in each quarter, to a row in each quarter.
+    let transposed = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
     let pairs = groups.weights.chunks_exact(taps / 2);
     for ((at, group), pairs) in groups.groups.iter().enumerate().zip(pairs) {
         // SAFETY: the reference is to 64 bytes.
         let order = unsafe { _mm512_loadu_si512(group.taps.as_ptr().cast()) };
-        // The only check: what is loaded of both rows lies in here.
-        let span = &source[group.offset..][..source_stride + taps * COLOURS + MARGIN];
+        // The only check: what is loaded of all rows lies in here.
+        let reach = (ROWS - 1) * source_stride + taps * COLOURS + MARGIN;
+        let span = &source[group.offset..][..reach];
         let mut sums = [half; ROWS];
         for (pair, weights) in pairs.iter().enumerate() {
             // SAFETY: the reference is to 64 bytes.
@@ -175,14 +177,26 @@ fn horizontal_groups(source: &[i16], weights: &Weights, groups: &Groups, out: &m
                 *sum = _mm512_add_epi32(*sum, _mm512_madd_epi16(values, weights));
             }
         }
-        let span = &mut out[at * groups.size * COLOURS..][..out_stride + GROUP_VALUES];
-        for (row, sum) in sums.into_iter().enumerate() {
-            let sum = _mm512_max_epi32(_mm512_sra_epi32(sum, shift), zero);
-            // SAFETY: `row` is 0 or 1, so that the 16 bytes end within `span`.
-            unsafe {
-                let to = span.as_mut_ptr().add(row * out_stride);
-                _mm_storeu_si128(to.cast(), _mm512_cvtusepi32_epi8(sum));
-            }
+        for sum in &mut sums {
+            *sum = _mm512_sra_epi32(*sum, shift);
+        }
+        let [a, b, c, d] = sums;
+        let bytes = _mm512_packus_epi16(_mm512_packs_epi32(a, b), _mm512_packs_epi32(c, d));
+        let bytes = _mm512_permutexvar_epi32(transposed, bytes);
+        let reach = (ROWS - 1) * out_stride + GROUP_VALUES;
+        let span = &mut out[at * groups.size * COLOURS..][..reach];
+        // SAFETY: the last of the rows, `out_stride` apart, ends within `span`.
+        unsafe {
+            let to = span.as_mut_ptr();
+            _mm_storeu_si128(to.cast(), _mm512_castsi512_si128(bytes));
+            let [b, c, d] = [
+                _mm512_extracti32x4_epi32::<1>(bytes),
+                _mm512_extracti32x4_epi32::<2>(bytes),
+                _mm512_extracti32x4_epi32::<3>(bytes),
+            ];
+            _mm_storeu_si128(to.add(out_stride).cast(), b);
+            _mm_storeu_si128(to.add(2 * out_stride).cast(), c);
+            _mm_storeu_si128(to.add(3 * out_stride).cast(), d);
         }
     }
 }
@@ -279,33 +293,45 @@ fn horizontal(source: &[i16], columns: &Columns<'_>, out: &mut [u8]) {
         0, 1, 2, 4, 5, 6, 8, 9, 10, 12, 13, 14, -1, -1, -1, -1,
     ));
     for at in steps::<STEP>(offsets.len()) {
-        let mut sums = [half; STEP];
-        for (result, sum) in (at..).zip(&mut sums) {
+        // Of two rows each.
+        let mut sums = [[half; STEP]; ROWS / 2];
+        for (step, result) in (at..at + STEP).enumerate() {
             let offset = offsets[result] as usize;
             let pairs = &pairs[result * pairs_per_result..][..pairs_per_result];
-            // The only check: all taps of both rows lie in here, and what is loaded beside them.
-            let span = &source[offset..][..source_stride + taps * COLOURS + 2];
+            // The only check: all taps of all rows lie in here, and what is loaded beside them.
+            let reach = (ROWS - 1) * source_stride + taps * COLOURS + 2;
+            let span = &source[offset..][..reach];
             for (pair, &weights) in pairs.iter().enumerate() {
-                // SAFETY: 8 values from a pair on reach 2 beyond its taps, so that they end within
-                // `span`, those of the second row too.
-                let pixels = unsafe {
-                    let from = span.as_ptr().add(pair * 2 * COLOURS);
-                    _mm256_loadu2_m128i(from.add(source_stride).cast(), from.cast())
-                };
-                let pixels = _mm256_shuffle_epi8(pixels, neighbours);
-                *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(pixels, broadcast(weights)));
+                let weights = broadcast(weights);
+                for (rows, sums) in sums.iter_mut().enumerate() {
+                    // SAFETY: 8 values from a pair on reach 2 beyond its taps, so that they end within
+                    // `span`, those of the last row too.
+                    let pixels = unsafe {
+                        let row = 2 * rows * source_stride;
+                        let from = span.as_ptr().add(row + pair * 2 * COLOURS);
+                        _mm256_loadu2_m128i(from.add(source_stride).cast(), from.cast())
+                    };
+                    let pixels = _mm256_shuffle_epi8(pixels, neighbours);
+                    let products = _mm256_madd_epi16(pixels, weights);
+                    sums[step] = _mm256_add_epi32(sums[step], products);
+                }
             }
-            *sum = _mm256_sra_epi32(*sum, shift);
         }
-        let [a, b, c, d] = sums;
-        let (low, high) = (_mm256_packs_epi32(a, b), _mm256_packs_epi32(c, d));
-        let bytes = _mm256_shuffle_epi8(_mm256_packus_epi16(low, high), dense);
-        let span = &mut out[at * COLOURS..][..out_stride + 16];
-        // SAFETY: each of the two stores of 16 bytes ends within `span`.
-        unsafe {
-            let to = span.as_mut_ptr();
-            _mm_storeu_si128(to.cast(), _mm256_castsi256_si128(bytes));
-            _mm_storeu_si128(to.add(out_stride).cast(), _mm256_extracti128_si256::<1>(bytes));
+        let reach = (ROWS - 1) * out_stride + 16;
+        let span = &mut out[at * COLOURS..][..reach];
+        for (rows, mut sums) in sums.into_iter().enumerate() {
+            for sum in &mut sums {
+                *sum = _mm256_sra_epi32(*sum, shift);
+            }
+            let [a, b, c, d] = sums;
+            let (low, high) = (_mm256_packs_epi32(a, b), _mm256_packs_epi32(c, d));
+            let bytes = _mm256_shuffle_epi8(_mm256_packus_epi16(low, high), dense);
+            // SAFETY: the last of the rows, `out_stride` apart, ends within `span`.
+            unsafe {
+                let to = span.as_mut_ptr().add(2 * rows * out_stride);
+                _mm_storeu_si128(to.cast(), _mm256_castsi256_si128(bytes));
+                _mm_storeu_si128(to.add(out_stride).cast(), _mm256_extracti128_si256::<1>(bytes));
+            }
         }
     }
 }
