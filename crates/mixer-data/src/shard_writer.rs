@@ -588,7 +588,7 @@ pub(crate) fn encode_jpeg(
     };
     encoder.set_sampling_factor(sampling);
     // A marker for each row of MCUs lets a decoder of a region jump over what lies above and beside
-    // it, for 0.3 % of the bytes.
+    // it, for less than a thousandth of the bytes.
     encoder.set_restart_interval(width.div_ceil(mcu_width));
     encoder
         .encode(&image.pixels, width, height, ColorType::Rgb)
