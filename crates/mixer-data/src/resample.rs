@@ -204,6 +204,12 @@ impl Resampler {
         check_buffer("an output buffer", out.len(), output.width, output.height)?;
         check_region(image, crop, region)?;
         let Output { width, height, is_mirrored, layout } = output;
+        let is_kept =
+            |start: f64, length: f64, results: u32| start == 0.0 && length == f64::from(results);
+        if is_kept(region.left, region.width, width) && is_kept(region.top, region.height, height) {
+            self.copy(image, crop, output, out);
+            return Ok(());
+        }
 
         self.down.prepare(
             Axis {
@@ -254,6 +260,25 @@ impl Resampler {
             }
         }
         Ok(())
+    }
+}
+
+impl Resampler {
+    /// What resizing to the same size comes to: the window of each result is one pixel.
+    fn copy(&mut self, image: &RgbImage, crop: Region, output: Output, out: &mut [u8]) {
+        let Output { width, height, is_mirrored, layout } = output;
+        let (stride, length) = (image.width as usize * COLOURS, width as usize * COLOURS);
+        let first = crop.top as usize * stride + crop.left as usize * COLOURS;
+        for y in 0..height as usize {
+            let row = &image.pixels[first + y * stride..][..length];
+            if is_mirrored {
+                self.rows.clear();
+                self.rows.extend(row.as_chunks::<COLOURS>().0.iter().rev().flatten());
+                layout.store_row(&self.rows, y, out);
+            } else {
+                layout.store_row(row, y, out);
+            }
+        }
     }
 }
 
@@ -535,10 +560,28 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_of_the_right_size_is_not_touched() {
-        let image = noise(37, 37, 1);
-        for interpolation in Interpolation::ALL {
-            assert_eq!(resized(&image, (0.0, 0.0, 37.0, 37.0), 37, interpolation), image.pixels);
+    fn a_picture_of_the_right_size_is_only_mirrored_and_cut() {
+        let image = noise(36, 37, 1);
+        let crop = Region { left: 0, top: 1, width: 36, height: 36 };
+        let cropped = &image.pixels[36 * 3..];
+        let mut mirrored = cropped.to_vec();
+        mirrored.chunks_exact_mut(36 * 3).for_each(|row| row.as_chunks_mut::<3>().0.reverse());
+        for (is_mirrored, picture) in [(false, cropped), (true, &mirrored)] {
+            let mut expected = vec![0; picture.len()];
+            patchify(picture, 36, 9, &mut expected).unwrap();
+            for interpolation in Interpolation::ALL {
+                let mut out = vec![0; picture.len()];
+                let mut resize = |layout| {
+                    let output = Output { is_mirrored, layout, ..Output::square(36) };
+                    let mut resampler = Resampler::new();
+                    resampler
+                        .crop_and_resize(&image, crop, interpolation, output, &mut out)
+                        .unwrap();
+                    out.clone()
+                };
+                assert_eq!(resize(Layout::Rows), picture);
+                assert_eq!(resize(Layout::Patches { patch_size: 9 }), expected);
+            }
         }
     }
 
