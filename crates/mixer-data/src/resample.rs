@@ -94,13 +94,14 @@ enum Processor {
 impl Processor {
     /// All that this processor has; the last is the fastest.
     fn all() -> Vec<Self> {
-        let mut all = vec![Self::Any];
         #[cfg(target_arch = "x86_64")]
-        {
-            all.extend(Avx2::detect().map(Self::Avx2));
-            all.extend(Avx512::detect().map(|avx512| Self::Avx512(avx512, Groups::default())));
-        }
-        all
+        let in_vectors = [
+            Avx2::detect().map(Self::Avx2),
+            Avx512::detect().map(|avx512| Self::Avx512(avx512, Groups::default())),
+        ];
+        #[cfg(not(target_arch = "x86_64"))]
+        let in_vectors = [];
+        [Some(Self::Any)].into_iter().chain(in_vectors).flatten().collect()
     }
 }
 
