@@ -306,6 +306,7 @@ def main():
     print(f"| twice the ratio per CPU second: what two free cores would give | {spread([2 * r for r in cpu_two])} |")
     prepared = [r["mixer, shards"]["images_per_cpu_sec"] / r["mixer"]["images_per_cpu_sec"] for r in rounds]
     print(f"| shards (256 px, quality 90) to original files, per CPU second | {spread(prepared)} |")
+    # With mirroring, which is part of resizing where nothing else comes behind that.
     added = [augment_cpu_ms(r["mixer, RandAugment"]) - augment_cpu_ms(r["mixer"]) for r in rounds]
     print(f"| RandAugment(2, 15), CPU ms | {spread(added, 3)} |")
     if args.torch_python:

@@ -4,8 +4,6 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use fast_image_resize::ResizeError;
-
 use crate::decode::DecodeError;
 
 /// An error of the data pipeline.
@@ -182,12 +180,23 @@ pub enum DataError {
         expected: usize,
     },
 
-    /// The resizer refused its input.
-    #[error("cannot resize image")]
-    Resize {
-        /// What the resizer said.
-        #[source]
-        source: ResizeError,
+    /// A region that is empty or not inside its picture.
+    #[error(
+        "found a region of {region_width}x{region_height} px at ({left}, {top}), expected one inside of {width}x{height} px"
+    )]
+    BadRegion {
+        /// Where it begins, px.
+        left: f64,
+        /// Where it begins, px.
+        top: f64,
+        /// Its width, px.
+        region_width: f64,
+        /// Its height, px.
+        region_height: f64,
+        /// Width of the picture, px.
+        width: u32,
+        /// Height of the picture, px.
+        height: u32,
     },
 
     /// A bug: code that processes an example panicked.
@@ -221,12 +230,6 @@ impl fmt::Display for Place {
             Self::Line(line) => write!(f, " in line {line}"),
             Self::Row(row) => write!(f, " in row {row}"),
         }
-    }
-}
-
-impl From<ResizeError> for DataError {
-    fn from(source: ResizeError) -> Self {
-        Self::Resize { source }
     }
 }
 

@@ -21,6 +21,7 @@
 //! # Symbols
 //! `B` batch · `P` patch side (px) · `S = (image side / P)²` tokens · `n` examples in a source.
 
+#![deny(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a failed test may panic"))]
 
 mod affine;

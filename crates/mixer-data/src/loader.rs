@@ -2,8 +2,8 @@
 //!
 //! The loader numbers the examples of its stream with positions and cuts the positions into
 //! batches. A few batches are in flight at a time. Workers claim runs of neighbouring positions,
-//! decode and transform them into their own memory, and then lock the batch only to write the
-//! patches, so that cutting into patches is the copy into the batch. The consumer takes batches from
+//! decode and transform them to patches in their own memory, and then lock the batch only to copy
+//! these. The consumer takes batches from
 //! the front, in order. Everything that depends on the outcome of an example (skipping, counting,
 //! stopping) happens there, so that it does not depend on the number of workers either.
 
@@ -22,7 +22,7 @@ use crate::batch::{Batch, SkippedExample};
 use crate::error::DataError;
 use crate::order::{Location, Order};
 use crate::part::PartDecoder;
-use crate::patches::patchify;
+use crate::patches::{Destination, Layout};
 use crate::random::ExampleRng;
 use crate::resample::Resampler;
 use crate::source::{Example, Source};
@@ -424,7 +424,7 @@ impl Pipeline {
         self.image_size as usize * self.image_size as usize * 3
     }
 
-    /// Writes the example at `position` to `out` (`[image_size, image_size, 3]`).
+    /// Writes the patches of the example at `position` to `out` (`[S, P·P·3]`).
     ///
     /// Where training may skip, an unreadable example is replaced by the next one of its epoch in
     /// the order of the stream, again and again; behind the last comes the first.
@@ -474,7 +474,7 @@ impl Pipeline {
         Outcome { example: None, failures }
     }
 
-    /// Writes an example to `out` and returns its label. Of a file only what the transform looks at is
+    /// Writes the patches of an example to `out` and returns its label. Of a file only what the transform looks at is
     /// decoded.
     fn write(
         &self,
@@ -487,16 +487,18 @@ impl Pipeline {
         let at = index as usize;
         let undecodable =
             |reason| DataError::BadExample { example: self.source.describe(at), reason };
+        let layout = Layout::Patches { patch_size: self.config.patch_size };
+        let to = Destination { layout, out };
         let example = self.source.read(at)?;
         laps.lap(Stage::Read);
         match (example, &self.transform) {
             (Example::Pixels(image), Transform::Train { transform, seed }) => {
                 let mut rng = ExampleRng::new(*seed, epoch, index, stream);
                 let region = transform.choose_region(image.width, image.height, &mut rng);
-                transform.apply_to(&image, region, &mut rng, resampler, out, laps)?;
+                transform.apply_to(&image, region, &mut rng, resampler, to, laps)?;
             }
             (Example::Pixels(image), Transform::Eval(transform)) => {
-                transform.apply(&image, resampler, out)?;
+                transform.apply_to(&image, resampler, to)?;
                 laps.lap(Stage::Resize);
             }
             (Example::Encoded(bytes), Transform::Train { transform, seed }) => {
@@ -505,21 +507,17 @@ impl Pipeline {
                 let options = self.source.decode_options();
                 let part = decoder.decode(&bytes, &options, choose).map_err(undecodable)?;
                 laps.lap(Stage::Decode);
-                transform.apply_to(
-                    &part.image,
-                    part.image.whole(),
-                    &mut rng,
-                    resampler,
-                    out,
-                    laps,
-                )?;
+                let whole = part.image.whole();
+                transform.apply_to(&part.image, whole, &mut rng, resampler, to, laps)?;
+                decoder.recycle(part);
             }
             (Example::Encoded(bytes), Transform::Eval(transform)) => {
                 let choose = |width, height| transform.choose_region(width, height);
                 let options = self.source.decode_options();
                 let part = decoder.decode(&bytes, &options, choose).map_err(undecodable)?;
                 laps.lap(Stage::Decode);
-                transform.apply_to_part(&part, resampler, out)?;
+                transform.apply_to_part_in(&part, resampler, to)?;
+                decoder.recycle(part);
                 laps.lap(Stage::Resize);
             }
         }
@@ -549,8 +547,7 @@ impl Pipeline {
                 skipped.insert(index);
             }
             let slot = position as usize % self.config.batch_size;
-            let row = &mut patches[slot * image.len()..][..image.len()];
-            patchify(&image, self.image_size, self.config.patch_size as u32, row)?;
+            patches[slot * image.len()..][..image.len()].copy_from_slice(&image);
             watch.lap(Stage::Patchify);
         }
         Ok(Measured { time: watch.times, examples, skipped: skipped.len() as u64 })
@@ -631,7 +628,7 @@ struct Tools {
 #[derive(Default)]
 struct Worker {
     tools: Tools,
-    /// Pictures of a claim.
+    /// Patches of the examples of a claim.
     images: Vec<u8>,
 }
 
@@ -642,26 +639,18 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Assembly {
-    /// Cuts a picture into the patches of its row, and notes what failed on the way.
-    fn write(&mut self, slot: usize, image: &[u8], outcome: Outcome, pipeline: &Pipeline) {
-        let mut failures = outcome.failures;
-        let mut is_filled = false;
-        if let Some((index, label)) = outcome.example {
-            let row = &mut self.batch.patches[slot * image.len()..][..image.len()];
-            let patch_size = pipeline.config.patch_size as u32;
-            match patchify(image, pipeline.image_size, patch_size, row) {
-                Ok(()) => {
-                    self.batch.labels[slot] = label;
-                    self.batch.indices[slot] = index;
-                    is_filled = true;
-                }
-                Err(error) => failures.push((index, error)),
+    /// Copies the patches of an example to its row, and notes what failed on the way.
+    fn write(&mut self, slot: usize, patches: &[u8], outcome: Outcome) {
+        match outcome.example {
+            Some((index, label)) => {
+                self.batch.patches[slot * patches.len()..][..patches.len()]
+                    .copy_from_slice(patches);
+                self.batch.labels[slot] = label;
+                self.batch.indices[slot] = index;
             }
+            None => self.gaps.push(slot),
         }
-        if !is_filled {
-            self.gaps.push(slot);
-        }
-        let with_slot = failures.into_iter();
+        let with_slot = outcome.failures.into_iter();
         self.failures.extend(with_slot.map(|(index, error)| Failure { slot, index, error }));
     }
 }
@@ -786,7 +775,7 @@ impl Shared {
             let mut assembly = lock(&batch.assembly);
             let images = worker.images.chunks_exact(bytes);
             for ((slot, image), outcome) in slots.clone().zip(images).zip(outcomes) {
-                assembly.write(slot, image, outcome, pipeline);
+                assembly.write(slot, image, outcome);
             }
             assembly.remaining -= slots.len();
             if assembly.remaining == 0 {

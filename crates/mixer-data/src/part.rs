@@ -28,12 +28,19 @@ pub struct Part {
 #[derive(Default)]
 pub struct PartDecoder {
     jpeg: Decoder,
+    /// Memory for pixels.
+    spare: Vec<u8>,
 }
 
 impl PartDecoder {
     /// A decoder without working memory yet.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Hands a part back, so that its memory is used again.
+    pub fn recycle(&mut self, part: Part) {
+        self.spare = part.image.pixels;
     }
 
     /// Decodes the region that `choose` picks, given width and height of the whole picture.
@@ -69,7 +76,7 @@ impl PartDecoder {
         let (width, height) = (header.width, header.height);
         check_size(u64::from(width), u64::from(height), options)?;
         let region = choose(width, height);
-        let mut pixels = Vec::new();
+        let mut pixels = std::mem::take(&mut self.spare);
         let image = match self.jpeg.decode_region(bytes, region, &mut pixels) {
             Ok(()) => RgbImage { width: region.width, height: region.height, pixels },
             Err(_) => {

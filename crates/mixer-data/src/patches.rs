@@ -2,6 +2,53 @@
 
 use crate::error::DataError;
 
+/// How the pixels of a picture are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Layout {
+    /// Row by row, `[height, width, 3]`.
+    Rows,
+    /// As [`patchify`] stores them. The side of a patch divides those of the picture.
+    Patches {
+        /// Side of a patch, px.
+        patch_size: usize,
+    },
+}
+
+impl Layout {
+    /// Stores row `y` of a picture, `[width, 3]`.
+    pub(crate) fn store_row(self, row: &[u8], y: usize, out: &mut [u8]) {
+        match self {
+            Self::Rows => out[y * row.len()..][..row.len()].copy_from_slice(row),
+            Self::Patches { patch_size } => {
+                // A row of the picture is a row of values of each token of a row of tokens.
+                let (segment, token) = (patch_size * 3, patch_size * patch_size * 3);
+                let tokens = &mut out[y / patch_size * (row.len() * patch_size)..];
+                let start = y % patch_size * segment;
+                let tokens = tokens.chunks_exact_mut(token);
+                for (source, target) in row.chunks_exact(segment).zip(tokens) {
+                    copy_short(source, &mut target[start..start + segment]);
+                }
+            }
+        }
+    }
+}
+
+/// Copies a few dozen bytes: a call of `memcpy` for each would take as long as resizing a row.
+fn copy_short(from: &[u8], to: &mut [u8]) {
+    let (from, from_rest) = from.as_chunks::<16>();
+    let (to, to_rest) = to.as_chunks_mut::<16>();
+    to.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
+    to_rest.iter_mut().zip(from_rest).for_each(|(to, from)| *to = *from);
+}
+
+/// Memory for a square picture.
+pub(crate) struct Destination<'a> {
+    /// How it is stored.
+    pub(crate) layout: Layout,
+    /// Where: as many bytes as it has pixels, times 3.
+    pub(crate) out: &'a mut [u8],
+}
+
 /// Cuts a square picture into patches.
 ///
 /// # Shapes
@@ -25,7 +72,7 @@ pub fn patchify(
             expected: format!("a divisor of the image size {image_size}"),
         });
     }
-    let (side, patch) = (image_size as usize, patch_size as usize);
+    let (side, patch_size) = (image_size as usize, patch_size as usize);
     let expected = side * side * 3;
     for (what, found) in [("an image", image.len()), ("a patch buffer", out.len())] {
         if found != expected {
@@ -33,16 +80,8 @@ pub fn patchify(
         }
     }
 
-    // One row of the picture is one row of values of each token of a token row.
-    let (segment, token) = (patch * 3, patch * patch * 3);
-    let rows = image.chunks_exact(side * 3);
-    for (y, row) in rows.enumerate() {
-        let tokens = &mut out[y / patch * (side / patch) * token..];
-        let start = y % patch * segment;
-        for (source, target) in row.chunks_exact(segment).zip(tokens.chunks_exact_mut(token)) {
-            target[start..start + segment].copy_from_slice(source);
-        }
-    }
+    let layout = Layout::Patches { patch_size };
+    image.chunks_exact(side * 3).enumerate().for_each(|(y, row)| layout.store_row(row, y, out));
     Ok(())
 }
 

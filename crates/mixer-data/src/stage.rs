@@ -19,11 +19,12 @@ pub enum Stage {
     Read,
     /// From bytes to the pixels of the region that the crop needs.
     Decode,
-    /// Crop and resize to the network's input.
+    /// Crop and resize to the network's input. With nothing behind it that needs the picture row by
+    /// row, mirroring and cutting into patches too.
     Resize,
-    /// Mirroring, RandAugment, random erasing.
+    /// RandAugment and random erasing, and then also mirroring.
     Augment,
-    /// Cutting into patches, which is the copy into the batch.
+    /// The copy into the batch, and cutting into patches where resizing did not.
     Patchify,
 }
 

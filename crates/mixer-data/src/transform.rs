@@ -6,9 +6,10 @@ use serde::{Deserialize, Serialize};
 use crate::erasing::RandomErasing;
 use crate::error::DataError;
 use crate::part::{Part, Region};
+use crate::patches::{Destination, Layout};
 use crate::randaugment::RandAugment;
 use crate::random::ExampleRng;
-use crate::resample::{Interpolation, Resampler};
+use crate::resample::{FractionalBox, Interpolation, Output, Resampler};
 use crate::rgb_image::RgbImage;
 use crate::stage::{Laps, Stage};
 
@@ -139,7 +140,8 @@ impl TrainTransform {
         out: &mut [u8],
     ) -> Result<(), DataError> {
         let region = self.choose_region(image.width, image.height, rng);
-        self.apply_to(image, region, rng, resampler, out, &mut ())
+        let rows = Destination { layout: Layout::Rows, out };
+        self.apply_to(image, region, rng, resampler, rows, &mut ())
     }
 
     /// Draws which region of a picture [`TrainTransform::apply`] would look at.
@@ -165,29 +167,76 @@ impl TrainTransform {
         resampler: &mut Resampler,
         out: &mut [u8],
     ) -> Result<(), DataError> {
-        self.apply_to(&part.image, part.image.whole(), rng, resampler, out, &mut ())
+        let rows = Destination { layout: Layout::Rows, out };
+        self.apply_to(&part.image, part.image.whole(), rng, resampler, rows, &mut ())
+    }
+
+    /// Whether nothing comes behind resizing that needs the picture row by row.
+    fn ends_with_resizing(&self) -> bool {
+        let is_cut = matches!(self.crop, TrainCrop::Pad { .. });
+        !is_cut && self.randaugment.is_none() && self.erasing.is_none()
     }
 
     /// Augments a region of a picture, and tells when it is resized and when it is done.
+    ///
+    /// Where nothing comes behind it, resizing also mirrors and stores the patches.
     pub(crate) fn apply_to(
         &self,
         image: &RgbImage,
-        Region { left, top, width, height }: Region,
+        region: Region,
+        rng: &mut ExampleRng,
+        resampler: &mut Resampler,
+        to: Destination<'_>,
+        laps: &mut impl Laps,
+    ) -> Result<(), DataError> {
+        if self.ends_with_resizing() {
+            let is_mirrored = self.flip && rng.coin();
+            let output =
+                Output { is_mirrored, layout: to.layout, ..Output::square(self.image_size) };
+            resampler.crop_and_resize(image, region, self.interpolation, output, to.out)?;
+            laps.lap(Stage::Resize);
+            laps.lap(Stage::Augment);
+            return Ok(());
+        }
+        if to.layout == Layout::Rows {
+            return self.augment(image, region, rng, resampler, to.out, laps);
+        }
+        let mut picture = std::mem::take(&mut resampler.picture);
+        picture.resize(to.out.len(), 0);
+        let augmented = self.augment(image, region, rng, resampler, &mut picture, laps);
+        if augmented.is_ok() {
+            let rows = picture.chunks_exact(self.image_size as usize * 3);
+            rows.enumerate().for_each(|(y, row)| to.layout.store_row(row, y, to.out));
+        }
+        resampler.picture = picture;
+        augmented
+    }
+
+    /// Augments a region of a picture, one thing after the other.
+    fn augment(
+        &self,
+        image: &RgbImage,
+        region: Region,
         rng: &mut ExampleRng,
         resampler: &mut Resampler,
         out: &mut [u8],
         laps: &mut impl Laps,
     ) -> Result<(), DataError> {
-        let (size, region) = (self.image_size, (left, top, width, height));
+        let (size, output) = (self.image_size, Output::square(self.image_size));
         match self.crop {
             TrainCrop::Inception { .. } | TrainCrop::None => {
-                resampler.crop_and_resize(image, region, size, self.interpolation, out)?;
+                resampler.crop_and_resize(image, region, self.interpolation, output, out)?;
             }
             TrainCrop::Pad { pixels } => {
                 let mut square = std::mem::take(&mut resampler.scratch);
                 square.resize(out.len(), 0);
-                let resized =
-                    resampler.crop_and_resize(image, region, size, self.interpolation, &mut square);
+                let resized = resampler.crop_and_resize(
+                    image,
+                    region,
+                    self.interpolation,
+                    output,
+                    &mut square,
+                );
                 let left = rng.below(2 * pixels + 1) as i64 - i64::from(pixels);
                 let top = rng.below(2 * pixels + 1) as i64 - i64::from(pixels);
                 if resized.is_ok() {
@@ -245,15 +294,26 @@ impl EvalTransform {
         resampler: &mut Resampler,
         out: &mut [u8],
     ) -> Result<(), DataError> {
+        self.apply_to(image, resampler, Destination { layout: Layout::Rows, out })
+    }
+
+    /// [`EvalTransform::apply`], stored in any layout.
+    pub(crate) fn apply_to(
+        &self,
+        image: &RgbImage,
+        resampler: &mut Resampler,
+        Destination { layout, out }: Destination<'_>,
+    ) -> Result<(), DataError> {
         let size = self.image_size;
+        let output = Output { layout, ..Output::square(size) };
         match self.resize {
             EvalResize::ResmallCrop { fraction } => {
                 let region = resmall_crop(image.width, image.height, size, fraction);
-                resampler.resize_box(image, region, size, self.interpolation, out)
+                resampler.resize_box(image, region, self.interpolation, output, out)
             }
             EvalResize::Squash => {
-                let whole = (0, 0, image.width, image.height);
-                resampler.crop_and_resize(image, whole, size, self.interpolation, out)
+                let whole = image.whole();
+                resampler.crop_and_resize(image, whole, self.interpolation, output, out)
             }
         }
     }
@@ -264,8 +324,7 @@ impl EvalTransform {
         let EvalResize::ResmallCrop { fraction } = self.resize else {
             return Region { left: 0, top: 0, width, height };
         };
-        let (left, top, box_width, box_height) =
-            resmall_crop(width, height, self.image_size, fraction);
+        let seen = resmall_crop(width, height, self.image_size, fraction);
         let reach = |start: f64, length: f64, most: u32| {
             // A filter widens when it shrinks a picture. One pixel more for what rounds.
             let scale = (length / f64::from(self.image_size)).max(1.0);
@@ -275,8 +334,8 @@ impl EvalTransform {
             let end = ((start + length + margin).ceil() as u32).min(most);
             (first, end - first)
         };
-        let (left, width) = reach(left, box_width, width);
-        let (top, height) = reach(top, box_height, height);
+        let (left, width) = reach(seen.left, seen.width, width);
+        let (top, height) = reach(seen.top, seen.height, height);
         Region { left, top, width, height }
     }
 
@@ -293,14 +352,24 @@ impl EvalTransform {
         resampler: &mut Resampler,
         out: &mut [u8],
     ) -> Result<(), DataError> {
+        self.apply_to_part_in(part, resampler, Destination { layout: Layout::Rows, out })
+    }
+
+    /// [`EvalTransform::apply_to_part`], stored in any layout.
+    pub(crate) fn apply_to_part_in(
+        &self,
+        part: &Part,
+        resampler: &mut Resampler,
+        to: Destination<'_>,
+    ) -> Result<(), DataError> {
         let EvalResize::ResmallCrop { fraction } = self.resize else {
-            return self.apply(&part.image, resampler, out);
+            return self.apply_to(&part.image, resampler, to);
         };
-        let (left, top, width, height) =
-            resmall_crop(part.width, part.height, self.image_size, fraction);
-        let shift = |start: f64, by: u32| start - f64::from(by);
-        let region = (shift(left, part.region.left), shift(top, part.region.top), width, height);
-        resampler.resize_box(&part.image, region, self.image_size, self.interpolation, out)
+        let mut seen = resmall_crop(part.width, part.height, self.image_size, fraction);
+        seen.left -= f64::from(part.region.left);
+        seen.top -= f64::from(part.region.top);
+        let output = Output { layout: to.layout, ..Output::square(self.image_size) };
+        resampler.resize_box(&part.image, seen, self.interpolation, output, to.out)
     }
 }
 
@@ -361,11 +430,10 @@ fn inception_crop(
     (left, top, crop_width, crop_height)
 }
 
-/// The box of the source picture (left, top, width, height) that resizing the shorter side and
-/// cutting the centre would show.
+/// The box of the source picture that resizing the shorter side and cutting the centre would show.
 ///
 /// PARITY: torchvision truncates the longer side and rounds the centre offset half to even.
-fn resmall_crop(width: u32, height: u32, size: u32, fraction: f32) -> (f64, f64, f64, f64) {
+fn resmall_crop(width: u32, height: u32, size: u32, fraction: f32) -> FractionalBox {
     // In f32 as the fraction is: 224 / 0.875 is 256 either way, but 0.9f32 is above 0.9.
     let short = ((size as f32 / fraction) as u64).clamp(u64::from(size), u64::from(u32::MAX));
     let scaled = |long: u32, by: u32| short * u64::from(long) / u64::from(by);
@@ -383,9 +451,9 @@ fn resmall_crop(width: u32, height: u32, size: u32, fraction: f32) -> (f64, f64,
         }
         (start, length)
     };
-    let (left, box_width) = extent(width, resized_width);
-    let (top, box_height) = extent(height, resized_height);
-    (left, top, box_width, box_height)
+    let (left, width) = extent(width, resized_width);
+    let (top, height) = extent(height, resized_height);
+    FractionalBox { left, top, width, height }
 }
 
 /// Copies the window of a square picture that starts at (left, top), which may lie outside;
@@ -462,9 +530,10 @@ mod tests {
         fn resmall_boxes_lie_inside(
             width in 1u32..=16384, height in 1u32..=16384, size in 1u32..=4096, fraction in 1e-6f32..=1.0,
         ) {
-            let (left, top, w, h) = resmall_crop(width, height, size, fraction);
-            prop_assert!(left >= 0.0 && top >= 0.0 && w > 0.0 && h > 0.0);
-            prop_assert!(left + w <= f64::from(width) && top + h <= f64::from(height));
+            let seen = resmall_crop(width, height, size, fraction);
+            prop_assert!(seen.left >= 0.0 && seen.top >= 0.0 && seen.width > 0.0 && seen.height > 0.0);
+            prop_assert!(seen.left + seen.width <= f64::from(width));
+            prop_assert!(seen.top + seen.height <= f64::from(height));
         }
 
         #[test]
@@ -544,10 +613,11 @@ mod tests {
         let cropped = RgbImage { width, height, pixels: cropped };
         let mut resampler = Resampler::new();
         let (mut found, mut expected) = ([0; 12 * 12 * 3], [0; 12 * 12 * 3]);
-        let (region, whole) = ((left, top, width, height), (0, 0, width, height));
-        let filter = Interpolation::Bilinear;
-        resampler.crop_and_resize(&image, region, 12, filter, &mut found).unwrap();
-        resampler.crop_and_resize(&cropped, whole, 12, filter, &mut expected).unwrap();
+        let (region, filter) = (Region { left, top, width, height }, Interpolation::Bilinear);
+        let output = Output::square(12);
+        resampler.crop_and_resize(&image, region, filter, output, &mut found).unwrap();
+        let whole = cropped.whole();
+        resampler.crop_and_resize(&cropped, whole, filter, output, &mut expected).unwrap();
         assert_eq!(found, expected);
     }
 
@@ -613,7 +683,7 @@ mod tests {
         let hash = out.iter().fold(0xcbf2_9ce4_8422_2325u64, |hash, &byte| {
             (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
         });
-        assert_eq!(hash, 8_599_227_685_639_742_572);
+        assert_eq!(hash, 1_110_561_196_182_151_821);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 use std::path::Path;
 
+use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
 use mixer_data::{DecodeError, DecodeOptions, PartDecoder, Region, decode};
 
 fn folder() -> std::path::PathBuf {
@@ -89,4 +90,44 @@ fn limits_and_orientation_hold_for_parts() {
     let region = Region { left: 1, top: 1, width: 5, height: 20 };
     let part = PartDecoder::new().decode(&bytes, &options, |_, _| region).unwrap();
     assert_eq!((part.width, part.height), (18, 29));
+}
+
+#[test]
+fn parts_of_jpegs_with_restart_markers_anywhere_are_crops_of_the_whole() {
+    let (width, height) = (150u32, 90u32);
+    let mut state = 1u32;
+    let pixels = (0..width * height * 3).map(|at| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (at / 3 % width + at / 3 / width + (state >> 27)) as u8
+    });
+    let pixels: Vec<u8> = pixels.collect();
+    let mut decoder = PartDecoder::new();
+    let (options, mut parts) = (DecodeOptions::default(), 0);
+    for sampling in [SamplingFactor::R_4_2_0, SamplingFactor::R_4_4_4, SamplingFactor::R_4_2_2] {
+        for interval in [1, 2, 3, 7, 10, 19, 23, 60, 1000] {
+            let mut bytes = Vec::new();
+            let mut encoder = Encoder::new(&mut bytes, 90);
+            encoder.set_sampling_factor(sampling);
+            encoder.set_restart_interval(interval);
+            encoder.encode(&pixels, width as u16, height as u16, ColorType::Rgb).unwrap();
+            let mut decode = |left, top, width, height| {
+                let region = Region { left, top, width, height };
+                decoder.decode(&bytes, &options, |_, _| region).unwrap().image
+            };
+            let whole = decode(0, 0, width, height);
+            for (left, part_width) in [(0, 150), (0, 9), (33, 40), (64, 16), (141, 9), (149, 1)] {
+                for (top, part_height) in [(0, 90), (0, 5), (17, 30), (48, 16), (89, 1)] {
+                    let part = decode(left, top, part_width, part_height);
+                    let rows = whole.pixels.chunks_exact(width as usize * 3).skip(top as usize);
+                    let (from, length) = (left as usize * 3, part_width as usize * 3);
+                    let rows = rows.take(part_height as usize);
+                    let expected: Vec<u8> =
+                        rows.flat_map(|row| &row[from..from + length]).copied().collect();
+                    assert!(part.pixels == expected, "{interval}: {left}, {top}");
+                    parts += 1;
+                }
+            }
+        }
+    }
+    assert_eq!(parts, 810);
 }

@@ -15,12 +15,11 @@ const SOURCES: [&str; 3] = ["landscape", "portrait", "small"];
 const IMAGE_SIZE: u32 = 21;
 
 /// Grey levels by which a resize may differ from Pillow's.
-const MEAN_LIMIT: f64 = 0.3;
-const MAX_LIMIT_BILINEAR: u8 = 2;
-/// The cubic filter overshoots at edges, and what is clipped between its two passes depends on which
-/// pass comes first.
-const MAX_LIMIT_BICUBIC: u8 = 12;
-/// A mean of whole pixels: what is left are the roundings of the two passes.
+const MEAN_LIMIT: f64 = 0.2;
+const MAX_LIMIT_BILINEAR: u8 = 1;
+/// The cubic filter overshoots at edges. Pillow clips that between its two passes, we do not.
+const MAX_LIMIT_BICUBIC: u8 = 8;
+/// A mean of whole pixels: what is left are the roundings of Pillow's two passes.
 const MAX_LIMIT_AREA: u8 = 1;
 /// A case, and a row of it that is left out. 61 rows become 24 there, and the border of two of them is
 /// exactly the centre of row 30, which rounding makes Pillow count for neither.

@@ -103,6 +103,33 @@ impl<'a> BitReader<'a> {
         let behind = self.rest.strip_prefix(&[0xff, 0xd0 | (number & 7)])?;
         (left < 8).then(|| Self::new(behind))
     }
+
+    /// The reader behind the next restart marker, with all bits before it unread.
+    #[inline(always)]
+    pub(crate) fn at_next_restart(self, number: u8) -> Option<Self> {
+        let mut rest = self.rest;
+        loop {
+            rest = rest.get(find_byte_of_ones(rest)?..)?;
+            match rest {
+                [_, 0x00, behind @ ..] => rest = behind,
+                [_, code, behind @ ..] => {
+                    return (*code == 0xd0 | (number & 7)).then(|| Self::new(behind));
+                }
+                _ => return None,
+            }
+        }
+    }
+}
+
+/// Where the first byte `ff` is.
+#[inline(always)]
+fn find_byte_of_ones(bytes: &[u8]) -> Option<usize> {
+    let (chunks, _) = bytes.as_chunks::<32>();
+    // Without an early end within a chunk, so that it is one comparison of vectors.
+    let has_ones = |chunk: &[u8; 32]| chunk.iter().fold(false, |any, &byte| any | (byte == 0xff));
+    let clean = chunks.iter().take_while(|chunk| !has_ones(chunk)).count() * 32;
+    let rest = bytes.get(clean..)?;
+    Some(clean + rest.iter().position(|&byte| byte == 0xff)?)
 }
 
 /// Whether one of the eight bytes is `ff`.
@@ -170,5 +197,24 @@ mod tests {
         let mut reader = reader.restarted(3).unwrap();
         assert_eq!(take(&mut reader, 3), 0b011);
         assert!(BitReader::new(&bytes).restarted(3).is_none(), "a whole byte is left over");
+    }
+
+    #[test]
+    fn the_next_restart_marker_is_found_wherever_it_is() {
+        for length in 0..100 {
+            for stuffed in 0..=length {
+                let mut bytes = vec![0x5a; length];
+                bytes.splice(stuffed..stuffed, [0xff, 0x00]);
+                bytes.extend([0xff, 0xd3, 0b0110_0000]);
+                let mut reader = BitReader::new(&bytes);
+                reader.refill();
+                assert!(reader.at_next_restart(2).is_none(), "another number");
+                let mut reader = reader.at_next_restart(3).unwrap();
+                assert_eq!(take(&mut reader, 3), 0b011);
+                assert!(reader.at_next_restart(4).is_none(), "the end");
+            }
+        }
+        assert!(BitReader::new(&[0xff]).at_next_restart(0).is_none());
+        assert!(BitReader::new(&[0x12, 0xff, 0xd9]).at_next_restart(0).is_none());
     }
 }

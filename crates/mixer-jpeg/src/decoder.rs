@@ -1,7 +1,7 @@
 //! What callers see: the size of a picture, and a decoder that keeps its working memory.
 
 use crate::frame::Frame;
-use crate::pixels::Portable;
+use crate::pixels::{CodesOnly, Portable};
 use crate::region::{Job, Window};
 use crate::scan::BlockCoding;
 use crate::unsupported::Unsupported;
@@ -89,6 +89,25 @@ impl Decoder {
         }
     }
 
+    /// Does of [`Decoder::decode_region`] what no decoder can do without: the tables, and the codes as
+    /// far as the region needs them. For measurements of what the rest costs.
+    #[doc(hidden)]
+    pub fn read_codes(
+        &mut self,
+        bytes: &[u8],
+        region: Region,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Unsupported> {
+        let processor = self.processor;
+        let frame = Frame::read(bytes)?;
+        let job = self.job(&frame, region)?;
+        match processor {
+            Processor::Any => job.run(CodesOnly(Portable), out),
+            #[cfg(target_arch = "x86_64")]
+            Processor::Avx2(avx2) => job.run(CodesOnly(avx2), out),
+        }
+    }
+
     /// Decodes a rectangle of a JPEG to RGB: the same pixels as those of the whole picture there.
     ///
     /// A grey picture has three equal channels. `out` is resized to fit; what it holds after an
@@ -106,16 +125,23 @@ impl Decoder {
         region: Region,
         out: &mut Vec<u8>,
     ) -> Result<(), Unsupported> {
+        let processor = self.processor;
         let frame = Frame::read(bytes)?;
-        let window = Window::new(&frame, region)?;
-        for (coding, component) in self.codings.iter_mut().zip(&frame.components) {
-            coding.build(component)?;
-        }
-        let job = Job::new(&frame, window, &self.codings, &mut self.samples, &mut self.chroma_rows);
-        match self.processor {
+        let job = self.job(&frame, region)?;
+        match processor {
             Processor::Any => job.run(Portable, out),
             #[cfg(target_arch = "x86_64")]
             Processor::Avx2(avx2) => job.run(avx2, out),
         }
+    }
+
+    /// Makes the tables, and room for the samples.
+    fn job<'a>(&'a mut self, frame: &'a Frame<'a>, region: Region) -> Result<Job<'a>, Unsupported> {
+        let window = Window::new(frame, region)?;
+        for (at, component) in frame.components.iter().enumerate() {
+            let (before, here) = self.codings.split_at_mut(at);
+            here.first_mut().ok_or(Unsupported::Header)?.build(component, before.last())?;
+        }
+        Ok(Job::new(frame, window, &self.codings, &mut self.samples, &mut self.chroma_rows))
     }
 }

@@ -79,7 +79,10 @@ impl Code {
 }
 
 /// Codes of all lengths; which symbols mean what is decided when they become a [`Code`].
+#[derive(Clone)]
 struct Canonical {
+    /// What was built, if it was built to the end.
+    counts: Option<[u8; 16]>,
     /// For each length, the first 16 bits that are no code of it or a shorter one.
     limits: [u32; 17],
     /// For each length, what to add to a code to find its symbol.
@@ -89,11 +92,18 @@ struct Canonical {
 
 impl Default for Canonical {
     fn default() -> Self {
-        Self { limits: [0; 17], offsets: [0; 17], symbols: [0; 256] }
+        Self { counts: None, limits: [0; 17], offsets: [0; 17], symbols: [0; 256] }
     }
 }
 
 impl Canonical {
+    /// Whether these are the codes that are there.
+    ///
+    /// Encoders that do not count symbols all use the tables of the standard's annex K.
+    fn is_of(&self, spec: &HuffmanSpec<'_>) -> bool {
+        self.counts == Some(spec.counts) && self.symbols.starts_with(spec.symbols)
+    }
+
     /// Assigns codes, and calls `each` with every one of at most [`LOOKUP_BITS`] bits: its length,
     /// itself, and its symbol.
     fn build(
@@ -101,6 +111,7 @@ impl Canonical {
         spec: &HuffmanSpec<'_>,
         mut each: impl FnMut(u32, usize, u8),
     ) -> Result<(), Unsupported> {
+        self.counts = None;
         let (mut code, mut position) = (0u32, 0usize);
         for (length, &count) in (1u32..).zip(&spec.counts) {
             let count = u32::from(count);
@@ -123,6 +134,7 @@ impl Canonical {
         for (to, &from) in self.symbols.iter_mut().zip(spec.symbols) {
             *to = from;
         }
+        self.counts = Some(spec.counts);
         Ok(())
     }
 
@@ -148,6 +160,7 @@ fn fill(lookup: &mut [Code; LOOKUP_LEN], length: u32, code: usize, entry: Code) 
 }
 
 /// The codes of differences between DC coefficients.
+#[derive(Clone)]
 pub(crate) struct DcTable {
     lookup: [Code; LOOKUP_LEN],
     canonical: Canonical,
@@ -168,7 +181,19 @@ impl DcTable {
         }
     }
 
-    pub(crate) fn build(&mut self, spec: &HuffmanSpec<'_>) -> Result<(), Unsupported> {
+    /// Makes the table, unless it or the one of another component is the same.
+    pub(crate) fn build(
+        &mut self,
+        spec: &HuffmanSpec<'_>,
+        other: Option<&Self>,
+    ) -> Result<(), Unsupported> {
+        if self.canonical.is_of(spec) {
+            return Ok(());
+        }
+        if let Some(other) = other.filter(|other| other.canonical.is_of(spec)) {
+            self.clone_from(other);
+            return Ok(());
+        }
         let Self { lookup, canonical } = self;
         lookup.fill(Code::MISSING);
         canonical.build(spec, |length, code, symbol| {
@@ -225,6 +250,7 @@ impl Stride {
 }
 
 /// The codes of AC coefficients.
+#[derive(Clone)]
 pub(crate) struct AcTable {
     lookup: [Code; LOOKUP_LEN],
     strides: [Stride; LOOKUP_LEN],
@@ -252,7 +278,19 @@ impl AcTable {
         }
     }
 
-    pub(crate) fn build(&mut self, spec: &HuffmanSpec<'_>) -> Result<(), Unsupported> {
+    /// Makes the table, unless it or the one of another component is the same.
+    pub(crate) fn build(
+        &mut self,
+        spec: &HuffmanSpec<'_>,
+        other: Option<&Self>,
+    ) -> Result<(), Unsupported> {
+        if self.canonical.is_of(spec) {
+            return Ok(());
+        }
+        if let Some(other) = other.filter(|other| other.canonical.is_of(spec)) {
+            self.clone_from(other);
+            return Ok(());
+        }
         let Self { lookup, canonical, .. } = self;
         lookup.fill(Code::MISSING);
         canonical.build(spec, |length, code, symbol| {
@@ -354,7 +392,7 @@ mod tests {
             (counts, symbols) in table(), bits in prop::collection::vec(any::<u64>(), 50),
         ) {
             let mut table = AcTable::default();
-            table.build(&HuffmanSpec { counts, symbols: &symbols }).unwrap();
+            table.build(&HuffmanSpec { counts, symbols: &symbols }, None).unwrap();
             for bits in bits {
                 let code = table.find(bits);
                 let code = if code.total_bits() == 0 { table.find_long(bits) } else { code };
@@ -369,7 +407,7 @@ mod tests {
             (counts, symbols) in table(), bits in prop::collection::vec(any::<u64>(), 50),
         ) {
             let mut table = AcTable::default();
-            table.build(&HuffmanSpec { counts, symbols: &symbols }).unwrap();
+            table.build(&HuffmanSpec { counts, symbols: &symbols }, None).unwrap();
             for bits in bits {
                 let stride = table.find_stride(bits);
                 if stride == Stride::NONE {
@@ -408,12 +446,38 @@ mod tests {
     }
 
     #[test]
+    fn tables_are_kept_and_shared_only_where_they_are_the_same() {
+        let spec = |symbols: &'static [u8]| {
+            let mut counts = [0; 16];
+            counts[3] = symbols.len() as u8;
+            HuffmanSpec { counts, symbols }
+        };
+        let found = |table: &AcTable| (table.find(0), table.find(1 << 60), table.find_stride(0));
+        let fresh = |symbols| {
+            let mut table = AcTable::default();
+            table.build(&spec(symbols), None).unwrap();
+            found(&table)
+        };
+        let (mut kept, mut other) = (AcTable::default(), AcTable::default());
+        for symbols in [&[1, 2][..], &[1, 2], &[2, 1], &[2, 1, 3], &[2, 1]] {
+            kept.build(&spec(symbols), None).unwrap();
+            other.build(&spec(symbols), Some(&kept)).unwrap();
+            assert_eq!((found(&kept), found(&other)), (fresh(symbols), fresh(symbols)));
+        }
+        let mut too_many = spec(&[1, 2]);
+        too_many.counts[0] = 2;
+        assert!(kept.build(&too_many, None).is_err());
+        kept.build(&spec(&[2, 1]), None).unwrap();
+        assert_eq!(found(&kept), fresh(&[2, 1]));
+    }
+
+    #[test]
     fn more_codes_than_there_is_room_for_are_refused() {
         let build = |first: u8, second: u8| {
             let mut counts = [0; 16];
             counts[..2].copy_from_slice(&[first, second]);
             let symbols = vec![1; usize::from(first + second)];
-            AcTable::default().build(&HuffmanSpec { counts, symbols: &symbols })
+            AcTable::default().build(&HuffmanSpec { counts, symbols: &symbols }, None)
         };
         assert_eq!(build(1, 1), Ok(()));
         assert_eq!(build(0, 3), Ok(()));

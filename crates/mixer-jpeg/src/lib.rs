@@ -2,7 +2,8 @@
 //!
 //! Training crops a random part of every picture, and a full decoder spends most of its time on
 //! what is thrown away. [`Decoder::decode_region`] never reads what lies below the rectangle, only
-//! counts bits beside and above it, and transforms the blocks that its pixels depend on. The pixels
+//! counts bits beside and above it (with restart markers, jumps over what it can), and transforms the
+//! blocks that its pixels depend on. The pixels
 //! are those of libjpeg-turbo 3 (and so of Pillow) to the last bit: accurate integer inverse DCT,
 //! triangle-filter ("fancy") upsampling, its rounding of YCbCr to RGB.
 //!
@@ -13,7 +14,8 @@
 //! one can afford to refuse a file wherever two decoders might read it differently.
 //!
 //! # What is not checked
-//! Whatever lies behind the rectangle is not looked at, down to a missing end of the file: a caller
+//! Whatever lies behind the rectangle or between two restart markers outside of it is not looked at,
+//! down to a missing end of the file: a caller
 //! that refuses truncated files must look for the end-of-image marker itself. Damage that happens to
 //! be a valid code, as a flipped bit of a coefficient, cannot be seen by any decoder. Where it makes
 //! values far outside of what a picture has, sums of 16 bits overflow in libjpeg-turbo and saturate

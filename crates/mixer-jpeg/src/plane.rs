@@ -54,6 +54,11 @@ impl Plane {
         self.rows.start / self.blocks_down..self.rows.end.div_ceil(self.blocks_down)
     }
 
+    /// Columns of MCUs that hold wanted blocks.
+    pub(crate) fn mcu_columns(&self) -> Range<usize> {
+        self.columns.start / self.blocks_across..self.columns.end.div_ceil(self.blocks_across)
+    }
+
     /// Keeps the last row of samples of the row of MCUs before.
     pub(crate) fn carry(&self, samples: &mut [u8]) {
         let last = self.start + self.blocks_down * BLOCK_SIDE * self.stride;

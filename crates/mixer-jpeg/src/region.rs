@@ -111,12 +111,17 @@ impl<'a> Job<'a> {
         let first_wanted = self.planes.iter().map(|plane| plane.mcu_rows().start).min();
         let end = self.planes.iter().map(|plane| plane.mcu_rows().end).max();
         let (first_wanted, end) = (first_wanted.unwrap_or(0), end.unwrap_or(0));
+        let first_column = self.planes.iter().map(|plane| plane.mcu_columns().start).min();
+        let end_column = self.planes.iter().map(|plane| plane.mcu_columns().end).max();
+        let columns = first_column.unwrap_or(0)..end_column.unwrap_or(0);
 
         let mut reader = BitReader::new(self.frame.scan);
         let mut predictions = [0; 3];
         let mut pending = Pending::default();
         let mut restarts = 0u8;
         let mut until_restart = self.frame.restart_interval;
+        // Whether the reader already is behind the next marker, because nothing before it is wanted.
+        let mut jumped = false;
         let mut done = self.window.rows.start;
         for mcu_row in 0..end {
             let is_wanted = mcu_row >= first_wanted;
@@ -126,12 +131,34 @@ impl<'a> Job<'a> {
             for mcu in 0..mcus_per_row {
                 if self.frame.restart_interval > 0 {
                     if until_restart == 0 {
-                        reader = reader.restarted(restarts).ok_or(Unsupported::Data)?;
-                        restarts = restarts.wrapping_add(1);
+                        if !jumped {
+                            reader = reader.restarted(restarts).ok_or(Unsupported::Data)?;
+                            restarts = restarts.wrapping_add(1);
+                        }
+                        jumped = false;
                         predictions = [0; 3];
                         until_restart = self.frame.restart_interval;
                     }
+                    if !jumped {
+                        // From here to the next marker.
+                        let until_wanted = if is_wanted && mcu < columns.end {
+                            columns.start.saturating_sub(mcu)
+                        } else {
+                            let rows = first_wanted.saturating_sub(mcu_row + 1);
+                            mcus_per_row - mcu + rows * mcus_per_row + columns.start
+                        };
+                        let until_end = (end - mcu_row) * mcus_per_row - mcu;
+                        jumped = until_wanted >= until_restart.min(until_end);
+                        // Behind what is wanted there may be no marker any more.
+                        if jumped && until_restart < until_end {
+                            reader = reader.at_next_restart(restarts).ok_or(Unsupported::Data)?;
+                            restarts = restarts.wrapping_add(1);
+                        }
+                    }
                     until_restart -= 1;
+                    if jumped {
+                        continue;
+                    }
                 }
                 let components = self.planes.iter().zip(self.codings).zip(&mut predictions);
                 for ((plane, coding), prediction) in components {

@@ -58,9 +58,15 @@ pub(crate) enum Decoded {
 }
 
 impl BlockCoding {
-    pub(crate) fn build(&mut self, component: &Component<'_>) -> Result<(), Unsupported> {
-        self.dc.build(&component.dc)?;
-        self.ac.build(&component.ac)?;
+    /// Makes the tables of a component. The two of chroma mostly share theirs: `other` is that of the
+    /// component before.
+    pub(crate) fn build(
+        &mut self,
+        component: &Component<'_>,
+        other: Option<&Self>,
+    ) -> Result<(), Unsupported> {
+        self.dc.build(&component.dc, other.map(|other| &other.dc))?;
+        self.ac.build(&component.ac, other.map(|other| &other.ac))?;
         let natural = component.quantisation.iter().zip(NATURAL_FROM_ZIGZAG);
         for (to, (&step, position)) in self.steps.0.iter_mut().zip(natural) {
             *to = u32::from(step) << 8 | u32::from(position);
