@@ -133,6 +133,9 @@ fn located(message: &str, path: Option<&Path>) -> String {
 /// What was being done when a checkpoint could not be written.
 pub(crate) const CANNOT_WRITE_CHECKPOINT: &str = "cannot write the checkpoint";
 
+/// What was being done when a line of metrics could not be written.
+pub(crate) const CANNOT_WRITE_METRICS: &str = "cannot write the metrics";
+
 /// Where pictures are looked for.
 const DATA_LAYOUT: &str = "a data folder holds one folder per split, as `train/` and `val/`, and each \
                            of these one folder per class with its pictures inside; a split called `.` is \
@@ -253,7 +256,9 @@ impl TrainError {
                  with `--set train.on_divergence.skip.at_most=1` it leaves the batch out"
                     .to_owned(),
             ),
-            TrainError::Checkpoint { action: CANNOT_WRITE_CHECKPOINT, .. } => Some(
+            TrainError::Checkpoint {
+                action: CANNOT_WRITE_CHECKPOINT | CANNOT_WRITE_METRICS, ..
+            } => Some(
                 "older checkpoints are untouched: make room and run the same command again".to_owned(),
             ),
             TrainError::Interrupted { .. } => {

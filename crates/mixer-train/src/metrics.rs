@@ -6,7 +6,8 @@ use std::path::Path;
 use fs_err::{File, OpenOptions};
 use serde::{Deserialize, Serialize};
 
-use crate::error::TrainError;
+use crate::error::{CANNOT_WRITE_METRICS, TrainError};
+use crate::progress::say;
 
 /// One line.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -93,36 +94,38 @@ pub struct MetricsFile {
 
 impl MetricsFile {
     /// Opens the file and cuts it to `length` bytes: what a resumed run has already written beyond its
-    /// checkpoint, it writes again.
+    /// checkpoint, it writes again. A file that is shorter has lost lines, which is said and no reason
+    /// not to go on.
     ///
     /// # Errors
-    /// [`TrainError::Io`], or [`TrainError::Checkpoint`] when the file is shorter than that.
+    /// [`TrainError::Checkpoint`] when it cannot be opened or written to.
     pub fn open(path: &Path, length: u64) -> Result<MetricsFile, TrainError> {
-        let mut file =
-            OpenOptions::new().create(true).truncate(false).read(true).write(true).open(path)?;
+        let mut options = OpenOptions::new();
+        let options = options.create(true).truncate(false).read(true).write(true);
+        let mut file = options.open(path).map_err(|error| cannot_write(path, &error))?;
         let found = file.metadata()?.len();
         if found < length {
-            return Err(TrainError::Checkpoint {
-                action: "cannot continue the metrics",
-                reason: format!(
-                    "the file has {found} bytes, the checkpoint was written after {length}"
-                ),
-                path: path.to_owned(),
-            });
+            say(format_args!(
+                "warning: lines of metrics are lost: {found} bytes, the checkpoint was written after {length}: {}",
+                path.display()
+            ));
         }
-        file.set_len(length)?;
-        file.seek(SeekFrom::End(0))?;
-        Ok(MetricsFile { file, bytes: length })
+        let bytes = found.min(length);
+        file.set_len(bytes)
+            .and_then(|()| file.seek(SeekFrom::End(0)))
+            .map_err(|error| cannot_write(path, &error))?;
+        Ok(MetricsFile { file, bytes })
     }
 
     /// Appends one line.
     ///
     /// # Errors
-    /// [`TrainError::Io`] with the path.
+    /// [`TrainError::Checkpoint`] with the path: a run without room for a line has none for a checkpoint.
     pub fn write(&mut self, metric: &Metric) -> Result<(), TrainError> {
         let mut line = serde_json::to_string(metric).map_err(std::io::Error::other)?;
         line.push('\n');
-        self.file.write_all(line.as_bytes())?;
+        let written = self.file.write_all(line.as_bytes());
+        written.map_err(|error| cannot_write(self.file.path(), &error))?;
         self.bytes += line.len() as u64;
         Ok(())
     }
@@ -139,5 +142,42 @@ impl MetricsFile {
     /// [`TrainError::Io`] with the path.
     pub fn handle(&self) -> Result<std::fs::File, TrainError> {
         Ok(self.file.file().try_clone()?)
+    }
+}
+
+fn cannot_write(path: &Path, source: &std::io::Error) -> TrainError {
+    TrainError::Checkpoint {
+        action: CANNOT_WRITE_METRICS,
+        // The kind alone: the message of `fs_err` has the path, which follows here.
+        reason: source.kind().to_string(),
+        path: path.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(step: u64) -> Metric {
+        Metric::Diverged { step, quantity: "loss".to_owned(), value: "NaN".to_owned() }
+    }
+
+    #[test]
+    fn what_a_checkpoint_does_not_count_on_is_cut_off_and_what_is_lost_is_lost() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("metrics.jsonl");
+        let mut file = MetricsFile::open(&path, 0).unwrap();
+        file.write(&line(1)).unwrap();
+        let after_one = file.bytes();
+        file.write(&line(2)).unwrap();
+        let mut file = MetricsFile::open(&path, after_one).unwrap();
+        file.write(&line(3)).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.lines().count() == 2 && !text.contains("\"step\":2"), "{text}");
+        // Somebody has removed it.
+        std::fs::remove_file(&path).unwrap();
+        let mut file = MetricsFile::open(&path, after_one).unwrap();
+        file.write(&line(4)).unwrap();
+        assert_eq!(file.bytes(), std::fs::metadata(&path).unwrap().len());
     }
 }
