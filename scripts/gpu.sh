@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Everything that needs an NVIDIA GPU, in one go: the kernels against the CPU, speed beside PyTorch, and a
-# CIFAR-10 training whose weights the CPU then evaluates. Leaves logs and JSON in OUT.
+# Everything that needs an NVIDIA GPU, in one go: the kernels against the CPU, a run that is killed and
+# continued against one that is not, speed beside PyTorch, and a CIFAR-10 training whose weights the CPU then
+# evaluates. Leaves logs and JSON in OUT.
 #
-#   scripts/gpu.sh OUT [tests] [profile] [peers] [cifar]      no step named: all of them
+#   scripts/gpu.sh OUT [tests] [resume] [profile] [peers] [cifar]      no step named: all of them
 #
 # MIXER, CUDA_TESTS   the binaries; built here where they are not given:
 #                     cargo build --release --features cuda
@@ -13,7 +14,7 @@ set -uo pipefail
 cd "$(dirname "$0")/.."
 out=${1:?where to leave logs and JSON}
 shift
-steps=${*:-tests profile peers cifar}
+steps=${*:-tests resume profile peers cifar}
 mkdir -p "$out"
 if [ -z "${MIXER:-}" ]; then
     cargo build --release --features cuda || exit
@@ -23,6 +24,25 @@ fi
 tests() {
     if [ -n "${CUDA_TESTS:-}" ]; then "$CUDA_TESTS" --nocapture --test-threads 1
     else cargo test --release --features cuda -p mixer-kernels --test cuda -- --nocapture --test-threads 1; fi
+}
+
+# On a GPU the same data and draws, and losses that are equal but for rounding: both columns are printed.
+resume() {
+    local args=(configs/quickstart.toml --device cuda --set train.steps=200 --set train.log_every_steps=20
+        --set train.eval_every_steps=100 --set train.checkpoint_every_steps=10)
+    "$MIXER" pretrain "${args[@]}" --run-dir "$out/whole" || return
+    for step in 40 90 150; do
+        "$MIXER" pretrain "${args[@]}" --run-dir "$out/killed" &
+        until [ -n "$(find "$out/killed/checkpoints" -name 'step_*' 2> /dev/null |
+            awk -F_ -v step=$step '$NF + 0 >= step')" ]; do sleep 0.01; done
+        kill -9 $!
+        wait $!
+    done
+    "$MIXER" pretrain "${args[@]}" --run-dir "$out/killed" --resume must || return
+    "$MIXER" weights verify "$out/killed"
+    losses() { sed -n 's/.*"step":\([0-9]*\).*"loss":\([0-9.e-]*\).*/\1 \2/p' "$out/$1/metrics.jsonl"; }
+    paste -d' ' <(losses whole) <(losses killed) |
+        awk '{ print; if ($1 != $3) exit 1 } END { print "step, loss of the whole run, step, loss of the killed one" }'
 }
 
 profile() {
