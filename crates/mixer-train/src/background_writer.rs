@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 
 use mixer_model::Weights;
 
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{self, Checkpoint};
 use crate::disk::{Disk, LocalDisk};
 use crate::error::{CANNOT_WRITE_CHECKPOINT, TrainError};
 use crate::interrupt;
+use crate::progress::say;
 use crate::retention::{Pruner, Retention};
 
 /// What is written.
@@ -97,13 +98,13 @@ impl BackgroundWriter {
         self.wait_while(|under_way| !under_way.is_empty())
     }
 
-    /// Takes a checkpoint to write, and the file of metrics to sync before it.
+    /// Takes a checkpoint to write, and the file of metrics to sync before it. Before it is copied to the
+    /// host, [`BackgroundWriter::wait_for_checkpoint`].
     pub(crate) fn checkpoint(
         &mut self,
         checkpoint: Checkpoint,
         metrics: std::fs::File,
     ) -> Result<(), TrainError> {
-        self.wait_for_checkpoint()?;
         self.send(Kind::Checkpoint, Job::Checkpoint { checkpoint: Box::new(checkpoint), metrics })
     }
 
@@ -164,6 +165,11 @@ impl Drop for BackgroundWriter {
             // Its panic is known by the reports that are missing.
             drop(thread.join());
         }
+        for report in self.reports.try_iter() {
+            if let Err(error) = report.result {
+                say(format_args!("warning: {error}"));
+            }
+        }
     }
 }
 
@@ -200,9 +206,11 @@ impl<D: Disk> Worker<D> {
             path: self.directory.clone(),
         })?;
         let path = checkpoint.write_to(&self.disk, &self.directory)?;
+        // Read back, before anything older is removed.
+        checkpoint::verify(&path)?;
+        interrupt::saved(checkpoint.state.step);
         let best = checkpoint.state.best.map(|(step, _)| step);
         self.pruner.prune(&self.disk, &self.directory, &path, best)?;
-        interrupt::saved(checkpoint.state.step);
         Ok(path)
     }
 }

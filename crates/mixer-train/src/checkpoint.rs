@@ -117,8 +117,8 @@ impl Checkpoint {
             .map_err(|reason| broken(path, reason))
     }
 
-    /// Writes the checkpoint below `directory` as `step_00000100` and returns where. A whole one that
-    /// is there already is left as it is: it is of the same run and the same update.
+    /// Writes the checkpoint below `directory` as `step_00000100` and returns where. One that is there
+    /// already is left as it is when it is whole and of the same state.
     ///
     /// # Errors
     /// [`TrainError::Checkpoint`] or [`TrainError::Model`] with the file; nothing is left behind and no
@@ -134,7 +134,7 @@ impl Checkpoint {
         directory: &Path,
     ) -> Result<PathBuf, TrainError> {
         let path = directory.join(directory_name(self.state.step));
-        if path.exists() && verify(&path).is_ok() {
+        if verify(&path).is_ok() && read_state(&path).is_ok_and(|state| state == self.state) {
             return Ok(path);
         }
         let aside = hidden(&path, "new");
@@ -153,13 +153,14 @@ impl Checkpoint {
         }
         disk.create_directory(aside).map_err(failed)?;
         let mut manifest = Manifest::default();
-        let mut write = |name: &str, content: &dyn Fn(&mut Measured) -> Result<(), TrainError>| {
-            let file = disk.create_file(&aside.join(name)).map_err(failed)?;
-            let mut out = Measured::new(file);
-            content(&mut out)?;
-            manifest.0.insert(name.to_owned(), out.finish().map_err(failed)?);
-            Ok::<(), TrainError>(())
-        };
+        let mut write =
+            |name: &str, content: &dyn Fn(&mut HashedFile) -> Result<(), TrainError>| {
+                let file = disk.create_file(&aside.join(name)).map_err(failed)?;
+                let mut out = HashedFile::new(file);
+                content(&mut out)?;
+                manifest.0.insert(name.to_owned(), out.finish().map_err(failed)?);
+                Ok::<(), TrainError>(())
+            };
         write(MODEL, &|out| match self.weights.write_safetensors_to(out) {
             Err(mixer_model::ModelError::Io { source }) => Err(failed(source)),
             result => Ok(result?),
@@ -178,12 +179,13 @@ impl Checkpoint {
         drop(file);
         disk.sync_directory(aside).map_err(failed)?;
         if path.exists() {
-            // A damaged one of the same update. It goes only when the new one is in its place.
-            let damaged = hidden(path, "damaged");
-            if damaged.exists() {
-                disk.remove_directory(&damaged).map_err(failed)?;
+            // A damaged one, or one from before the evaluation of this update. It goes only when the new
+            // one is in its place; a kill between the two renames is made good by `recover`.
+            let old = hidden(path, "old");
+            if old.exists() {
+                disk.remove_directory(&old).map_err(failed)?;
             }
-            disk.rename(path, &damaged).map_err(failed)?;
+            disk.rename(path, &old).map_err(failed)?;
         }
         disk.rename(aside, path).map_err(failed)?;
         match path.parent() {
@@ -199,9 +201,7 @@ impl Checkpoint {
     pub fn read(path: &Path) -> Result<Checkpoint, TrainError> {
         verify(path)?;
         let unreadable = |source: std::io::Error| broken(path, source.to_string());
-        let state = fs_err::read(path.join(STATE)).map_err(unreadable)?;
-        let state = serde_json::from_slice(&state)
-            .map_err(|error| broken(path, format!("`{STATE}` cannot be parsed: {error}")))?;
+        let state = read_state(path)?;
         let weights = Weights::read(&path.join(MODEL), None)?;
         let moments = fs_err::read(path.join(OPTIMIZER)).map_err(unreadable)?;
         let (optimizer_step, moments) = read_moments(&moments)
@@ -210,17 +210,16 @@ impl Checkpoint {
     }
 }
 
-/// Compares every file of a checkpoint with its size and checksum in the manifest, and returns how many
-/// bytes they have. Nothing is parsed but the manifest.
+/// Compares every file of a checkpoint with its size and checksum in the manifest. Nothing is parsed but
+/// the manifest.
 ///
 /// # Errors
 /// [`TrainError::Checkpoint`] that names the damaged file.
-pub fn verify(path: &Path) -> Result<u64, TrainError> {
+pub fn verify(path: &Path) -> Result<(), TrainError> {
     let unreadable = |source: std::io::Error| broken(path, source.to_string());
     let manifest = fs_err::read(path.join(MANIFEST)).map_err(unreadable)?;
     let manifest: Manifest = serde_json::from_slice(&manifest)
         .map_err(|error| broken(path, format!("`{MANIFEST}` cannot be parsed: {error}")))?;
-    let mut total = 0;
     for name in [MODEL, OPTIMIZER, STATE] {
         let Some((size, expected)) = manifest.0.get(name) else {
             return Err(broken(path, format!("`{MANIFEST}` does not list `{name}`")));
@@ -241,9 +240,15 @@ pub fn verify(path: &Path) -> Result<u64, TrainError> {
         if hexadecimal(hash) != *expected {
             return Err(broken(path, format!("`{name}` does not have its checksum")));
         }
-        total += size;
     }
-    Ok(total)
+    Ok(())
+}
+
+fn read_state(path: &Path) -> Result<RunState, TrainError> {
+    let state =
+        fs_err::read(path.join(STATE)).map_err(|source| broken(path, source.to_string()))?;
+    serde_json::from_slice(&state)
+        .map_err(|error| broken(path, format!("`{STATE}` cannot be parsed: {error}")))
 }
 
 fn read_moments(bytes: &[u8]) -> Result<(u64, BTreeMap<String, HostTensor>), String> {
@@ -279,11 +284,13 @@ pub fn step_of(path: &Path) -> Option<u64> {
 /// # Errors
 /// [`TrainError::Io`] when the directory cannot be listed.
 pub fn list(directory: &Path) -> Result<Vec<PathBuf>, TrainError> {
-    if !directory.is_dir() {
-        return Ok(Vec::new());
-    }
+    let entries = match fs_err::read_dir(directory) {
+        // Anything else must not look like a run that has none.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
     let mut found = Vec::new();
-    for entry in fs_err::read_dir(directory)? {
+    for entry in entries {
         let path = entry?.path();
         if let Some(step) = step_of(&path) {
             found.push((step, path));
@@ -301,6 +308,7 @@ pub fn newest(
     directory: &Path,
     mut warn: impl FnMut(&TrainError),
 ) -> Result<Option<(PathBuf, Checkpoint)>, TrainError> {
+    recover(directory)?;
     for path in list(directory)? {
         match Checkpoint::read(&path) {
             Ok(checkpoint) => return Ok(Some((path, checkpoint))),
@@ -308,6 +316,25 @@ pub fn newest(
         }
     }
     Ok(None)
+}
+
+/// Gives the checkpoints their names that were written to their end by a process that was killed then.
+fn recover(directory: &Path) -> Result<(), TrainError> {
+    if !directory.is_dir() {
+        return Ok(());
+    }
+    for entry in fs_err::read_dir(directory)? {
+        let aside = entry?.path();
+        let name = aside.file_name().and_then(|name| name.to_str());
+        let name = name.and_then(|name| name.strip_prefix('.')?.strip_suffix(".new.tmp"));
+        if let Some(path) = name.map(|name| directory.join(name))
+            && !path.exists()
+            && verify(&aside).is_ok()
+        {
+            fs_err::rename(&aside, &path)?;
+        }
+    }
+    Ok(())
 }
 
 /// A name beside `path` that [`list`] does not see and [`is_leftover`] does.
@@ -326,16 +353,16 @@ pub(crate) fn is_leftover(path: &Path) -> bool {
 const BUFFER_BYTES: usize = 1 << 20;
 
 /// A file that is being written, with its size and checksum so far.
-struct Measured {
+struct HashedFile {
     file: BufWriter<Box<dyn NewFile>>,
     hash: Sha256,
     bytes: u64,
 }
 
-impl Measured {
-    fn new(file: Box<dyn NewFile>) -> Measured {
+impl HashedFile {
+    fn new(file: Box<dyn NewFile>) -> HashedFile {
         let file = BufWriter::with_capacity(BUFFER_BYTES, file);
-        Measured { file, hash: Sha256::new(), bytes: 0 }
+        HashedFile { file, hash: Sha256::new(), bytes: 0 }
     }
 
     /// Waits until it is on disk.
@@ -346,7 +373,7 @@ impl Measured {
     }
 }
 
-impl Write for Measured {
+impl Write for HashedFile {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         let written = self.file.write(bytes)?;
         self.hash.update(&bytes[..written]);
@@ -469,6 +496,7 @@ mod tests {
     /// Writes and prunes as the thread does that writes.
     fn save(disk: &dyn Disk, directory: &Path, step: u64) -> Result<(), TrainError> {
         let path = checkpoint(step).write_to(disk, directory)?;
+        verify(&path)?;
         let retention = Retention { newest: 2, every_steps: None, best: false };
         Pruner::new(retention).prune(disk, directory, &path, None)
     }
@@ -502,7 +530,8 @@ mod tests {
                 // The first operation may fail and be made good: the removal of what a failure left.
                 let is_error = result.is_err();
                 assert!(left.ends_with(&[2, 1]) || left == [3, 2], "operation {fails}: {left:?}");
-                assert!(is_error || left == [3, 2], "operation {fails}: an error is not told");
+                // Removing the oldest may fail, and is tried again the next time.
+                assert!(is_error || left[0] == 3, "operation {fails}: an error is not told");
                 let listed: Vec<u64> =
                     list(directory).unwrap().iter().filter_map(|path| step_of(path)).collect();
                 assert_eq!(listed, left, "operation {fails}: a part of a checkpoint is in sight");
@@ -520,6 +549,43 @@ mod tests {
     }
 
     #[test]
+    fn a_checkpoint_that_only_lacks_its_name_is_found() {
+        let directory = tempfile::tempdir().unwrap();
+        checkpoint(1).write(directory.path()).unwrap();
+        let path = checkpoint(2).write(directory.path()).unwrap();
+        // As a kill leaves them between the renames, and in the middle of writing.
+        std::fs::rename(&path, hidden(&path, "new")).unwrap();
+        let half = directory.path().join(".step_00000003.new.tmp");
+        std::fs::create_dir(&half).unwrap();
+        std::fs::copy(hidden(&path, "new").join(MODEL), half.join(MODEL)).unwrap();
+        let (found, read) = newest(directory.path(), |_| ()).unwrap().unwrap();
+        assert_eq!((found, read.state.step), (path, 2));
+        assert_eq!(whole(directory.path()), [2, 1]);
+    }
+
+    #[test]
+    fn what_was_just_written_stays_whatever_else_is_there() {
+        let directory = tempfile::tempdir().unwrap();
+        let directory = directory.path();
+        // Whole by its checksums, but of no use to this version of the program.
+        save(&LocalDisk, directory, 90).unwrap();
+        save(&LocalDisk, directory, 80).unwrap();
+        save(&LocalDisk, directory, 10).unwrap();
+        assert_eq!(whole(directory), [90, 80, 10]);
+    }
+
+    #[test]
+    fn a_best_loss_that_is_not_finite_can_be_read_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut bad = checkpoint(5);
+        let evaluation = Evaluation { loss: f64::NAN, top1: 0.5, top5: 0.5, n: 2 };
+        bad.state.best = Some((5, evaluation));
+        let path = bad.write(directory.path()).unwrap();
+        let (step, best) = Checkpoint::read(&path).unwrap().state.best.unwrap();
+        assert!(step == 5 && best.loss.is_nan() && best.top1 == 0.5);
+    }
+
+    #[test]
     fn a_whole_checkpoint_of_the_same_update_stays_and_a_damaged_one_is_replaced() {
         let directory = tempfile::tempdir().unwrap();
         let path = checkpoint(7).write(directory.path()).unwrap();
@@ -532,6 +598,11 @@ mod tests {
         assert!(verify(&path).is_err());
         checkpoint(7).write(directory.path()).unwrap();
         verify(&path).unwrap();
+        // As after the evaluation that was interrupted the first time.
+        let mut evaluated = checkpoint(7);
+        evaluated.state.evaluated_step = 7;
+        evaluated.write(directory.path()).unwrap();
+        assert_eq!(Checkpoint::read(&path).unwrap().state, evaluated.state);
     }
 
     #[test]

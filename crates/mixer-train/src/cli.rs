@@ -170,7 +170,7 @@ pub fn main() -> ExitCode {
     }));
     let code = run_command_line();
     // Unless nobody reads them.
-    progress::flush(Duration::from_secs(5));
+    progress::flush(Duration::from_millis(500));
     ExitCode::from(code)
 }
 

@@ -2,9 +2,9 @@
 
 use std::io::Write;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::time::{Duration, Instant};
 
 /// Lines that may wait. What comes when there are so many is dropped and counted.
 const MAX_WAITING: usize = 1024;
@@ -16,6 +16,8 @@ enum Message {
 }
 
 static DROPPED: AtomicU64 = AtomicU64::new(0);
+/// Whether a line has found no room, and none was written since.
+static IS_STUCK: AtomicBool = AtomicBool::new(false);
 
 /// The way to the thread; `None` where it could not be started.
 fn sender() -> Option<&'static SyncSender<Message>> {
@@ -37,6 +39,7 @@ fn write_all(messages: &Receiver<Message>) {
                     dropped => write(&format!("({dropped} lines were dropped: nobody read them)")),
                 }
                 write(&line);
+                IS_STUCK.store(false, Ordering::Relaxed);
             }
             // Whoever asked may have stopped waiting.
             Message::Flush(done) => drop(done.send(())),
@@ -50,15 +53,17 @@ fn write(line: &str) {
     drop(writeln!(std::io::stderr().lock(), "{line}"));
 }
 
-/// Writes a line, soon, and never waits.
+/// How long a line waits for room.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+/// Writes a line, soon. Where many lines come at once it waits for the writing of them, but only a moment,
+/// and where nobody reads not a second time.
 pub(crate) fn say(line: String) {
-    match sender() {
-        Some(sender) => {
-            if sender.try_send(Message::Line(line)).is_err() {
-                DROPPED.fetch_add(1, Ordering::Relaxed);
-            }
-        }
-        None => write(&line),
+    let Some(sender) = sender() else { return write(&line) };
+    let patience = if IS_STUCK.load(Ordering::Relaxed) { Duration::ZERO } else { PATIENCE };
+    if !send(sender, Message::Line(line), patience) {
+        IS_STUCK.store(true, Ordering::Relaxed);
+        DROPPED.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -66,8 +71,20 @@ pub(crate) fn say(line: String) {
 pub(crate) fn flush(timeout: Duration) {
     let Some(sender) = sender() else { return };
     let (done, is_done) = sync_channel(1);
-    // Full means that nobody reads; then there is nothing to wait for.
-    if sender.try_send(Message::Flush(done)).is_ok() {
+    if send(sender, Message::Flush(done), timeout) {
         is_done.recv_timeout(timeout).unwrap_or(());
+    }
+}
+
+/// Whether there was room before `patience` was over.
+fn send(sender: &SyncSender<Message>, mut message: Message, patience: Duration) -> bool {
+    let started = Instant::now();
+    loop {
+        match sender.try_send(message) {
+            Ok(()) => return true,
+            Err(TrySendError::Full(back)) if started.elapsed() < patience => message = back,
+            Err(_) => return false,
+        }
+        std::thread::sleep(Duration::from_millis(1));
     }
 }

@@ -74,12 +74,17 @@ impl Divergence {
             fs_err::remove_dir_all(&directory)?;
         }
         fs_err::create_dir_all(&directory)?;
-        if let Some(state) = state {
-            let path = state.write(&directory)?;
-            self.state = path.file_name().map(PathBuf::from);
-        }
         let file = directory.join(format!("{}.json", checkpoint::directory_name(self.step)));
-        fs_err::write(&file, serde_json::to_vec_pretty(&self).map_err(std::io::Error::other)?)?;
+        let write = |divergence: &Divergence| -> Result<(), TrainError> {
+            let json = serde_json::to_vec_pretty(divergence).map_err(std::io::Error::other)?;
+            Ok(fs_err::write(&file, json)?)
+        };
+        // The small file first: there may be no room for the large ones.
+        write(&self)?;
+        if let Some(state) = state {
+            self.state = state.write(&directory)?.file_name().map(PathBuf::from);
+            write(&self)?;
+        }
         Ok(file)
     }
 

@@ -133,6 +133,9 @@ fn located(message: &str, path: Option<&Path>) -> String {
 /// What was being done when a checkpoint could not be written.
 pub(crate) const CANNOT_WRITE_CHECKPOINT: &str = "cannot write the checkpoint";
 
+/// What was being done when no checkpoint could be read.
+pub(crate) const CANNOT_CONTINUE: &str = "cannot continue";
+
 /// What was being done when a line of metrics could not be written.
 pub(crate) const CANNOT_WRITE_METRICS: &str = "cannot write the metrics";
 
@@ -253,13 +256,16 @@ impl TrainError {
             TrainError::Diverged { .. } => Some(
                 "a lower `optimizer.learning_rate`, a longer `schedule.warmup_steps` or a smaller \
                  `train.clip_norm` usually helps; the same command continues from the last checkpoint, and \
-                 with `--set train.on_divergence.skip.at_most=1` it leaves the batch out"
+                 `--set train.on_divergence.skip.at_most=N` leaves N such updates out"
                     .to_owned(),
             ),
             TrainError::Checkpoint {
                 action: CANNOT_WRITE_CHECKPOINT | CANNOT_WRITE_METRICS, ..
             } => Some(
                 "older checkpoints are untouched: make room and run the same command again".to_owned(),
+            ),
+            TrainError::Checkpoint { action: CANNOT_CONTINUE, .. } => Some(
+                "restore one, or remove the directory to have the run start again".to_owned(),
             ),
             TrainError::Interrupted { .. } => {
                 Some("run the same command again to continue".to_owned())

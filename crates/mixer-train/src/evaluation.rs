@@ -7,7 +7,7 @@ use burn::tensor::Device;
 use mixer_data::{EvalTransform, Loader, LoaderConfig, OnCorrupt, SkippedExample, Source};
 use mixer_model::Mixer;
 use mixer_model::weights::Preprocessing;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::error::TrainError;
 use crate::input::Normaliser;
@@ -20,6 +20,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_millis(50);
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Evaluation {
     /// Mean loss, without label smoothing.
+    #[serde(deserialize_with = "null_is_nan")]
     pub loss: f64,
     /// Fraction of examples whose most probable class is theirs.
     pub top1: f64,
@@ -27,6 +28,11 @@ pub struct Evaluation {
     pub top5: f64,
     /// Examples counted.
     pub n: u64,
+}
+
+/// JSON has no number for a loss that is not finite: it is written as `null`.
+pub(crate) fn null_is_nan<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    Ok(Option::<f64>::deserialize(deserializer)?.unwrap_or(f64::NAN))
 }
 
 /// How to evaluate.

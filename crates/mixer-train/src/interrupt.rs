@@ -47,6 +47,12 @@ pub fn take_save_request() -> bool {
     SAVE.swap(false, Ordering::SeqCst)
 }
 
+/// Tells that there is nothing to save, as when another run begins in this process.
+pub(crate) fn nothing_to_save() {
+    updated(0);
+    saved(0);
+}
+
 /// Tells how many updates are done.
 pub(crate) fn updated(step: u64) {
     UPDATED.store(step, Ordering::SeqCst);
@@ -65,10 +71,11 @@ fn obey(request: Request, exit: impl Fn(i32)) {
             say("a checkpoint is asked for and will be written after this update");
             SAVE.store(true, Ordering::SeqCst);
         }
-        Request::Stop if STOP.swap(true, Ordering::SeqCst) => exit(code),
+        Request::Stop if STOP.load(Ordering::SeqCst) => exit(code),
         Request::Stop => match UPDATED.load(Ordering::SeqCst) {
             step if step != SAVED.load(Ordering::SeqCst) => {
                 say("saving and stopping; a second signal (Ctrl-C) stops at once, without saving");
+                STOP.store(true, Ordering::SeqCst);
             }
             step => {
                 let saved = match step {

@@ -7,6 +7,7 @@ use fs_err::{File, OpenOptions};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{CANNOT_WRITE_METRICS, TrainError};
+use crate::evaluation::null_is_nan;
 use crate::progress::say;
 
 /// One line.
@@ -40,6 +41,7 @@ pub enum Metric {
         #[serde(skip_serializing_if = "Option::is_none", default)]
         weights: Option<String>,
         /// Mean loss.
+        #[serde(deserialize_with = "null_is_nan")]
         loss: f64,
         /// Accuracy.
         top1: f64,
@@ -110,7 +112,10 @@ impl MetricsFile {
                 path.display()
             ));
         }
-        let bytes = found.min(length);
+        let bytes = match found < length {
+            true => whole_lines(path)?,
+            false => length,
+        };
         file.set_len(bytes)
             .and_then(|()| file.seek(SeekFrom::End(0)))
             .map_err(|error| cannot_write(path, &error))?;
@@ -139,10 +144,16 @@ impl MetricsFile {
     /// The file once more, for a thread that syncs it.
     ///
     /// # Errors
-    /// [`TrainError::Io`] with the path.
+    /// [`TrainError::Checkpoint`] when the process has too many files open.
     pub fn handle(&self) -> Result<std::fs::File, TrainError> {
-        Ok(self.file.file().try_clone()?)
+        self.file.file().try_clone().map_err(|error| cannot_write(self.file.path(), &error))
     }
+}
+
+/// Bytes up to the end of the last whole line.
+fn whole_lines(path: &Path) -> Result<u64, TrainError> {
+    let text = fs_err::read(path)?;
+    Ok(text.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at as u64 + 1))
 }
 
 fn cannot_write(path: &Path, source: &std::io::Error) -> TrainError {
@@ -174,6 +185,10 @@ mod tests {
         file.write(&line(3)).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         assert!(text.lines().count() == 2 && !text.contains("\"step\":2"), "{text}");
+        // It is shorter than the checkpoint knows, in the middle of a line.
+        std::fs::write(&path, &text[..text.len() - 5]).unwrap();
+        let file = MetricsFile::open(&path, 1000).unwrap();
+        assert_eq!(file.bytes(), after_one);
         // Somebody has removed it.
         std::fs::remove_file(&path).unwrap();
         let mut file = MetricsFile::open(&path, after_one).unwrap();

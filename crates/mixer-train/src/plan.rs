@@ -11,7 +11,7 @@ use mixer_model::weights::Preprocessing;
 use mixer_model::{Gelu, Metadata, MixerConfig, Variant, count};
 use serde::{Deserialize, Serialize};
 
-use crate::config::{DataConfig, HeadInit, ModelConfig, OptimizerKind, RunConfig};
+use crate::config::{DataConfig, HeadInit, ModelConfig, OptimizerKind, RunConfig, TrainConfig};
 use crate::dataset::Dataset;
 use crate::divergence::OnDivergence;
 use crate::drop_path::{DropPath, DropPathScaling};
@@ -335,19 +335,12 @@ impl RunPlan {
             train.checkpoint_every_steps,
             eval_every_steps,
         )?;
-        if let Some(every) = train.keep_checkpoint_every_steps
-            && (every == 0 || !every.is_multiple_of(checkpoint_every_steps))
-        {
-            return Err(TrainError::config(format!(
-                "`train.keep_checkpoint_every_steps` is {every}, expected a multiple of `train.checkpoint_every_steps`, {checkpoint_every_steps}"
-            )));
-        }
         let outlier_z_score = train.outlier_z_score.unwrap_or(6.0);
         in_range("train.outlier_z_score", outlier_z_score, 0.0, f64::MAX)?;
         if data.val_examples == 0 || data.train_examples == 0 {
             return Err(TrainError::config("a split of the data has no examples"));
         }
-        Ok(RunPlan {
+        let mut plan = RunPlan {
             task,
             seed: config.seed.unwrap_or(0),
             batch_size,
@@ -364,10 +357,10 @@ impl RunPlan {
             log_every_steps: positive("train.log_every_steps", train.log_every_steps, 10)?,
             eval_every_steps,
             checkpoint_every_steps,
-            keep_checkpoints: positive("train.keep_checkpoints", train.keep_checkpoints, 2)?,
-            keep_checkpoint_every_steps: train.keep_checkpoint_every_steps,
-            keep_best_checkpoint: train.keep_best_checkpoint.unwrap_or(false),
-            on_divergence: train.on_divergence.unwrap_or_default(),
+            keep_checkpoints: 1,
+            keep_checkpoint_every_steps: None,
+            keep_best_checkpoint: false,
+            on_divergence: OnDivergence::Stop,
             outlier_z_score: (outlier_z_score > 0.0).then_some(outlier_z_score),
             early_stopping: train.early_stopping,
             head_bias,
@@ -386,7 +379,30 @@ impl RunPlan {
             eval_transform,
             preprocessing,
             data,
-        })
+        };
+        plan.revise(&config.train)?;
+        Ok(plan)
+    }
+
+    /// Takes over what may be changed when a run is continued: which checkpoints are kept, and what is
+    /// done about updates that are not finite.
+    ///
+    /// # Errors
+    /// [`TrainError::Config`] for a value out of range.
+    pub fn revise(&mut self, train: &TrainConfig) -> Result<(), TrainError> {
+        let between = self.checkpoint_every_steps;
+        if let Some(every) = train.keep_checkpoint_every_steps
+            && (every == 0 || !every.is_multiple_of(between))
+        {
+            return Err(TrainError::config(format!(
+                "`train.keep_checkpoint_every_steps` is {every}, expected a multiple of `train.checkpoint_every_steps`, {between}"
+            )));
+        }
+        self.keep_checkpoints = positive("train.keep_checkpoints", train.keep_checkpoints, 2)?;
+        self.keep_checkpoint_every_steps = train.keep_checkpoint_every_steps;
+        self.keep_best_checkpoint = train.keep_best_checkpoint.unwrap_or(false);
+        self.on_divergence = train.on_divergence.unwrap_or_default();
+        Ok(())
     }
 
     /// Which checkpoints are kept.

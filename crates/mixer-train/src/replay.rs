@@ -7,6 +7,7 @@ use crate::checkpoint::Checkpoint;
 use crate::divergence::Divergence;
 use crate::error::TrainError;
 use crate::optimizer::Clip;
+use crate::progress::Progress;
 use crate::trainer::{Stop, Trainer};
 
 /// Lines of each table of a report.
@@ -17,8 +18,6 @@ const MAX_LINES: usize = 20;
 pub struct Replay {
     /// The update, from 0.
     pub step: u64,
-    /// The update that replaying started at.
-    pub start: u64,
     /// Mean loss.
     pub loss: f64,
     /// Norm of the whole gradient.
@@ -78,18 +77,24 @@ impl Trainer {
                 path: self.run_dir.checkpoints(),
             });
         }
+        let mut progress = Progress::new("step", divergence.step, state.step);
         let device = self.autodiff_device();
         let mut batches = BatchGradient::new(self, state.step, state.skipped_train, &device)?;
         let never = || None::<Stop>;
         for step in state.step..divergence.step {
-            let Ok(gradient) = batches.next(&mixer, step, never, |_| ())? else { continue };
-            let Gradient { sum, loss, squared_norm, .. } = gradient;
+            let Ok(Gradient { sum, loss, squared_norm, .. }) =
+                batches.next(&mixer, step, never, |_| ())?
+            else {
+                unreachable!("nobody asks it to stop");
+            };
+            progress.update(step + 1, String::new);
             // An update that was left out, is left out.
             if scalar(loss).is_finite() && scalar(squared_norm.clone()).is_finite() {
                 let clip = plan.clip_norm.map(|limit| Clip { squared_norm, limit });
                 mixer = optimizer.update(mixer, sum, clip.as_ref(), plan.schedule.rate(step));
             }
         }
+        progress.finish();
         let mut examples = Vec::with_capacity(plan.batch_size);
         let found = batches.next(&mixer, divergence.step, never, |microbatch| {
             let losses: Vec<f32> = microbatch.losses.into_data().iter::<f32>().collect();
@@ -113,7 +118,6 @@ impl Trainer {
         parameters.sort_by(|a, b| finite_last(a.norm, b.norm));
         Ok(Replay {
             step: divergence.step,
-            start: state.step,
             loss: scalar(loss),
             grad_norm: scalar(squared_norm).sqrt(),
             is_same_batch: indices == divergence.examples,

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::checkpoint::{self, hidden, is_leftover, step_of};
 use crate::disk::Disk;
 use crate::error::TrainError;
+use crate::progress::say;
 
 /// Which checkpoints are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,12 +49,12 @@ impl Pruner {
         Pruner { retention, checked: HashMap::new() }
     }
 
-    /// Removes what is not kept, and what a killed process was writing. `written` is the checkpoint
-    /// that has just been written, `best` the update of the best evaluation.
+    /// Removes what is not kept, and what a killed process was writing. `written` has just been written
+    /// and read back, and stays in any case; `best` is the update of the best evaluation. What cannot be
+    /// removed is said, and tried again the next time.
     ///
     /// # Errors
-    /// [`TrainError::Checkpoint`] when `written` does not read back as it was written: then nothing is
-    /// removed; and when something cannot be removed.
+    /// [`TrainError::Io`] when the directory cannot be listed.
     pub(crate) fn prune(
         &mut self,
         disk: &dyn Disk,
@@ -61,42 +62,41 @@ impl Pruner {
         written: &Path,
         best: Option<u64>,
     ) -> Result<(), TrainError> {
-        checkpoint::verify(written)?;
         self.checked.insert(written.to_owned(), true);
         let paths = checkpoint::list(directory)?;
         let mut found = Vec::with_capacity(paths.len());
+        // Older ones need not be read: they count for nothing either way.
+        let mut wanted = self.retention.newest.max(1);
         for path in &paths {
             let check = || checkpoint::verify(path).is_ok();
-            let whole = *self.checked.entry(path.clone()).or_insert_with(check);
+            let whole = wanted > 0 && *self.checked.entry(path.clone()).or_insert_with(check);
+            wanted -= usize::from(whole);
             found.extend(step_of(path).map(|step| (step, whole)));
         }
         let kept = self.retention.kept(&found, best);
         for path in paths {
-            if step_of(&path).is_none_or(|step| !kept.contains(&step)) {
+            if path != written && step_of(&path).is_none_or(|step| !kept.contains(&step)) {
                 self.checked.remove(&path);
                 // Out of sight first: a kill in the middle must not leave half of a checkpoint.
                 let aside = hidden(&path, "old");
                 let removed =
                     disk.rename(&path, &aside).and_then(|()| disk.remove_directory(&aside));
-                removed.map_err(|error| cannot_remove(&path, &error))?;
+                removed.unwrap_or_else(|error| say_not_removed(&path, &error));
             }
         }
         for entry in fs_err::read_dir(directory)? {
             let path = entry?.path();
             if is_leftover(&path) {
-                disk.remove_directory(&path).map_err(|error| cannot_remove(&path, &error))?;
+                let removed = disk.remove_directory(&path);
+                removed.unwrap_or_else(|error| say_not_removed(&path, &error));
             }
         }
         Ok(())
     }
 }
 
-fn cannot_remove(path: &Path, source: &std::io::Error) -> TrainError {
-    TrainError::Checkpoint {
-        action: "cannot remove the old checkpoint",
-        reason: source.to_string(),
-        path: path.to_owned(),
-    }
+fn say_not_removed(path: &Path, error: &std::io::Error) {
+    say(format_args!("warning: an old checkpoint cannot be removed: {error}: {}", path.display()));
 }
 
 #[cfg(test)]

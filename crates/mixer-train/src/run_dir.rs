@@ -8,6 +8,7 @@ use mixer_model::{Metadata, Weights};
 use serde::{Deserialize, Serialize};
 
 use crate::config::RunConfig;
+use crate::disk::{Disk, LocalDisk};
 use crate::error::TrainError;
 use crate::plan::{RunPlan, Task};
 use crate::progress::say;
@@ -186,6 +187,14 @@ impl RunDir {
                 path: self.path.clone(),
             });
         }
+        let just_started = || TrainError::RunDir {
+            message: "another process has just started a run here".to_owned(),
+            hint: Some("run the same command again to continue it".to_owned()),
+            path: self.path.clone(),
+        };
+        if self.exists() {
+            return Err(just_started());
+        }
         if self.path.is_dir() {
             for entry in fs_err::read_dir(&self.path)? {
                 let name = entry?.file_name();
@@ -213,21 +222,41 @@ impl RunDir {
         })?;
         let lock = self.lock()?;
         if self.exists() {
-            return Err(TrainError::RunDir {
-                message: "another process has just started a run here".to_owned(),
-                hint: Some("run the same command again to continue it".to_owned()),
-                path: self.path.clone(),
-            });
+            return Err(just_started());
         }
         fs_err::create_dir_all(self.checkpoints())?;
-        fs_err::write(self.config(), config_text)?;
+        write_synced(&self.config(), config_text.as_bytes())?;
         let environment = serde_json::to_vec_pretty(environment).map_err(std::io::Error::other)?;
-        fs_err::write(self.path.join("environment.json"), environment)?;
+        write_synced(&self.path.join("environment.json"), &environment)?;
         // Last and whole: its presence is what makes the directory a run.
-        let aside = self.path.join(PLAN_ASIDE);
-        fs_err::write(&aside, plan.to_toml()?)?;
-        fs_err::rename(aside, self.plan())?;
+        self.write_plan(plan)?;
         Ok(lock)
+    }
+
+    /// Writes the plan so that it is there whole or not at all.
+    ///
+    /// # Errors
+    /// [`TrainError::Io`] when it cannot be written.
+    pub fn write_plan(&self, plan: &RunPlan) -> Result<(), TrainError> {
+        let aside = self.path.join(PLAN_ASIDE);
+        write_synced(&aside, plan.to_toml()?.as_bytes())?;
+        fs_err::rename(aside, self.plan())?;
+        Ok(LocalDisk.sync_directory(&self.path)?)
+    }
+
+    /// Removes what a killed process was writing beside its weights files. For who holds the lock.
+    ///
+    /// # Errors
+    /// [`TrainError::Io`] when it cannot be removed.
+    pub fn remove_leftovers(&self) -> Result<(), TrainError> {
+        for entry in fs_err::read_dir(&self.path)? {
+            let path = entry?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            if name.starts_with('.') && name.contains(".safetensors.") && name.ends_with(".tmp") {
+                fs_err::remove_file(&path)?;
+            }
+        }
+        Ok(())
     }
 
     /// The plan of the run that is here, if it is a run of this task and configuration.
@@ -262,22 +291,32 @@ impl RunDir {
                 "the run directory was made by `mixer {found}`, expected one of `mixer {expected}`"
             )));
         }
-        plan.on_divergence = config.train.on_divergence.unwrap_or_default();
+        plan.revise(&config.train)?;
         Ok(plan)
     }
 }
 
 /// What makes two configurations the same run: everything but where the data lies, what only changes
-/// speed, the weights that the run started from, which it no longer needs, and what is done about
-/// updates that are not finite.
+/// speed, the weights that the run started from, which it no longer needs, what is done about updates
+/// that are not finite, and which checkpoints are kept.
 fn identity(mut config: RunConfig) -> Result<toml::Value, TrainError> {
     config.data.path = None;
     config.data.workers = None;
     config.data.queue_mib = None;
     config.init.weights = None;
-    // A way out of a run that has diverged.
+    // Ways out of a run that has diverged and of a disk that is full.
     config.train.on_divergence = None;
+    config.train.keep_checkpoints = None;
+    config.train.keep_checkpoint_every_steps = None;
+    config.train.keep_best_checkpoint = None;
     toml::Value::try_from(config).map_err(|error| TrainError::config(error.to_string()))
+}
+
+/// Writes a file and waits until it is on disk.
+fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {
+    let mut file = fs_err::File::create(path)?;
+    file.write_all(bytes)?;
+    Ok(file.sync_all()?)
 }
 
 /// A key that two configurations do not agree on.

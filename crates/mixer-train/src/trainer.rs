@@ -20,7 +20,7 @@ use crate::interrupt;
 use crate::metrics::{Metric, MetricsFile};
 use crate::optimizer::{Clip, Optimizer};
 use crate::plan::RunPlan;
-use crate::progress::{Progress, say};
+use crate::progress::Progress;
 use crate::run_dir::{self, RunDir};
 use crate::time_limit::TimeLimit;
 
@@ -117,7 +117,9 @@ struct Run<'a> {
     since_line: Interval,
     /// Time that training stood still for saving.
     saving: Duration,
-    /// The longest update.
+    /// Whether an update was done in this process.
+    is_warm: bool,
+    /// The longest update but for the first.
     longest_update: Duration,
     last_finite: Option<Values>,
     /// The newest update of a GPU: its values are read when the next one is under way.
@@ -195,9 +197,10 @@ impl Trainer {
         run.writer.wait()?;
         if !matches!(ended, Ended::TimeLimit(_)) {
             match run.optimizer.averaged(&mixer) {
+                // The one that tells that a run has come to its end is the last.
                 Some(average) => {
-                    run.weights(&average)?.write_safetensors(&self.run_dir.last())?;
                     run.weights(&mixer)?.write_safetensors(&self.run_dir.last_unaveraged())?;
+                    run.weights(&average)?.write_safetensors(&self.run_dir.last())?;
                 }
                 None => run.weights(&mixer)?.write_safetensors(&self.run_dir.last())?,
             }
@@ -308,6 +311,7 @@ impl<'a> Run<'a> {
             gradient,
             since_line: Interval::start(),
             saving: Duration::ZERO,
+            is_warm: false,
             longest_update: Duration::ZERO,
             last_finite: None,
             pending: None,
@@ -369,7 +373,10 @@ impl<'a> Run<'a> {
         {
             self.diverged(found, None, progress)?;
         }
-        self.longest_update = self.longest_update.max(started.elapsed());
+        // The first one of a process may compile kernels.
+        if std::mem::replace(&mut self.is_warm, true) {
+            self.longest_update = self.longest_update.max(started.elapsed());
+        }
         Ok((mixer, None))
     }
 
@@ -525,10 +532,14 @@ impl<'a> Run<'a> {
         let go_on = |_| stop().is_none();
         let mut skipped = Vec::new();
         let skip = |example: &SkippedExample| skipped.push(example.clone());
+        let evaluation;
         let mut evaluations = Vec::new();
         let average = self.optimizer.averaged(mixer);
         match evaluator.run(&mixer.valid(), device, &trainer.dataset.val, go_on, skip) {
-            Ok(Some(evaluation)) => evaluations.push((None, evaluation)),
+            Ok(Some(of_weights)) => {
+                evaluation = of_weights;
+                evaluations.push((None, of_weights));
+            }
             Ok(None) => return Ok(Err(stop().unwrap_or(Stop::Interrupted))),
             Err(error) => return Err(self.saved_before(error, mixer, progress)),
         }
@@ -555,10 +566,10 @@ impl<'a> Run<'a> {
             ));
             self.metrics.write(&Metric::Eval { step, split, weights, loss, top1, top5, n })?;
         }
-        let [.., (_, evaluation)] = evaluations[..] else {
-            unreachable!("the weights themselves were evaluated");
-        };
+        let evaluation = evaluations.last().map_or(evaluation, |(_, evaluation)| *evaluation);
         self.state.evaluated_step = step;
+        // A checkpoint from before it, as of a run that was stopped in it, does not know of it.
+        self.saved = None;
         if let Some(rule) = trainer.plan.early_stopping {
             self.state.stagnation.observe(rule, evaluation.top1);
         }
@@ -600,7 +611,7 @@ impl<'a> Run<'a> {
         let is_best =
             plan.keep_best_checkpoint && self.state.best.is_some_and(|(best, _)| best == step);
         // Taken in any case.
-        let is_asked_for = interrupt::take_save_request();
+        let is_asked_for = interrupt::take_save_request() && step > 0;
         self.trainer.is_due(step, plan.checkpoint_every_steps) || is_best || is_asked_for
     }
 
@@ -650,6 +661,11 @@ impl<'a> Run<'a> {
         let path = self.save_and_wait(mixer, progress)?;
         match stop {
             Stop::Interrupted => Err(TrainError::Interrupted { step: self.state.step, path }),
+            // Again and again, it would never come further.
+            Stop::TimeLimit if !self.is_warm => Err(TrainError::usage(
+                "the time limit leaves no room for an update and a checkpoint after it",
+            )
+            .with_hint("raise `--max-time`")),
             Stop::TimeLimit => Ok(Ended::TimeLimit(path)),
         }
     }
@@ -662,9 +678,9 @@ impl<'a> Run<'a> {
         progress: &mut Progress,
     ) -> TrainError {
         match self.save_and_wait(mixer, progress) {
-            Ok(Some(path)) => say(format_args!("checkpoint written: {}", path.display())),
+            Ok(Some(path)) => progress.note(&format!("checkpoint written: {}", path.display())),
             Ok(None) => {}
-            Err(second) => say(format_args!("warning: {second}")),
+            Err(second) => progress.note(&format!("warning: {second}")),
         }
         error
     }

@@ -168,26 +168,69 @@ fn a_checkpoint_is_written_when_it_is_asked_for_and_the_run_goes_on() {
 
 #[test]
 fn a_time_limit_ends_a_run_without_an_error_and_it_can_be_continued() {
-    let fixture = Fixture::with(&CONFIG.replace("microbatch_size = 16", "microbatch_size = 2"));
+    let fixture = Fixture::with(&CONFIG.replace("microbatch_size = 16", "microbatch_size = 1"));
     let expected = fixture.uninterrupted();
     let run = fixture.runs.join("limited");
     let mut unfinished = 0;
     loop {
         let started = Instant::now();
-        // A second is kept back, so that some half a second is left to train.
-        let output = fixture.command(&run).arg("--max-time=1600ms").output().unwrap();
+        // A second is kept back for saving.
+        let output = fixture.command(&run).arg("--max-time=2500ms").output().unwrap();
         assert_success(&output);
         let says = stderr(&output);
         if !says.contains("unfinished: the time limit ends the run at step ") {
             break;
         }
-        assert!(started.elapsed() < Duration::from_millis(1600), "{:?}", started.elapsed());
+        assert!(started.elapsed() < Duration::from_millis(2500), "{:?}", started.elapsed());
         assert!(says.contains("run the same command again to continue"), "{says}");
         assert!(!run.join("final.safetensors").exists());
         unfinished += 1;
         assert!(unfinished < 100, "it never comes to its end");
     }
     assert!(unfinished > 0, "the limit was never reached");
+    assert_same_run(&run, &expected);
+}
+
+#[test]
+fn a_time_limit_without_room_for_an_update_is_an_error() {
+    let fixture = Fixture::new();
+    let run = fixture.runs.join("run");
+    let output = fixture.command(&run).arg("--max-time=1s").output().unwrap();
+    let says = stderr(&output);
+    assert_eq!(output.status.code(), Some(2), "{says}");
+    assert!(says.contains("no room for an update") && says.contains("--max-time"), "{says}");
+}
+
+#[test]
+fn a_run_whose_checkpoints_cannot_be_read_is_not_started_again() {
+    let place = Workplace::with_run();
+    for step in ["step_00000003", "step_00000006"] {
+        place.write(&format!("run/checkpoints/{step}/state.json"), "{}");
+    }
+    let metrics = place.read("run/metrics.jsonl");
+    let again = ["pretrain", "folder.toml", "--run-dir", "run"];
+    place.mixer(&again).fails(5, &["none of the checkpoints can be read"]).hints("start again");
+    assert_eq!(place.read("run/metrics.jsonl"), metrics);
+}
+
+#[test]
+fn what_is_kept_may_be_changed_when_a_run_is_continued() {
+    let fixture = Fixture::new();
+    let expected = fixture.uninterrupted();
+    let run = fixture.runs.join("run");
+    let mut child = fixture.command(&run).arg("--set=train.keep_checkpoints=9").spawn().unwrap();
+    wait_for_checkpoint(&mut child, &run, 36);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    // As of a process that was killed while it wrote weights.
+    let leftover = run.join(".best.safetensors.1-0.tmp");
+    std::fs::write(&leftover, "half").unwrap();
+    assert_success(&fixture.command(&run).arg("--set=train.keep_checkpoints=1").output().unwrap());
+    assert_eq!(mixer_train::checkpoint::list(&run.join("checkpoints")).unwrap().len(), 1);
+    assert!(!leftover.exists());
+    let plan: toml::Table =
+        std::fs::read_to_string(run.join("plan.toml")).unwrap().parse().unwrap();
+    assert_eq!(plan["keep_checkpoints"].as_integer(), Some(1));
     assert_same_run(&run, &expected);
 }
 
@@ -375,7 +418,7 @@ fn an_update_that_is_not_finite_stops_the_run_and_can_be_replayed_and_left_out()
     assert_success(&output);
     let report = String::from_utf8(output.stdout.clone()).unwrap();
     let says = stderr(&output);
-    assert!(says.contains(&format!("replayed from step {step}")), "{says}");
+    assert!(says.contains(&format!("replaying update {step} from step {step}")), "{says}");
     assert!(!says.contains("warning"), "{says}");
     let first = report.lines().skip_while(|line| !line.ends_with("example")).nth(1).unwrap();
     assert!(first.contains("NaN") && first.contains("light/6.bmp"), "{report}");

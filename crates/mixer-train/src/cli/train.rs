@@ -12,7 +12,7 @@ use crate::checkpoint::{self, Checkpoint};
 use crate::config::RunConfig;
 use crate::dataset::{self, Dataset};
 use crate::divergence::{Divergence, Values};
-use crate::error::TrainError;
+use crate::error::{CANNOT_CONTINUE, TrainError};
 use crate::inheritance::in_file_of_key;
 use crate::interrupt;
 use crate::plan::{DataFacts, InitFacts, RunPlan, Task};
@@ -127,6 +127,7 @@ pub(super) fn train(
     time_limit: Option<TimeLimit>,
 ) -> Result<Ended, TrainError> {
     interrupt::listen();
+    interrupt::nothing_to_save();
     let device = args.device.open()?;
     let run_dir = RunDir::new(run_directory(args));
     if run_dir.exists() && args.resume == Resume::Never {
@@ -139,14 +140,24 @@ pub(super) fn train(
     if let Some(file) = &args.replay {
         return replay(&config, task, file, run_dir, device).map(|()| Ended::Finished);
     }
-    let mut lock = if run_dir.exists() { Some(run_dir.lock()?) } else { None };
-    let (plan, dataset, initial, checkpoint) = if run_dir.exists() {
+    // Asked once: another process may start the same run while this one opens its data.
+    let lock = if run_dir.exists() { Some(run_dir.lock()?) } else { None };
+    let (plan, dataset, initial, checkpoint) = if lock.is_some() {
         let plan = run_dir.resume(task, &config)?;
         let dataset = Dataset::open(&config.data, plan.model.image_size)?;
         same_data(&plan.data, &DataFacts::of(&dataset))?;
+        run_dir.remove_leftovers()?;
+        run_dir.write_plan(&plan)?;
         let checkpoint = checkpoint::newest(&run_dir.checkpoints(), |error| {
             say(format_args!("warning: {error}; trying the one before"));
         })?;
+        if checkpoint.is_none() && !checkpoint::list(&run_dir.checkpoints())?.is_empty() {
+            return Err(TrainError::Checkpoint {
+                action: CANNOT_CONTINUE,
+                reason: "none of the checkpoints can be read".to_owned(),
+                path: run_dir.checkpoints(),
+            });
+        }
         // Without a checkpoint the run starts again, from the same weights.
         let initial = match (&checkpoint, task) {
             (None, Task::Finetune) => Some(read_init(&config)?),
@@ -173,9 +184,10 @@ pub(super) fn train(
     for warning in plan.warnings() {
         say(format_args!("warning: {warning}"));
     }
-    if !run_dir.exists() {
-        lock = Some(run_dir.create(text, &plan, &Environment::current(&device.name))?);
-    }
+    let lock = match lock {
+        Some(lock) => lock,
+        None => run_dir.create(text, &plan, &Environment::current(&device.name))?,
+    };
     announce(
         &plan,
         &run_dir,
@@ -204,8 +216,9 @@ fn summarise(outcome: &Outcome, trainer: &Trainer) {
     let seconds = outcome.elapsed.as_secs_f64();
     if outcome.checkpoints > 0 {
         let waited = outcome.saving.as_secs_f64();
+        let plural = if outcome.checkpoints == 1 { "" } else { "s" };
         say(format_args!(
-            "{} checkpoints written; training stood still for {waited:.2} s ({:.2} %)",
+            "{} checkpoint{plural} written; training stood still for {waited:.2} s ({:.2} %)",
             outcome.checkpoints,
             100.0 * waited / seconds.max(1e-9)
         ));
@@ -285,10 +298,12 @@ fn replay(
         time_limit: None,
     };
     let start = || starting_weights(&trainer.plan, initial);
+    let from = checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.state.step);
+    say(format_args!("replaying update {} from step {from}", divergence.step));
     let replay = trainer.replay(&divergence, start, checkpoint)?;
     say(format_args!(
-        "replayed from step {}; in the run, {} was {} at this update",
-        replay.start, divergence.quantity, divergence.value
+        "in the run, {} was {} at this update",
+        divergence.quantity, divergence.value
     ));
     if let Some(Values { step, loss, grad_norm }) = divergence.last_finite {
         say(format_args!("finite last at step {step}: loss {loss}, gradient norm {grad_norm}"));
