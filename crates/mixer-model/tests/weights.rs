@@ -483,7 +483,7 @@ fn bad_safetensors_headers_are_refused() {
     let whole = |json: &str, data| file(json.len() as u64, json, data);
     for (bytes, reason) in [
         (file(u64::MAX, "{}", 0), "header of 18446744073709551615 bytes"),
-        (file(99_999_999, "{}", 0), "truncated: header of 99999999 bytes"),
+        (file(9_999_999, "{}", 0), "truncated: header of 9999999 bytes"),
         (whole("{not json}", 0), "bad header"),
         (whole(r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}"#, 4), "truncated: 4"),
         (whole(r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}"#, 9), "1 bytes follow"),
