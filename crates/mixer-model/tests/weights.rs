@@ -444,6 +444,31 @@ fn pytorch_checkpoints_mean_the_same_bare_and_wrapped() {
     }
 }
 
+#[test]
+fn one_network_means_the_same_in_every_form_that_it_is_saved_in() {
+    let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds");
+    let read = |name: &str| Weights::read(&seeds.join(name), None).unwrap().tensors;
+    let expected = read("safetensors/plain.safetensors");
+    // Among them the legacy form, and a training checkpoint of views with other strides.
+    for name in [
+        "safetensors/ours.safetensors",
+        "npz/plain.npz",
+        "npz/packed.npz",
+        "pth/plain.pth",
+        "pth/protocol4.pth",
+        "pth/legacy.pth",
+        "pth/checkpoint.pth",
+        "pth/checkpoint_legacy.pth",
+    ] {
+        assert_eq!(read(name), expected, "{name}");
+    }
+    assert_eq!(read("pth/bf16.pth"), read("safetensors/bf16.safetensors"));
+    for (name, tensor) in read("npz/halves.npz") {
+        let close = |(a, b): (&f32, &f32)| (a - b).abs() <= b.abs() / 2048.0 + 1e-7;
+        assert!(tensor.data.iter().zip(&expected[&name].data).all(close), "{name}");
+    }
+}
+
 // --- bad files -------------------------------------------------------------------------------
 
 /// The message of a file that must not be read: one line that ends in the path.
