@@ -275,6 +275,63 @@ mod tests {
         }
     }
 
+    /// All files below a folder, sorted.
+    fn files_below(folder: &Path) -> Vec<PathBuf> {
+        let mut files = Vec::new();
+        let mut folders = vec![folder.to_owned()];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() { folders.push(path) } else { files.push(path) }
+            }
+        }
+        files.sort();
+        files
+    }
+
+    #[test]
+    fn names_in_an_archive_are_never_paths_to_write_to() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("a/b");
+        fs::create_dir_all(&folder).unwrap();
+        let absolute = root.path().join("absolute").display().to_string();
+        let picture = [&b"BM"[..], &[0; 60]].concat();
+        let names = ["../../up", "a/../../../up2", absolute.as_str(), "./x/../../up3", "up4\\w"];
+        let members = names.iter().flat_map(|name| {
+            [
+                member(&format!("{name}.bmp"), b'0', &picture),
+                member(&format!("{name}.cls"), b'0', b"0"),
+            ]
+        });
+        // Links lead nowhere, and a class is a number or a name of the list beside the shards.
+        let links = [member("link.bmp", b'2', b""), member("../../link.cls", b'1', b"")];
+        let last = [member("z.bmp", b'0', &picture), member("z.cls", b'0', b"1")];
+        let members: Vec<Vec<u8>> = members.chain(links).chain(last).collect();
+        let shard = folder.join("t.tar");
+        fs::write(&shard, archive(&members)).unwrap();
+
+        let source = ShardSource::open(&shard, None, DecodeOptions::default()).unwrap();
+        assert_eq!(source.len(), names.len() + 1);
+        for index in 0..source.len() {
+            assert_eq!(source.read(index).unwrap(), Example::Encoded(picture.clone()));
+            assert_eq!(source.label(index), u32::from(index == names.len()));
+        }
+        let IndexState::Made { path: index, .. } = source.index_state() else {
+            panic!("{:?}", source.index_state());
+        };
+        let mut expected = vec![shard.clone(), index.clone()];
+        expected.sort();
+        assert_eq!(files_below(root.path()), expected);
+
+        // Written again they have names of our own.
+        let out = root.path().join("out");
+        let config = crate::ShardWriterConfig::new("t");
+        crate::write_shards(&source, &out, &config, crate::OnCorrupt::Stop, 1, |_| {}).unwrap();
+        for path in files_below(root.path()) {
+            assert!(path.starts_with(&out) || expected.contains(&path), "{}", path.display());
+        }
+    }
+
     #[test]
     fn an_index_is_made_once_and_again_when_a_shard_changes() {
         let folder = tempfile::tempdir().unwrap();

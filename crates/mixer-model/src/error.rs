@@ -44,6 +44,8 @@ pub enum ModelError {
         reason: String,
         /// The file.
         path: PathBuf,
+        /// What to do about it.
+        hint: Option<&'static str>,
     },
     /// Its tensors are not those of a Mixer.
     #[error("not the weights of an MLP-Mixer: {reason}: {}", path.display())]

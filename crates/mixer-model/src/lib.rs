@@ -9,6 +9,8 @@ pub mod config;
 pub mod count;
 pub mod error;
 pub mod init;
+#[doc(hidden)]
+pub mod internals;
 pub mod layer_norm;
 pub mod mixer;
 pub mod mlp;

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io::{BufWriter, Read, Write};
+use std::io::{BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -20,8 +20,10 @@ mod element;
 mod metadata;
 mod names;
 mod npz;
+mod pickle;
 mod pytorch;
 mod safetensors;
+mod zip;
 
 pub use metadata::{Interpolation, Metadata, Preprocessing, ResizeRule};
 
@@ -31,6 +33,37 @@ use names::Placement;
 use npz::NpzFile;
 use pytorch::PytorchFile;
 use safetensors::SafetensorsFile;
+use zip::Archive;
+
+/// Most axes of a tensor in a file. Convolutions over volumes have 5.
+const MAX_RANK: usize = 8;
+
+/// Why a file is not read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Refusal {
+    reason: String,
+    /// What to do about it.
+    hint: Option<&'static str>,
+}
+
+impl Refusal {
+    fn new(reason: impl Into<String>) -> Refusal {
+        Refusal { reason: reason.into(), hint: None }
+    }
+
+    fn with_hint(reason: impl Into<String>, hint: &'static str) -> Refusal {
+        Refusal { reason: reason.into(), hint: Some(hint) }
+    }
+}
+
+impl From<String> for Refusal {
+    fn from(reason: String) -> Refusal {
+        Refusal::new(reason)
+    }
+}
+
+/// The hint for a file that is of a known format, and broken.
+const DAMAGED: &str = "the file is incomplete, damaged or made to do harm; compare its checksum with that of its source";
 
 /// A dense tensor in host memory, in C order.
 #[derive(Clone, PartialEq)]
@@ -203,8 +236,30 @@ impl Weights {
     /// [`ModelError::Io`], [`ModelError::Unreadable`] for a file that is no weights file or a damaged
     /// one, [`ModelError::NotAMixer`] for another net, [`ModelError::TensorMismatch`] for a nearly
     /// complete Mixer, with every difference.
+    ///
+    /// Nothing that a file claims is believed: it can neither run code nor make the reader take more memory
+    /// than a small multiple of its size.
     pub fn read(path: &Path, gelu: Option<Gelu>) -> Result<Weights, ModelError> {
-        let mut file = WeightsFile::open(path)?;
+        Weights::read_open(WeightsFile::open(path)?, gelu)
+    }
+
+    /// [`Weights::read`] of a file in memory; `path` is only for messages.
+    ///
+    /// # Errors
+    /// As [`Weights::read`].
+    pub fn from_bytes(
+        bytes: &[u8],
+        path: &Path,
+        gelu: Option<Gelu>,
+    ) -> Result<Weights, ModelError> {
+        let reader = std::io::Cursor::new(bytes);
+        Weights::read_open(WeightsFile::of(reader, bytes.len() as u64, path)?, gelu)
+    }
+
+    fn read_open<R: Read + Seek>(
+        mut file: WeightsFile<R>,
+        gelu: Option<Gelu>,
+    ) -> Result<Weights, ModelError> {
         let listing = file.tensors();
         let placements = names::placements(file.format, &listing);
         let header = file.mixer_header()?;
@@ -334,7 +389,19 @@ impl Weights {
     /// # Errors
     /// [`ModelError::Io`] and [`ModelError::Unreadable`].
     pub fn file_info(path: &Path) -> Result<FileInfo, ModelError> {
-        let mut file = WeightsFile::open(path)?;
+        Weights::info_open(WeightsFile::open(path)?)
+    }
+
+    /// [`Weights::file_info`] of a file in memory; `path` is only for messages.
+    ///
+    /// # Errors
+    /// As [`Weights::file_info`].
+    pub fn bytes_info(bytes: &[u8], path: &Path) -> Result<FileInfo, ModelError> {
+        let reader = std::io::Cursor::new(bytes);
+        Weights::info_open(WeightsFile::of(reader, bytes.len() as u64, path)?)
+    }
+
+    fn info_open<R: Read + Seek>(mut file: WeightsFile<R>) -> Result<FileInfo, ModelError> {
         let tensors = file.tensors();
         let placements = names::placements(file.format, &tensors);
         let architecture =
@@ -357,7 +424,7 @@ impl Weights {
             format: file.format,
             tensors,
             non_finite,
-            metadata: file.metadata(),
+            metadata: file.metadata().cloned().unwrap_or_default(),
             architecture,
         })
     }
@@ -398,8 +465,8 @@ fn count_non_finite(values: &[f32]) -> usize {
 
 /// The architecture in a file: what its metadata says, else what its shapes say, and then every tensor
 /// as it must be.
-fn recognise(
-    file: &WeightsFile,
+fn recognise<R: Read + Seek>(
+    file: &WeightsFile<R>,
     placements: &[Placement],
     header: Option<&MixerHeader>,
 ) -> Result<MixerConfig, ModelError> {
@@ -434,60 +501,76 @@ fn recognise(
 }
 
 /// An open weights file of any format.
-struct WeightsFile {
+struct WeightsFile<R> {
     path: PathBuf,
     format: WeightsFormat,
     bytes: u64,
-    reader: Reader,
+    reader: Reader<R>,
 }
 
-enum Reader {
-    Npz(NpzFile),
-    Safetensors(SafetensorsFile),
-    Pytorch(PytorchFile),
+enum Reader<R> {
+    Npz(NpzFile<R>),
+    Safetensors(SafetensorsFile<R>),
+    Pytorch(PytorchFile<R>),
 }
 
-impl WeightsFile {
-    fn open(path: &Path) -> Result<WeightsFile, ModelError> {
+impl WeightsFile<BufReader<File>> {
+    fn open(path: &Path) -> Result<WeightsFile<BufReader<File>>, ModelError> {
         let io = |source| ModelError::Io { source };
-        let mut file = File::open(path).map_err(io)?;
+        let file = File::open(path).map_err(io)?;
         let bytes = file.metadata().map_err(io)?.len();
-        let mut start = Vec::new();
-        (&mut file).take(512).read_to_end(&mut start).map_err(io)?;
-        drop(file);
+        WeightsFile::of(BufReader::new(file), bytes, path)
+    }
+}
 
-        let damaged = |format: &'static str, reason: String| ModelError::Unreadable {
+impl<R: Read + Seek> WeightsFile<R> {
+    /// Finds out the format, and reads what comes before the tensors.
+    fn of(mut reader: R, bytes: u64, path: &Path) -> Result<WeightsFile<R>, ModelError> {
+        let io = |source| ModelError::Io { source };
+        let mut start = Vec::new();
+        reader.by_ref().take(512).read_to_end(&mut start).map_err(io)?;
+        reader.seek(SeekFrom::Start(0)).map_err(io)?;
+
+        let refused = |format: &'static str, refusal: Refusal| ModelError::Unreadable {
             format,
-            reason: one_line(&reason),
+            reason: one_line(&refusal.reason),
             path: path.to_owned(),
+            hint: refusal.hint,
+        };
+        let damaged = |format: &'static str, reason: String| {
+            refused(format, Refusal::with_hint(reason, DAMAGED))
+        };
+        let pytorch = |opened: Result<PytorchFile<R>, Refusal>| {
+            let Refusal { reason, hint } = match opened {
+                Ok(file) => return Ok((WeightsFormat::Pytorch, Reader::Pytorch(file))),
+                Err(refusal) => refusal,
+            };
+            Err(refused("pth", Refusal { reason, hint: hint.or(Some(DAMAGED)) }))
         };
         let (format, reader) = match container(&start, bytes) {
             Ok(Container::Zip) => {
                 let archive =
-                    npz::open_archive(path).map_err(|reason| damaged("npz or pth", reason))?;
-                let has = |end: &str| archive.file_names().any(|name| name.ends_with(end));
+                    Archive::open(reader, bytes).map_err(|reason| damaged("npz or pth", reason))?;
+                let has = |end: &str| archive.members().iter().any(|m| m.name.ends_with(end));
                 if has("data.pkl") {
-                    let reader = PytorchFile::open(path).map_err(|r| damaged("pth", r))?;
-                    (WeightsFormat::Pytorch, Reader::Pytorch(reader))
+                    pytorch(PytorchFile::open_archive(archive))?
                 } else if has(".npy") {
-                    let reader = NpzFile::open(archive, bytes).map_err(|r| damaged("npz", r))?;
-                    (WeightsFormat::Npz, Reader::Npz(reader))
+                    let file = NpzFile::open(archive, bytes).map_err(|r| damaged("npz", r))?;
+                    (WeightsFormat::Npz, Reader::Npz(file))
                 } else {
                     let reason = "a zip archive with neither .npy members nor data.pkl";
-                    return Err(damaged("npz or pth", reason.to_owned()));
+                    let hint = "the arrays of NumPy are members `*.npy`, a checkpoint of PyTorch has a \
+                                member `data.pkl`";
+                    return Err(refused("npz or pth", Refusal::with_hint(reason, hint)));
                 }
             }
             Ok(Container::Safetensors) => {
-                let reader = SafetensorsFile::open(path).map_err(|r| damaged("safetensors", r))?;
-                (WeightsFormat::Safetensors, Reader::Safetensors(reader))
+                let file = SafetensorsFile::open(reader, bytes)
+                    .map_err(|reason| damaged("safetensors", reason))?;
+                (WeightsFormat::Safetensors, Reader::Safetensors(file))
             }
-            Ok(Container::Pickle) => {
-                let reader = PytorchFile::open(path).map_err(|r| damaged("pth", r))?;
-                (WeightsFormat::Pytorch, Reader::Pytorch(reader))
-            }
-            Err(reason) => {
-                return Err(damaged("npz, safetensors or pth", reason.to_owned()));
-            }
+            Ok(Container::Pickle) => pytorch(PytorchFile::open_legacy(reader, bytes))?,
+            Err(refusal) => return Err(refused("npz, safetensors or pth", refusal)),
         };
         Ok(WeightsFile { path: path.to_owned(), format, bytes, reader })
     }
@@ -509,16 +592,16 @@ impl WeightsFile {
         tensor.map_err(|reason| self.unreadable(reason))
     }
 
-    fn metadata(&self) -> BTreeMap<String, String> {
+    fn metadata(&self) -> Option<&BTreeMap<String, String>> {
         match &self.reader {
-            Reader::Safetensors(file) => file.metadata(),
-            Reader::Npz(_) | Reader::Pytorch(_) => BTreeMap::new(),
+            Reader::Safetensors(file) => Some(file.metadata()),
+            Reader::Npz(_) | Reader::Pytorch(_) => None,
         }
     }
 
     fn mixer_header(&self) -> Result<Option<MixerHeader>, ModelError> {
         self.metadata()
-            .get(HEADER_KEY)
+            .and_then(|metadata| metadata.get(HEADER_KEY))
             .map(|json| MixerHeader::parse(json).map_err(|reason| self.unreadable(reason)))
             .transpose()
     }
@@ -528,6 +611,7 @@ impl WeightsFile {
             format: self.format.name(),
             reason: one_line(&reason),
             path: self.path.clone(),
+            hint: Some(DAMAGED),
         }
     }
 }
@@ -540,16 +624,19 @@ enum Container {
     Pickle,
 }
 
-fn container(start: &[u8], file_bytes: u64) -> Result<Container, &'static str> {
+fn container(start: &[u8], file_bytes: u64) -> Result<Container, Refusal> {
     if start.is_empty() {
-        return Err("the file is empty");
+        return Err(Refusal::new("the file is empty"));
     }
     if start.starts_with(b"PK\x03\x04") || start.starts_with(b"PK\x05\x06") {
         return Ok(Container::Zip);
     }
-    // Tar is the container of the first PyTorch releases.
     if start.get(257..262) == Some(b"ustar") {
-        return Ok(Container::Pickle);
+        return Err(Refusal::with_hint(
+            "a tar archive, expected none",
+            "where it is a checkpoint of a PyTorch before 0.1.10, load it there and save it again; \
+             otherwise unpack it",
+        ));
     }
     // A safetensors file starts with the length of its header, then the header's brace. Its first
     // byte may be that of a pickle, so a length that fits the file decides.
@@ -561,13 +648,24 @@ fn container(start: &[u8], file_bytes: u64) -> Result<Container, &'static str> {
     if start[0] == 0x80 {
         return Ok(Container::Pickle);
     }
+    // The number "BURN" in either byte order.
+    if start.starts_with(b"NRUB") || start.starts_with(b"BURN") {
+        return Err(Refusal::with_hint(
+            "a record of Burn (`.bpk`), which is not supported",
+            "in Burn, load the record into its module and save that with `SafetensorsStore` of \
+             `burn-store`, under timm's names and with PyTorch's layouts (`BurnToPyTorchAdapter`)",
+        ));
+    }
     if start.starts_with(b"version https://git-lfs") {
-        return Err("a Git LFS pointer, not the file that it stands for");
+        return Err(Refusal::with_hint(
+            "a Git LFS pointer, not the file that it stands for",
+            "`git lfs pull` fetches the file",
+        ));
     }
     if start.trim_ascii_start().starts_with(b"<") {
-        return Err("a web page, not the file that was meant to be downloaded");
+        return Err(Refusal::new("a web page, not the file that was meant to be downloaded"));
     }
-    Err("the content is none of these")
+    Err(Refusal::new("the content is none of these"))
 }
 
 /// Makes foreign text fit for one line of a message: no control characters, bounded length.

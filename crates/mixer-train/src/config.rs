@@ -2,8 +2,10 @@
 //! and no default is chosen here; that is [`crate::plan`]. What one file takes from another is put
 //! together in `inheritance.rs`.
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use fs_err::File;
 use mixer_data::{
     EvalResize, Interpolation, MixSpec, OnCorrupt, RandAugment, RandomErasing, SourceKind,
     TrainCrop,
@@ -333,15 +335,59 @@ impl RunConfig {
         }
         let mut document: toml_edit::DocumentMut =
             text.parse().map_err(|error: toml_edit::TomlError| {
-                TrainError::config(format!("{INVALID}\n{}", error.to_string().trim_end()))
+                TrainError::config(format!(
+                    "{INVALID}\n{}",
+                    shortened(&in_plain_words(&error.to_string()))
+                ))
             })?;
         for entry in overrides {
             apply_override(&mut document, entry)?;
         }
         let text = document.to_string();
-        let what = format!("invalid configuration with `--set {}`", overrides.join(" --set "));
+        let sets = shortened(&overrides.join(" --set "));
+        let what = format!("invalid configuration with `--set {sets}`");
         Ok((deserialise(&text, &what)?.without_parent()?, text))
     }
+}
+
+/// Largest configuration file. The longest of ours has 2 kB.
+const MAX_FILE_BYTES: u64 = 1 << 20;
+
+/// Longest line of a message, characters. That with all keys of a section has 500.
+const MAX_LINE_CHARS: usize = 600;
+
+/// Most parts of the key of an override. `data.eval_resize.resmall_crop.fraction` has 4.
+const MAX_KEY_PARTS: usize = 16;
+
+/// Longest unknown key for which a similar one is looked for: the time grows with the product of lengths.
+const MAX_COMPARED_BYTES: usize = 64;
+
+/// Reads a configuration file. A device or a pipe is read no further than the longest file.
+///
+/// # Errors
+/// When it cannot be read, is too long or no UTF-8; the message names the path.
+pub(crate) fn read_text(path: &Path) -> std::io::Result<String> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
+    let what = if bytes.len() as u64 > MAX_FILE_BYTES {
+        format!("more than {MAX_FILE_BYTES} bytes, expected a configuration")
+    } else {
+        match String::from_utf8(bytes) {
+            Ok(text) => return Ok(text),
+            Err(error) => format!("no UTF-8 ({})", error.utf8_error()),
+        }
+    };
+    let message = format!("`{}`: {what}", path.display());
+    Err(std::io::Error::new(std::io::ErrorKind::InvalidData, message))
+}
+
+/// The lines of a message, cut where they are too long to be read: an excerpt has whole lines of the file.
+pub(crate) fn shortened(text: &str) -> String {
+    let shorten = |line: &str| match line.char_indices().nth(MAX_LINE_CHARS) {
+        Some((end, _)) => format!("{}...", &line[..end]),
+        None => line.to_owned(),
+    };
+    text.lines().map(shorten).collect::<Vec<_>>().join("\n")
 }
 
 /// What is wrong when a file is.
@@ -351,7 +397,7 @@ pub(crate) const INVALID: &str = "invalid configuration";
 pub(crate) fn deserialise(text: &str, what: &str) -> Result<RunConfig, TrainError> {
     toml::from_str(text).map_err(|error| {
         let rendered = in_plain_words(error.to_string().trim_end());
-        let error = TrainError::config(format!("{what}\n{rendered}"));
+        let error = TrainError::config(format!("{what}\n{}", shortened(&rendered)));
         if let Some(key) = nearest_key(&rendered) {
             return error.with_hint(format!("did you mean `{key}`?"));
         }
@@ -364,6 +410,10 @@ pub(crate) fn deserialise(text: &str, what: &str) -> Result<RunConfig, TrainErro
 
 /// Serde names what it expected by Rust's types, which mean nothing to who writes TOML.
 fn in_plain_words(rendered: &str) -> String {
+    let rendered = rendered.trim_end();
+    if rendered == "recursion limit" {
+        return "keys or values nest too deeply, expected at most 80 levels".to_owned();
+    }
     let Some((place, expected)) = rendered.rsplit_once(", expected ") else {
         return rendered.to_owned();
     };
@@ -382,13 +432,16 @@ fn in_plain_words(rendered: &str) -> String {
 /// Sets `a.b.c=value` in a document. The value is TOML; a bare word is a string.
 fn apply_override(document: &mut toml_edit::DocumentMut, entry: &str) -> Result<(), TrainError> {
     let malformed = |why: &str| {
-        TrainError::usage(format!("`--set {entry}`: {why}"))
+        TrainError::usage(format!("`--set {}`: {why}", shortened(entry)))
             .with_hint("write `--set optimizer.learning_rate=0.01`")
     };
     let (path, value) = entry.split_once('=').ok_or_else(|| malformed("expected KEY=VALUE"))?;
     let value = value.trim();
     let value: toml_edit::Value = value.parse().unwrap_or_else(|_| value.into());
     let keys: Vec<&str> = path.trim().split('.').collect();
+    if keys.len() > MAX_KEY_PARTS {
+        return Err(malformed(&format!("a key of {} parts", keys.len())));
+    }
     let displaced = displaced(&keys);
     let Some((last, parents)) = keys.split_last().filter(|_| keys.iter().all(|k| !k.is_empty()))
     else {
@@ -424,6 +477,9 @@ fn nearest_key(message: &str) -> Option<String> {
     let rest =
         message.split("unknown field `").nth(1).or(message.split("unknown variant `").nth(1))?;
     let (unknown, rest) = rest.split_once('`')?;
+    if unknown.len() > MAX_COMPARED_BYTES {
+        return None;
+    }
     let expected = rest.split_once("expected")?.1;
     expected
         .split('`')

@@ -250,6 +250,9 @@ impl TrainError {
                 Some(WEIGHTS.to_owned())
             }
             // Of no known format, rather than damaged.
+            TrainError::Model(ModelError::Unreadable { hint: Some(hint), .. }) => {
+                Some((*hint).to_owned())
+            }
             TrainError::Model(ModelError::Unreadable { format, .. }) if format.contains(',') => {
                 Some(WEIGHTS.to_owned())
             }

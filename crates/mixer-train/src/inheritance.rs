@@ -42,7 +42,7 @@ impl Chain {
     /// [`TrainError::Config`] for a file that cannot be read or is no TOML, and for a chain that leads
     /// back to itself or has too many files.
     pub(crate) fn read(path: &Path) -> Result<Chain, TrainError> {
-        let text = fs_err::read_to_string(path).map_err(|source| {
+        let text = config::read_text(path).map_err(|source| {
             let hint = "shipped configurations are in `configs/`";
             TrainError::config(format!("cannot read the configuration: {source}")).with_hint(hint)
         })?;
@@ -60,7 +60,7 @@ impl Chain {
                 ))
                 .in_file(&child.path));
             }
-            let text = fs_err::read_to_string(&path).map_err(|source| {
+            let text = config::read_text(&path).map_err(|source| {
                 TrainError::config(format!("cannot read what is extended: {source}"))
                     .with_hint(RELATIVE)
                     .in_file(&child.path)
@@ -125,7 +125,10 @@ impl ConfigFile {
                 let error: toml_edit::TomlError = error;
                 // The words of every other mistake, where the other parser sees it too.
                 let seen = config::deserialise(&text, config::INVALID).err();
-                let other = || TrainError::config(format!("{}\n{error}", config::INVALID));
+                let other = || {
+                    let excerpt = config::shortened(&error.to_string());
+                    TrainError::config(format!("{}\n{excerpt}", config::INVALID))
+                };
                 return Err(seen.unwrap_or_else(other).in_file(&path));
             }
         };

@@ -28,6 +28,8 @@ pub mod error;
 pub mod evaluation;
 mod inheritance;
 pub mod input;
+#[doc(hidden)]
+pub mod internals;
 pub mod interrupt;
 pub mod loss;
 pub mod metrics;

@@ -181,6 +181,9 @@ impl Optimizer {
         for (name, tensor) in state {
             let (path, what) =
                 name.rsplit_once('.').ok_or_else(|| format!("the moment `{name}` has no index"))?;
+            if tensor.shape.len() != 1 {
+                return Err(format!("`{name}` is {:?}, expected one axis", tensor.shape));
+            }
             let data = TensorData::new(tensor.data, tensor.shape);
             let tensor = Tensor::from_data(data, device);
             let kept = kept.entry(path.to_owned()).or_default();

@@ -239,6 +239,47 @@ fn mistakes_of_configurations_that_extend_others_name_the_file() {
 }
 
 #[test]
+fn configurations_that_were_made_to_do_harm_are_refused() {
+    for (what, text) in [
+        ("brackets", format!("seed = {}", "[".repeat(100_000))),
+        ("closed brackets", format!("seed = {}{}", "[".repeat(100_000), "]".repeat(100_000))),
+        ("braces", format!("seed = {}", "{a=".repeat(100_000))),
+        ("dotted key", format!("{}a = 1", "a.".repeat(100_000))),
+        ("quoted dotted key", format!("{}a = 1", "'a'.".repeat(100_000))),
+        ("dotted key within braces", format!("data = {{ {}a = 1 }}", "a.".repeat(100_000))),
+        ("section", format!("[{}a]", "a.".repeat(100_000))),
+        ("list of sections", format!("[[{}a]]", "a.".repeat(100_000))),
+        ("long key", format!("{} = 1", "a".repeat(1_000_000))),
+        ("long variant", format!("[optimizer]\nkind = \"{}\"", "a".repeat(1_000_000))),
+        ("many keys", (0..80_000).map(|i| format!("a{i}=1\n")).collect()),
+    ] {
+        let outcome = check_text(&text).fails(CONFIG, &["invalid configuration: mine.toml"]);
+        assert!(outcome.stderr.len() < 4000, "{what}: {} bytes of text", outcome.stderr.len());
+    }
+    let place = Workplace::with_pictures();
+    let check = |file: &str| place.mixer(&["config", "check", file]);
+    place.write("long.toml", "# words\n".repeat(200_000));
+    check("long.toml").fails(CONFIG, &["`long.toml`: more than 1048576 bytes"]);
+    place.write("child.toml", "extends = \"long.toml\"\n");
+    check("child.toml")
+        .fails(CONFIG, &["cannot read what is extended", "more than", ": child.toml"]);
+    place.write("child.toml", "extends = \"data\"\n");
+    check("child.toml").fails(CONFIG, &["cannot read what is extended", "`data`", ": child.toml"]);
+    if cfg!(unix) {
+        check("/dev/zero").fails(CONFIG, &["`/dev/zero`: more than 1048576 bytes"]);
+        place.write("child.toml", "extends = \"/dev/zero\"\n");
+        check("child.toml").fails(CONFIG, &["`/dev/zero`: more than 1048576 bytes"]);
+    }
+    // As long as the system lets an argument be.
+    let deep = format!("{}a=1", "a.".repeat(50_000));
+    let deep_value = format!("seed={}", "[".repeat(100_000));
+    let deep_key_in_value = format!("data={{ {}a = 1 }}", "a.".repeat(40_000));
+    pretrain_with(&place, &[&deep]).fails(USAGE, &["a key of 50001 parts"]);
+    pretrain_with(&place, &[&deep_value]).fails(CONFIG, &["with `--set seed=[["]);
+    pretrain_with(&place, &[&deep_key_in_value]).fails(CONFIG, &["with `--set data="]);
+}
+
+#[test]
 fn a_sweep_that_makes_no_sense_is_refused_before_it_trains() {
     let place = Workplace::with_run();
     let sweep = |args: &[&str]| {
@@ -530,6 +571,50 @@ fn files_that_are_no_weights_are_refused_by_every_command_that_reads_some() {
     // Another network is still listed.
     let listing = place.mixer(&["weights", "inspect", "vit.safetensors"]).succeeds();
     assert!(listing.contains("cls_token") && listing.contains("not the weights of an MLP-Mixer"));
+}
+
+#[test]
+fn weights_that_were_made_to_do_harm_are_refused_with_a_hint() {
+    let place = Workplace::with_pictures();
+    let with_length = |length: u64, rest: &[u8]| [&length.to_le_bytes()[..], rest].concat();
+    let nested = [&b"{\"a\":"[..], &b"[".repeat(100_000)].concat();
+    let legacy = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.";
+    let trace = place.path("trace").display().to_string();
+    let call =
+        format!("\u{2}cos\nsystem\n(X{}\0\0\0touch {trace}tR.", (trace.len() + 6) as u8 as char);
+    let call = [&b"\x80"[..], call.as_bytes()].concat();
+    for (file, bytes, reason, hint) in [
+        (
+            "long.safetensors",
+            with_length(1 << 63, b"{}"),
+            "header of 9223372036854775808",
+            "checksum",
+        ),
+        ("deep.safetensors", with_length(nested.len() as u64, &nested), "bad header (", "checksum"),
+        ("code.pth", call, "calls `os.system`", "torch.save(model.state_dict()"),
+        ("short.pth", legacy.to_vec(), "truncated", "checksum"),
+        ("empty.npz", b"PK\x05\x06".to_vec(), "no end record", "checksum"),
+        ("model.bpk", b"NRUB\x01\x00".to_vec(), "record of Burn", "SafetensorsStore"),
+        (
+            "data.tar",
+            [vec![0; 257], b"ustar".to_vec(), vec![0; 250]].concat(),
+            "a tar archive",
+            "unpack",
+        ),
+    ] {
+        place.write(file, bytes);
+        for args in [
+            &["weights", "inspect", file][..],
+            &["weights", "convert", file, "--out", "out.safetensors"],
+            &["predict", file, "data/val/red/0.bmp"],
+            &["finetune", "folder.toml", "--run-dir", "other", "--init", file],
+        ] {
+            place.mixer(args).fails(WEIGHTS, &[reason, file]).hints(hint);
+        }
+    }
+    for made in ["trace", "other", "out.safetensors"] {
+        assert!(!place.path(made).exists(), "{made}");
+    }
 }
 
 #[test]

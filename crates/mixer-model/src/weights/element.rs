@@ -1,6 +1,9 @@
 //! Element types of stored tensors, and their conversion to `f32`: the one place that interprets the
 //! bytes of a weights file.
 
+/// Bytes that a reader takes and converts at a time; a multiple of every element size.
+pub(super) const CHUNK_BYTES: usize = 256 * 1024;
+
 /// A floating-point type that a weights file may store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Element {

@@ -7,30 +7,27 @@
 //! # Source
 //! NumPy Enhancement Proposal 1 and `numpy/lib/format.py` (versions 1.0, 2.0 and 3.0).
 
-use std::io::{BufReader, Read};
-use std::path::Path;
+use std::io::{Read, Seek};
 
-use fs_err::File;
-use zip::CompressionMethod;
-use zip::ZipArchive;
-
-use super::element::{ByteOrder, Element};
-use super::{HostTensor, TensorInfo};
+use super::element::{ByteOrder, CHUNK_BYTES, Element};
+use super::zip::Archive;
+use super::{HostTensor, MAX_RANK, TensorInfo};
 
 const MAGIC: &[u8; 6] = b"\x93NUMPY";
 
 /// Longest header that is read; NumPy itself stops at 10 000 bytes.
 const MAX_HEADER_BYTES: usize = 64 * 1024;
 
-/// Deflate cannot shrink data by more than this, so a larger claim is a lie.
-const MAX_DEFLATE_RATIO: u64 = 1032;
+/// Longest name of an element type: `<M8[ns]`.
+const MAX_DTYPE_BYTES: usize = 32;
 
-/// Bytes decoded at a time; a multiple of every element size.
-const CHUNK_BYTES: usize = 256 * 1024;
+/// How many times as large as the file its arrays may be in memory, and how much more. Weights are noise
+/// to a packer: it takes off a tenth.
+const MAX_UNPACKED: (u64, u64) = (8, 4 << 20);
 
 /// An open archive, with the headers of its arrays read.
-pub(super) struct NpzFile {
-    archive: ZipArchive<BufReader<File>>,
+pub(super) struct NpzFile<R> {
+    archive: Archive<R>,
     arrays: Vec<Array>,
 }
 
@@ -41,34 +38,22 @@ struct Array {
     /// Bytes before the data.
     data_offset: usize,
     header: NpyHeader,
-    /// Bytes that the archive stores for the member.
-    compressed_bytes: u64,
 }
 
-impl NpzFile {
-    /// Reads the directory of the archive and the header of every array.
-    pub(super) fn open(
-        mut archive: ZipArchive<BufReader<File>>,
-        file_bytes: u64,
-    ) -> Result<NpzFile, String> {
+impl<R: Read + Seek> NpzFile<R> {
+    /// Reads the header of every array.
+    pub(super) fn open(mut archive: Archive<R>, file_bytes: u64) -> Result<NpzFile<R>, String> {
         let mut arrays = Vec::new();
-        for member in 0..archive.len() {
-            let mut entry = archive.by_index(member).map_err(|error| error.to_string())?;
-            let Some(name) = entry.name().strip_suffix(".npy").map(str::to_owned) else {
+        let mut unpacked_bytes = 0_u64;
+        for index in 0..archive.members().len() {
+            let member = &archive.members()[index];
+            let Some(name) = member.name.strip_suffix(".npy").map(str::to_owned) else {
                 continue;
             };
             let say = |reason: String| format!("array `{name}`: {reason}");
-            let (size, compressed_bytes) = (entry.size(), entry.compressed_size());
-            let possible = match entry.compression() {
-                CompressionMethod::Stored => size == compressed_bytes,
-                _ => size <= compressed_bytes.saturating_mul(MAX_DEFLATE_RATIO),
-            };
-            if compressed_bytes > file_bytes || !possible {
-                return Err(say(format!(
-                    "claims {size} bytes ({compressed_bytes} stored) in a file of {file_bytes}"
-                )));
-            }
-            let (header, data_offset) = NpyHeader::read(&mut entry).map_err(say)?;
+            let size = member.bytes;
+            let (header, data_offset) =
+                NpyHeader::read(&mut archive.read(index).map_err(say)?).map_err(say)?;
             let data_bytes = header.data_bytes().map_err(say)?;
             if data_bytes.checked_add(data_offset as u64) != Some(size) {
                 return Err(say(format!(
@@ -78,7 +63,15 @@ impl NpzFile {
                     size.saturating_sub(data_offset as u64)
                 )));
             }
-            arrays.push(Array { member, name, data_offset, header, compressed_bytes });
+            unpacked_bytes = unpacked_bytes.saturating_add(header.bytes_in_memory());
+            arrays.push(Array { member: index, name, data_offset, header });
+        }
+        let (times, more) = MAX_UNPACKED;
+        let most = file_bytes.saturating_mul(times).saturating_add(more);
+        if unpacked_bytes > most {
+            return Err(format!(
+                "arrays of {unpacked_bytes} bytes in a file of {file_bytes}, expected at most {most}"
+            ));
         }
         Ok(NpzFile { archive, arrays })
     }
@@ -99,6 +92,7 @@ impl NpzFile {
     pub(super) fn load(&mut self, index: usize) -> Result<HostTensor, String> {
         let array = &self.arrays[index];
         let say = |reason: String| format!("array `{}`: {reason}", array.name);
+        let io = |error: std::io::Error| say(error.to_string());
         let (element, order) = match &array.header.dtype {
             Dtype::Float(element, order) => (*element, *order),
             Dtype::Other(descr) => {
@@ -107,28 +101,20 @@ impl NpzFile {
         };
         let data_bytes = usize::try_from(array.header.data_bytes().map_err(say)?)
             .map_err(|error| say(error.to_string()))?;
-        let mut entry =
-            self.archive.by_index(array.member).map_err(|error| say(error.to_string()))?;
-        let mut skipped = vec![0; array.data_offset];
-        entry.read_exact(&mut skipped).map_err(|error| say(error.to_string()))?;
-        // Stored members cannot claim more than the file has (checked when opening); a deflated one
-        // may stop short of its claim, so the buffer starts at what is surely there.
-        let sure = usize::try_from(array.compressed_bytes).unwrap_or(usize::MAX).min(data_bytes);
-        let mut data = Vec::with_capacity(sure / element.size());
+        // What all arrays take was compared with the size of the file when it was opened.
+        let mut data = Vec::with_capacity(data_bytes / element.size());
+        let mut member = self.archive.read(array.member).map_err(say)?;
+        let mut header = vec![0; array.data_offset];
+        member.read_exact(&mut header).map_err(io)?;
         let mut chunk = vec![0; CHUNK_BYTES.min(data_bytes)];
         let mut left = data_bytes;
         while left > 0 {
             let chunk = &mut chunk[..CHUNK_BYTES.min(left)];
-            entry.read_exact(chunk).map_err(|error| say(error.to_string()))?;
+            member.read_exact(chunk).map_err(io)?;
             element.decode_into(chunk, order, &mut data);
             left -= chunk.len();
         }
-        // Reading past the last byte makes the archive compare the checksum.
-        match entry.read(&mut [0]) {
-            Ok(0) => {}
-            Ok(_) => return Err(say("is longer than its header says".to_owned())),
-            Err(error) => return Err(say(error.to_string())),
-        }
+        member.finish().map_err(say)?;
         let shape = array.header.shape.clone();
         if array.header.fortran_order && shape.len() > 1 {
             // Fortran order is C order of the reversed shape.
@@ -138,13 +124,6 @@ impl NpzFile {
         }
         Ok(HostTensor { shape, data })
     }
-}
-
-/// Opens the archive itself; separate, because a zip archive may also be a PyTorch file.
-pub(super) fn open_archive(path: &Path) -> Result<ZipArchive<BufReader<File>>, String> {
-    let file = File::open(path).map_err(|error| error.to_string())?;
-    ZipArchive::new(BufReader::new(file))
-        .map_err(|error| format!("damaged or truncated archive ({error})"))
 }
 
 /// Element type of an array.
@@ -157,6 +136,9 @@ enum Dtype {
 
 impl Dtype {
     fn parse(descr: &str) -> Result<Dtype, String> {
+        if descr.len() > MAX_DTYPE_BYTES {
+            return Err(format!("element type of {} characters", descr.len()));
+        }
         let (order, code) = match descr.split_at_checked(1) {
             Some(("<", code)) => (ByteOrder::Little, code),
             Some((">", code)) => (ByteOrder::Big, code),
@@ -278,13 +260,18 @@ impl NpyHeader {
                     let (inside, after) = inside.split_once(')').ok_or_else(bad)?;
                     let sizes: Result<Vec<usize>, String> = inside
                         .split(',')
+                        .take(MAX_RANK + 2)
                         .map(str::trim)
                         .filter(|size| !size.is_empty())
                         // Python 2 wrote long integers with an L.
                         .map(|size| size.trim_end_matches('L'))
                         .map(|size| size.parse().map_err(|_| format!("bad shape ({inside})")))
                         .collect();
-                    shape = Some(sizes?);
+                    let sizes = sizes?;
+                    if sizes.len() > MAX_RANK {
+                        return Err(format!("more axes than {MAX_RANK}"));
+                    }
+                    shape = Some(sizes);
                     rest = after;
                 }
                 _ => return Err(bad()),
@@ -306,6 +293,15 @@ impl NpyHeader {
             .iter()
             .try_fold(self.dtype.size()?, |bytes, &size| bytes.checked_mul(size as u64))
             .ok_or_else(|| format!("shape {:?} overflows", self.shape))
+    }
+
+    /// Bytes of the values as they are read, 0 where they are not.
+    fn bytes_in_memory(&self) -> u64 {
+        let values = match &self.dtype {
+            Dtype::Float(..) => self.shape.iter().fold(1_u64, |n, &s| n.saturating_mul(s as u64)),
+            Dtype::Other(_) => 0,
+        };
+        values.saturating_mul(size_of::<f32>() as u64)
     }
 }
 
