@@ -104,7 +104,7 @@ impl Checkpoint {
     /// The optimizer that it holds.
     ///
     /// # Errors
-    /// [`TrainError::Checkpoint`] when the moments are not those of the rule.
+    /// [`TrainError::Checkpoint`] when the moments are not those of the rule and of the network.
     pub fn optimizer(
         &self,
         rule: Rule,
@@ -112,6 +112,18 @@ impl Checkpoint {
         device: &burn::tensor::Device,
         path: &Path,
     ) -> Result<Optimizer, TrainError> {
+        for (name, moment) in &self.moments {
+            let parameter = name.rsplit_once('.').and_then(|(of, _)| Mixer::weights_name(of));
+            let parameter = parameter.and_then(|parameter| self.weights.tensors.get(&parameter));
+            let expected = parameter.map(|tensor| tensor.data.len());
+            if expected != Some(moment.data.len()) {
+                let expected = expected.map_or("no such".to_owned(), |len| len.to_string());
+                let found = moment.data.len();
+                let reason =
+                    format!("`{OPTIMIZER}`: `{name}` has {found} values, expected {expected}");
+                return Err(broken(path, reason));
+            }
+        }
         let (step, state) = (self.optimizer_step, self.moments.clone());
         Optimizer::from_host(rule, ema_decay, step, state, device)
             .map_err(|reason| broken(path, reason))
@@ -202,6 +214,10 @@ impl Checkpoint {
         verify(path)?;
         let unreadable = |source: std::io::Error| broken(path, source.to_string());
         let state = read_state(path)?;
+        if let Some(step) = step_of(path).filter(|step| *step != state.step) {
+            let found = state.step;
+            return Err(broken(path, format!("`{STATE}` is of step {found}, expected {step}")));
+        }
         let weights = Weights::read(&path.join(MODEL), None)?;
         let moments = fs_err::read(path.join(OPTIMIZER)).map_err(unreadable)?;
         let (optimizer_step, moments) = read_moments(&moments)
@@ -217,18 +233,22 @@ impl Checkpoint {
 /// [`TrainError::Checkpoint`] that names the damaged file.
 pub fn verify(path: &Path) -> Result<(), TrainError> {
     let unreadable = |source: std::io::Error| broken(path, source.to_string());
-    let manifest = fs_err::read(path.join(MANIFEST)).map_err(unreadable)?;
+    let mut manifest = Vec::new();
+    let file = fs_err::File::open(path.join(MANIFEST)).map_err(unreadable)?;
+    file.take(MAX_MANIFEST_BYTES).read_to_end(&mut manifest).map_err(unreadable)?;
     let manifest: Manifest = serde_json::from_slice(&manifest)
         .map_err(|error| broken(path, format!("`{MANIFEST}` cannot be parsed: {error}")))?;
     for name in [MODEL, OPTIMIZER, STATE] {
         let Some((size, expected)) = manifest.0.get(name) else {
             return Err(broken(path, format!("`{MANIFEST}` does not list `{name}`")));
         };
-        let mut file = fs_err::File::open(path.join(name)).map_err(unreadable)?;
+        let file = fs_err::File::open(path.join(name)).map_err(unreadable)?;
         let found = file.metadata().map_err(unreadable)?.len();
         if found != *size {
             return Err(broken(path, format!("`{name}` has {found} bytes, expected {size}")));
         }
+        // A device has no size, and no end.
+        let mut file = file.take(*size);
         let mut hash = Sha256::new();
         let mut buffer = vec![0; BUFFER_BYTES];
         loop {
@@ -348,6 +368,9 @@ pub(crate) fn is_leftover(path: &Path) -> bool {
     let name = path.file_name().and_then(|name| name.to_str());
     name.is_some_and(|name| name.starts_with(".step_") && name.ends_with(".tmp"))
 }
+
+/// More than any manifest has.
+const MAX_MANIFEST_BYTES: u64 = 64 << 10;
 
 /// Bytes read or written at a time.
 const BUFFER_BYTES: usize = 1 << 20;
