@@ -69,7 +69,7 @@ def train_seconds(directory, name, every):
     says = process.stderr.read()
     if process.returncode != 0:
         raise SystemExit(says)
-    stood_still = re.search(r"(\d+) checkpoints written; training stood still for ([\d.]+) s", says)
+    stood_still = re.search(r"(\d+) checkpoints? written; training stood still for ([\d.]+) s", says)
     return last - first, int(stood_still[1]), float(stood_still[2])
 
 

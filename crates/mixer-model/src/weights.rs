@@ -105,6 +105,9 @@ impl HostTensor {
         if rank < 2 || self.data.is_empty() {
             return HostTensor { shape, data: self.data.clone() };
         }
+        if let ([1, 0], &[rows, columns]) = (axes, &self.shape[..]) {
+            return HostTensor { shape, data: transposed(&self.data, rows, columns) };
+        }
         let mut data = Vec::with_capacity(self.data.len());
         let mut index = vec![0; rank];
         let (inner, step) = (shape[rank - 1], steps[rank - 1]);
@@ -679,6 +682,22 @@ fn one_line(text: &str) -> String {
     line
 }
 
+/// A matrix `[rows, columns]` as `[columns, rows]`, in squares that fit a cache.
+fn transposed(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
+    const SIDE: usize = 32;
+    let mut result = vec![0.0; values.len()];
+    for top in (0..rows).step_by(SIDE) {
+        for left in (0..columns).step_by(SIDE) {
+            for column in left..columns.min(left + SIDE) {
+                for row in top..rows.min(top + SIDE) {
+                    result[column * rows + row] = values[row * columns + column];
+                }
+            }
+        }
+    }
+    result
+}
+
 /// Writes any tensors as `.safetensors`: `F32`, sorted by name, with free-text metadata.
 ///
 /// # Errors
@@ -761,6 +780,16 @@ mod tests {
             }
         }
         assert_eq!(moved.permuted(&[2, 3, 1, 0]), tensor);
+        let (rows, columns) = (70, 33);
+        let data = (0..rows * columns).map(|i| i as f32).collect();
+        let matrix = HostTensor { shape: vec![rows, columns], data };
+        let turned = matrix.permuted(&[1, 0]);
+        assert_eq!(turned.shape, [columns, rows]);
+        for row in 0..rows {
+            for column in 0..columns {
+                assert_eq!(turned.data[column * rows + row], matrix.data[row * columns + column]);
+            }
+        }
     }
 
     #[test]
