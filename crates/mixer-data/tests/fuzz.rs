@@ -5,10 +5,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed test may panic")]
 
+#[path = "../../mixer-jpeg/tests/common/allocation.rs"]
+mod allocation;
 #[path = "../../mixer-jpeg/tests/common/mutate.rs"]
 mod mutate;
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::path::Path;
 
@@ -18,51 +19,8 @@ use mixer_data::internals;
 /// justified is a packed file that unpacks to a thousand times its size.
 const MAX_BYTES: usize = 4 << 20;
 
-/// The allocator of this test: the system's, with a count of what the thread holds.
-struct Counting;
-
-thread_local! {
-    /// Bytes that the thread holds, and the most since [`peak_of`] began.
-    static HELD: Cell<(isize, isize)> = const { Cell::new((0, 0)) };
-}
-
-fn count(change: isize) {
-    let add = |held: &Cell<(isize, isize)>| {
-        let (now, peak) = held.get();
-        held.set((now + change, peak.max(now + change)));
-    };
-    // While a thread ends it has no count any more, and what it frees then is not of interest.
-    HELD.try_with(add).unwrap_or_default();
-}
-
-// SAFETY: everything is passed on to the system's allocator.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count(layout.size() as isize);
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        count(layout.size() as isize);
-        unsafe { System.alloc_zeroed(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        count(-(layout.size() as isize));
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-/// The most bytes that `work` held at once, beyond what was held before.
-fn peak_of(work: impl FnOnce()) -> usize {
-    let before = HELD.get().0;
-    HELD.set((before, before));
-    work();
-    (HELD.get().1 - before) as usize
-}
+static ALLOCATOR: allocation::Counting = allocation::Counting;
 
 /// Feeds a target, whose `parse` says whether the input was sound.
 fn fuzz(target: &str, mutants: u64, parse: impl Fn(&[u8]) -> bool) {
@@ -78,7 +36,7 @@ fn fuzz(target: &str, mutants: u64, parse: impl Fn(&[u8]) -> bool) {
     seeds.sort();
     let mut most = 0;
     mutate::feed(&seeds, mutants, |bytes| {
-        let peak = peak_of(|| {
+        let peak = allocation::peak_of(|| {
             parse(bytes);
         });
         assert!(peak <= MAX_BYTES, "{} bytes made {target} hold {peak}", bytes.len());

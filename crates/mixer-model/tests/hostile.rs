@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-#[path = "common/allocation.rs"]
+#[path = "../../mixer-jpeg/tests/common/allocation.rs"]
 mod allocation;
 
 use std::io::Write;

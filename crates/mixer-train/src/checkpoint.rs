@@ -101,12 +101,12 @@ impl Checkpoint {
         Ok(Checkpoint { state, weights: mixer.to_weights(metadata)?, moments, optimizer_step })
     }
 
-    /// The optimizer that it holds.
+    /// Takes out the optimizer that it holds.
     ///
     /// # Errors
     /// [`TrainError::Checkpoint`] when the moments are not those of the rule and of the network.
-    pub fn optimizer(
-        &self,
+    pub fn take_optimizer(
+        &mut self,
         rule: Rule,
         ema_decay: Option<f64>,
         device: &burn::tensor::Device,
@@ -124,7 +124,7 @@ impl Checkpoint {
                 return Err(broken(path, reason));
             }
         }
-        let (step, state) = (self.optimizer_step, self.moments.clone());
+        let (step, state) = (self.optimizer_step, std::mem::take(&mut self.moments));
         Optimizer::from_host(rule, ema_decay, step, state, device)
             .map_err(|reason| broken(path, reason))
     }

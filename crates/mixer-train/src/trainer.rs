@@ -260,10 +260,10 @@ impl Trainer {
         let rates = plan.parameter_rates()?;
         let device = self.autodiff_device();
         let (weights, optimizer, state) = match checkpoint {
-            Some(checkpoint) => {
+            Some(mut checkpoint) => {
                 let (rule, path) = (plan.optimizer.clone(), self.run_dir.checkpoints());
                 let on = &self.device.device;
-                let optimizer = checkpoint.optimizer(rule, plan.ema_decay, on, &path)?;
+                let optimizer = checkpoint.take_optimizer(rule, plan.ema_decay, on, &path)?;
                 (checkpoint.weights, optimizer, checkpoint.state)
             }
             None => {

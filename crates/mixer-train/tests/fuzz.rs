@@ -5,7 +5,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed test may panic")]
 
-#[path = "../../mixer-model/tests/common/allocation.rs"]
+#[path = "../../mixer-jpeg/tests/common/allocation.rs"]
 mod allocation;
 #[path = "../../mixer-jpeg/tests/common/mutate.rs"]
 mod mutate;

@@ -1,5 +1,5 @@
-//! Counts what a thread holds of the heap, for tests of what a parser asks for. `mixer-train` includes this
-//! file too.
+//! Counts what a thread holds of the heap, for tests of what a parser asks for. Those of the other crates
+//! include this file.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
