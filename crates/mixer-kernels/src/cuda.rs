@@ -16,10 +16,9 @@ mod update;
 
 use std::sync::{Arc, Mutex};
 
-use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Cube, TensorMetadata};
-use burn::tensor::{DType, FloatDType, Shape, Tensor};
+use burn::tensor::{DType, Shape, Tensor};
 use burn_cubecl::CubeDevice;
 
 use crate::default;
@@ -32,6 +31,7 @@ use bridge::{Buffer, Output, register};
 pub use gpu::CudaTime;
 use gpu::Gpu;
 use mixing::{Dims, Gradients, Parameters};
+pub use product::CudaProduct;
 use update::Entry;
 
 /// Most channels that the kernels hold in registers.
@@ -46,16 +46,31 @@ pub fn cuda_fallback_reason(index: usize) -> Option<String> {
     gpu::open(index).err()
 }
 
-/// Whether a CUDA device multiplies bf16.
+/// Whether the kernels of this crate run on a CUDA device, and multiply operands of this precision there.
 #[must_use]
-pub fn cuda_has_bf16(index: usize) -> bool {
-    gpu::open(index).is_ok_and(|gpu| gpu.lock().is_ok_and(|gpu| gpu.has_bf16()))
+pub fn cuda_multiplies(index: usize, precision: Precision) -> bool {
+    gpu::open(index).is_ok_and(|gpu| gpu.lock().is_ok_and(|gpu| gpu.multiplies(precision)))
 }
 
 /// Bytes in use on a CUDA device, by this process or another.
 #[must_use]
 pub fn cuda_memory_in_use(index: usize) -> Option<usize> {
     gpu::open(index).ok()?.lock().ok()?.memory_in_use().ok()
+}
+
+/// What cuBLASLt takes for a product of noise by the fastest of its ways, seconds; `None` where it cannot be
+/// had.
+///
+/// # Errors
+/// What the driver or the library said.
+pub fn cuda_product_seconds(
+    index: usize,
+    precision: Precision,
+    product: &CudaProduct,
+) -> Result<Option<f64>, String> {
+    let Ok(gpu) = gpu::open(index) else { return Ok(None) };
+    let mut gpu = gpu.lock().map_err(|error| error.to_string())?;
+    gpu.product_seconds(product, precision)
 }
 
 /// Time on a CUDA device by kernel and product since the first call, the longest first. The first call
@@ -93,44 +108,16 @@ fn dims_of(x: &Float) -> Option<Dims> {
     let c = shape[shape.num_dims() - 1];
     let rows = shape.num_elements() / c.max(1);
     let (b, s) = if shape.num_dims() == 3 { (shape[0], shape[1]) } else { (1, rows) };
-    let half = match x.dtype() {
-        DType::BF16 => true,
-        DType::F32 => false,
-        _ => return None,
-    };
+    let element = Precision::of(x.dtype())?;
     let fits = c.is_multiple_of(8) && (8..=MAX_CHANNELS).contains(&c) && rows > 0;
-    fits.then_some(Dims { b, s, c, hidden: 0, half })
+    fits.then_some(Dims { b, s, c, hidden: 0, element })
 }
 
-/// Whether a dense layer with `outputs` gives bf16: only where the kernels for blocks take it.
-fn gives_half(outputs: usize, precision: Precision) -> bool {
-    precision == Precision::Bf16 && outputs.is_multiple_of(8) && outputs <= MAX_CHANNELS
-}
-
-/// In f32, which the default bodies need: their parameters are.
-fn f32_of(x: Float) -> Float {
-    if x.dtype() == DType::F32 { x } else { Cube::float_cast(x, FloatDType::F32) }
-}
-
-/// In the type that an input had.
-fn in_type_of(x: Float, dtype: DType) -> Float {
-    if dtype == DType::BF16 { Cube::float_cast(x, FloatDType::BF16) } else { x }
-}
-
-/// Runs a default body on bf16 activations: for hidden units whose number is no multiple of eight.
-fn by_default(x: Float, body: impl FnOnce(Float) -> Float) -> Float {
-    let dtype = x.dtype();
-    in_type_of(body(f32_of(x)), dtype)
-}
-
-fn backward_by_default(
-    x: Float,
-    grad: Float,
-    body: impl FnOnce(Float, Float) -> default::BranchGradients<Cube>,
-) -> default::BranchGradients<Cube> {
-    let dtype = x.dtype();
-    let (dx, gamma, beta, w1, b1, w2, b2) = body(f32_of(x), f32_of(grad));
-    (in_type_of(dx, dtype), gamma, beta, w1, b1, w2, b2)
+/// The sizes of a dense layer as the kernels take them; `None` where rows of its result are no multiple of
+/// eight and it is rounded.
+fn dense_dims(rows: usize, outputs: usize, precision: Precision) -> Option<Dims> {
+    let fits = precision == Precision::F32 || outputs.is_multiple_of(8);
+    fits.then_some(Dims { b: 1, s: rows, c: 8, hidden: 0, element: precision })
 }
 
 fn scale_of(spec: &MixingSpec, scale: &Buffer) -> u64 {
@@ -201,7 +188,7 @@ fn branch_gradients(x: &Float, parameters: [&Float; 6]) -> Vec<Output> {
 impl MixerOps for Cube {
     fn fused_layer_norm(x: Float, gamma: Float, beta: Float, epsilon: f64) -> Float {
         let Some((gpu, d)) = branch_of(&x, 0) else {
-            return by_default(x, |x| default::layer_norm::<Cube>(x, gamma, beta, epsilon));
+            return default::layer_norm::<Cube>(x, gamma, beta, epsilon);
         };
         let outputs = vec![like(&x)];
         one(register("layer_norm", gpu, vec![x, gamma, beta], outputs, move |gpu, i, o| {
@@ -229,7 +216,7 @@ impl MixerOps for Cube {
 
     fn mean_layer_norm(x: Float, gamma: Float, beta: Float, epsilon: f64) -> Float {
         let Some((gpu, d)) = branch_of(&x, 0) else {
-            return default::mean_layer_norm::<Cube>(f32_of(x), gamma, beta, epsilon);
+            return default::mean_layer_norm::<Cube>(x, gamma, beta, epsilon);
         };
         let outputs = vec![Output::New(Shape::from(vec![d.b, d.c]), DType::F32)];
         one(register("mean_layer_norm", gpu, vec![x, gamma, beta], outputs, move |gpu, i, o| {
@@ -257,14 +244,11 @@ impl MixerOps for Cube {
 
     fn dense(x: Float, weight: Float, bias: Float, precision: Precision) -> Float {
         let (shape, n) = (x.shape(), bias.shape()[0]);
-        let half = gives_half(n, precision);
-        let Some(gpu) = gpu_of(&x).filter(|_| x.dtype() == DType::F32) else {
-            return default::dense::<Cube>(x, weight, bias);
-        };
         let (rows, k) = (shape[0], shape[1]);
-        let dtype = if half { DType::BF16 } else { DType::F32 };
-        let d = Dims { b: 1, s: rows, c: 8, hidden: 0, half };
-        let outputs = vec![Output::New(Shape::from(vec![rows, n]), dtype)];
+        let Some((gpu, d)) = gpu_of(&x).zip(dense_dims(rows, n, precision)) else {
+            return default::dense::<Cube>(x, weight, bias, precision);
+        };
+        let outputs = vec![Output::New(Shape::from(vec![rows, n]), precision.dtype())];
         one(register("dense", gpu, vec![x, weight, bias], outputs, move |gpu, i, o| {
             let parameters = (i[1].address, i[2].address);
             gpu.linear(i[0].address, parameters, o[0].address, (rows, k, n), &d)
@@ -277,13 +261,12 @@ impl MixerOps for Cube {
         grad: Float,
         precision: Precision,
     ) -> (Float, Float, Float) {
-        let Some(gpu) = gpu_of(&x) else {
-            return default::dense_backward::<Cube>(x, weight, grad);
+        let (rows, k, n) = (x.shape()[0], x.shape()[1], grad.shape()[1]);
+        let Some((gpu, d)) = gpu_of(&x).zip(dense_dims(rows, n, precision)) else {
+            return default::dense_backward::<Cube>(x, weight, grad, precision);
         };
         let outputs = vec![like(&x)];
-        let (dweight, dbias) = dense_parameters(&gpu, &x, &weight, &grad, precision);
-        let (rows, k, n) = (x.shape()[0], x.shape()[1], grad.shape()[1]);
-        let d = Dims { b: 1, s: rows, c: 8, hidden: 0, half: gives_half(n, precision) };
+        let (dweight, dbias) = dense_parameters(&gpu, &x, &weight, &grad, d);
         let inputs = vec![weight, grad];
         let dx = one(register("dense_backward", gpu, inputs, outputs, move |gpu, i, o| {
             let inputs = (i[0].address, i[1].address);
@@ -298,10 +281,11 @@ impl MixerOps for Cube {
         grad: Float,
         precision: Precision,
     ) -> (Float, Float) {
-        let Some(gpu) = gpu_of(&x) else {
-            return default::dense_parameters_backward::<Cube>(x, grad);
+        let (rows, n) = (x.shape()[0], grad.shape()[1]);
+        let Some((gpu, d)) = gpu_of(&x).zip(dense_dims(rows, n, precision)) else {
+            return default::dense_parameters_backward::<Cube>(x, grad, precision);
         };
-        dense_parameters(&gpu, &x, &weight, &grad, precision)
+        dense_parameters(&gpu, &x, &weight, &grad, d)
     }
 
     fn mix_tokens(
@@ -317,9 +301,7 @@ impl MixerOps for Cube {
     ) -> Float {
         let Some((gpu, d)) = branch_of(&x, bias1.shape()[0]) else {
             let parameters = [gamma, beta, weight1, bias1, weight2, bias2];
-            return by_default(x, |x| {
-                default::mix_tokens::<Cube>(x, parameters, branch_scale, spec)
-            });
+            return default::mix_tokens::<Cube>(x, parameters, branch_scale, spec);
         };
         let outputs = vec![like(&x)];
         let inputs = vec![x, gamma, beta, weight1, bias1, weight2, bias2, branch_scale];
@@ -343,9 +325,7 @@ impl MixerOps for Cube {
     ) -> default::BranchGradients<Cube> {
         let Some((gpu, d)) = branch_of(&x, bias1.shape()[0]) else {
             let parameters = [gamma, beta, weight1, bias1, weight2, bias2];
-            return backward_by_default(x, grad, |x, grad| {
-                default::mix_tokens_backward::<Cube>(x, parameters, branch_scale, grad, spec)
-            });
+            return default::mix_tokens_backward::<Cube>(x, parameters, branch_scale, grad, spec);
         };
         let outputs = branch_gradients(&x, [&gamma, &beta, &weight1, &bias1, &weight2, &bias2]);
         let inputs = vec![x, gamma, beta, weight1, bias1, weight2, bias2, branch_scale, grad];
@@ -369,9 +349,7 @@ impl MixerOps for Cube {
     ) -> Float {
         let Some((gpu, d)) = branch_of(&x, bias1.shape()[0]) else {
             let parameters = [gamma, beta, weight1, bias1, weight2, bias2];
-            return by_default(x, |x| {
-                default::mix_channels::<Cube>(x, parameters, branch_scale, spec).0
-            });
+            return default::mix_channels::<Cube>(x, parameters, branch_scale, spec).0;
         };
         let outputs = vec![like(&x)];
         let inputs = vec![x, gamma, beta, weight1, bias1, weight2, bias2, branch_scale];
@@ -394,10 +372,7 @@ impl MixerOps for Cube {
     ) -> (Float, Float) {
         let Some((gpu, d)) = branch_of(&x, bias1.shape()[0]) else {
             let parameters = [gamma, beta, weight1, bias1, weight2, bias2];
-            let dtype = x.dtype();
-            let (y, hidden) =
-                default::mix_channels::<Cube>(f32_of(x), parameters, branch_scale, spec);
-            return (in_type_of(y, dtype), hidden);
+            return default::mix_channels::<Cube>(x, parameters, branch_scale, spec);
         };
         let kept = Output::New(Shape::from(vec![2 * d.b * d.s, d.hidden]), x.dtype());
         let outputs = vec![like(&x), kept];
@@ -457,9 +432,14 @@ fn channels_backward(
     spec: MixingSpec,
 ) -> default::BranchGradients<Cube> {
     let Some((gpu, d)) = branch_of(&x, parameters[3].shape()[0]) else {
-        return backward_by_default(x, grad, |x, grad| {
-            default::mix_channels_backward::<Cube>(x, parameters, branch_scale, hidden, grad, spec)
-        });
+        return default::mix_channels_backward::<Cube>(
+            x,
+            parameters,
+            branch_scale,
+            hidden,
+            grad,
+            spec,
+        );
     };
     let outputs = branch_gradients(&x, parameters.each_ref());
     let mut inputs = vec![x];
@@ -480,10 +460,9 @@ fn dense_parameters(
     x: &Float,
     weight: &Float,
     grad: &Float,
-    precision: Precision,
+    d: Dims,
 ) -> (Float, Float) {
     let (rows, k, n) = (x.shape()[0], x.shape()[1], grad.shape()[1]);
-    let d = Dims { b: 1, s: rows, c: 8, hidden: 0, half: gives_half(n, precision) };
     let outputs = vec![f32_like(weight), Output::New(Shape::from(vec![n]), DType::F32)];
     let inputs = vec![x.clone(), grad.clone()];
     let mut both =

@@ -4,11 +4,12 @@ use std::f64::consts::{FRAC_1_SQRT_2, PI};
 
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, TensorMetadata};
-use burn::tensor::Shape;
+use burn::tensor::{DType, Shape};
 
 use crate::gelu::Gelu;
 use crate::mixing::MixingSpec;
 use crate::ops::MixerOps;
+use crate::precision::Precision;
 use crate::update::{AdamwConstants, AdamwStep, SgdStep};
 
 /// √(2/π), the slope of the tanh form at 0.
@@ -54,16 +55,17 @@ pub(crate) fn gelu_tanh_backward<B: Backend>(
     B::float_mul(grad, B::float_mul_scalar(twice, 0.5.into()))
 }
 
+/// Of the type of `x`, computed in f32.
 pub(crate) fn layer_norm<B: Backend>(
     x: FloatTensor<B>,
     gamma: FloatTensor<B>,
     beta: FloatTensor<B>,
     epsilon: f64,
 ) -> FloatTensor<B> {
-    let shape = x.shape();
-    let (normal, _) = normalise::<B>(x, epsilon);
+    let (shape, dtype) = (x.shape(), x.dtype());
+    let (normal, _) = normalise::<B>(widened::<B>(x), epsilon);
     let y = B::float_mul(normal, broadcast::<B>(gamma, &shape));
-    B::float_add(y, broadcast::<B>(beta, &shape))
+    as_dtype::<B>(B::float_add(y, broadcast::<B>(beta, &shape)), dtype)
 }
 
 pub(crate) fn layer_norm_backward<B: Backend>(
@@ -72,16 +74,17 @@ pub(crate) fn layer_norm_backward<B: Backend>(
     grad: FloatTensor<B>,
     epsilon: f64,
 ) -> (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>) {
-    let shape = x.shape();
+    let (shape, dtype) = (x.shape(), x.dtype());
     let last = shape.num_dims() - 1;
-    let (normal, inverse_deviation) = normalise::<B>(x, epsilon);
+    let grad = widened::<B>(grad);
+    let (normal, inverse_deviation) = normalise::<B>(widened::<B>(x), epsilon);
     let dgamma = sum_rows::<B>(B::float_mul(grad.clone(), normal.clone()));
     let dbeta = sum_rows::<B>(grad.clone());
     let h = B::float_mul(grad, broadcast::<B>(gamma, &shape));
     let mean_h = B::float_mean_dim(h.clone(), last);
     let mean_hn = B::float_mean_dim(B::float_mul(h.clone(), normal.clone()), last);
     let centred = B::float_sub(B::float_sub(h, mean_h), B::float_mul(normal, mean_hn));
-    (B::float_mul(centred, inverse_deviation), dgamma, dbeta)
+    (as_dtype::<B>(B::float_mul(centred, inverse_deviation), dtype), dgamma, dbeta)
 }
 
 pub(crate) fn mean_layer_norm<B: MixerOps>(
@@ -91,7 +94,7 @@ pub(crate) fn mean_layer_norm<B: MixerOps>(
     epsilon: f64,
 ) -> FloatTensor<B> {
     let shape = x.shape();
-    let mean = B::float_mean_dim(B::fused_layer_norm(x, gamma, beta, epsilon), 1);
+    let mean = B::float_mean_dim(B::fused_layer_norm(widened::<B>(x), gamma, beta, epsilon), 1);
     B::float_reshape(mean, Shape::from(vec![shape[0], shape[2]]))
 }
 
@@ -101,35 +104,56 @@ pub(crate) fn mean_layer_norm_backward<B: MixerOps>(
     grad: FloatTensor<B>,
     epsilon: f64,
 ) -> (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>) {
-    let shape = x.shape();
+    let (shape, dtype) = (x.shape(), x.dtype());
     let share = B::float_mul_scalar(grad, (1.0 / shape[1] as f64).into());
     let share = B::float_reshape(share, Shape::from(vec![shape[0], 1, shape[2]]));
-    B::fused_layer_norm_backward(x, gamma, B::float_expand(share, shape), epsilon)
+    let share = B::float_expand(share, shape);
+    let (dx, dgamma, dbeta) = B::fused_layer_norm_backward(widened::<B>(x), gamma, share, epsilon);
+    (as_dtype::<B>(dx, dtype), dgamma, dbeta)
 }
 
+/// Of the type that products are rounded to: what follows is kept in it.
 pub(crate) fn dense<B: Backend>(
     x: FloatTensor<B>,
     weight: FloatTensor<B>,
     bias: FloatTensor<B>,
+    precision: Precision,
 ) -> FloatTensor<B> {
-    B::linear(x, weight, Some(bias))
+    let operand = operand_type::<B>(&x, precision);
+    if operand == x.dtype() {
+        return B::linear(x, weight, Some(bias));
+    }
+    let y = B::float_add(product::<B>(x, weight, operand), reshape::<B>(bias, &[1, 0]));
+    as_dtype::<B>(y, operand)
 }
 
 pub(crate) fn dense_backward<B: Backend>(
     x: FloatTensor<B>,
     weight: FloatTensor<B>,
     grad: FloatTensor<B>,
+    precision: Precision,
 ) -> (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>) {
-    let dx = B::linear_x_backward(weight, grad.clone());
-    let (dweight, dbias) = dense_parameters_backward::<B>(x, grad);
+    let operand = operand_type::<B>(&x, precision);
+    let dx = if operand == DType::F32 {
+        B::linear_x_backward(weight, grad.clone())
+    } else {
+        product::<B>(grad.clone(), B::float_swap_dims(weight, 0, 1), operand)
+    };
+    let (dweight, dbias) = dense_parameters_backward::<B>(x, grad, precision);
     (dx, dweight, dbias)
 }
 
 pub(crate) fn dense_parameters_backward<B: Backend>(
     x: FloatTensor<B>,
     grad: FloatTensor<B>,
+    precision: Precision,
 ) -> (FloatTensor<B>, FloatTensor<B>) {
-    (B::linear_weight_backward(x, grad.clone()), B::linear_bias_backward(grad))
+    let operand = operand_type::<B>(&x, precision);
+    if operand == x.dtype() {
+        return (B::linear_weight_backward(x, grad.clone()), B::linear_bias_backward(grad));
+    }
+    let dweight = product::<B>(B::float_swap_dims(x, 0, 1), grad.clone(), operand);
+    (dweight, sum_rows::<B>(widened::<B>(grad)))
 }
 
 /// Gradients of `x`, `gamma`, `beta`, `weight1`, `bias1`, `weight2`, `bias2`.
@@ -149,16 +173,19 @@ pub(crate) fn mix_tokens<B: MixerOps>(
     branch_scale: FloatTensor<B>,
     spec: MixingSpec,
 ) -> FloatTensor<B> {
+    let (dtype, operand) = (x.dtype(), operand_type::<B>(&x, spec.precision));
+    let x = widened::<B>(x);
     let normal = B::fused_layer_norm(x.clone(), gamma, beta, spec.epsilon);
     let hidden = B::float_add(
-        B::float_matmul(reshape::<B>(weight1, &[1, 0, 0]), normal),
+        product::<B>(reshape::<B>(weight1, &[1, 0, 0]), normal, operand),
         reshape::<B>(bias1, &[1, 0, 1]),
     );
+    let active = gelu::<B>(hidden, spec.gelu);
     let branch = B::float_add(
-        B::float_matmul(reshape::<B>(weight2, &[1, 0, 0]), gelu::<B>(hidden, spec.gelu)),
+        product::<B>(reshape::<B>(weight2, &[1, 0, 0]), active, operand),
         reshape::<B>(bias2, &[1, 0, 1]),
     );
-    B::float_add(x, scaled::<B>(branch, branch_scale))
+    as_dtype::<B>(B::float_add(x, scaled::<B>(branch, branch_scale)), dtype)
 }
 
 pub(crate) fn mix_tokens_backward<B: MixerOps>(
@@ -170,45 +197,51 @@ pub(crate) fn mix_tokens_backward<B: MixerOps>(
 ) -> BranchGradients<B> {
     let (weight1_shape, weight2_shape) = (weight1.shape(), weight2.shape());
     let (bias1_shape, bias2_shape) = (bias1.shape(), bias2.shape());
+    let (dtype, operand) = (x.dtype(), operand_type::<B>(&x, spec.precision));
+    let (x, grad) = (widened::<B>(x), widened::<B>(grad));
     let normal = B::fused_layer_norm(x.clone(), gamma.clone(), beta, spec.epsilon);
-    let weight1 = reshape::<B>(weight1, &[1, 0, 0]);
-    let weight2 = reshape::<B>(weight2, &[1, 0, 0]);
+    let normal = as_dtype::<B>(normal, operand);
+    let weight1 = as_dtype::<B>(reshape::<B>(weight1, &[1, 0, 0]), operand);
+    let weight2 = as_dtype::<B>(reshape::<B>(weight2, &[1, 0, 0]), operand);
     let hidden = B::float_add(
-        B::float_matmul(weight1.clone(), normal.clone()),
+        product::<B>(weight1.clone(), normal.clone(), operand),
         reshape::<B>(bias1, &[1, 0, 1]),
     );
     let active = gelu::<B>(hidden.clone(), spec.gelu);
     let outer = scaled::<B>(grad.clone(), branch_scale);
     let dbias2 = sum_to::<B>(outer.clone(), &[0, 2], &bias2_shape);
-    let dweight2 = B::float_matmul(outer.clone(), B::float_swap_dims(active, 1, 2));
+    let outer = as_dtype::<B>(outer, operand);
+    let dweight2 = product::<B>(outer.clone(), B::float_swap_dims(active, 1, 2), operand);
     let dweight2 = sum_to::<B>(dweight2, &[0], &weight2_shape);
-    let inner = B::float_matmul(B::float_swap_dims(weight2, 1, 2), outer);
+    let inner = product::<B>(B::float_swap_dims(weight2, 1, 2), outer, operand);
     let inner = gelu_backward::<B>(hidden, inner, spec.gelu);
     let dbias1 = sum_to::<B>(inner.clone(), &[0, 2], &bias1_shape);
-    let dweight1 = B::float_matmul(inner.clone(), B::float_swap_dims(normal, 1, 2));
+    let inner = as_dtype::<B>(inner, operand);
+    let dweight1 = product::<B>(inner.clone(), B::float_swap_dims(normal, 1, 2), operand);
     let dweight1 = sum_to::<B>(dweight1, &[0], &weight1_shape);
-    let dnormal = B::float_matmul(B::float_swap_dims(weight1, 1, 2), inner);
+    let dnormal = product::<B>(B::float_swap_dims(weight1, 1, 2), inner, operand);
     let (dx, dgamma, dbeta) = B::fused_layer_norm_backward(x, gamma, dnormal, spec.epsilon);
-    (B::float_add(dx, grad), dgamma, dbeta, dweight1, dbias1, dweight2, dbias2)
+    let dx = as_dtype::<B>(B::float_add(dx, grad), dtype);
+    (dx, dgamma, dbeta, dweight1, dbias1, dweight2, dbias2)
 }
 
-/// The output and the hidden units before GELU, `[B S, D_C]`.
+/// The output and the hidden units before GELU, `[B S, D_C]`, in the type of the operands.
 pub(crate) fn mix_channels<B: MixerOps>(
     x: FloatTensor<B>,
     [gamma, beta, weight1, bias1, weight2, bias2]: [FloatTensor<B>; 6],
     branch_scale: FloatTensor<B>,
     spec: MixingSpec,
 ) -> (FloatTensor<B>, FloatTensor<B>) {
-    let shape = x.shape();
-    let normal = B::fused_layer_norm(x.clone(), gamma, beta, spec.epsilon);
-    let hidden =
-        B::float_add(B::float_matmul(flat::<B>(normal), weight1), reshape::<B>(bias1, &[1, 0]));
+    let (shape, dtype, operand) = (x.shape(), x.dtype(), operand_type::<B>(&x, spec.precision));
+    let x = widened::<B>(x);
+    let normal = flat::<B>(B::fused_layer_norm(x.clone(), gamma, beta, spec.epsilon));
+    let hidden = B::float_add(product::<B>(normal, weight1, operand), reshape::<B>(bias1, &[1, 0]));
     let branch = B::float_add(
-        B::float_matmul(gelu::<B>(hidden.clone(), spec.gelu), weight2),
+        product::<B>(gelu::<B>(hidden.clone(), spec.gelu), weight2, operand),
         reshape::<B>(bias2, &[1, 0]),
     );
     let branch = scaled::<B>(B::float_reshape(branch, shape), branch_scale);
-    (B::float_add(x, branch), hidden)
+    (as_dtype::<B>(B::float_add(x, branch), dtype), as_dtype::<B>(hidden, operand))
 }
 
 pub(crate) fn mix_channels_backward<B: MixerOps>(
@@ -219,25 +252,67 @@ pub(crate) fn mix_channels_backward<B: MixerOps>(
     grad: FloatTensor<B>,
     spec: MixingSpec,
 ) -> BranchGradients<B> {
-    let shape = x.shape();
     let (bias1_shape, bias2_shape) = (bias1.shape(), bias2.shape());
+    let (shape, dtype, operand) = (x.shape(), x.dtype(), operand_type::<B>(&x, spec.precision));
+    let (x, grad) = (widened::<B>(x), widened::<B>(grad));
     let normal = flat::<B>(B::fused_layer_norm(x.clone(), gamma.clone(), beta, spec.epsilon));
-    let hidden = hidden.unwrap_or_else(|| {
-        let product = B::float_matmul(normal.clone(), weight1.clone());
-        B::float_add(product, reshape::<B>(bias1, &[1, 0]))
-    });
+    let normal = as_dtype::<B>(normal, operand);
+    let weight1 = as_dtype::<B>(weight1, operand);
+    let hidden = match hidden {
+        Some(hidden) => widened::<B>(hidden),
+        None => B::float_add(
+            product::<B>(normal.clone(), weight1.clone(), operand),
+            reshape::<B>(bias1, &[1, 0]),
+        ),
+    };
     let active = gelu::<B>(hidden.clone(), spec.gelu);
     let outer = flat::<B>(scaled::<B>(grad.clone(), branch_scale));
     let dbias2 = sum_to::<B>(outer.clone(), &[0], &bias2_shape);
-    let dweight2 = B::float_matmul(B::float_swap_dims(active, 0, 1), outer.clone());
-    let inner = B::float_matmul(outer, B::float_swap_dims(weight2, 0, 1));
+    let outer = as_dtype::<B>(outer, operand);
+    let dweight2 = product::<B>(B::float_swap_dims(active, 0, 1), outer.clone(), operand);
+    let inner = product::<B>(outer, B::float_swap_dims(weight2, 0, 1), operand);
     let inner = gelu_backward::<B>(hidden, inner, spec.gelu);
     let dbias1 = sum_to::<B>(inner.clone(), &[0], &bias1_shape);
-    let dweight1 = B::float_matmul(B::float_swap_dims(normal, 0, 1), inner.clone());
-    let dnormal = B::float_matmul(inner, B::float_swap_dims(weight1, 0, 1));
+    let inner = as_dtype::<B>(inner, operand);
+    let dweight1 = product::<B>(B::float_swap_dims(normal, 0, 1), inner.clone(), operand);
+    let dnormal = product::<B>(inner, B::float_swap_dims(weight1, 0, 1), operand);
     let dnormal = B::float_reshape(dnormal, shape);
     let (dx, dgamma, dbeta) = B::fused_layer_norm_backward(x, gamma, dnormal, spec.epsilon);
-    (B::float_add(dx, grad), dgamma, dbeta, dweight1, dbias1, dweight2, dbias2)
+    let dx = as_dtype::<B>(B::float_add(dx, grad), dtype);
+    (dx, dgamma, dbeta, dweight1, dbias1, dweight2, dbias2)
+}
+
+/// What the operands of products are rounded to. Where the device has no arithmetic in the type that was
+/// asked for, they are not.
+fn operand_type<B: Backend>(x: &FloatTensor<B>, precision: Precision) -> DType {
+    let dtype = precision.dtype();
+    let is_rounded = precision != Precision::F32 && B::supports_dtype(&x.device(), dtype);
+    if is_rounded { dtype } else { wide_type(x.dtype()) }
+}
+
+/// The type of sums of such values.
+fn wide_type(dtype: DType) -> DType {
+    match dtype {
+        DType::F16 | DType::BF16 => DType::F32,
+        wide => wide,
+    }
+}
+
+/// In another type.
+fn as_dtype<B: Backend>(x: FloatTensor<B>, dtype: DType) -> FloatTensor<B> {
+    if x.dtype() == dtype { x } else { B::float_cast(x, dtype.into()) }
+}
+
+/// In the type of sums.
+fn widened<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
+    let dtype = wide_type(x.dtype());
+    as_dtype::<B>(x, dtype)
+}
+
+/// `a · b` of operands rounded to a type, in the type of sums.
+fn product<B: Backend>(a: FloatTensor<B>, b: FloatTensor<B>, operand: DType) -> FloatTensor<B> {
+    let [a, b] = [a, b].map(|x| as_dtype::<B>(x, operand));
+    widened::<B>(B::float_matmul(a, b))
 }
 
 pub(crate) fn squared_norm<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {

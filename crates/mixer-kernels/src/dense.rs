@@ -8,8 +8,8 @@ use crate::precision::Precision;
 
 /// `x W + b`.
 ///
-/// With [`Precision::Bf16`], a backend that keeps activations in bf16 (CUDA) gives the result in it, and
-/// what follows is computed in it; others give f32.
+/// A backend that keeps activations in the type of `precision` (GPUs do) gives the result in it, and what
+/// follows is computed in it; others give f32.
 ///
 /// # Shapes
 /// - `x`: `[N, I]`, f32; output: `[N, O]`

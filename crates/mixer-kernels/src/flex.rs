@@ -100,7 +100,7 @@ struct BranchTensors {
 }
 
 impl BranchTensors {
-    /// `None` unless every tensor is f32.
+    /// `None` unless there are kernels for the precision and every tensor is f32.
     fn new(
         x: &FlexTensor,
         parameters: &[FlexTensor; 6],
@@ -108,7 +108,9 @@ impl BranchTensors {
         spec: MixingSpec,
     ) -> Option<BranchTensors> {
         let tensors = || [x].into_iter().chain(parameters).chain([branch_scale]);
-        tensors().all(|tensor| tensor.dtype() == DType::F32).then(|| BranchTensors {
+        let has_kernels = spec.precision != Precision::F16;
+        let all_f32 = tensors().all(|tensor| tensor.dtype() == DType::F32);
+        (has_kernels && all_f32).then(|| BranchTensors {
             x: x.to_contiguous(),
             parameters: parameters.each_ref().map(FlexTensor::to_contiguous),
             branch_scale: branch_scale.to_contiguous(),
@@ -188,6 +190,33 @@ impl MixerOps for Flex {
         }
     }
 
+    fn dense(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        precision: Precision,
+    ) -> FloatTensor<Self> {
+        default::dense::<Self>(x, weight, bias, dense_precision(precision))
+    }
+
+    fn dense_backward(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        precision: Precision,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        default::dense_backward::<Self>(x, weight, grad, dense_precision(precision))
+    }
+
+    fn dense_parameters_backward(
+        x: FloatTensor<Self>,
+        _weight: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        precision: Precision,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        default::dense_parameters_backward::<Self>(x, grad, dense_precision(precision))
+    }
+
     fn mix_tokens(
         x: FloatTensor<Self>,
         gamma: FloatTensor<Self>,
@@ -204,8 +233,8 @@ impl MixerOps for Flex {
             Some(tensors) => {
                 let (set, branch) = (instruction_set(), tensors.branch());
                 match spec.precision {
-                    Precision::F32 => token::forward::<F32>(set, &branch),
                     Precision::Bf16 => token::forward::<Bf16>(set, &branch),
+                    _ => token::forward::<F32>(set, &branch),
                 }
             }
             None => default::mix_tokens::<Self>(x, parameters, branch_scale, spec),
@@ -230,8 +259,8 @@ impl MixerOps for Flex {
                 let grad = grad.to_contiguous();
                 let (set, branch, grad) = (instruction_set(), tensors.branch(), values(&grad));
                 let gradients = match spec.precision {
-                    Precision::F32 => token::backward::<F32>(set, &branch, grad),
                     Precision::Bf16 => token::backward::<Bf16>(set, &branch, grad),
+                    _ => token::backward::<F32>(set, &branch, grad),
                 };
                 gradients.into_tensors()
             }
@@ -354,11 +383,17 @@ impl MixerOps for Flex {
     }
 }
 
+/// Of a dense layer outside the blocks. With bf16, the blocks round operands by themselves and everything
+/// else stays f32.
+fn dense_precision(precision: Precision) -> Precision {
+    if precision == Precision::Bf16 { Precision::F32 } else { precision }
+}
+
 fn mix_channels(tensors: &BranchTensors, keep_hidden: bool) -> (FlexTensor, Option<FlexTensor>) {
     let (set, branch) = (instruction_set(), tensors.branch());
     match tensors.spec.precision {
-        Precision::F32 => channel::forward::<F32>(set, &branch, keep_hidden),
         Precision::Bf16 => channel::forward::<Bf16>(set, &branch, keep_hidden),
+        _ => channel::forward::<F32>(set, &branch, keep_hidden),
     }
 }
 
@@ -376,8 +411,8 @@ fn mix_channels_backward(
             let (kept, grad) = (hidden.as_ref().map(values), values(&grad));
             let (set, branch) = (instruction_set(), tensors.branch());
             let gradients = match spec.precision {
-                Precision::F32 => channel::backward::<F32>(set, &branch, kept, grad),
                 Precision::Bf16 => channel::backward::<Bf16>(set, &branch, kept, grad),
+                _ => channel::backward::<F32>(set, &branch, kept, grad),
             };
             gradients.into_tensors()
         }

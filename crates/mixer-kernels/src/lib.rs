@@ -27,6 +27,8 @@ mod dense;
 #[cfg(feature = "flex")]
 mod flex;
 mod gelu;
+#[cfg(feature = "gpu")]
+mod kernel_cache;
 mod layer_norm;
 mod mixing;
 mod ops;
@@ -40,9 +42,14 @@ mod simd;
 mod update;
 
 #[cfg(feature = "cuda")]
-pub use cuda::{CudaTime, cuda_fallback_reason, cuda_has_bf16, cuda_memory_in_use, cuda_profile};
+pub use cuda::{
+    CudaProduct, CudaTime, cuda_fallback_reason, cuda_memory_in_use, cuda_multiplies,
+    cuda_product_seconds, cuda_profile,
+};
 pub use dense::dense;
 pub use gelu::{Gelu, gelu};
+#[cfg(feature = "gpu")]
+pub use kernel_cache::keep_gpu_kernels;
 pub use layer_norm::{layer_norm, mean_layer_norm};
 pub use mixing::{MixingParameters, MixingSpec, mix_channels, mix_tokens};
 pub use ops::MixerOps;

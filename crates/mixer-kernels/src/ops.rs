@@ -44,7 +44,8 @@ pub trait MixerOps: Backend {
         default::gelu_tanh_backward::<Self>(x, grad)
     }
 
-    /// Layer normalisation over the last dimension. `x` is `[…, C]`, `gamma` and `beta` are `[C]`.
+    /// Layer normalisation over the last dimension. `x` is `[…, C]`, `gamma` and `beta` are `[C]`; the
+    /// result has the type of `x`.
     fn fused_layer_norm(
         x: FloatTensor<Self>,
         gamma: FloatTensor<Self>,
@@ -93,14 +94,15 @@ pub trait MixerOps: Backend {
 
     /// `x W + b`. `x` is `[N, I]`, `weight` `[I, O]`, `bias` `[O]`.
     ///
-    /// With [`Precision::Bf16`], a backend that keeps activations in bf16 gives the result in it.
+    /// A backend that keeps activations in the type of `precision` gives the result in it; what follows
+    /// takes activations of either type, and gives what it was given.
     fn dense(
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
-        _precision: Precision,
+        precision: Precision,
     ) -> FloatTensor<Self> {
-        default::dense::<Self>(x, weight, bias)
+        default::dense::<Self>(x, weight, bias, precision)
     }
 
     /// Gradients of [`MixerOps::dense`] with respect to `x`, `weight` and `bias`.
@@ -108,9 +110,9 @@ pub trait MixerOps: Backend {
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         grad: FloatTensor<Self>,
-        _precision: Precision,
+        precision: Precision,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        default::dense_backward::<Self>(x, weight, grad)
+        default::dense_backward::<Self>(x, weight, grad, precision)
     }
 
     /// Gradients of [`MixerOps::dense`] with respect to `weight` and `bias` alone.
@@ -118,9 +120,9 @@ pub trait MixerOps: Backend {
         x: FloatTensor<Self>,
         _weight: FloatTensor<Self>,
         grad: FloatTensor<Self>,
-        _precision: Precision,
+        precision: Precision,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        default::dense_parameters_backward::<Self>(x, grad)
+        default::dense_parameters_backward::<Self>(x, grad, precision)
     }
 
     /// Token mixing with normalisation and residual addition:

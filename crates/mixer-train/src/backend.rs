@@ -5,6 +5,7 @@ use burn::tensor::Device;
 use burn::tensor::DeviceType;
 
 use crate::error::TrainError;
+use crate::precision::Precision;
 
 /// A device that this binary can use, as `mixer devices` lists it.
 #[derive(Debug, Clone)]
@@ -24,26 +25,47 @@ impl DeviceEntry {
         !matches!(self.name.as_str(), "flex" | "ndarray")
     }
 
+    /// Whether it is a program on the CPU that plays a GPU, many times slower than the CPU backend. Opens the
+    /// device.
+    #[must_use]
+    pub fn is_software_gpu(&self) -> bool {
+        #[cfg(any(feature = "wgpu", feature = "cuda"))]
+        return self.is_gpu()
+            && self.device.identity().is_some_and(|identity| identity.physical.is_none());
+        #[cfg(not(any(feature = "wgpu", feature = "cuda")))]
+        false
+    }
+
     /// Its number among the CUDA devices, where it is one.
     #[must_use]
     pub fn cuda_index(&self) -> Option<usize> {
         self.name.strip_prefix("cuda:")?.parse().ok()
     }
 
-    /// Whether there are kernels for it that multiply bf16.
+    /// Whether it multiplies operands of this precision, and not more slowly than f32.
     #[must_use]
-    pub fn multiplies_bf16(&self) -> bool {
+    pub fn multiplies(&self, precision: Precision) -> bool {
+        if precision == Precision::F32 {
+            return true;
+        }
         #[cfg(feature = "flex")]
         if self.name == "flex" {
-            return mixer_kernels::bf16_is_native();
+            return precision == Precision::Bf16 && mixer_kernels::bf16_is_native();
         }
         #[cfg(feature = "cuda")]
-        if let Some(index) = self.cuda_index() {
-            return mixer_kernels::cuda_has_bf16(index);
+        if self.cuda_index().is_some_and(|i| mixer_kernels::cuda_multiplies(i, precision.into())) {
+            return true;
         }
-        false
+        self.is_gpu()
+            && self.device.supports_dtype(mixer_kernels::Precision::from(precision).dtype())
     }
 }
+
+/// Where GPUs are looked for. Not just anywhere: OpenGL, which CubeCL would fall back to, ends in a
+/// deadlock.
+#[cfg(feature = "wgpu")]
+const GRAPHICS_API: DeviceType =
+    if cfg!(target_os = "macos") { DeviceType::Wgpu } else { DeviceType::Vulkan };
 
 /// Every backend: its name, the cargo feature that adds it, and whether it is compiled in.
 const BACKENDS: [(&str, &str, bool); 5] = [
@@ -58,6 +80,8 @@ const BACKENDS: [(&str, &str, bool); 5] = [
 /// missing driver would panic on another thread.
 #[must_use]
 pub fn available() -> Vec<DeviceEntry> {
+    #[cfg(any(feature = "wgpu", feature = "cuda"))]
+    mixer_kernels::keep_gpu_kernels();
     let mut entries = Vec::new();
     let mut push = |name: String, description, device| {
         entries.push(DeviceEntry { name, description, device });
@@ -67,7 +91,7 @@ pub fn available() -> Vec<DeviceEntry> {
         push(format!("cuda:{index}"), "NVIDIA GPU through CUDA", device);
     }
     #[cfg(feature = "wgpu")]
-    for (index, device) in Device::enumerate(DeviceType::Wgpu).into_iter().enumerate() {
+    for (index, device) in Device::enumerate(GRAPHICS_API).into_iter().enumerate() {
         push(format!("vulkan:{index}"), "GPU through Vulkan, Metal or WebGPU", device);
     }
     #[cfg(feature = "flex")]
@@ -91,7 +115,7 @@ pub fn open(requested: &str) -> Result<DeviceEntry, TrainError> {
     if requested == "auto" {
         return entries
             .into_iter()
-            .find(|entry| !is_software_gpu(&entry.device))
+            .find(|entry| !entry.is_software_gpu())
             .ok_or_else(|| unusable("no device is available on this machine".to_owned(), listed));
     }
     let name = match requested {
@@ -137,17 +161,6 @@ pub fn note(requested: &str, entry: &DeviceEntry) -> Option<String> {
         return Some(format!("`{}` uses Burn's kernels, which are slower: {reason}", entry.name));
     }
     None
-}
-
-/// Whether a GPU is a program on the CPU, many times slower than the CPU backend. Opens the device.
-#[cfg(any(feature = "wgpu", feature = "cuda"))]
-fn is_software_gpu(device: &Device) -> bool {
-    device.identity().is_some_and(|identity| identity.physical.is_none())
-}
-
-#[cfg(not(any(feature = "wgpu", feature = "cuda")))]
-fn is_software_gpu(_device: &Device) -> bool {
-    false
 }
 
 fn unusable(message: String, hint: String) -> TrainError {

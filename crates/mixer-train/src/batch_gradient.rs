@@ -72,20 +72,21 @@ impl<'a> BatchGradient<'a> {
         Ok(BatchGradient { trainer, loader: loader.with_skipped(skipped), normaliser })
     }
 
-    /// The gradient of the next batch, that of update `step` (from 0). `stop` is asked before each
-    /// microbatch and while data is waited for; what it answers is passed on, and then the batch is lost.
+    /// The gradient of the next batch, that of update `step` (from 0), by way of a loss that is multiplied
+    /// by `loss_scale`. `stop` is asked before each microbatch and while data is waited for; what it answers is passed on, and then the batch is lost.
     /// `watch` sees each microbatch.
     pub(crate) fn next(
         &mut self,
         mixer: &Mixer,
         step: u64,
+        loss_scale: f64,
         stop: impl Fn() -> Option<Stop>,
         mut watch: impl FnMut(Microbatch),
     ) -> Result<Result<Gradient, Stop>, TrainError> {
         let plan = &self.trainer.plan;
         let device = &self.trainer.device.device;
         let microbatches = plan.batch_size / plan.microbatch_size;
-        let mut sum = GradientSum::default();
+        let mut sum = GradientSum::scaled(loss_scale);
         let mut loss_sum = Tensor::<1>::zeros([1], device);
         let (mut indices, mut skipped) = (Vec::with_capacity(plan.batch_size), Vec::new());
         let mut waited = Duration::ZERO;
@@ -130,7 +131,8 @@ impl<'a> BatchGradient<'a> {
             watch(Microbatch { indices: &batch.indices, losses: losses.clone().inner() });
             let loss = losses.mean() / microbatches as f64;
             loss_sum = loss_sum + loss.clone().inner();
-            sum.add(mixer, &loss.backward());
+            let scaled = if loss_scale == 1.0 { loss } else { loss * loss_scale };
+            sum.add(mixer, &scaled.backward());
             self.loader.recycle(batch);
         }
         let squared_norm = sum.squared_norm().unwrap_or_else(|| Tensor::zeros([1], device));

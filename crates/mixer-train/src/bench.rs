@@ -1,7 +1,8 @@
-//! How fast a Mixer trains or infers here, with data already in memory; and in [`data`], how fast data
-//! comes.
+//! How fast a Mixer trains or infers here, with data already in memory; in [`products`], how fast its matrix
+//! products are by themselves; in [`data`], how fast data comes.
 
 pub mod data;
+pub mod products;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;

@@ -17,6 +17,7 @@ use crate::disk::{Disk, LocalDisk, NewFile};
 use crate::early_stopping::Stagnation;
 use crate::error::{CANNOT_WRITE_CHECKPOINT, TrainError};
 use crate::evaluation::Evaluation;
+use crate::loss_scale::LossScale;
 use crate::optimizer::{Optimizer, Rule};
 use crate::outliers::Window;
 
@@ -48,6 +49,9 @@ pub struct RunState {
     /// Indices of those of the training split: each counts and is reported once.
     #[serde(default)]
     pub skipped_train: BTreeSet<u64>,
+    /// The factor of the loss; absent where it is not scaled.
+    #[serde(default)]
+    pub loss_scale: Option<LossScale>,
     /// Updates left out because they were not finite.
     #[serde(default)]
     pub diverged: u64,
@@ -57,6 +61,14 @@ pub struct RunState {
     /// How long top-1 has not improved; counted only with early stopping.
     #[serde(default)]
     pub stagnation: Stagnation,
+}
+
+impl RunState {
+    /// What the loss is multiplied by.
+    #[must_use]
+    pub fn loss_factor(&self) -> f64 {
+        self.loss_scale.map_or(1.0, |scale| scale.factor)
+    }
 }
 
 /// What outliers are compared with.

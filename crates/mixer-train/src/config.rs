@@ -20,6 +20,7 @@ use crate::early_stopping::EarlyStopping;
 use crate::error::TrainError;
 use crate::inheritance::Chain;
 use crate::loss::Loss;
+use crate::loss_scale::LossScaling;
 use crate::precision::Precision;
 use crate::schedule::Decay;
 
@@ -270,8 +271,11 @@ pub struct TrainConfig {
     /// mixing again instead of finding them kept: less memory, some 13 % more time for all of them.
     /// Default 0.
     pub recompute_blocks: Option<usize>,
-    /// `f32` or `bf16`: what the operands of the blocks' products are rounded to. Default `f32`.
+    /// `f32`, `bf16` or `f16`: what the operands of the blocks' products are rounded to. Default `f32`.
     pub precision: Option<Precision>,
+    /// Loss scaling: `{ initial = 65536, growth_every_steps = 2000 }`, which is the default with `f16`;
+    /// none otherwise.
+    pub loss_scale: Option<LossScaling>,
     /// Updates between lines of metrics. Default 10.
     pub log_every_steps: Option<u64>,
     /// Updates between evaluations. Default one epoch.

@@ -32,6 +32,7 @@ pub mod input;
 pub mod internals;
 pub mod interrupt;
 pub mod loss;
+pub mod loss_scale;
 pub mod metrics;
 pub mod optimizer;
 pub mod outliers;

@@ -74,6 +74,13 @@ pub enum Metric {
         /// `NaN`, `inf` or `-inf`.
         value: String,
     },
+    /// The factor of the loss was changed; halved where gradients overflowed, and the update left out.
+    LossScale {
+        /// Updates done, this one included.
+        step: u64,
+        /// The factor from now on.
+        factor: f64,
+    },
     /// An example that was passed over.
     Skipped {
         /// Updates done.

@@ -77,26 +77,41 @@ struct Kept {
 const AVERAGE: &str = "average";
 
 /// The gradient of every parameter by its path, flat.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct GradientSum {
+    /// What the loss, and so everything in here, is multiplied by.
+    loss_scale: f64,
     sums: BTreeMap<String, Tensor<1>>,
 }
 
+impl Default for GradientSum {
+    fn default() -> GradientSum {
+        GradientSum::scaled(1.0)
+    }
+}
+
 impl GradientSum {
+    /// Of losses that are multiplied by a factor.
+    #[must_use]
+    pub fn scaled(loss_scale: f64) -> GradientSum {
+        GradientSum { loss_scale, sums: BTreeMap::new() }
+    }
+
     /// Adds the gradients of one microbatch.
     pub fn add(&mut self, mixer: &Mixer, gradients: &Gradients) {
         let mut collector = Collector { path: Vec::new(), gradients, sums: &mut self.sums };
         mixer.visit(&mut collector);
     }
 
-    /// Norm of each parameter's gradient by its path, and how many of its values are not finite.
+    /// Norm of each parameter's gradient by its path, and how many of its values are not finite. The loss's
+    /// factor is divided out, here and in [`GradientSum::squared_norm`].
     #[must_use]
     pub fn norms(&self) -> Vec<(String, f64, usize)> {
         let norm = |(path, sum): (&String, &Tensor<1>)| {
             let values: Vec<f32> = sum.clone().into_data().iter::<f32>().collect();
             let squares: f64 = values.iter().map(|value| f64::from(*value).powi(2)).sum();
             let non_finite = values.iter().filter(|value| !value.is_finite()).count();
-            (path.clone(), squares.sqrt(), non_finite)
+            (path.clone(), squares.sqrt() / self.loss_scale, non_finite)
         };
         self.sums.iter().map(norm).collect()
     }
@@ -104,7 +119,11 @@ impl GradientSum {
     /// The squared norm over all parameters, on the device.
     #[must_use]
     pub fn squared_norm(&self) -> Option<Tensor<1>> {
-        squared_norm_all(&self.sums.values().cloned().collect::<Vec<_>>())
+        let norm = squared_norm_all(&self.sums.values().cloned().collect::<Vec<_>>())?;
+        // Where it is 1, the products would be one more launch on a GPU. NUMERICS: twice, as f32 may not hold
+        // the square.
+        let inverse = 1.0 / self.loss_scale;
+        Some(if inverse == 1.0 { norm } else { norm * inverse * inverse })
     }
 }
 
@@ -138,7 +157,8 @@ impl Optimizer {
         let mut taken =
             Taken { path: Vec::new(), gradients: gradients.sums, parameters: Vec::new() };
         let mixer = mixer.map(&mut taken);
-        let values = self.apply(taken.parameters, clip, learning_rate);
+        let gradient_scale = 1.0 / gradients.loss_scale;
+        let values = self.apply(taken.parameters, gradient_scale, clip, learning_rate);
         mixer.map(&mut PutBack { path: Vec::new(), values })
     }
 
@@ -224,6 +244,7 @@ impl Optimizer {
     fn apply(
         &mut self,
         parameters: Vec<Parameter>,
+        gradient_scale: f64,
         clip: Option<&Clip>,
         learning_rate: f64,
     ) -> BTreeMap<String, (Tensor<1>, Vec<usize>)> {
@@ -250,7 +271,7 @@ impl Optimizer {
                     let [first, second]: [Tensor<1>; 2] =
                         Vec::try_into(moments).unwrap_or_else(|_| [zeros(), zeros()]);
                     let step = AdamwStep {
-                        gradient_scale: 1.0,
+                        gradient_scale,
                         learning_rate,
                         beta1,
                         beta2,
@@ -273,8 +294,7 @@ impl Optimizer {
                     let [velocity]: [Tensor<1>; 1] =
                         Vec::try_into(moments).unwrap_or_else(|_| [gradient.zeros_like()]);
                     let weight_decay = decay(weight_decay, is_kernel);
-                    let step =
-                        SgdStep { gradient_scale: 1.0, learning_rate, momentum, weight_decay };
+                    let step = SgdStep { gradient_scale, learning_rate, momentum, weight_decay };
                     ([value, gradient, velocity], step)
                 };
                 let updated = sgd_update_all(inputs.into_iter().map(with_velocity).collect(), clip);

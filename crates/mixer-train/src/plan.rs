@@ -19,6 +19,7 @@ use crate::early_stopping::EarlyStopping;
 use crate::error::TrainError;
 use crate::input;
 use crate::loss::Loss;
+use crate::loss_scale::LossScaling;
 use crate::optimizer::Rule;
 use crate::parameter_rates::ParameterRates;
 use crate::precision::Precision;
@@ -151,6 +152,9 @@ pub struct RunPlan {
     /// What the operands of the blocks' products are rounded to.
     #[serde(default)]
     pub precision: Precision,
+    /// How the loss is scaled; absent when it is not.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub loss_scale: Option<LossScaling>,
     /// Updates between lines of metrics.
     pub log_every_steps: u64,
     /// Updates between evaluations.
@@ -335,6 +339,19 @@ impl RunPlan {
             train.checkpoint_every_steps,
             eval_every_steps,
         )?;
+        let precision = train.precision.unwrap_or_default();
+        let loss_scale =
+            train.loss_scale.or_else(|| (precision == Precision::F16).then(LossScaling::default));
+        if let Some(rule) = &loss_scale {
+            rule.check().map_err(|expected| {
+                TrainError::config(format!(
+                    "`train.loss_scale.initial` is {}, expected {expected}",
+                    rule.initial
+                ))
+            })?;
+            let growth = Some(rule.growth_every_steps);
+            positive("train.loss_scale.growth_every_steps", growth, 1)?;
+        }
         let outlier_z_score = train.outlier_z_score.unwrap_or(6.0);
         in_range("train.outlier_z_score", outlier_z_score, 0.0, f64::MAX)?;
         if data.val_examples == 0 || data.train_examples == 0 {
@@ -353,7 +370,8 @@ impl RunPlan {
             layer_decay: train.layer_decay,
             ema_decay: train.ema_decay,
             recompute_blocks,
-            precision: train.precision.unwrap_or_default(),
+            precision,
+            loss_scale,
             log_every_steps: positive("train.log_every_steps", train.log_every_steps, 10)?,
             eval_every_steps,
             checkpoint_every_steps,

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use crate::backend::DeviceEntry;
 use crate::error::TrainError;
 
-/// What the operands of the blocks' matrix products are rounded to. Parameters, optimizer state, sums
-/// and everything between the products are f32 either way.
+/// What the operands of the blocks' matrix products are rounded to, and on GPUs the activations between
+/// them. Parameters, their gradients, optimizer state and sums are f32 either way.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema, clap::ValueEnum,
 )]
@@ -18,23 +18,31 @@ pub enum Precision {
     F32,
     /// bf16: on CPUs that multiply it (AVX512-BF16) in up to half the time, on NVIDIA GPUs in a tenth.
     Bf16,
+    /// f16, with loss scaling: for GPUs that have no bf16.
+    F16,
 }
 
 impl Precision {
     /// # Errors
     /// [`TrainError::Device`] where the device cannot.
     pub fn check(self, device: &DeviceEntry) -> Result<(), TrainError> {
-        if self == Precision::F32 || device.multiplies_bf16() {
+        if device.multiplies(self) {
             return Ok(());
         }
+        let needs = match self {
+            Precision::F16 => "it needs a GPU that computes in f16",
+            _ => {
+                "it needs a GPU that computes in bf16 (NVIDIA: compute capability 8.0), or `flex` on a CPU \
+                 with AVX512-BF16 (Intel Sapphire Rapids, AMD Zen 4 and later)"
+            }
+        };
         Err(TrainError::Device {
-            message: format!("precision `bf16` is not supported on device `{}`", device.name),
-            hint: Some(
-                "it needs `cuda` on an NVIDIA GPU of compute capability 8.0 and cuBLASLt, or `flex` on a \
-                 CPU with AVX512-BF16 (Intel Sapphire Rapids, AMD Zen 4 and later); elsewhere use \
-                 precision `f32`"
-                    .to_owned(),
+            message: format!(
+                "precision `{}` is not supported on device `{}`",
+                self.name(),
+                device.name
             ),
+            hint: Some(format!("{needs}; elsewhere use precision `f32`")),
         })
     }
 
@@ -44,6 +52,7 @@ impl Precision {
         match self {
             Precision::F32 => "f32",
             Precision::Bf16 => "bf16",
+            Precision::F16 => "f16",
         }
     }
 }
@@ -53,6 +62,7 @@ impl From<Precision> for mixer_model::Precision {
         match precision {
             Precision::F32 => mixer_model::Precision::F32,
             Precision::Bf16 => mixer_model::Precision::Bf16,
+            Precision::F16 => mixer_model::Precision::F16,
         }
     }
 }

@@ -66,7 +66,7 @@ impl Trainer {
         checkpoint: Option<Checkpoint>,
     ) -> Result<Replay, TrainError> {
         let plan = &self.plan;
-        let (mut mixer, mut optimizer, state) = self.restore(initial, checkpoint)?;
+        let (mut mixer, mut optimizer, mut state) = self.restore(initial, checkpoint)?;
         if state.step > divergence.step {
             return Err(TrainError::Checkpoint {
                 action: "cannot replay",
@@ -79,30 +79,40 @@ impl Trainer {
         }
         let mut progress = Progress::new("step", divergence.step, state.step);
         let device = self.autodiff_device();
-        let mut batches = BatchGradient::new(self, state.step, state.skipped_train, &device)?;
+        let mut batches =
+            BatchGradient::new(self, state.step, state.skipped_train.clone(), &device)?;
         let never = || None::<Stop>;
         for step in state.step..divergence.step {
             let Ok(Gradient { sum, loss, squared_norm, .. }) =
-                batches.next(&mixer, step, never, |_| ())?
+                batches.next(&mixer, step, state.loss_factor(), never, |_| ())?
             else {
                 unreachable!("nobody asks it to stop");
             };
             progress.update(step + 1, String::new);
             // An update that was left out, is left out.
-            if scalar(loss).is_finite() && scalar(squared_norm.clone()).is_finite() {
+            let is_finite = scalar(loss).is_finite() && scalar(squared_norm.clone()).is_finite();
+            if let (Some(rule), Some(scale)) = (plan.loss_scale, &mut state.loss_scale) {
+                if is_finite {
+                    scale.applied(rule)
+                } else {
+                    scale.overflowed()
+                };
+            }
+            if is_finite {
                 let clip = plan.clip_norm.map(|limit| Clip { squared_norm, limit });
                 mixer = optimizer.update(mixer, sum, clip.as_ref(), plan.schedule.rate(step));
             }
         }
         progress.finish();
         let mut examples = Vec::with_capacity(plan.batch_size);
-        let found = batches.next(&mixer, divergence.step, never, |microbatch| {
-            let losses: Vec<f32> = microbatch.losses.into_data().iter::<f32>().collect();
-            for (&index, loss) in microbatch.indices.iter().zip(losses) {
-                let name = self.dataset.train.describe(index as usize);
-                examples.push(ExampleLoss { index, name, loss });
-            }
-        })?;
+        let found =
+            batches.next(&mixer, divergence.step, state.loss_factor(), never, |microbatch| {
+                let losses: Vec<f32> = microbatch.losses.into_data().iter::<f32>().collect();
+                for (&index, loss) in microbatch.indices.iter().zip(losses) {
+                    let name = self.dataset.train.describe(index as usize);
+                    examples.push(ExampleLoss { index, name, loss });
+                }
+            })?;
         let Ok(Gradient { sum, loss, squared_norm, indices, .. }) = found else {
             unreachable!("nobody asks it to stop");
         };

@@ -17,6 +17,7 @@ use crate::divergence::{Divergence, OnDivergence, Values};
 use crate::error::TrainError;
 use crate::evaluation::{Evaluation, Evaluator};
 use crate::interrupt;
+use crate::loss_scale::LossScale;
 use crate::metrics::{Metric, MetricsFile};
 use crate::optimizer::{Clip, Optimizer};
 use crate::plan::RunPlan;
@@ -80,6 +81,9 @@ pub struct Outcome {
     /// Time that training stood still for saving.
     pub saving: Duration,
 }
+
+/// The name of that quantity.
+const GRADIENT_NORM: &str = "gradient norm";
 
 /// What an update found, still on the device.
 struct Pending {
@@ -259,7 +263,7 @@ impl Trainer {
         let plan = &self.plan;
         let rates = plan.parameter_rates()?;
         let device = self.autodiff_device();
-        let (weights, optimizer, state) = match checkpoint {
+        let (weights, optimizer, mut state) = match checkpoint {
             Some(mut checkpoint) => {
                 let (rule, path) = (plan.optimizer.clone(), self.run_dir.checkpoints());
                 let on = &self.device.device;
@@ -272,6 +276,7 @@ impl Trainer {
             }
         };
         weights.check_fits(&plan.model)?;
+        state.loss_scale = state.loss_scale.or(plan.loss_scale.map(LossScale::start));
         let compute =
             Compute { precision: plan.precision.into(), recompute_blocks: plan.recompute_blocks };
         let mixer = Mixer::from_weights(weights, &device)?.with_compute(compute);
@@ -334,7 +339,7 @@ impl<'a> Run<'a> {
         let (longest_save, bytes) = (self.writer.longest_save(), trainer.checkpoint_bytes());
         let piece = self.longest_update * plan.microbatch_size as u32 / plan.batch_size as u32;
         let stop = || trainer.stop_requested(piece, longest_save, bytes);
-        let found = match self.gradient.next(&mixer, step, stop, |_| ()) {
+        let found = match self.gradient.next(&mixer, step, self.state.loss_factor(), stop, |_| ()) {
             Ok(Ok(found)) => found,
             Ok(Err(stop)) => return Ok((mixer, Some(stop))),
             Err(error) => return Err(self.saved_before(error, &mixer, progress)),
@@ -351,33 +356,40 @@ impl<'a> Run<'a> {
         // A GPU is given the update before anybody waits for its values, so that it always has work. What
         // is not finite is then found one update later, before anything of it is evaluated or saved. To be
         // left out, it has to be found before.
-        let is_late = trainer.device.is_gpu() && plan.on_divergence == OnDivergence::Stop;
+        let may_be_left_out = plan.on_divergence != OnDivergence::Stop || plan.loss_scale.is_some();
+        let is_late = trainer.device.is_gpu() && !may_be_left_out;
         let previous = if is_late {
             self.pending.replace(pending)
         } else {
             match self.settle(pending, progress)? {
                 Ok(()) => None,
                 Err(found) => {
-                    self.diverged(found, Some(&mixer), progress)?;
-                    self.state.step += 1;
-                    interrupt::updated(self.state.step);
+                    if !self.lower_loss_scale(&found, progress)? {
+                        self.diverged(found, Some(&mixer), progress)?;
+                    }
+                    self.updated(started);
                     return Ok((mixer, None));
                 }
             }
         };
         let mixer = self.optimizer.update(mixer, sum, clip.as_ref(), lr);
-        self.state.step += 1;
-        interrupt::updated(self.state.step);
         if let Some(pending) = previous
             && let Err(found) = self.settle(pending, progress)?
         {
             self.diverged(found, None, progress)?;
         }
+        self.updated(started);
+        Ok((mixer, None))
+    }
+
+    /// Counts an update, be it applied or left out.
+    fn updated(&mut self, started: Instant) {
+        self.state.step += 1;
+        interrupt::updated(self.state.step);
         // The first one of a process may compile kernels.
         if std::mem::replace(&mut self.is_warm, true) {
             self.longest_update = self.longest_update.max(started.elapsed());
         }
-        Ok((mixer, None))
     }
 
     /// Reads what the newest update of a GPU found: before anything is evaluated or saved, so that
@@ -401,7 +413,7 @@ impl<'a> Run<'a> {
         let mut values = values.iter::<f32>().map(f64::from);
         let loss = values.next().unwrap_or(f64::NAN);
         let grad_norm = values.next().unwrap_or(f64::NAN).sqrt();
-        for (quantity, value) in [("loss", loss), ("gradient norm", grad_norm)] {
+        for (quantity, value) in [("loss", loss), (GRADIENT_NORM, grad_norm)] {
             if !value.is_finite() {
                 return Ok(Err(NotFinite { quantity, value, pending }));
             }
@@ -414,8 +426,36 @@ impl<'a> Run<'a> {
         self.state.loss_sum += loss;
         self.state.grad_norm_sum += grad_norm;
         self.state.summed_steps += 1;
+        if let (Some(rule), Some(scale)) =
+            (self.trainer.plan.loss_scale, &mut self.state.loss_scale)
+            && scale.applied(rule)
+        {
+            let factor = scale.factor;
+            self.metrics.write(&Metric::LossScale { step: step + 1, factor })?;
+        }
         self.log(step + 1, lr)?;
         Ok(Ok(()))
+    }
+
+    /// Leaves out an update whose gradients, but not whose loss, overflowed, where a smaller factor of the
+    /// loss can help. Returns whether it did.
+    fn lower_loss_scale(
+        &mut self,
+        found: &NotFinite,
+        progress: &mut Progress,
+    ) -> Result<bool, TrainError> {
+        let Some(scale) = &mut self.state.loss_scale else { return Ok(false) };
+        if found.quantity != GRADIENT_NORM || !scale.overflowed() {
+            return Ok(false);
+        }
+        let factor = scale.factor;
+        let Pending { step, lr, .. } = found.pending;
+        progress.note(&format!(
+            "step {step}: gradients overflowed: the update is left out, the loss is multiplied by {factor} now"
+        ));
+        self.metrics.write(&Metric::LossScale { step: step + 1, factor })?;
+        self.log(step + 1, lr)?;
+        Ok(true)
     }
 
     /// Leaves an update out, where the plan allows it; otherwise keeps what is needed to replay it, and
@@ -470,10 +510,9 @@ impl<'a> Run<'a> {
     ) -> Result<(), TrainError> {
         let Some(threshold) = self.trainer.plan.outlier_z_score else { return Ok(()) };
         let windows = &mut self.state.windows;
-        for (quantity, value, window) in [
-            ("loss", loss, &mut windows.loss),
-            ("gradient norm", grad_norm, &mut windows.grad_norm),
-        ] {
+        for (quantity, value, window) in
+            [("loss", loss, &mut windows.loss), (GRADIENT_NORM, grad_norm, &mut windows.grad_norm)]
+        {
             if let Some(outlier) = window.observe(value, threshold) {
                 let (mean, std, z_score) = (outlier.mean, outlier.std, outlier.z_score);
                 progress.note(&format!(

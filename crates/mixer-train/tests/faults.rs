@@ -118,7 +118,7 @@ fn a_second_signal_ends_the_process_at_once() {
     let mut child = fixture.command(&run).spawn().unwrap();
     let mut output = child.stderr.take().unwrap();
     let mut says = String::new();
-    while !says.contains("step 1/") {
+    while !says.contains("images/s") {
         let mut bytes = [0; 256];
         let read = output.read(&mut bytes).unwrap();
         assert!(read > 0, "{says}");

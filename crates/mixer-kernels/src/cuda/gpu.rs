@@ -9,6 +9,8 @@ use cudarc::driver::result as driver;
 use cudarc::driver::sys;
 use cudarc::{cublaslt, nvrtc};
 
+use crate::precision::Precision;
+
 use super::product::{ProductKey, Tuned};
 
 /// Why something could not be done, in words: it travels through Burn's own error.
@@ -32,7 +34,7 @@ pub(super) struct Gpu {
     pub(super) lt: cublaslt::sys::cublasLtHandle_t,
     pub(super) workspace: u64,
     scratch: (u64, usize),
-    modules: HashMap<(bool, usize), HashMap<&'static str, sys::CUfunction>>,
+    modules: HashMap<(Precision, usize), HashMap<&'static str, sys::CUfunction>>,
     pub(super) products: HashMap<ProductKey, Option<Tuned>>,
     profile: Option<HashMap<String, CudaTime>>,
     context_events: bool,
@@ -178,9 +180,13 @@ impl Gpu {
         }
     }
 
-    /// Whether it multiplies bf16.
-    pub(super) fn has_bf16(&self) -> bool {
-        self.capability.0 >= 8
+    /// Whether it multiplies operands of this precision: f16 since Volta, bf16 since Ampere.
+    pub(super) fn multiplies(&self, precision: Precision) -> bool {
+        match precision {
+            Precision::F32 => true,
+            Precision::F16 => self.capability.0 >= 7,
+            Precision::Bf16 => self.capability.0 >= 8,
+        }
     }
 
     /// Has what follows on our stream wait for everything that Burn has asked of the GPU until now.
@@ -305,6 +311,38 @@ impl Gpu {
             .map_err(driver_error("cuMemcpyHtoDAsync"))
     }
 
+    /// Values in [0.5, 1), of either sign: a pattern of a megabyte, again and again.
+    pub(super) fn fill_with_noise(
+        &self,
+        to: u64,
+        bytes: usize,
+        element: Precision,
+    ) -> Result<(), Error> {
+        let mut state = 1_u64;
+        let mut pattern = Vec::with_capacity(1 << 20);
+        while pattern.len() < 1 << 20 {
+            state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+            let random = (state >> 32) as u32;
+            // The exponent of 0.5, and the sign and fraction at random.
+            match element {
+                Precision::F32 => {
+                    pattern.extend(((random & 0x807f_ffff) | 0x3f00_0000).to_ne_bytes())
+                }
+                Precision::Bf16 => {
+                    pattern.extend(((random as u16 & 0x807f) | 0x3f00).to_ne_bytes());
+                }
+                Precision::F16 => {
+                    pattern.extend(((random as u16 & 0x83ff) | 0x3800).to_ne_bytes());
+                }
+            }
+        }
+        for start in (0..bytes).step_by(pattern.len()) {
+            let len = pattern.len().min(bytes - start);
+            self.upload(to + start as u64, &pattern[..len])?;
+        }
+        Ok(())
+    }
+
     /// Copies bytes on the device.
     pub(super) fn copy(&self, to: u64, from: u64, bytes: usize) -> Result<(), Error> {
         // SAFETY: the caller has reserved that many bytes at both.
@@ -354,9 +392,9 @@ impl Gpu {
     }
 
     fn function(&mut self, kernel: Kernel) -> Result<sys::CUfunction, Error> {
-        let key = (kernel.half, kernel.lanes);
+        let key = (kernel.element, kernel.lanes);
         if !self.modules.contains_key(&key) {
-            let module = self.compile(kernel.half, kernel.lanes)?;
+            let module = self.compile(kernel.element, kernel.lanes)?;
             self.modules.insert(key, module);
         }
         let found = self.modules.get(&key).and_then(|module| module.get(kernel.name));
@@ -365,14 +403,16 @@ impl Gpu {
 
     fn compile(
         &self,
-        half: bool,
+        element: Precision,
         lanes: usize,
     ) -> Result<HashMap<&'static str, sys::CUfunction>, Error> {
         let (major, minor) = self.capability;
         let mut options =
             vec![format!("--gpu-architecture=sm_{major}{minor}"), format!("-DLANES={lanes}")];
-        if half {
-            options.push("-DBF16".to_owned());
+        match element {
+            Precision::F32 => {}
+            Precision::Bf16 => options.push("-DBF16".to_owned()),
+            Precision::F16 => options.push("-DF16".to_owned()),
         }
         let source = CString::new(SOURCE).map_err(|error| error.to_string())?;
         let program = nvrtc::result::create_program(&source, Some(c"kernels.cu"))
@@ -414,7 +454,7 @@ impl Gpu {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Kernel {
     pub(super) name: &'static str,
-    pub(super) half: bool,
+    pub(super) element: Precision,
     pub(super) lanes: usize,
 }
 

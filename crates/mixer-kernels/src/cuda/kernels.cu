@@ -1,25 +1,42 @@
 // What Mixer does between its products, for NVRTC: no headers. Compiled once per element type and width:
-//   BF16   activations are bf16 (kept as their 16 bits); otherwise they are float
+//   BF16   activations are bf16 (kept as their 16 bits)
+//   F16    or f16, likewise; otherwise they are float
 //   LANES  vectors of eight channels that each of a warp's 32 lanes holds: ceil(C / 256)
 // Every sum is float, and every sum over many rows has a fixed order: partial sums, then one reduction.
 
 typedef long long i64;
 
-#ifdef BF16
-typedef unsigned short T;
+#if defined(BF16)
 __device__ __forceinline__ unsigned pack2(float low, float high) {
     unsigned bits;
     asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(bits) : "f"(high), "f"(low));
     return bits;
 }
+__device__ __forceinline__ void unpack2(unsigned bits, float* low, float* high) {
+    *low = __uint_as_float(bits << 16);
+    *high = __uint_as_float(bits & 0xffff0000u);
+}
+#elif defined(F16)
+__device__ __forceinline__ unsigned pack2(float low, float high) {
+    unsigned bits;
+    asm("{.reg .b16 a, b; cvt.rn.f16.f32 a, %1; cvt.rn.f16.f32 b, %2; mov.b32 %0, {a, b};}"
+        : "=r"(bits) : "f"(low), "f"(high));
+    return bits;
+}
+__device__ __forceinline__ void unpack2(unsigned bits, float* low, float* high) {
+    asm("{.reg .b16 a, b; mov.b32 {a, b}, %2; cvt.f32.f16 %0, a; cvt.f32.f16 %1, b;}"
+        : "=f"(*low), "=f"(*high) : "r"(bits));
+}
+#endif
+
+#if defined(BF16) || defined(F16)
+#define HALF
+typedef unsigned short T;
 __device__ __forceinline__ void load8(const T* from, float* v) {
     uint4 q = *reinterpret_cast<const uint4*>(from);
     unsigned words[4] = {q.x, q.y, q.z, q.w};
 #pragma unroll
-    for (int i = 0; i < 4; ++i) {
-        v[2 * i] = __uint_as_float(words[i] << 16);
-        v[2 * i + 1] = __uint_as_float(words[i] & 0xffff0000u);
-    }
+    for (int i = 0; i < 4; ++i) unpack2(words[i], v + 2 * i, v + 2 * i + 1);
 }
 __device__ __forceinline__ void store8(T* to, const float* v) {
     uint4 q;
@@ -30,6 +47,11 @@ __device__ __forceinline__ void store8(T* to, const float* v) {
     *reinterpret_cast<uint4*>(to) = q;
 }
 __device__ __forceinline__ T from_float(float x) { return (T)(pack2(x, 0.f) & 0xffffu); }
+__device__ __forceinline__ float to_float(T x) {
+    float low, high;
+    unpack2(x, &low, &high);
+    return low;
+}
 #else
 typedef float T;
 __device__ __forceinline__ void load8(const T* from, float* v) {
@@ -43,6 +65,7 @@ __device__ __forceinline__ void store8(T* to, const float* v) {
     reinterpret_cast<float4*>(to)[1] = make_float4(v[4], v[5], v[6], v[7]);
 }
 __device__ __forceinline__ T from_float(float x) { return x; }
+__device__ __forceinline__ float to_float(T x) { return x; }
 #endif
 
 __device__ __forceinline__ void load8f(const float* from, float* v) {
@@ -272,7 +295,7 @@ extern "C" __global__ void reduce_partials(const float* partials, float* out0, f
 
 // GELU in both forms (tanh_form 1 or 0), and its slope.
 __device__ __forceinline__ float tanh_of(float x) {
-#ifdef BF16
+#ifdef HALF
     float y;
     asm("tanh.approx.f32 %0, %1;" : "=f"(y) : "f"(x));
     return y;
@@ -371,8 +394,7 @@ extern "C" __global__ void widen(const T* from, float* to, i64 eights) {
 }
 
 // Sums of columns, per chunk of rows: grid (columns / 128, chunks).
-template <typename S, bool WIDE>
-__device__ void column_sums_of(const S* x, float* partials, i64 rows, int n) {
+extern "C" __global__ void column_sums(const T* x, float* partials, i64 rows, int n) {
     int column = blockIdx.x * 128 + threadIdx.x;
     if (column >= n) return;
     i64 chunk = (rows + gridDim.y - 1) / gridDim.y;
@@ -380,14 +402,8 @@ __device__ void column_sums_of(const S* x, float* partials, i64 rows, int n) {
     i64 last = first + chunk < rows ? first + chunk : rows;
     float sum = 0.f;
 #pragma unroll 8
-    for (i64 row = first; row < last; ++row) {
-        S value = x[row * n + column];
-        sum += WIDE ? (float)value : __uint_as_float((unsigned)value << 16);
-    }
+    for (i64 row = first; row < last; ++row) sum += to_float(x[row * n + column]);
     partials[(i64)blockIdx.y * n + column] = sum;
-}
-extern "C" __global__ void column_sums(const T* x, float* partials, i64 rows, int n) {
-    column_sums_of<T, sizeof(T) == 4>(x, partials, rows, n);
 }
 
 // out[b, r, :] = (x[b, r, :] if there is an x) + scale[b] · y[b, r, :]. A warp per row.

@@ -8,6 +8,7 @@
 
 use crate::gelu::Gelu;
 use crate::mixing::MixingSpec;
+use crate::precision::Precision;
 
 use super::gpu::{Arg, Error, Gpu, Kernel};
 use super::product::{Epilogue, Matrix, Product};
@@ -48,8 +49,8 @@ pub(super) struct Dims {
     pub(super) c: usize,
     /// `D_S` or `D_C`.
     pub(super) hidden: usize,
-    /// Whether activations are bf16.
-    pub(super) half: bool,
+    /// The type of activations.
+    pub(super) element: Precision,
 }
 
 impl Dims {
@@ -57,9 +58,14 @@ impl Dims {
         self.b * self.s
     }
 
+    /// Whether weights have to be converted to the type of activations.
+    fn is_half(&self) -> bool {
+        self.element != Precision::F32
+    }
+
     /// Bytes of an activation.
     fn bytes(&self) -> usize {
-        if self.half { 2 } else { 4 }
+        self.element.dtype().size()
     }
 
     /// Rows of token mixing's input with the row of ones.
@@ -75,11 +81,11 @@ impl Dims {
     /// Whether cuBLASLt's epilogues compute the same GELU. They have the tanh form alone, and in f32 less
     /// exactly than ours.
     fn fuses(&self, spec: &MixingSpec) -> bool {
-        self.half && spec.gelu == Gelu::Tanh
+        self.is_half() && spec.gelu == Gelu::Tanh
     }
 
     fn kernel(&self, name: &'static str) -> Kernel {
-        Kernel { name, half: self.half, lanes: self.c.div_ceil(256) }
+        Kernel { name, element: self.element, lanes: self.c.div_ceil(256) }
     }
 }
 
@@ -100,7 +106,7 @@ impl Gpu {
         (rows, columns): (usize, usize),
         d: &Dims,
     ) -> Result<u64, Error> {
-        if !d.half {
+        if !d.is_half() {
             return Ok(from);
         }
         if (rows * columns).is_multiple_of(8) {
@@ -301,7 +307,7 @@ impl Gpu {
                 Matrix::new(w2, hp),
                 Matrix::new(g, d.c).batched(hp * d.c),
                 Matrix::new(target, d.c).batched(image),
-                d.half,
+                d.element,
             )
         };
         self.multiply(&product)?;
@@ -330,7 +336,7 @@ impl Gpu {
                 Matrix::new(w1, sp),
                 Matrix::new(y, d.c).batched(sp * d.c),
                 Matrix::new(u, d.c).batched(d.hidden * d.c),
-                d.half,
+                d.element,
             )
         };
         let fused = Product {
@@ -399,7 +405,7 @@ impl Gpu {
                 Matrix::new(w2t, padded_columns),
                 per_image(outer, d.s),
                 per_image(du, d.hidden),
-                d.half,
+                d.element,
             )
         };
         self.multiply_by_slope(product, (u, d.hidden * d.c), d, spec)?;
@@ -425,7 +431,7 @@ impl Gpu {
                 Matrix::new(w1t, d.hidden),
                 per_image(du, d.hidden),
                 per_image(y, d.s),
-                d.half,
+                d.element,
             )
         };
         self.multiply(&product)?;
@@ -474,9 +480,9 @@ impl Gpu {
             let out = Matrix::new(sums, ld).batched(rows * ld);
             let product = Product {
                 batch,
-                half_out: false,
+                element_out: Precision::F32,
                 add: (first > 0).then_some(out),
-                ..Product::new((rows, ld, d.c), at(left, rows), at(right, ld).t(), out, d.half)
+                ..Product::new((rows, ld, d.c), at(left, rows), at(right, ld).t(), out, d.element)
             };
             self.multiply(&product)?;
             first += batch;
@@ -508,7 +514,7 @@ impl Gpu {
     ) -> Result<(), Error> {
         let (rows, e) = (d.rows(), d.bytes());
         let branch = if scale == 0 { 0 } else { rows * d.c * e };
-        let half = |len: usize| if d.half { len * e } else { 0 };
+        let half = |len: usize| if d.is_half() { len * e } else { 0 };
         let [w1, w2, b1, b2, y, g, branch] = self.scratch([
             half(d.c * d.hidden),
             half(d.c * d.hidden),
@@ -535,7 +541,7 @@ impl Gpu {
                 Matrix::new(g, d.hidden),
                 Matrix::new(w2, d.c),
                 Matrix::new(target, d.c),
-                d.half,
+                d.element,
             )
         };
         self.multiply(&product)?;
@@ -561,7 +567,7 @@ impl Gpu {
                 Matrix::new(y, d.c),
                 Matrix::new(w1, d.hidden),
                 Matrix::new(g, d.hidden),
-                d.half,
+                d.element,
             )
         };
         let fused = if h == 0 { Epilogue::BiasGelu } else { Epilogue::BiasGeluKeeping };
@@ -588,7 +594,7 @@ impl Gpu {
         spec: &MixingSpec,
     ) -> Result<(), Error> {
         let (rows, e) = (d.rows(), d.bytes());
-        let half = |len: usize| if d.half { len * e } else { 0 };
+        let half = |len: usize| if d.is_half() { len * e } else { 0 };
         let sums = |n: usize| self.chunks(n, 128) * n * 4;
         let partials = self.norm_partials(d).max(sums(d.hidden)).max(sums(d.c));
         let [w1, w2, b1, y, again, dh, scaled, partials] = self.scratch([
@@ -619,10 +625,10 @@ impl Gpu {
         let wide = |address| Matrix::new(address, d.hidden);
         let narrow = |address| Matrix::new(address, d.c);
         let dims = (rows, d.hidden, d.c);
-        let slope = Product::new(dims, narrow(outer), narrow(w2).t(), wide(dh), d.half);
+        let slope = Product::new(dims, narrow(outer), narrow(w2).t(), wide(dh), d.element);
         let dims = (d.c, d.hidden, rows);
-        let dw1 = Product::new(dims, narrow(y).t(), wide(dh), wide(out.weight1), d.half);
-        let dw1 = Product { half_out: false, ..dw1 };
+        let dw1 = Product::new(dims, narrow(y).t(), wide(dh), wide(out.weight1), d.element);
+        let dw1 = Product { element_out: Precision::F32, ..dw1 };
         // Sums of columns can be had with either of two products; where, is a matter of time.
         let with_sums =
             Product { epilogue: Epilogue::GeluSlopeSums, kept: h, bias: partials, ..slope };
@@ -641,11 +647,12 @@ impl Gpu {
             self.multiply_with_column_sums(dw1, out.bias1, partials, d)?;
         }
         let dims = (d.hidden, d.c, rows);
-        let product = Product::new(dims, wide(g).t(), narrow(outer), narrow(out.weight2), d.half);
+        let product =
+            Product::new(dims, wide(g).t(), narrow(outer), narrow(out.weight2), d.element);
         self.multiply_with_column_sums(product, out.bias2, partials, d)?;
         // In the place of LN(x), which nothing needs any more.
         let dims = (rows, d.c, d.hidden);
-        self.multiply(&Product::new(dims, wide(dh), wide(w1).t(), narrow(y), d.half))?;
+        self.multiply(&Product::new(dims, wide(dh), wide(w1).t(), narrow(y), d.element))?;
         let gradients = (out.x, out.gamma, out.beta);
         self.normalise_backward(y, x, p.gamma, grad, gradients, partials, d, spec.epsilon)
     }
@@ -658,7 +665,7 @@ impl Gpu {
         partials: u64,
         d: &Dims,
     ) -> Result<(), Error> {
-        let product = Product { half_out: false, ..product };
+        let product = Product { element_out: Precision::F32, ..product };
         let fused = Product { epilogue: Epilogue::ColumnSums, bias: sums, ..product };
         if self.try_multiply(&fused)? {
             return Ok(());
@@ -690,7 +697,7 @@ impl Gpu {
         (rows, k, n): (usize, usize, usize),
         d: &Dims,
     ) -> Result<(), Error> {
-        let half = |len: usize| if d.half { len * 2 } else { 0 };
+        let half = |len: usize| if d.is_half() { len * 2 } else { 0 };
         let [input, w, b] = self.scratch([half(rows * k), half(k * n), half(n)])?;
         let input = self.weight(x, input, (rows, k), d)?;
         let w = self.weight(weight, w, (k, n), d)?;
@@ -703,7 +710,7 @@ impl Gpu {
                 Matrix::new(input, k),
                 Matrix::new(w, n),
                 Matrix::new(out, n),
-                d.half,
+                d.element,
             )
         };
         self.multiply(&product)
@@ -718,14 +725,15 @@ impl Gpu {
         d: &Dims,
     ) -> Result<(), Error> {
         let partials = self.chunks(n, 128) * n * 4;
-        let [input, partials] = self.scratch([if d.half { rows * k * 2 } else { 0 }, partials])?;
+        let [input, partials] =
+            self.scratch([if d.is_half() { rows * k * 2 } else { 0 }, partials])?;
         let input = self.weight(x, input, (rows, k), d)?;
         let product = Product::new(
             (k, n, rows),
             Matrix::new(input, k).t(),
             Matrix::new(grad, n),
             Matrix::new(dweight, n),
-            d.half,
+            d.element,
         );
         self.multiply_with_column_sums(product, dbias, partials, d)
     }
@@ -738,16 +746,16 @@ impl Gpu {
         (rows, k, n): (usize, usize, usize),
         d: &Dims,
     ) -> Result<(), Error> {
-        let [w] = self.scratch([if d.half { k * n * 2 } else { 0 }])?;
+        let [w] = self.scratch([if d.is_half() { k * n * 2 } else { 0 }])?;
         let w = self.weight(weight, w, (k, n), d)?;
         let product = Product::new(
             (rows, k, n),
             Matrix::new(grad, n),
             Matrix::new(w, n).t(),
             Matrix::new(dx, k),
-            d.half,
+            d.element,
         );
-        self.multiply(&Product { half_out: false, ..product })
+        self.multiply(&Product { element_out: Precision::F32, ..product })
     }
 
     /// LN over channels.

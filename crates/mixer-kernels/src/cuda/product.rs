@@ -9,6 +9,8 @@ use cudarc::cublaslt::sys::{
 };
 use cudarc::driver::result as driver;
 
+use crate::precision::Precision;
+
 use super::gpu::{Error, Gpu, WORKSPACE, driver_error};
 
 /// How many of the library's proposals are timed when a shape is first met.
@@ -99,10 +101,10 @@ pub(super) struct Product {
     pub(super) b: Matrix,
     pub(super) out: Matrix,
     pub(super) add: Option<Matrix>,
-    /// Whether `a` and `b` are bf16, else f32.
-    pub(super) half: bool,
-    /// Whether `out` and `add` are bf16, else f32.
-    pub(super) half_out: bool,
+    /// The type of `a` and `b`.
+    pub(super) element: Precision,
+    /// The type of `out` and `add`: the same, or f32.
+    pub(super) element_out: Precision,
     pub(super) epilogue: Epilogue,
     /// The vector that the epilogue adds or writes, in the type of `out`.
     pub(super) bias: u64,
@@ -118,7 +120,7 @@ impl Product {
         a: Matrix,
         b: Matrix,
         out: Matrix,
-        half: bool,
+        element: Precision,
     ) -> Product {
         Product {
             m: dims.0,
@@ -129,8 +131,8 @@ impl Product {
             b,
             out,
             add: None,
-            half,
-            half_out: half,
+            element,
+            element_out: element,
             epilogue: Epilogue::None,
             bias: 0,
             kept: 0,
@@ -144,10 +146,31 @@ impl Product {
             dims: [self.m, self.n, self.k, self.batch],
             matrices: [matrix(&self.a), matrix(&self.b), matrix(&self.out)],
             adds: self.add.is_some(),
-            types: (self.half, self.half_out),
+            types: (self.element, self.element_out),
             epilogue: self.epilogue,
         }
     }
+}
+
+/// A product to be timed: `[m, k] · [k, n]`, `count` of them.
+#[derive(Debug, Clone, Copy)]
+pub struct CudaProduct {
+    /// Rows of the result.
+    pub m: usize,
+    /// Columns of the result.
+    pub n: usize,
+    /// Terms of each sum.
+    pub k: usize,
+    /// How many such products.
+    pub count: usize,
+    /// Whether the left operand is kept transposed.
+    pub left_transposed: bool,
+    /// Whether the right operand is kept transposed.
+    pub right_transposed: bool,
+    /// Whether all have the same left operand.
+    pub left_shared: bool,
+    /// Whether the result is f32 whatever the operands are.
+    pub wide_result: bool,
 }
 
 /// What decides how fast a product is.
@@ -156,7 +179,7 @@ pub(super) struct ProductKey {
     dims: [usize; 4],
     matrices: [(usize, usize, bool); 3],
     adds: bool,
-    types: (bool, bool),
+    types: (Precision, Precision),
     epilogue: Epilogue,
 }
 
@@ -195,20 +218,24 @@ fn lt_error(what: &str) -> impl Fn(lt::CublasError) -> Error + '_ {
     move |error| format!("{what}: {error}")
 }
 
-fn data_type(half: bool) -> cudaDataType {
-    if half { cudaDataType::CUDA_R_16BF } else { cudaDataType::CUDA_R_32F }
+fn data_type(element: Precision) -> cudaDataType {
+    match element {
+        Precision::F32 => cudaDataType::CUDA_R_32F,
+        Precision::Bf16 => cudaDataType::CUDA_R_16BF,
+        Precision::F16 => cudaDataType::CUDA_R_16F,
+    }
 }
 
 /// A row-major `[rows, columns]` is the library's column-major `[columns, rows]`.
 fn layout(
     (rows, columns): (usize, usize),
     matrix: &Matrix,
-    half: bool,
+    element: Precision,
     batch: usize,
 ) -> Result<sys::cublasLtMatrixLayout_t, Error> {
     let (rows, columns) = if matrix.transposed { (columns, rows) } else { (rows, columns) };
     let layout =
-        lt::create_matrix_layout(data_type(half), columns as u64, rows as u64, matrix.ld as i64)
+        lt::create_matrix_layout(data_type(element), columns as u64, rows as u64, matrix.ld as i64)
             .map_err(lt_error("cublasLtMatrixLayoutCreate"))?;
     let (batch, stride) = (batch as i32, matrix.stride as i64);
     // SAFETY: the layout was just made; the values live until the calls return.
@@ -273,10 +300,10 @@ fn describe(p: &Product) -> Result<Descriptors, Error> {
     let add = p.add.unwrap_or(p.out);
     Ok(Descriptors {
         product,
-        a: layout((p.k, p.n), &p.b, p.half, p.batch)?,
-        b: layout((p.m, p.k), &p.a, p.half, p.batch)?,
-        c: layout((p.m, p.n), &add, p.half_out, p.batch)?,
-        d: layout((p.m, p.n), &p.out, p.half_out, p.batch)?,
+        a: layout((p.k, p.n), &p.b, p.element, p.batch)?,
+        b: layout((p.m, p.k), &p.a, p.element, p.batch)?,
+        c: layout((p.m, p.n), &add, p.element_out, p.batch)?,
+        d: layout((p.m, p.n), &p.out, p.element_out, p.batch)?,
     })
 }
 
@@ -311,6 +338,42 @@ impl Gpu {
     pub(super) fn cost(&mut self, p: &Product) -> Result<Option<f32>, Error> {
         let descriptors = describe(p)?;
         Ok(self.tuned(p, &descriptors)?.map(|tuned| tuned.milliseconds))
+    }
+
+    /// What a product of noise takes, seconds; `None` where the library cannot do it.
+    pub(super) fn product_seconds(
+        &mut self,
+        spec: &CudaProduct,
+        element: Precision,
+    ) -> Result<Option<f64>, Error> {
+        let CudaProduct { m, n, k, count, .. } = *spec;
+        let left = m * k * if spec.left_shared { 1 } else { count };
+        let (right, result) = (k * n * count, m * n * count);
+        let size = element.dtype().size();
+        self.begin()?;
+        let [a, b, out] = self.scratch([left * size, right * size, result * 4])?;
+        for (to, bytes) in [(a, left * size), (b, right * size)] {
+            self.fill_with_noise(to, bytes, element)?;
+        }
+        let operand = |address, (rows, columns), transposed, stride| {
+            let ld = if transposed { rows } else { columns };
+            Matrix { address, ld, stride, transposed }
+        };
+        let stride = if spec.left_shared { 0 } else { m * k };
+        let product = Product {
+            batch: count,
+            element_out: if spec.wide_result { Precision::F32 } else { element },
+            ..Product::new(
+                (m, n, k),
+                operand(a, (m, k), spec.left_transposed, stride),
+                operand(b, (k, n), spec.right_transposed, k * n),
+                Matrix::new(out, n).batched(m * n),
+                element,
+            )
+        };
+        let cost = self.cost(&product)?;
+        self.end()?;
+        Ok(cost.map(|milliseconds| f64::from(milliseconds) / 1e3))
     }
 
     fn tuned(&mut self, p: &Product, descriptors: &Descriptors) -> Result<Option<Tuned>, Error> {

@@ -1,5 +1,6 @@
 //! One launch for all parameters: the update, and the norm that clipping needs.
 
+use crate::precision::Precision;
 use crate::update::{AdamwConstants, AdamwStep, SgdStep};
 
 use super::gpu::{Arg, Error, Gpu, Kernel};
@@ -24,7 +25,7 @@ pub(super) struct Entry {
 }
 
 fn kernel(name: &'static str) -> Kernel {
-    Kernel { name, half: false, lanes: 1 }
+    Kernel { name, element: Precision::F32, lanes: 1 }
 }
 
 /// The table as the kernels read it, and the number of blocks.

@@ -23,7 +23,7 @@ pub fn devices() -> Vec<(&'static str, Device)> {
     #[cfg(feature = "cuda")]
     devices.extend(first(burn::tensor::DeviceType::Cuda).map(|device| ("cuda", device)));
     #[cfg(feature = "wgpu")]
-    devices.extend(first(burn::tensor::DeviceType::Wgpu).map(|device| ("vulkan", device)));
+    devices.extend(first(burn::tensor::DeviceType::Vulkan).map(|device| ("vulkan", device)));
     devices
 }
 

@@ -1,11 +1,12 @@
 //! `mixer bench`.
 
 mod data;
+mod products;
 
 use std::num::NonZeroUsize;
 
 use clap::{Args, ValueEnum};
-use mixer_model::Variant;
+use mixer_model::{MixerConfig, Variant};
 
 use super::{DeviceArg, GeluArg};
 use crate::bench::{Bench, Mode, measure};
@@ -63,6 +64,8 @@ enum ModeArg {
     Train,
     /// Logits of data in memory.
     Infer,
+    /// The matrix products of a training step by themselves: Burn's kernels, and cuBLASLt.
+    Products,
     /// From files to patches: no network and no device.
     Data,
 }
@@ -74,6 +77,22 @@ enum Format {
 }
 
 impl BenchArgs {
+    /// The networks that are meant, by name.
+    fn networks(&self) -> Result<Vec<(String, MixerConfig)>, TrainError> {
+        let image_size = self.image_size.unwrap_or(224);
+        plan::check_image_size("--image-size", image_size)?;
+        let names = match self.models.as_slice() {
+            [] => vec!["S/32".to_owned(), "S/16".to_owned()],
+            models => models.to_vec(),
+        };
+        let network = |name: String| {
+            let config = Variant::parse(&name)?.config(image_size, 1000, self.gelu.into());
+            config.validate()?;
+            Ok((name, config))
+        };
+        names.into_iter().map(network).collect()
+    }
+
     /// An option that was given and that says something about a network, if any.
     fn network_option(&self) -> Option<&'static str> {
         [
@@ -102,6 +121,7 @@ pub(super) fn run(args: &BenchArgs) -> Result<(), TrainError> {
     let mode = match args.mode {
         ModeArg::Train => Mode::Train,
         ModeArg::Infer => Mode::Infer,
+        ModeArg::Products => return products::run(args),
         ModeArg::Data => {
             refuse_without_effect(args.network_option(), "with `--mode data`")?;
             let found = data::measured(&args.data, args.image_size, batch_size)?;
@@ -112,16 +132,8 @@ pub(super) fn run(args: &BenchArgs) -> Result<(), TrainError> {
         }
     };
     refuse_without_effect(args.data.given(), "without `--mode data`")?;
-    let image_size = args.image_size.unwrap_or(224);
-    plan::check_image_size("--image-size", image_size)?;
-    let names = match args.models.as_slice() {
-        [] => vec!["S/32".to_owned(), "S/16".to_owned()],
-        models => models.to_vec(),
-    };
-    let mut benches = Vec::with_capacity(names.len());
-    for model in names {
-        let config = Variant::parse(&model)?.config(image_size, 1000, args.gelu.into());
-        config.validate()?;
+    let mut benches = Vec::new();
+    for (model, config) in args.networks()? {
         benches.push(Bench {
             model,
             config,

@@ -4,6 +4,8 @@
 #![allow(dead_code)]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[cfg(feature = "flex")]
+pub mod in_process;
 pub mod run;
 
 use std::fmt;
@@ -12,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// A command that takes longer hangs. Alone, none takes a second.
+/// Alone, no command on a CPU takes a second.
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// A network, data and a length that take a fraction of a second.
@@ -58,12 +60,14 @@ eval_every_steps = 3
 /// A temporary working directory.
 pub struct Workplace {
     folder: tempfile::TempDir,
+    /// A command that takes longer hangs.
+    pub limit: Duration,
 }
 
 impl Workplace {
     /// With `builtin.toml` in it.
     pub fn new() -> Workplace {
-        let place = Workplace { folder: tempfile::tempdir().unwrap() };
+        let place = Workplace { folder: tempfile::tempdir().unwrap(), limit: LIMIT };
         place.write("builtin.toml", BUILTIN);
         place
     }
@@ -161,10 +165,10 @@ impl Workplace {
             if let Some(status) = child.try_wait().unwrap() {
                 return status.code();
             }
-            if start.elapsed() > LIMIT {
+            if start.elapsed() > self.limit {
                 child.kill().unwrap();
                 child.wait().unwrap();
-                panic!("took longer than {LIMIT:?}: mixer {}", args.join(" "));
+                panic!("took longer than {:?}: mixer {}", self.limit, args.join(" "));
             }
             std::thread::sleep(Duration::from_millis(2));
         }

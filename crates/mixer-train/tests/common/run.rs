@@ -33,6 +33,8 @@ microbatch_size = 16
 epochs = 15
 label_smoothing = 0.1
 ema_decay = 0.98
+# 2^66: the first updates overflow.
+loss_scale = { initial = 7.378697629483821e19, growth_every_steps = 25 }
 log_every_steps = 7
 eval_every_steps = 20
 checkpoint_every_steps = 9

@@ -1,10 +1,10 @@
-//! The kernels for CUDA against those for the CPU, at sizes that they take: outputs and all gradients, in
-//! f32 and in bf16. Passes without looking where there is no CUDA device.
+//! Every device and precision that is there against the CPU's own kernels in f32: outputs, all gradients and
+//! updates. Without a GPU that leaves the default bodies in f16, on the CPU.
 
-#![cfg(all(feature = "cuda", feature = "flex"))]
+#![cfg(feature = "flex")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use burn::tensor::{DType, Device, DeviceType, FloatDType, Tensor, TensorData};
+use burn::tensor::{Device, FloatDType, Tensor, TensorData};
 use mixer_kernels::{
     AdamwStep, Clip, Gelu, MixingParameters, MixingSpec, Precision, SgdStep, adamw_update_all,
     average_update_all, dense, layer_norm, mean_layer_norm, mix_channels, mix_tokens,
@@ -15,16 +15,57 @@ const EPSILON: f64 = 1e-6;
 
 /// ‖found − expected‖ ÷ ‖expected‖ that f32 sums in another order may give.
 const F32_TOLERANCE: f64 = 5e-6;
-/// And rounding to bf16 on the way.
+#[cfg(feature = "wgpu")]
+/// The same where products of f32 may be computed in TF32, which Burn leaves to measurement.
+const TF32_TOLERANCE: f64 = 1e-3;
+/// And rounding to bf16 on the way, or to f16, which has three bits more.
 const BF16_TOLERANCE: f64 = 1.5e-2;
+const F16_TOLERANCE: f64 = 2e-3;
 
-fn cuda() -> Option<Device> {
-    let device = Device::enumerate(DeviceType::Cuda).into_iter().next();
-    match &device {
-        None => println!("no CUDA device: nothing was compared"),
-        Some(_) => assert_eq!(mixer_kernels::cuda_fallback_reason(0), None),
+/// A device, and a precision in which it computes.
+#[derive(Debug, Clone)]
+struct Target {
+    name: &'static str,
+    device: Device,
+    precision: Precision,
+    tolerance: f64,
+}
+
+/// The first GPU of every kind, and the tolerance of its f32.
+fn gpus() -> Vec<(&'static str, Device, f64)> {
+    #[allow(unused_mut, reason = "without a GPU feature nothing is added")]
+    let mut gpus: Vec<(&'static str, Device, f64)> = Vec::new();
+    #[cfg(feature = "cuda")]
+    if let Some(device) = Device::enumerate(burn::tensor::DeviceType::Cuda).into_iter().next() {
+        assert_eq!(mixer_kernels::cuda_fallback_reason(0), None);
+        gpus.push(("cuda", device, F32_TOLERANCE));
     }
-    device
+    #[cfg(feature = "wgpu")]
+    if let Some(device) = Device::enumerate(burn::tensor::DeviceType::Vulkan).into_iter().next() {
+        // Nothing that is a program has TF32.
+        let is_software = device.identity().is_some_and(|identity| identity.physical.is_none());
+        gpus.push(("vulkan", device, if is_software { F32_TOLERANCE } else { TF32_TOLERANCE }));
+    }
+    gpus
+}
+
+fn targets() -> Vec<Target> {
+    let (name, device, tolerance) = ("flex", Device::flex(), F16_TOLERANCE);
+    let mut targets = vec![Target { name, device, precision: Precision::F16, tolerance }];
+    for (name, device, f32_tolerance) in gpus() {
+        for (precision, tolerance) in [
+            (Precision::F32, f32_tolerance),
+            (Precision::Bf16, BF16_TOLERANCE),
+            (Precision::F16, F16_TOLERANCE),
+        ] {
+            if device.supports_dtype(precision.dtype()) {
+                targets.push(Target { name, device: device.clone(), precision, tolerance });
+            } else {
+                println!("{name} does not compute in {precision:?}");
+            }
+        }
+    }
+    targets
 }
 
 /// SplitMix64, uniform in [-1, 1).
@@ -75,7 +116,6 @@ struct Case {
     shape: [usize; 3],
     hidden: usize,
     spec: MixingSpec,
-    half: bool,
 }
 
 /// Output and gradients of x, both weights, gamma, beta and both biases.
@@ -112,12 +152,10 @@ fn mixing(case: Case, device: &Device) -> Vec<Vec<f32>> {
         weight2: weight2.clone(),
         bias2: bias2.clone(),
     };
-    let input = if case.half { x.clone().cast(FloatDType::BF16) } else { x.clone() };
+    let dtype = case.spec.precision.dtype();
     let mix = if case.tokens { mix_tokens } else { mix_channels };
-    let y = mix(input, parameters, scale, case.spec);
-    if case.half {
-        assert_eq!(y.dtype(), DType::BF16);
-    }
+    let y = mix(x.clone().cast(dtype), parameters, scale, case.spec);
+    assert_eq!(y.dtype(), dtype);
     let y = y.cast(FloatDType::F32);
     let upstream = tensor::<3>(8, case.shape, 1.0, 0.0, &device);
     let gradients = (y.clone() * upstream).sum().backward();
@@ -129,42 +167,42 @@ fn mixing(case: Case, device: &Device) -> Vec<Vec<f32>> {
 
 #[test]
 fn halves_of_a_block_agree_with_the_cpu() {
-    let Some(cuda) = cuda() else { return };
     let names = ["y", "x", "weight1", "weight2", "gamma", "beta", "bias1", "bias2"];
+    let targets = targets();
+    let mut worst = vec![[0.0_f64; 8]; targets.len()];
     let mut failures = Vec::new();
-    for half in [false, true] {
-        let mut worst = [0.0_f64; 8];
-        for (shape, hidden) in [
-            ([3, 49, 64], 128),
-            ([2, 196, 256], 136),
-            ([5, 16, 320], 640),
-            ([1, 7, 8], 8),
-            ([2, 12, 64], 33),
-        ] {
-            for tokens in [true, false] {
-                for (i, gelu) in [Gelu::Tanh, Gelu::Erf].into_iter().enumerate() {
-                    for (recompute, scaled) in [(false, false), (i == 0, true), (true, false)] {
-                        let precision = if half { Precision::Bf16 } else { Precision::F32 };
-                        let spec =
-                            MixingSpec { gelu, epsilon: EPSILON, recompute, precision, scaled };
-                        let case = Case { tokens, shape, hidden, spec, half };
-                        let exact = MixingSpec { precision: Precision::F32, ..spec };
-                        let expected =
-                            mixing(Case { half: false, spec: exact, ..case }, &Device::flex());
-                        let found = mixing(case, &cuda);
-                        let tolerance = if half { BF16_TOLERANCE } else { F32_TOLERANCE };
+    for (shape, hidden) in [
+        ([3, 49, 64], 128),
+        ([2, 196, 256], 136),
+        ([5, 16, 320], 640),
+        ([1, 7, 8], 8),
+        ([2, 12, 64], 33),
+    ] {
+        for tokens in [true, false] {
+            for (i, gelu) in [Gelu::Tanh, Gelu::Erf].into_iter().enumerate() {
+                for (recompute, scaled) in [(false, false), (i == 0, true), (true, false)] {
+                    let precision = Precision::F32;
+                    let spec = MixingSpec { gelu, epsilon: EPSILON, recompute, precision, scaled };
+                    let case = Case { tokens, shape, hidden, spec };
+                    let expected = mixing(case, &Device::flex());
+                    for (target, worst) in targets.iter().zip(&mut worst) {
+                        let spec = MixingSpec { precision: target.precision, ..spec };
+                        let found = mixing(Case { spec, ..case }, &target.device);
                         for (k, (found, expected)) in found.iter().zip(&expected).enumerate() {
                             let error = distance(found, expected);
                             worst[k] = worst[k].max(error);
-                            if error > tolerance {
-                                failures.push(format!("{} {error:.1e} {case:?}", names[k]));
+                            if error > target.tolerance {
+                                let name = target.name;
+                                failures.push(format!("{name} {} {error:.1e} {case:?}", names[k]));
                             }
                         }
                     }
                 }
             }
         }
-        println!("bf16 {half}: {names:?} {}", list(&worst));
+    }
+    for (target, worst) in targets.iter().zip(&worst) {
+        println!("{} {:?}: {names:?} {}", target.name, target.precision, list(worst));
     }
     assert!(
         failures.is_empty(),
@@ -176,11 +214,9 @@ fn halves_of_a_block_agree_with_the_cpu() {
 
 #[test]
 fn layers_around_the_blocks_agree_with_the_cpu() {
-    let Some(cuda) = cuda() else { return };
-    let run = |device: &Device, half: bool| {
+    let run = |device: &Device, precision: Precision| {
         let device = device.clone().autodiff();
         let x = tensor::<2>(1, [98, 48], 1.0, 0.0, &device);
-        let precision = if half { Precision::Bf16 } else { Precision::F32 };
         let weight = tensor::<2>(2, [48, 264], 0.2, 0.0, &device).require_grad();
         let bias = tensor::<1>(3, [264], 0.5, 0.0, &device).require_grad();
         let gamma = tensor::<1>(4, [264], 0.5, 1.0, &device).require_grad();
@@ -201,18 +237,21 @@ fn layers_around_the_blocks_agree_with_the_cpu() {
         results.extend([bias, gamma, beta, head_bias].map(|v| values(v.grad(&gradients).unwrap())));
         results
     };
-    let expected = run(&Device::flex(), false);
-    for (half, tolerance) in [(false, F32_TOLERANCE), (true, BF16_TOLERANCE)] {
-        let found = run(&cuda, half);
+    let expected = run(&Device::flex(), Precision::F32);
+    for target in targets() {
+        let found = run(&target.device, target.precision);
         let errors: Vec<f64> = found.iter().zip(&expected).map(|(a, b)| distance(a, b)).collect();
-        println!("bf16 {half}: {}", list(&errors));
-        assert!(errors.iter().all(|&error| error < tolerance), "bf16 {half}: {}", list(&errors));
+        println!("{} {:?}: {}", target.name, target.precision, list(&errors));
+        assert!(
+            errors.iter().all(|&error| error < target.tolerance),
+            "{target:?}: {}",
+            list(&errors)
+        );
     }
 }
 
 #[test]
 fn updates_agree_with_the_cpu() {
-    let Some(cuda) = cuda() else { return };
     let lens = [1, 1000, 8192, 20_001];
     let run = |device: &Device| {
         let mut state: Vec<[Tensor<1>; 3]> = lens
@@ -273,15 +312,20 @@ fn updates_agree_with_the_cpu() {
         results.push(values(held));
         results
     };
-    for (i, (found, expected)) in run(&cuda).iter().zip(run(&Device::flex())).enumerate() {
-        let error = distance(found, &expected);
-        assert!(error < F32_TOLERANCE, "{i}: {error:.1e}");
+    let expected = run(&Device::flex());
+    for (name, device, _) in gpus() {
+        for (i, (found, expected)) in run(&device).iter().zip(&expected).enumerate() {
+            let error = distance(found, expected);
+            assert!(error < F32_TOLERANCE, "{name} {i}: {error:.1e}");
+        }
     }
 }
 
+/// Where the norm is not read before the update.
+#[cfg(feature = "cuda")]
 #[test]
 fn an_update_with_a_norm_that_is_not_finite_changes_nothing() {
-    let Some(cuda) = cuda() else { return };
+    let Some((_, cuda, _)) = gpus().into_iter().find(|(name, ..)| *name == "cuda") else { return };
     for bad in [f32::NAN, f32::INFINITY] {
         let before = noise(1, 100, 1.0);
         let state = [1, 2, 3].map(|_| tensor::<1>(1, [100], 1.0, 0.0, &cuda));
