@@ -21,6 +21,7 @@ use burn::backend::{Cube, TensorMetadata};
 use burn::tensor::{DType, Shape, Tensor};
 use burn_cubecl::CubeDevice;
 
+use crate::any_tensor::AnyTensor;
 use crate::default;
 use crate::mixing::MixingSpec;
 use crate::ops::MixerOps;
@@ -478,129 +479,109 @@ fn dense_parameters(
 }
 
 /// The GPU of many tensors, where it is one of ours and all are f32.
-fn gpu_of_all<'a>(tensors: impl IntoIterator<Item = &'a Tensor<1>>) -> Option<SharedGpu> {
+fn gpu_of_all<'a>(tensors: impl IntoIterator<Item = &'a AnyTensor>) -> Option<SharedGpu> {
     let mut tensors = tensors.into_iter();
     let first = tensors.next()?;
-    let all_f32 = first.dtype() == DType::F32 && tensors.all(|tensor| tensor.dtype() == DType::F32);
+    let is_f32 = |tensor: &AnyTensor| tensor.0.dtype() == DType::F32;
+    let all_f32 = is_f32(first) && tensors.all(is_f32);
     all_f32.then(|| primitive(first.clone())).flatten().as_ref().and_then(gpu_of)
 }
 
-/// Groups of `N` of what an operation gave.
-fn groups<const N: usize>(tensors: Vec<Float>) -> Vec<[Tensor<1>; N]> {
-    let tensors: Vec<Tensor<1>> = tensors.into_iter().map(Tensor::from_primitive::<Cube>).collect();
-    tensors.chunks_exact(N).map(|group| std::array::from_fn(|i| group[i].clone())).collect()
-}
-
-/// The address of the squared norm, which is the last input where there is one, and the limit.
-fn clip_of(inputs: &[Buffer], limit: Option<f64>) -> (u64, f64) {
-    match (inputs.last(), limit) {
-        (Some(norm), Some(limit)) => (norm.address, limit),
-        _ => (0, 0.0),
-    }
+/// One launch for many parameters: changes the tensors of the numbers `changed` in every group, the first
+/// of which is what is updated, by the second of the group, in place where nobody else will read them.
+/// `own` are the decay and learning rate of each group.
+fn in_one_launch<const I: usize, const O: usize>(
+    name: &'static str,
+    gpu: SharedGpu,
+    groups: impl IntoIterator<Item = [AnyTensor; I]>,
+    changed: [usize; O],
+    own: Vec<(f64, f64)>,
+    clip: Option<&Clip>,
+    launch: impl Fn(&mut Gpu, &[Entry], (u64, f64)) -> Result<(), String> + Send + Sync + 'static,
+) -> Vec<[AnyTensor; O]> {
+    let norm = clip.map(|clip| AnyTensor::from(clip.squared_norm.clone()));
+    let tensors = groups.into_iter().flatten().chain(norm);
+    let inputs: Vec<Float> = tensors.filter_map(primitive).collect();
+    let limit = clip.map(|clip| clip.limit);
+    let outputs = (0..own.len()).flat_map(|i| changed.map(|k| Output::Changed(I * i + k)));
+    let changed = register(name, gpu, inputs, outputs.collect(), move |gpu, inputs, outputs| {
+        let entry = |((&(decay, rate), inputs), outputs): ((&(f64, f64), &[Buffer]), &[Buffer])| {
+            let output = |i: usize| outputs.get(i).map_or(0, |buffer| buffer.address);
+            Entry {
+                value: output(0),
+                gradient: inputs[1].address,
+                first: output(1),
+                second: output(2),
+                len: outputs[0].shape.num_elements(),
+                decay,
+                rate,
+            }
+        };
+        let groups = own.iter().zip(inputs.chunks_exact(I)).zip(outputs.chunks_exact(O));
+        let entries: Vec<Entry> = groups.map(entry).collect();
+        // The squared norm is the last input, where there is one.
+        let clip = match (inputs.last(), limit) {
+            (Some(norm), Some(limit)) => (norm.address, limit),
+            _ => (0, 0.0),
+        };
+        launch(gpu, &entries, clip)
+    });
+    let changed: Vec<AnyTensor> = changed.into_iter().map(any_tensor).collect();
+    changed.chunks_exact(O).map(|group| std::array::from_fn(|i| group[i].clone())).collect()
 }
 
 /// One AdamW update of all parameters in one launch, where they are on a GPU of ours; else they are given
 /// back.
 #[allow(clippy::type_complexity, reason = "what was given is given back")]
-pub(crate) fn adamw_update_all(
-    tensors: Vec<([Tensor<1>; 4], AdamwStep)>,
+pub(crate) fn adamw_update(
+    tensors: Vec<([AnyTensor; 4], AdamwStep)>,
     clip: Option<&Clip>,
-) -> Result<Vec<[Tensor<1>; 3]>, Vec<([Tensor<1>; 4], AdamwStep)>> {
+) -> Result<Vec<[AnyTensor; 3]>, Vec<([AnyTensor; 4], AdamwStep)>> {
     let Some(step) = tensors.first().map(|(_, step)| *step) else { return Err(tensors) };
     let Some(gpu) = gpu_of_all(tensors.iter().flat_map(|(tensors, _)| tensors)) else {
         return Err(tensors);
     };
-    let own: Vec<(f64, f64)> =
-        tensors.iter().map(|(_, step)| (step.constants().decay, step.learning_rate)).collect();
-    let tensors = tensors.into_iter().flat_map(|(tensors, _)| tensors);
-    let norm = clip.map(|clip| clip.squared_norm.clone());
-    let inputs: Vec<Float> = tensors.chain(norm).filter_map(primitive).collect();
-    let limit = clip.map(|clip| clip.limit);
-    let changed = |i: usize| [4 * i, 4 * i + 2, 4 * i + 3].map(Output::Changed);
-    let outputs = (0..own.len()).flat_map(changed).collect();
-    Ok(groups(register("adamw", gpu, inputs, outputs, move |gpu, inputs, outputs| {
-        let entries: Vec<Entry> = own
-            .iter()
-            .zip(inputs.chunks_exact(4))
-            .zip(outputs.chunks_exact(3))
-            .map(|((&(decay, rate), inputs), outputs)| Entry {
-                value: outputs[0].address,
-                gradient: inputs[1].address,
-                first: outputs[1].address,
-                second: outputs[2].address,
-                len: inputs[0].shape.num_elements(),
-                decay,
-                rate,
-            })
-            .collect();
-        gpu.adamw(&entries, clip_of(inputs, limit), step)
-    })))
+    let own = tensors.iter().map(|(_, step)| (step.constants().decay, step.learning_rate));
+    let own = own.collect();
+    let tensors = tensors.into_iter().map(|(tensors, _)| tensors);
+    Ok(in_one_launch("adamw", gpu, tensors, [0, 2, 3], own, clip, move |gpu, entries, clip| {
+        gpu.adamw(entries, clip, step)
+    }))
 }
 
-/// As [`adamw_update_all`], by gradient descent with momentum.
+/// As [`adamw_update`], by gradient descent with momentum.
 #[allow(clippy::type_complexity, reason = "what was given is given back")]
-pub(crate) fn sgd_update_all(
-    tensors: Vec<([Tensor<1>; 3], SgdStep)>,
+pub(crate) fn sgd_update(
+    tensors: Vec<([AnyTensor; 3], SgdStep)>,
     clip: Option<&Clip>,
-) -> Result<Vec<[Tensor<1>; 2]>, Vec<([Tensor<1>; 3], SgdStep)>> {
+) -> Result<Vec<[AnyTensor; 2]>, Vec<([AnyTensor; 3], SgdStep)>> {
     let Some(step) = tensors.first().map(|(_, step)| *step) else { return Err(tensors) };
     let Some(gpu) = gpu_of_all(tensors.iter().flat_map(|(tensors, _)| tensors)) else {
         return Err(tensors);
     };
-    let own: Vec<(f64, f64)> =
-        tensors.iter().map(|(_, step)| (step.decay(), step.learning_rate)).collect();
-    let tensors = tensors.into_iter().flat_map(|(tensors, _)| tensors);
-    let norm = clip.map(|clip| clip.squared_norm.clone());
-    let inputs: Vec<Float> = tensors.chain(norm).filter_map(primitive).collect();
-    let limit = clip.map(|clip| clip.limit);
-    let changed = |i: usize| [3 * i, 3 * i + 2].map(Output::Changed);
-    let outputs = (0..own.len()).flat_map(changed).collect();
-    Ok(groups(register("sgd", gpu, inputs, outputs, move |gpu, inputs, outputs| {
-        let entries: Vec<Entry> = own
-            .iter()
-            .zip(inputs.chunks_exact(3))
-            .zip(outputs.chunks_exact(2))
-            .map(|((&(decay, rate), inputs), outputs)| Entry {
-                value: outputs[0].address,
-                gradient: inputs[1].address,
-                first: outputs[1].address,
-                len: inputs[0].shape.num_elements(),
-                decay,
-                rate,
-                ..Entry::default()
-            })
-            .collect();
-        gpu.sgd(&entries, clip_of(inputs, limit), step)
-    })))
+    let own = tensors.iter().map(|(_, step)| (step.decay(), step.learning_rate)).collect();
+    let tensors = tensors.into_iter().map(|(tensors, _)| tensors);
+    Ok(in_one_launch("sgd", gpu, tensors, [0, 2], own, clip, move |gpu, entries, clip| {
+        gpu.sgd(entries, clip, step)
+    }))
 }
 
 /// Moves averages towards their parameters in one launch, where they are on a GPU of ours; else they are
 /// given back.
-pub(crate) fn average_update_all(
-    pairs: Vec<[Tensor<1>; 2]>,
+pub(crate) fn average_update(
+    pairs: Vec<[AnyTensor; 2]>,
     decay: f64,
-) -> Result<Vec<Tensor<1>>, Vec<[Tensor<1>; 2]>> {
+) -> Result<Vec<AnyTensor>, Vec<[AnyTensor; 2]>> {
     let Some(gpu) = gpu_of_all(pairs.iter().flatten()) else { return Err(pairs) };
-    let inputs: Vec<Float> = pairs.into_iter().flatten().filter_map(primitive).collect();
-    let outputs = (0..inputs.len() / 2).map(|i| Output::Changed(2 * i)).collect();
-    let averages = register("average", gpu, inputs, outputs, move |gpu, inputs, outputs| {
-        let entries: Vec<Entry> = inputs
-            .chunks_exact(2)
-            .zip(outputs)
-            .map(|(inputs, output)| Entry {
-                value: output.address,
-                gradient: inputs[1].address,
-                len: output.shape.num_elements(),
-                ..Entry::default()
-            })
-            .collect();
-        gpu.average(&entries, decay)
+    let own = vec![(1.0, 0.0); pairs.len()];
+    let averages = in_one_launch("average", gpu, pairs, [0], own, None, move |gpu, entries, _| {
+        gpu.average(entries, decay)
     });
-    Ok(averages.into_iter().map(Tensor::from_primitive::<Cube>).collect())
+    Ok(averages.into_iter().map(|[average]| average).collect())
 }
 
 /// `Σ x²` over all tensors in one launch, `[1]`, where they are on a GPU of ours.
-pub(crate) fn squared_norm_all(tensors: &[Tensor<1>]) -> Option<Tensor<1>> {
+pub(crate) fn squared_norm(tensors: &[AnyTensor]) -> Option<Tensor<1>> {
     let gpu = gpu_of_all(tensors)?;
     let inputs: Vec<Float> = tensors.iter().cloned().filter_map(primitive).collect();
     let outputs = vec![Output::New(Shape::from(vec![1]), DType::F32)];
@@ -618,6 +599,11 @@ pub(crate) fn squared_norm_all(tensors: &[Tensor<1>]) -> Option<Tensor<1>> {
     Some(Tensor::from_primitive::<Cube>(one(norm)))
 }
 
-fn primitive(tensor: Tensor<1>) -> Option<Float> {
-    tensor.try_into_primitive::<Cube>().ok()
+fn primitive(tensor: AnyTensor) -> Option<Float> {
+    // Burn asks for a rank, and does not look at it.
+    Tensor::<1>::from_dispatch(tensor.0).try_into_primitive::<Cube>().ok()
+}
+
+fn any_tensor(tensor: Float) -> AnyTensor {
+    AnyTensor(Tensor::<1>::from_primitive::<Cube>(tensor).into_dispatch())
 }

@@ -19,6 +19,7 @@ compile_error!("enable at least one backend feature: flex, ndarray, wgpu or cuda
 
 #[cfg(feature = "flex")]
 mod activation;
+mod any_tensor;
 mod autodiff;
 #[cfg(feature = "cuda")]
 mod cuda;
@@ -41,6 +42,7 @@ mod precision;
 mod simd;
 mod update;
 
+pub use any_tensor::AnyTensor;
 #[cfg(feature = "cuda")]
 pub use cuda::{
     CudaProduct, CudaTime, cuda_fallback_reason, cuda_memory_in_use, cuda_multiplies,
@@ -61,6 +63,5 @@ pub use precision::Precision;
 #[cfg(feature = "flex")]
 pub use simd::{InstructionSet, bf16_is_native, instruction_set};
 pub use update::{
-    AdamwStep, Clip, SgdStep, adamw_update, adamw_update_all, average_update, average_update_all,
-    sgd_update, sgd_update_all, squared_norm, squared_norm_all,
+    AdamwStep, Clip, SgdStep, adamw_update, average_update, sgd_update, squared_norm,
 };

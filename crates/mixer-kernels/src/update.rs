@@ -1,8 +1,9 @@
-//! One update of a parameter, and the norm that clipping needs.
+//! One update of all parameters, and the norm that clipping needs.
 
 use burn::backend::Dispatch;
 use burn::tensor::Tensor;
 
+use crate::any_tensor::AnyTensor;
 use crate::ops::MixerOps;
 
 /// Constants of one AdamW update.
@@ -78,44 +79,10 @@ impl SgdStep {
     }
 }
 
-/// `Σ x²`.
-///
-/// # Shapes
-/// - `x`: any; output: `[1]`
-pub fn squared_norm<const D: usize>(x: Tensor<D>) -> Tensor<1> {
-    Tensor::from_dispatch(<Dispatch as MixerOps>::squared_norm(x.into_dispatch()))
-}
-
-/// The new value, first and second moment:
-/// `m ← β₁ m + (1 − β₁) g`, `v ← β₂ v + (1 − β₂) g²`,
-/// `p ← p (1 − η λ) − η m̂ / (√v̂ + ε)`.
-///
-/// # Shapes
-/// - all: any, the same
-///
-/// # Source
-/// Loshchilov and Hutter 2019, algorithm 2.
-pub fn adamw_update<const D: usize>(
-    parameter: Tensor<D>,
-    gradient: Tensor<D>,
-    moments: [Tensor<D>; 2],
-    step: AdamwStep,
-) -> (Tensor<D>, [Tensor<D>; 2]) {
-    let [first, second] = moments.map(Tensor::into_dispatch);
-    let (parameter, first, second) = <Dispatch as MixerOps>::adamw_update(
-        parameter.into_dispatch(),
-        gradient.into_dispatch(),
-        first,
-        second,
-        step,
-    );
-    (Tensor::from_dispatch(parameter), [first, second].map(Tensor::from_dispatch))
-}
-
 /// Scales gradients down to a norm, over all of them.
 #[derive(Debug, Clone)]
 pub struct Clip {
-    /// `Σ g²` over all gradients, `[1]`: [`squared_norm_all`].
+    /// `Σ g²` over all gradients, `[1]`: [`squared_norm`].
     pub squared_norm: Tensor<1>,
     /// The largest norm that is left as it is.
     pub limit: f64,
@@ -134,111 +101,87 @@ impl Clip {
     }
 }
 
-/// [`adamw_update`] of many parameters: parameter, gradient, first and second moment of each become
-/// parameter, first and second moment.
+/// `Σ x²` over all tensors, `[1]`. `None` of none.
+#[must_use]
+pub fn squared_norm(tensors: &[AnyTensor]) -> Option<Tensor<1>> {
+    #[cfg(feature = "cuda")]
+    if let Some(norm) = crate::cuda::squared_norm(tensors) {
+        return Some(norm);
+    }
+    let of_one = |x: &AnyTensor| <Dispatch as MixerOps>::squared_norm(x.0.clone());
+    let squares: Vec<Tensor<1>> = tensors.iter().map(of_one).map(Tensor::from_dispatch).collect();
+    (!squares.is_empty()).then(|| Tensor::cat(squares, 0).sum())
+}
+
+/// One AdamW update of many parameters. Parameter `p`, gradient `g`, first and second moment `m` and `v` of
+/// each become parameter, first and second moment:
+/// `m ← β₁ m + (1 − β₁) g`, `v ← β₂ v + (1 − β₂) g²`,
+/// `p ← p (1 − η λ) − η m̂ / (√v̂ + ε)`. The tensors of one parameter have one shape.
 ///
 /// On a CUDA device, all are updated in one launch, the factor of `clip` is found there without waiting
 /// for it, and nothing is changed where the norm is not finite. Elsewhere the factor is read first.
 ///
 /// The steps may differ in their learning rates and weight decays alone.
-#[must_use]
-pub fn adamw_update_all(
-    tensors: Vec<([Tensor<1>; 4], AdamwStep)>,
-    clip: Option<&Clip>,
-) -> Vec<[Tensor<1>; 3]> {
-    #[cfg(feature = "cuda")]
-    let tensors = match crate::cuda::adamw_update_all(tensors, clip) {
-        Ok(updated) => return updated,
-        Err(tensors) => tensors,
-    };
-    let factor = clip.map_or(1.0, Clip::factor);
-    let update = |([parameter, gradient, first, second], step): ([Tensor<1>; 4], AdamwStep)| {
-        let step = AdamwStep { gradient_scale: step.gradient_scale * factor, ..step };
-        let (parameter, [first, second]) = adamw_update(parameter, gradient, [first, second], step);
-        [parameter, first, second]
-    };
-    tensors.into_iter().map(update).collect()
-}
-
-/// [`sgd_update`] of many parameters: parameter, gradient and velocity of each become parameter and
-/// velocity. As [`adamw_update_all`] otherwise.
-#[must_use]
-pub fn sgd_update_all(
-    tensors: Vec<([Tensor<1>; 3], SgdStep)>,
-    clip: Option<&Clip>,
-) -> Vec<[Tensor<1>; 2]> {
-    #[cfg(feature = "cuda")]
-    let tensors = match crate::cuda::sgd_update_all(tensors, clip) {
-        Ok(updated) => return updated,
-        Err(tensors) => tensors,
-    };
-    let factor = clip.map_or(1.0, Clip::factor);
-    let update = |([parameter, gradient, velocity], step): ([Tensor<1>; 3], SgdStep)| {
-        let step = SgdStep { gradient_scale: step.gradient_scale * factor, ..step };
-        let (parameter, velocity) = sgd_update(parameter, gradient, velocity, step);
-        [parameter, velocity]
-    };
-    tensors.into_iter().map(update).collect()
-}
-
-/// [`average_update`] of many: average and parameter of each become the average. On a CUDA device, all in
-/// one launch.
-#[must_use]
-pub fn average_update_all(pairs: Vec<[Tensor<1>; 2]>, decay: f64) -> Vec<Tensor<1>> {
-    #[cfg(feature = "cuda")]
-    let pairs = match crate::cuda::average_update_all(pairs, decay) {
-        Ok(averages) => return averages,
-        Err(pairs) => pairs,
-    };
-    let update = |[average, parameter]: [Tensor<1>; 2]| average_update(average, parameter, decay);
-    pairs.into_iter().map(update).collect()
-}
-
-/// `Σ x²` over all tensors, `[1]`. `None` of none.
-#[must_use]
-pub fn squared_norm_all(tensors: &[Tensor<1>]) -> Option<Tensor<1>> {
-    #[cfg(feature = "cuda")]
-    if let Some(norm) = crate::cuda::squared_norm_all(tensors) {
-        return Some(norm);
-    }
-    let squares: Vec<Tensor<1>> = tensors.iter().cloned().map(squared_norm).collect();
-    (!squares.is_empty()).then(|| Tensor::cat(squares, 0).sum())
-}
-
-/// The exponential moving average after another value: `a ← a + (1 − decay) (p − a)`.
 ///
-/// # Shapes
-/// - all: any, the same
+/// # Source
+/// Loshchilov and Hutter 2019, algorithm 2.
+#[must_use]
+pub fn adamw_update(
+    tensors: Vec<([AnyTensor; 4], AdamwStep)>,
+    clip: Option<&Clip>,
+) -> Vec<[AnyTensor; 3]> {
+    #[cfg(feature = "cuda")]
+    let tensors = match crate::cuda::adamw_update(tensors, clip) {
+        Ok(updated) => return updated,
+        Err(tensors) => tensors,
+    };
+    let factor = clip.map_or(1.0, Clip::factor);
+    let update = |([parameter, gradient, first, second], step): ([AnyTensor; 4], AdamwStep)| {
+        let step = AdamwStep { gradient_scale: step.gradient_scale * factor, ..step };
+        let (parameter, first, second) =
+            <Dispatch as MixerOps>::adamw_update(parameter.0, gradient.0, first.0, second.0, step);
+        [parameter, first, second].map(AnyTensor)
+    };
+    tensors.into_iter().map(update).collect()
+}
+
+/// One update of many parameters by gradient descent with momentum. Parameter `p`, gradient `g` and velocity
+/// `u` of each become parameter and velocity: `u ← μ u + g`, `p ← p (1 − η λ) − η u`. As [`adamw_update`]
+/// otherwise.
+#[must_use]
+pub fn sgd_update(
+    tensors: Vec<([AnyTensor; 3], SgdStep)>,
+    clip: Option<&Clip>,
+) -> Vec<[AnyTensor; 2]> {
+    #[cfg(feature = "cuda")]
+    let tensors = match crate::cuda::sgd_update(tensors, clip) {
+        Ok(updated) => return updated,
+        Err(tensors) => tensors,
+    };
+    let factor = clip.map_or(1.0, Clip::factor);
+    let update = |([parameter, gradient, velocity], step): ([AnyTensor; 3], SgdStep)| {
+        let step = SgdStep { gradient_scale: step.gradient_scale * factor, ..step };
+        let (parameter, velocity) =
+            <Dispatch as MixerOps>::sgd_update(parameter.0, gradient.0, velocity.0, step);
+        [parameter, velocity].map(AnyTensor)
+    };
+    tensors.into_iter().map(update).collect()
+}
+
+/// Exponential moving averages after another value of each: average `a` and parameter `p` become
+/// `a + (1 − decay) (p − a)`. On a CUDA device, all in one launch.
 ///
 /// # Source
 /// Polyak and Juditsky 1992; `timm/utils/model_ema.py@aa4b585` (`ModelEmaV3`).
-pub fn average_update<const D: usize>(
-    average: Tensor<D>,
-    parameter: Tensor<D>,
-    decay: f64,
-) -> Tensor<D> {
-    Tensor::from_dispatch(<Dispatch as MixerOps>::average_update(
-        average.into_dispatch(),
-        parameter.into_dispatch(),
-        decay,
-    ))
-}
-
-/// The new value and velocity: `u ← μ u + g`, `p ← p (1 − η λ) − η u`.
-///
-/// # Shapes
-/// - all: any, the same
-pub fn sgd_update<const D: usize>(
-    parameter: Tensor<D>,
-    gradient: Tensor<D>,
-    velocity: Tensor<D>,
-    step: SgdStep,
-) -> (Tensor<D>, Tensor<D>) {
-    let (parameter, velocity) = <Dispatch as MixerOps>::sgd_update(
-        parameter.into_dispatch(),
-        gradient.into_dispatch(),
-        velocity.into_dispatch(),
-        step,
-    );
-    (Tensor::from_dispatch(parameter), Tensor::from_dispatch(velocity))
+#[must_use]
+pub fn average_update(pairs: Vec<[AnyTensor; 2]>, decay: f64) -> Vec<AnyTensor> {
+    #[cfg(feature = "cuda")]
+    let pairs = match crate::cuda::average_update(pairs, decay) {
+        Ok(averages) => return averages,
+        Err(pairs) => pairs,
+    };
+    let update = |[average, parameter]: [AnyTensor; 2]| {
+        AnyTensor(<Dispatch as MixerOps>::average_update(average.0, parameter.0, decay))
+    };
+    pairs.into_iter().map(update).collect()
 }

@@ -9,7 +9,7 @@ use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
 pub use mixer_kernels::Clip;
 use mixer_kernels::{
-    AdamwStep, SgdStep, adamw_update_all, average_update_all, sgd_update_all, squared_norm_all,
+    AdamwStep, AnyTensor, SgdStep, adamw_update, average_update, sgd_update, squared_norm,
 };
 use mixer_model::{HostTensor, Mixer};
 use serde::{Deserialize, Serialize};
@@ -64,24 +64,24 @@ pub struct Optimizer {
     kept: BTreeMap<String, Kept>,
 }
 
-/// What is kept of one parameter, flat.
+/// What is kept of one parameter, in its shape, or flat as it came from the host.
 #[derive(Debug, Clone, Default)]
 struct Kept {
     /// Momentum, or first and second moment.
-    moments: Vec<Tensor<1>>,
+    moments: Vec<AnyTensor>,
     /// Its exponential moving average.
-    average: Option<Tensor<1>>,
+    average: Option<AnyTensor>,
 }
 
 /// In host memory an average is called `{path}.average`, a moment `{path}.{index}`.
 const AVERAGE: &str = "average";
 
-/// The gradient of every parameter by its path, flat.
+/// The gradient of every parameter by its path.
 #[derive(Debug)]
 pub struct GradientSum {
     /// What the loss, and so everything in here, is multiplied by.
     loss_scale: f64,
-    sums: BTreeMap<String, Tensor<1>>,
+    sums: BTreeMap<String, AnyTensor>,
 }
 
 impl Default for GradientSum {
@@ -107,7 +107,7 @@ impl GradientSum {
     /// factor is divided out, here and in [`GradientSum::squared_norm`].
     #[must_use]
     pub fn norms(&self) -> Vec<(String, f64, usize)> {
-        let norm = |(path, sum): (&String, &Tensor<1>)| {
+        let norm = |(path, sum): (&String, &AnyTensor)| {
             let values: Vec<f32> = sum.clone().into_data().iter::<f32>().collect();
             let squares: f64 = values.iter().map(|value| f64::from(*value).powi(2)).sum();
             let non_finite = values.iter().filter(|value| !value.is_finite()).count();
@@ -119,7 +119,7 @@ impl GradientSum {
     /// The squared norm over all parameters, on the device.
     #[must_use]
     pub fn squared_norm(&self) -> Option<Tensor<1>> {
-        let norm = squared_norm_all(&self.sums.values().cloned().collect::<Vec<_>>())?;
+        let norm = squared_norm(&self.sums.values().cloned().collect::<Vec<_>>())?;
         // Where it is 1, the products would be one more launch on a GPU. NUMERICS: twice, as f32 may not hold
         // the square.
         let inverse = 1.0 / self.loss_scale;
@@ -154,8 +154,12 @@ impl Optimizer {
         self.step += 1;
         // Taken out, updated together, put back: a GPU updates all of them in one launch, and nobody
         // else holds them, so that they are written in place.
-        let mut taken =
-            Taken { path: Vec::new(), gradients: gradients.sums, parameters: Vec::new() };
+        let mut taken = Taken {
+            path: Vec::new(),
+            gradients: gradients.sums,
+            parameters: Vec::new(),
+            empty: BTreeMap::new(),
+        };
         let mixer = mixer.map(&mut taken);
         let gradient_scale = 1.0 / gradients.loss_scale;
         let values = self.apply(taken.parameters, gradient_scale, clip, learning_rate);
@@ -179,7 +183,9 @@ impl Optimizer {
             let moments = kept.moments.iter().enumerate().map(|(i, m)| (i.to_string(), m));
             let average = kept.average.iter().map(|average| (AVERAGE.to_owned(), average));
             for (name, tensor) in moments.chain(average) {
-                state.insert(format!("{path}.{name}"), HostTensor::from_device(tensor.clone()));
+                let flat = tensor.clone().reshaped(&[tensor.dims().iter().product()]);
+                let flat = HostTensor::from_device(flat.into_tensor::<1>());
+                state.insert(format!("{path}.{name}"), flat);
             }
         }
         (self.step, state)
@@ -205,7 +211,7 @@ impl Optimizer {
                 return Err(format!("`{name}` is {:?}, expected one axis", tensor.shape));
             }
             let data = TensorData::new(tensor.data, tensor.shape);
-            let tensor = Tensor::from_data(data, device);
+            let tensor = Tensor::<1>::from_data(data, device).into();
             let kept = kept.entry(path.to_owned()).or_default();
             match what {
                 AVERAGE => kept.average = Some(tensor),
@@ -247,28 +253,31 @@ impl Optimizer {
         gradient_scale: f64,
         clip: Option<&Clip>,
         learning_rate: f64,
-    ) -> BTreeMap<String, (Tensor<1>, Vec<usize>)> {
+    ) -> BTreeMap<String, AnyTensor> {
         let mut inputs = Vec::with_capacity(parameters.len());
-        let mut rest = Vec::with_capacity(parameters.len());
+        let mut paths = Vec::with_capacity(parameters.len());
         let mut averages = Vec::new();
-        for Parameter { path, dims, value, gradient } in parameters {
+        for Parameter { path, value, gradient } in parameters {
             let Kept { moments, average } = self.kept.remove(&path).unwrap_or_default();
+            let dims = value.dims();
+            let shaped = |kept: AnyTensor| kept.reshaped(&dims);
             // Held by both until the first update, which then writes elsewhere.
             if self.ema_decay.is_some() {
-                averages.push(average.unwrap_or_else(|| value.clone()));
+                averages.push(average.map_or_else(|| value.clone(), shaped));
             }
+            let moments: Vec<AnyTensor> = moments.into_iter().map(shaped).collect();
             // A learning rate of its own, which its decay is multiplied by too.
             let factor = Mixer::weights_name(&path).map_or(1.0, |name| self.rates.factor(&name));
             inputs.push((value, gradient, moments, dims.len() > 1, learning_rate * factor));
-            rest.push((path, dims));
+            paths.push(path);
         }
         let decay = |weight_decay, is_kernel| if is_kernel { weight_decay } else { 0.0 };
-        let updated: Vec<(Tensor<1>, Vec<Tensor<1>>)> = match self.rule {
+        let updated: Vec<(AnyTensor, Vec<AnyTensor>)> = match self.rule {
             Rule::Adamw { beta1, beta2, epsilon, weight_decay } => {
                 let with_moments = |(value, gradient, moments, is_kernel, learning_rate)| {
-                    let gradient: Tensor<1> = gradient;
+                    let gradient: AnyTensor = gradient;
                     let zeros = || gradient.zeros_like();
-                    let [first, second]: [Tensor<1>; 2] =
+                    let [first, second]: [AnyTensor; 2] =
                         Vec::try_into(moments).unwrap_or_else(|_| [zeros(), zeros()]);
                     let step = AdamwStep {
                         gradient_scale,
@@ -281,8 +290,7 @@ impl Optimizer {
                     };
                     ([value, gradient, first, second], step)
                 };
-                let updated =
-                    adamw_update_all(inputs.into_iter().map(with_moments).collect(), clip);
+                let updated = adamw_update(inputs.into_iter().map(with_moments).collect(), clip);
                 updated
                     .into_iter()
                     .map(|[value, first, second]| (value, vec![first, second]))
@@ -290,14 +298,14 @@ impl Optimizer {
             }
             Rule::Sgd { momentum, weight_decay } => {
                 let with_velocity = |(value, gradient, moments, is_kernel, learning_rate)| {
-                    let gradient: Tensor<1> = gradient;
-                    let [velocity]: [Tensor<1>; 1] =
+                    let gradient: AnyTensor = gradient;
+                    let [velocity]: [AnyTensor; 1] =
                         Vec::try_into(moments).unwrap_or_else(|_| [gradient.zeros_like()]);
                     let weight_decay = decay(weight_decay, is_kernel);
                     let step = SgdStep { gradient_scale, learning_rate, momentum, weight_decay };
                     ([value, gradient, velocity], step)
                 };
-                let updated = sgd_update_all(inputs.into_iter().map(with_velocity).collect(), clip);
+                let updated = sgd_update(inputs.into_iter().map(with_velocity).collect(), clip);
                 updated.into_iter().map(|[value, velocity]| (value, vec![velocity])).collect()
             }
         };
@@ -305,15 +313,15 @@ impl Optimizer {
             Some(decay) => {
                 let values = updated.iter().map(|(value, _)| value.clone());
                 let pairs = averages.into_iter().zip(values).map(|(a, v)| [a, v]).collect();
-                average_update_all(pairs, self.average_decay(decay))
+                average_update(pairs, self.average_decay(decay))
             }
             None => averages,
         }
         .into_iter();
         let mut values = BTreeMap::new();
-        for ((path, dims), (value, moments)) in rest.into_iter().zip(updated) {
+        for (path, (value, moments)) in paths.into_iter().zip(updated) {
             self.kept.insert(path.clone(), Kept { moments, average: averages.next() });
-            values.insert(path, (value, dims));
+            values.insert(path, value);
         }
         values
     }
@@ -322,15 +330,14 @@ impl Optimizer {
 /// A parameter that is to be updated.
 struct Parameter {
     path: String,
-    dims: Vec<usize>,
-    value: Tensor<1>,
-    gradient: Tensor<1>,
+    value: AnyTensor,
+    gradient: AnyTensor,
 }
 
 struct Collector<'a> {
     path: Vec<String>,
     gradients: &'a Gradients,
-    sums: &'a mut BTreeMap<String, Tensor<1>>,
+    sums: &'a mut BTreeMap<String, AnyTensor>,
 }
 
 impl ModuleVisitor for Collector<'_> {
@@ -344,22 +351,22 @@ impl ModuleVisitor for Collector<'_> {
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         let Some(gradient) = param.val().grad(self.gradients) else { return };
-        let elements = gradient.shape().num_elements();
-        let gradient = gradient.reshape([elements]);
         let path = self.path.join(".");
         let sum = match self.sums.remove(&path) {
-            Some(sum) => sum + gradient,
+            Some(sum) => sum.into_tensor::<D>() + gradient,
             None => gradient,
         };
-        self.sums.insert(path, sum);
+        self.sums.insert(path, sum.into());
     }
 }
 
 /// Takes parameters out of a network, and leaves empty tensors.
 struct Taken {
     path: Vec<String>,
-    gradients: BTreeMap<String, Tensor<1>>,
+    gradients: BTreeMap<String, AnyTensor>,
     parameters: Vec<Parameter>,
+    /// What is left in their places, by rank: one tensor for all.
+    empty: BTreeMap<usize, AnyTensor>,
 }
 
 impl ModuleMapper for Taken {
@@ -375,10 +382,11 @@ impl ModuleMapper for Taken {
         let path = self.path.join(".");
         let Some(gradient) = self.gradients.remove(&path) else { return param };
         let (id, tensor, mapper) = param.consume();
-        let empty = Tensor::empty([1; D], &tensor.device());
-        let dims = tensor.dims();
-        let value = tensor.inner().reshape([dims.iter().product::<usize>()]);
-        self.parameters.push(Parameter { path, dims: dims.to_vec(), value, gradient });
+        let device = tensor.device();
+        let empty =
+            self.empty.entry(D).or_insert_with(|| Tensor::<D>::empty([1; D], &device).into());
+        let empty = empty.clone().into_tensor();
+        self.parameters.push(Parameter { path, value: tensor.inner().into(), gradient });
         Param::from_mapped_value(id, empty, mapper)
     }
 }
@@ -386,7 +394,7 @@ impl ModuleMapper for Taken {
 /// Puts new values where [`Taken`] took them.
 struct PutBack {
     path: Vec<String>,
-    values: BTreeMap<String, (Tensor<1>, Vec<usize>)>,
+    values: BTreeMap<String, AnyTensor>,
 }
 
 impl ModuleMapper for PutBack {
@@ -399,11 +407,9 @@ impl ModuleMapper for PutBack {
     }
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let Some((value, dims)) = self.values.remove(&self.path.join(".")) else { return param };
+        let Some(value) = self.values.remove(&self.path.join(".")) else { return param };
         let (id, _, mapper) = param.consume();
-        let mut shape = [1; D];
-        shape.copy_from_slice(&dims);
-        let tensor = value.reshape(shape).autodiff().require_grad();
+        let tensor = value.into_tensor::<D>().autodiff().require_grad();
         Param::from_mapped_value(id, tensor, mapper)
     }
 }
@@ -427,6 +433,7 @@ impl ModuleMapper for Averaged<'_> {
         let kept = self.kept.get(&self.path.join("."));
         let Some(average) = kept.and_then(|kept| kept.average.clone()) else { return param };
         let (id, tensor, mapper) = param.consume();
-        Param::from_mapped_value(id, average.reshape(tensor.dims()), mapper)
+        let average = average.reshaped(&tensor.dims()).into_tensor();
+        Param::from_mapped_value(id, average, mapper)
     }
 }

@@ -28,90 +28,99 @@ fn kernel(name: &'static str) -> Kernel {
     Kernel { name, element: Precision::F32, lanes: 1 }
 }
 
-/// The table as the kernels read it, and the number of blocks.
-fn table(entries: &[Entry]) -> (Vec<u8>, usize) {
-    let mut bytes = Vec::with_capacity(entries.len() * ENTRY);
-    let mut blocks = 0;
-    for entry in entries {
-        for address in [entry.value, entry.gradient, entry.first, entry.second] {
-            bytes.extend(address.to_ne_bytes());
-        }
-        bytes.extend((entry.len as i64).to_ne_bytes());
-        bytes.extend((blocks as i64).to_ne_bytes());
-        bytes.extend((entry.decay as f32).to_ne_bytes());
-        bytes.extend((entry.rate as f32).to_ne_bytes());
-        blocks += entry.len.div_ceil(CHUNK);
-    }
-    (bytes, blocks)
+/// The entries where kernels find them.
+struct Table {
+    address: u64,
+    entries: usize,
+    /// Blocks of threads that all entries together take.
+    blocks: usize,
+    /// Room for a float of each block.
+    partials: u64,
 }
 
 impl Gpu {
+    /// In scratch memory.
+    fn place(&mut self, entries: &[Entry]) -> Result<Table, Error> {
+        let mut bytes = Vec::with_capacity(entries.len() * ENTRY);
+        let mut blocks = 0;
+        for entry in entries {
+            for address in [entry.value, entry.gradient, entry.first, entry.second] {
+                bytes.extend(address.to_ne_bytes());
+            }
+            bytes.extend((entry.len as i64).to_ne_bytes());
+            bytes.extend((blocks as i64).to_ne_bytes());
+            bytes.extend((entry.decay as f32).to_ne_bytes());
+            bytes.extend((entry.rate as f32).to_ne_bytes());
+            blocks += entry.len.div_ceil(CHUNK);
+        }
+        let [address, partials] = self.scratch([bytes.len(), 4 * blocks])?;
+        self.upload(address, &bytes)?;
+        Ok(Table { address, entries: entries.len(), blocks, partials })
+    }
+
+    /// Starts a kernel on all entries of a table; `args` are those after it.
+    fn launch_on(
+        &mut self,
+        table: &Table,
+        name: &'static str,
+        args: impl IntoIterator<Item = Arg>,
+    ) -> Result<(), Error> {
+        let all = [Arg::Pointer(table.address), Arg::Int(table.entries)];
+        let all: Vec<Arg> = all.into_iter().chain(args).collect();
+        self.launch(kernel(name), (table.blocks, 1), (256, 1), 0, &all)
+    }
+
     /// Updates every parameter in place, each with its own rate and decay.
     pub(super) fn adamw(
         &mut self,
         entries: &[Entry],
-        (squared_norm, limit): (u64, f64),
+        clip: (u64, f64),
         step: AdamwStep,
     ) -> Result<(), Error> {
-        let (bytes, blocks) = table(entries);
-        let [address] = self.scratch([bytes.len()])?;
-        self.upload(address, &bytes)?;
         let constants: AdamwConstants = step.constants();
         let args = [
-            Arg::Pointer(address),
-            Arg::Int(entries.len()),
-            Arg::Pointer(squared_norm),
-            Arg::Float(limit),
-            Arg::Float(constants.gradient_scale),
-            Arg::Float(constants.beta1),
-            Arg::Float(constants.beta2),
-            Arg::Float(constants.rest1),
-            Arg::Float(constants.rest2),
-            Arg::Float(constants.correct1),
-            Arg::Float(constants.correct2),
-            Arg::Float(constants.epsilon),
+            constants.gradient_scale,
+            constants.beta1,
+            constants.beta2,
+            constants.rest1,
+            constants.rest2,
+            constants.correct1,
+            constants.correct2,
+            constants.epsilon,
         ];
-        self.launch(kernel("adamw"), (blocks, 1), (256, 1), 0, &args)
+        let table = self.place(entries)?;
+        self.launch_on(&table, "adamw", update_args(clip, &args))
     }
 
     /// As [`Gpu::adamw`], by gradient descent with momentum.
     pub(super) fn sgd(
         &mut self,
         entries: &[Entry],
-        (squared_norm, limit): (u64, f64),
+        clip: (u64, f64),
         step: SgdStep,
     ) -> Result<(), Error> {
-        let (bytes, blocks) = table(entries);
-        let [address] = self.scratch([bytes.len()])?;
-        self.upload(address, &bytes)?;
-        let args = [
-            Arg::Pointer(address),
-            Arg::Int(entries.len()),
-            Arg::Pointer(squared_norm),
-            Arg::Float(limit),
-            Arg::Float(step.gradient_scale),
-            Arg::Float(step.momentum),
-        ];
-        self.launch(kernel("sgd"), (blocks, 1), (256, 1), 0, &args)
+        let table = self.place(entries)?;
+        self.launch_on(&table, "sgd", update_args(clip, &[step.gradient_scale, step.momentum]))
     }
 
     /// Moves every average (`value`) towards its parameter (`gradient`), in place.
     pub(super) fn average(&mut self, entries: &[Entry], decay: f64) -> Result<(), Error> {
-        let (bytes, blocks) = table(entries);
-        let [address] = self.scratch([bytes.len()])?;
-        self.upload(address, &bytes)?;
-        let args = [Arg::Pointer(address), Arg::Int(entries.len()), Arg::Float(1.0 - decay)];
-        self.launch(kernel("average"), (blocks, 1), (256, 1), 0, &args)
+        let table = self.place(entries)?;
+        self.launch_on(&table, "average", [Arg::Float(1.0 - decay)])
     }
 
     /// `Σ g²` over the gradients of all entries.
     pub(super) fn squared_norm(&mut self, entries: &[Entry], out: u64) -> Result<(), Error> {
-        let (bytes, blocks) = table(entries);
-        let [address, partials] = self.scratch([bytes.len(), blocks * 4])?;
-        self.upload(address, &bytes)?;
-        let args = [Arg::Pointer(address), Arg::Int(entries.len()), Arg::Pointer(partials)];
-        self.launch(kernel("squares"), (blocks, 1), (256, 1), 0, &args)?;
-        let args = [Arg::Pointer(partials), Arg::Pointer(out), Arg::Int(blocks)];
+        let table = self.place(entries)?;
+        self.launch_on(&table, "squares", [Arg::Pointer(table.partials)])?;
+        let args = [Arg::Pointer(table.partials), Arg::Pointer(out), Arg::Int(table.blocks)];
         self.launch(kernel("total"), (1, 1), (1024, 1), 0, &args)
     }
+}
+
+/// Arguments of an update: what clipping needs, which is the squared norm and the limit, then numbers.
+fn update_args((squared_norm, limit): (u64, f64), numbers: &[f64]) -> Vec<Arg> {
+    let mut args = vec![Arg::Pointer(squared_norm), Arg::Float(limit)];
+    args.extend(numbers.iter().map(|&number| Arg::Float(number)));
+    args
 }

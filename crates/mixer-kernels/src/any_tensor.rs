@@ -1,0 +1,60 @@
+//! Tensors of whatever rank in one list: what an update does to each element needs no shape, and on a GPU
+//! giving every parameter another one, and back, would take longer than the update.
+
+use burn::backend::ops::FloatTensorOps;
+use burn::backend::{Dispatch, TensorMetadata};
+use burn::tensor::{Shape, Tensor, TensorData};
+
+/// What Burn calls a tensor of any backend and rank.
+pub(crate) type Primitive = burn::backend::tensor::FloatTensor<Dispatch>;
+
+/// A tensor of floats without autodiff, of any rank.
+#[derive(Debug, Clone)]
+pub struct AnyTensor(pub(crate) Primitive);
+
+impl<const D: usize> From<Tensor<D>> for AnyTensor {
+    fn from(tensor: Tensor<D>) -> AnyTensor {
+        AnyTensor(tensor.into_dispatch())
+    }
+}
+
+impl AnyTensor {
+    /// The size of every axis.
+    #[must_use]
+    pub fn dims(&self) -> Vec<usize> {
+        self.0.shape().to_vec()
+    }
+
+    /// The same as a tensor of rank `D`.
+    ///
+    /// # Panics
+    /// When it has another rank.
+    #[must_use]
+    pub fn into_tensor<const D: usize>(self) -> Tensor<D> {
+        assert_eq!(self.0.shape().num_dims(), D, "the rank of a tensor");
+        Tensor::from_dispatch(self.0)
+    }
+
+    /// The same values in another shape.
+    #[must_use]
+    pub fn reshaped(self, dims: &[usize]) -> AnyTensor {
+        if self.0.shape().to_vec() == dims {
+            return self;
+        }
+        AnyTensor(Dispatch::float_reshape(self.0, Shape::from(dims.to_vec())))
+    }
+
+    /// Zeros of the same shape and type in the same place.
+    #[must_use]
+    pub fn zeros_like(&self) -> AnyTensor {
+        let (shape, device, dtype) = (self.0.shape(), self.0.device(), self.0.dtype());
+        AnyTensor(Dispatch::float_zeros(shape, &device, dtype.into()))
+    }
+
+    /// Copies it to the host. SYNC: waits for the device.
+    #[must_use]
+    pub fn into_data(self) -> TensorData {
+        let elements = self.0.shape().num_elements();
+        self.reshaped(&[elements]).into_tensor::<1>().into_data()
+    }
+}
