@@ -505,7 +505,8 @@ fn in_one_launch<const I: usize, const O: usize>(
     let limit = clip.map(|clip| clip.limit);
     let outputs = (0..own.len()).flat_map(|i| changed.map(|k| Output::Changed(I * i + k)));
     let changed = register(name, gpu, inputs, outputs.collect(), move |gpu, inputs, outputs| {
-        let entry = |((&(decay, rate), inputs), outputs): ((&(f64, f64), &[Buffer]), &[Buffer])| {
+        let groups = own.iter().zip(inputs.chunks_exact(I)).zip(outputs.chunks_exact(O));
+        let entry_of = groups.map(|((&(decay, rate), inputs), outputs)| {
             let output = |i: usize| outputs.get(i).map_or(0, |buffer| buffer.address);
             Entry {
                 value: output(0),
@@ -516,9 +517,8 @@ fn in_one_launch<const I: usize, const O: usize>(
                 decay,
                 rate,
             }
-        };
-        let groups = own.iter().zip(inputs.chunks_exact(I)).zip(outputs.chunks_exact(O));
-        let entries: Vec<Entry> = groups.map(entry).collect();
+        });
+        let entries: Vec<Entry> = entry_of.collect();
         // The squared norm is the last input, where there is one.
         let clip = match (inputs.last(), limit) {
             (Some(norm), Some(limit)) => (norm.address, limit),

@@ -335,7 +335,10 @@ fn an_update_with_a_norm_that_is_not_finite_changes_nothing() {
         let state = [1, 2, 3].map(|_| AnyTensor::from(tensor::<1>(1, [100], 1.0, 0.0, &cuda)));
         let gradient = Tensor::<1>::from_data(TensorData::new(vec![bad; 100], [100]), &cuda);
         let gradient = AnyTensor::from(gradient);
-        let clip = Clip { squared_norm: squared_norm(&[gradient.clone()]).unwrap(), limit: 1.0 };
+        let clip = Clip {
+            squared_norm: squared_norm(std::slice::from_ref(&gradient)).unwrap(),
+            limit: 1.0,
+        };
         let step = AdamwStep {
             gradient_scale: 1.0,
             learning_rate: 1e-2,

@@ -241,16 +241,13 @@ fn infer(bench: &Bench, device: &Device) -> Result<Vec<f64>, TrainError> {
 #[cfg(feature = "cuda")]
 #[must_use]
 pub fn profile(bench: &Bench, index: usize) -> String {
-    use std::fmt::Write as _;
     let mut text = String::new();
     for time in mixer_kernels::cuda_profile(index) {
         let per_step = time.milliseconds / bench.steps as f64;
         let rate = time.operations / time.milliseconds / 1e9;
         let rate = if rate > 0.0 { format!("{rate:.0} TFLOP/s") } else { String::new() };
-        // Writing to a string cannot fail.
-        let _ = writeln!(
-            text,
-            "{per_step:>9.3} ms {:>5} × {:<64} {rate}",
+        text += &format!(
+            "{per_step:>9.3} ms {:>5} × {:<64} {rate}\n",
             time.count / bench.steps,
             time.what
         );
