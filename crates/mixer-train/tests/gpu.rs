@@ -97,7 +97,9 @@ fn a_run_on_a_gpu_is_the_run_on_the_cpu() {
         let loss = |value: &Value| vec![(0, value["loss"].as_f64().unwrap())];
         assert_near(&loss(&found), &loss(&expected), TOLERANCE, &format!("{gpu}, evaluation"));
         let predict = |device: &str| {
-            let answers = json(&on(device, &["predict", "gpu_16", "data/val", "--format", "json"]));
+            let pictures = ["data/val/blue", "data/val/red"];
+            let args = [&["predict", "gpu_16"], &pictures[..], &["--format", "json"]].concat();
+            let answers = json(&on(device, &args));
             let best = |answer: &Value| answer["predictions"][0]["class"].clone();
             answers.as_array().unwrap().iter().map(best).collect::<Vec<Value>>()
         };
