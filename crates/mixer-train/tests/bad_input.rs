@@ -733,7 +733,7 @@ fn a_device_that_cannot_be_used_is_refused_with_those_that_can() {
 }
 
 #[test]
-fn bf16_is_refused_where_it_cannot_be_multiplied() {
+fn half_precision_is_refused_where_it_cannot_be_multiplied() {
     let place = Workplace::new();
     let bf16 = ["--set", "train.precision='bf16'", "--device", "ndarray", "--run-dir", "run"];
     place
@@ -741,9 +741,33 @@ fn bf16_is_refused_where_it_cannot_be_multiplied() {
         .fails(DEVICE, &["precision `bf16` is not supported on device `ndarray`"])
         .hints("AVX512-BF16");
     assert!(!place.path("run").exists());
+    for device in ["flex", "ndarray"] {
+        let f16 = ["--set", "train.precision='f16'", "--device", device, "--run-dir", "run"];
+        let words = format!("precision `f16` is not supported on device `{device}`");
+        place
+            .mixer(&[&["pretrain", "builtin.toml"], &f16[..]].concat())
+            .fails(DEVICE, &[&words])
+            .hints("a GPU that computes in f16");
+    }
     place
         .mixer(&["pretrain", "builtin.toml", "--set", "train.precision='f8'"])
         .fails(CONFIG, &["train.precision", "f8"]);
+}
+
+#[test]
+fn loss_scaling_out_of_range_is_refused() {
+    let place = Workplace::new();
+    for (setting, words) in [
+        ("initial=1000", "`train.loss_scale.initial` is 1000, expected a power of two from 1 to"),
+        ("initial=0", "`train.loss_scale.initial` is 0, expected a power of two"),
+        ("growth_every_steps=0", "train.loss_scale.growth_every_steps"),
+        ("decay=2", "decay"),
+    ] {
+        let setting = format!("train.loss_scale.{setting}");
+        place
+            .mixer(&["config", "check", "builtin.toml", "--set", &setting])
+            .fails(CONFIG, &[words]);
+    }
 }
 
 // Run directories.

@@ -651,6 +651,34 @@ fn completions_help_and_version_go_to_stdout() {
 // Speed.
 
 #[test]
+fn bench_measures_the_products_of_a_training_step() {
+    let place = Workplace::new();
+    let args = ["bench", "--mode", "products", "--model", "s/32", "--image-size", "64"];
+    let args = [&args[..], &["--batch-size", "2", "--steps", "1", "--warmup", "0"]].concat();
+    let args = [&args[..], &["--device", "cpu"]].concat();
+    let found = json(&place.mixer(&[&args[..], &["--format", "json"]].concat()).succeeds());
+    let rows = found.as_array().unwrap();
+    // Three of each of a block's four layers, and a square one.
+    assert_eq!(rows.len(), 13);
+    let first = &rows[0];
+    assert_eq!((&first["mode"], &first["name"]), (&"products".into(), &"channel 1".into()));
+    assert_eq!(
+        [8, 2048, 512, 1].map(Value::from),
+        ["m", "n", "k", "count"].map(|k| first[k].clone())
+    );
+    for row in rows {
+        assert!(
+            row["burn_gflops"].as_f64().unwrap() > 0.0 && row["cublaslt_ms"].is_null(),
+            "{row}"
+        );
+    }
+    let table = place.mixer(&args).succeeds();
+    assert!(table.contains("token 2 dW"), "{table}");
+    let outcome = place.mixer(&[&args[..], &["--profile"]].concat());
+    outcome.fails(2, &["`--profile` has no effect with `--mode products`"]);
+}
+
+#[test]
 fn bench_measures_training_and_inference() {
     let place = Workplace::new();
     for mode in ["train", "infer"] {
