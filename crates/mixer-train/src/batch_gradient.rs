@@ -73,8 +73,8 @@ impl<'a> BatchGradient<'a> {
     }
 
     /// The gradient of the next batch, that of update `step` (from 0), by way of a loss that is multiplied
-    /// by `loss_scale`. `stop` is asked before each microbatch and while data is waited for; what it answers is passed on, and then the batch is lost.
-    /// `watch` sees each microbatch.
+    /// by `loss_scale`. `stop` is asked before each microbatch and while data is waited for; what it
+    /// answers is passed on, and then the batch is lost. `watch` sees each microbatch.
     pub(crate) fn next(
         &mut self,
         mixer: &Mixer,
