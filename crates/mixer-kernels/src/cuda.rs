@@ -2,7 +2,7 @@
 //! kernels of ours, on Burn's tensors.
 //!
 //! The libraries are loaded when a device is first used. Where one is missing, or a network has sizes
-//! that the kernels do not take, and on every other device of the same backend (Vulkan, Metal, WebGPU),
+//! that the kernels do not take, and on every other device of the same backend (Vulkan, Metal),
 //! the default bodies run.
 //!
 //! The work goes to a stream of ours. Before an operation it waits for all that Burn has asked of the

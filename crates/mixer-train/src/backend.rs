@@ -92,7 +92,7 @@ pub fn available() -> Vec<DeviceEntry> {
     }
     #[cfg(feature = "wgpu")]
     for (index, device) in Device::enumerate(GRAPHICS_API).into_iter().enumerate() {
-        push(format!("vulkan:{index}"), "GPU through Vulkan, Metal or WebGPU", device);
+        push(format!("vulkan:{index}"), "GPU through Vulkan, on a Mac through Metal", device);
     }
     #[cfg(feature = "flex")]
     push("flex".to_owned(), "CPU (also called `cpu`)", Device::flex());

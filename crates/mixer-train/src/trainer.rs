@@ -82,7 +82,7 @@ pub struct Outcome {
     pub saving: Duration,
 }
 
-/// The name of that quantity.
+/// What the gradient norm is called in messages and metrics.
 const GRADIENT_NORM: &str = "gradient norm";
 
 /// What an update found, still on the device.

@@ -109,6 +109,11 @@ impl BenchArgs {
     }
 }
 
+/// A cell of a table.
+fn optional(value: Option<f64>, digits: usize) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| format!("{value:.digits$}"))
+}
+
 fn refuse_without_effect(option: Option<&str>, when: &str) -> Result<(), TrainError> {
     match option {
         Some(option) => Err(TrainError::usage(format!("`{option}` has no effect {when}"))),
@@ -181,9 +186,6 @@ pub(super) fn run(args: &BenchArgs) -> Result<(), TrainError> {
         "share",
         "memory MB"
     );
-    let optional = |value: Option<f64>, digits: usize| {
-        value.map_or_else(|| "-".to_owned(), |value| format!("{value:.digits$}"))
-    };
     for m in &measurements {
         text += &format!(
             "{:<6} {:>6} {:>9} {:>6} {:>8} {:>10.1} {:>10.2} {:>9.1} {:>9} {:>6} {:>10}\n",

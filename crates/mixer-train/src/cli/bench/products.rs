@@ -2,7 +2,7 @@
 
 use std::num::NonZeroUsize;
 
-use super::{BenchArgs, Format, refuse_without_effect};
+use super::{BenchArgs, Format, optional, refuse_without_effect};
 use crate::bench::products::{ProductMeasurement, measure};
 use crate::error::TrainError;
 
@@ -31,9 +31,6 @@ fn table(measurements: &[ProductMeasurement]) -> String {
         "{:<6} {:<13} {:>8} {:>8} {:>8} {:>6} {:>10} {:>10} {:>12} {:>10}\n",
         "model", "product", "m", "n", "k", "count", "Burn ms", "GFLOP/s", "cuBLASLt ms", "GFLOP/s"
     );
-    let optional = |value: Option<f64>, digits: usize| {
-        value.map_or_else(|| "-".to_owned(), |value| format!("{value:.digits$}"))
-    };
     for measurement in measurements {
         let product = &measurement.product;
         text += &format!(
