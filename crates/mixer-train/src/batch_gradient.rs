@@ -4,20 +4,20 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use burn::tensor::{Device, Tensor};
-use mixer_data::{BatchMix, Loader, LoaderConfig, MixKind, SkippedExample};
+use mixer_data::{Batch, BatchMix, Loader, LoaderConfig, MixKind, SkippedExample};
 use mixer_model::Mixer;
 
 use crate::error::TrainError;
-use crate::evaluation::PATIENCE;
 use crate::input::Normaliser;
 use crate::loss::{mixed_targets, smoothed_targets};
 use crate::optimizer::GradientSum;
 use crate::trainer::{Stop, Trainer};
+use crate::uploads::{Uploaded, Uploads};
 
 /// Computes the gradient of one batch after another.
 pub(crate) struct BatchGradient<'a> {
     trainer: &'a Trainer,
-    loader: Loader,
+    uploads: Uploads,
     normaliser: Normaliser,
 }
 
@@ -69,7 +69,17 @@ impl<'a> BatchGradient<'a> {
             },
         )?;
         let normaliser = Normaliser::new(&plan.preprocessing, plan.model.patch_size, device);
-        Ok(BatchGradient { trainer, loader: loader.with_skipped(skipped), normaliser })
+        let (mix, seed) = (plan.mix.clone(), plan.seed);
+        let (batch_size, image_size) = (plan.batch_size as u64, plan.model.image_size as u32);
+        let cutmix = move |batch: &mut Batch| match &mix {
+            Some(mix) => {
+                let step = batch.first_position / batch_size;
+                mix.draw(seed, step, image_size).apply_cutmix(batch)
+            }
+            None => Ok(()),
+        };
+        let uploads = Uploads::new(loader.with_skipped(skipped), normaliser.clone(), cutmix)?;
+        Ok(BatchGradient { trainer, uploads, normaliser })
     }
 
     /// The gradient of the next batch, that of update `step` (from 0), by way of a loss that is multiplied
@@ -94,15 +104,15 @@ impl<'a> BatchGradient<'a> {
             plan.mix.as_ref().map(|mix| mix.draw(plan.seed, step, plan.model.image_size as u32));
         for _ in 0..microbatches {
             let waiting = Instant::now();
-            loop {
-                if let Some(stop) = stop() {
-                    return Ok(Err(stop));
-                }
-                if self.loader.wait(PATIENCE) {
-                    break;
-                }
+            let mut stopped = None;
+            let uploaded = self.uploads.next(|| {
+                stopped = stop();
+                stopped.is_none()
+            })?;
+            if let Some(stop) = stopped {
+                return Ok(Err(stop));
             }
-            let Some(mut batch) = self.loader.next_batch()? else {
+            let Some(Uploaded { pixels, mut batch }) = uploaded else {
                 unreachable!("a training stream does not end");
             };
             waited += waiting.elapsed();
@@ -113,7 +123,6 @@ impl<'a> BatchGradient<'a> {
                 smoothed_targets(&batch.labels, plan.model.num_classes, plan.label_smoothing);
             let partners = mix.as_ref().map_or(Vec::new(), |mix| mix.partners(rows));
             if let Some(mix) = &mix {
-                mix.apply_cutmix(&mut batch)?;
                 targets = mixed_targets(&targets, &partners, mix.lambda);
             }
             let positions = batch.first_position..batch.first_position + rows as u64;
@@ -121,7 +130,7 @@ impl<'a> BatchGradient<'a> {
                 .drop_path
                 .branch_scales(plan.model.num_blocks, plan.seed, positions)
                 .map(|scales| self.normaliser.matrix(scales, 2 * plan.model.num_blocks));
-            let mut patches = self.normaliser.patches(&batch);
+            let mut patches = self.normaliser.normalised(pixels);
             if let Some(BatchMix { kind: MixKind::Mixup, lambda, .. }) = &mix {
                 patches = self.normaliser.mixed(patches, &partners, *lambda);
             }
@@ -133,7 +142,6 @@ impl<'a> BatchGradient<'a> {
             loss_sum = loss_sum + loss.clone().inner();
             let scaled = if loss_scale == 1.0 { loss } else { loss * loss_scale };
             sum.add(mixer, &scaled.backward());
-            self.loader.recycle(batch);
         }
         let squared_norm = sum.squared_norm().unwrap_or_else(|| Tensor::zeros([1], device));
         Ok(Ok(Gradient { sum, loss: loss_sum, squared_norm, indices, skipped, waited }))

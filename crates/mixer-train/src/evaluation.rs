@@ -1,7 +1,6 @@
 //! Loss and accuracy over a split, counting every example once.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use burn::tensor::Device;
 use mixer_data::{EvalTransform, Loader, LoaderConfig, OnCorrupt, SkippedExample, Source};
@@ -12,9 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use crate::error::TrainError;
 use crate::input::Normaliser;
 use crate::loss::{Loss, smoothed_targets};
-
-/// How often somebody who waits for data looks whether to stop.
-pub(crate) const PATIENCE: Duration = Duration::from_millis(50);
+use crate::uploads::{Uploaded, Uploads};
 
 /// What an evaluation found.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -77,17 +74,21 @@ impl Evaluator {
             on_corrupt: self.on_corrupt,
         };
         let num_classes = mixer.config().num_classes;
-        let mut loader = Loader::eval(Arc::clone(source), self.transform.clone(), config)?;
+        let loader = Loader::eval(Arc::clone(source), self.transform.clone(), config)?;
         let normaliser = Normaliser::new(&self.preprocessing, mixer.config().patch_size, device);
+        let mut uploads = Uploads::new(loader, normaliser.clone(), |_| Ok(()))?;
         let mut sum = Evaluation { loss: 0.0, top1: 0.0, top5: 0.0, n: 0 };
         loop {
-            while !loader.wait(PATIENCE) {
-                if !progress(sum.n) {
-                    return Ok(None);
-                }
+            let mut is_stopped = false;
+            let uploaded = uploads.next(|| {
+                is_stopped = !progress(sum.n);
+                !is_stopped
+            })?;
+            if is_stopped {
+                return Ok(None);
             }
-            let Some(batch) = loader.next_batch()? else { break };
-            let logits = mixer.forward(normaliser.patches(&batch));
+            let Some(Uploaded { pixels, batch }) = uploaded else { break };
+            let logits = mixer.forward(normaliser.normalised(pixels));
             let targets = smoothed_targets(&batch.labels, num_classes, 0.0);
             let targets = normaliser.matrix(targets, batch.labels.len());
             let losses = self.loss.per_example(logits.clone(), targets);
@@ -102,10 +103,6 @@ impl Evaluator {
                 sum.n += 1;
             }
             batch.skipped.iter().for_each(&mut skipped);
-            loader.recycle(batch);
-            if !progress(sum.n) {
-                return Ok(None);
-            }
         }
         let n = (sum.n as f64).max(1.0);
         let Evaluation { loss, top1, top5, n: count } = sum;

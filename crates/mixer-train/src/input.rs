@@ -54,11 +54,16 @@ impl Normaliser {
     #[must_use]
     pub fn upload(&self, batch: &Batch) -> Pixels {
         let dims = [batch.labels.len(), batch.num_tokens, batch.patch_dim];
-        let bytes = TensorData::new(batch.patches.clone(), dims);
+        // Of one axis: a GPU would pad every row of more, and copy row by row.
+        let mut bytes = TensorData::new(batch.patches.clone(), [batch.patches.len()]);
         if self.device.supports_dtype(DType::U8) {
-            Pixels::Bytes(Tensor::from_data(bytes, (&self.device, DType::U8)))
+            // Into memory that a GPU reads by itself, where it has such.
+            self.device.staging(std::iter::once(&mut bytes));
+            let bytes = Tensor::<1, Int>::from_data(bytes, (&self.device, DType::U8));
+            Pixels::Bytes(bytes.reshape(dims))
         } else {
-            Pixels::Floats(Tensor::from_data(bytes.convert::<f32>(), &self.device))
+            let floats = Tensor::<1>::from_data(bytes.convert::<f32>(), &self.device);
+            Pixels::Floats(floats.reshape(dims))
         }
     }
 

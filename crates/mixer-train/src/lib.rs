@@ -46,5 +46,6 @@ pub mod run_dir;
 pub mod schedule;
 pub mod time_limit;
 pub mod trainer;
+mod uploads;
 
 pub use error::{TrainError, exit_code};

@@ -1,0 +1,207 @@
+//! Batches on their way to the device while the step before computes.
+
+use std::panic::resume_unwind;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use mixer_data::{Batch, DataError, Loader};
+
+use crate::error::TrainError;
+use crate::input::{Normaliser, Pixels};
+
+/// How often somebody who waits for data looks whether to stop.
+pub(crate) const PATIENCE: Duration = Duration::from_millis(50);
+
+/// Takes batches from a loader and uploads them, one ahead, on a thread of its own. On a GPU that also is
+/// a stream of its own, so that the copy neither waits for the step that runs nor holds up the next.
+pub(crate) struct Uploads {
+    /// Whatever ended the thread comes last; `None` only while this is dropped.
+    uploaded: Option<Receiver<Result<Uploaded, DataError>>>,
+    is_stopping: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// A batch whose pixels are on the device.
+pub(crate) struct Uploaded {
+    /// `[B, S, P·P·3]`.
+    pub(crate) pixels: Pixels,
+    /// All else; `patches` is empty.
+    pub(crate) batch: Batch,
+}
+
+impl Uploads {
+    /// Of the batches of `loader`, each changed by `prepare` first.
+    pub(crate) fn new(
+        loader: Loader,
+        normaliser: Normaliser,
+        prepare: impl FnMut(&mut Batch) -> Result<(), DataError> + Send + 'static,
+    ) -> Result<Uploads, TrainError> {
+        // A batch waits in the hands of the thread, not in the channel.
+        let (sender, uploaded) = sync_channel(0);
+        let is_stopping = Arc::new(AtomicBool::new(false));
+        let stopping = Arc::clone(&is_stopping);
+        let thread = std::thread::Builder::new()
+            .name("upload".to_owned())
+            .spawn(move || upload_all(loader, &normaliser, prepare, &sender, &stopping))?;
+        Ok(Uploads { uploaded: Some(uploaded), is_stopping, thread: Some(thread) })
+    }
+
+    /// The next batch. `None` behind the last one of an evaluation, and when `go_on`, which is asked first and
+    /// while this waits, says false.
+    pub(crate) fn next(
+        &mut self,
+        mut go_on: impl FnMut() -> bool,
+    ) -> Result<Option<Uploaded>, TrainError> {
+        let Some(uploaded) = &self.uploaded else { return Ok(None) };
+        while go_on() {
+            match uploaded.recv_timeout(PATIENCE) {
+                Ok(uploaded) => return Ok(Some(uploaded?)),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => {
+                    let ended = self.thread.take().map(JoinHandle::join);
+                    if let Some(Err(panic)) = ended {
+                        resume_unwind(panic);
+                    }
+                    return Ok(None);
+                }
+            }
+        }
+        Ok(None)
+    }
+}
+
+fn upload_all(
+    mut loader: Loader,
+    normaliser: &Normaliser,
+    mut prepare: impl FnMut(&mut Batch) -> Result<(), DataError>,
+    sender: &SyncSender<Result<Uploaded, DataError>>,
+    is_stopping: &AtomicBool,
+) {
+    while !is_stopping.load(Ordering::Relaxed) {
+        if !loader.wait(PATIENCE) {
+            continue;
+        }
+        let prepared = loader.next_batch().and_then(|batch| {
+            let Some(mut batch) = batch else { return Ok(None) };
+            prepare(&mut batch)?;
+            Ok(Some(batch))
+        });
+        let uploaded = match prepared {
+            Ok(None) => return,
+            Ok(Some(mut batch)) => {
+                let pixels = normaliser.upload(&batch);
+                let patches = std::mem::take(&mut batch.patches);
+                loader.recycle(Batch { patches, ..Batch::default() });
+                Ok(Uploaded { pixels, batch })
+            }
+            Err(error) => Err(error),
+        };
+        let is_last = uploaded.is_err();
+        // Nobody waits for it any more where this fails.
+        if sender.send(uploaded).is_err() || is_last {
+            return;
+        }
+    }
+}
+
+impl Drop for Uploads {
+    fn drop(&mut self) {
+        self.is_stopping.store(true, Ordering::Relaxed);
+        self.uploaded = None;
+        if let Some(thread) = self.thread.take() {
+            // What it panicked on has no one to be told to.
+            drop(thread.join());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use burn::tensor::Device;
+    use mixer_data::{
+        BuiltinKind, BuiltinSource, BuiltinSplit, EvalResize, EvalTransform, Interpolation,
+        LoaderConfig, OnCorrupt,
+    };
+    use mixer_model::weights::Preprocessing;
+
+    use super::*;
+
+    /// Twenty examples in batches of eight: the last one is filled up.
+    fn loader(workers: usize) -> Loader {
+        let source = BuiltinSource::new(BuiltinKind::Shapes, BuiltinSplit::Val, 20, 32, 0).unwrap();
+        let config = LoaderConfig {
+            batch_size: 8,
+            patch_size: 4,
+            workers,
+            queue_bytes: 1 << 20,
+            on_corrupt: OnCorrupt::Stop,
+        };
+        let (image_size, interpolation) = (32, Interpolation::Bilinear);
+        let transform = EvalTransform { image_size, resize: EvalResize::Squash, interpolation };
+        Loader::eval(Arc::new(source), transform, config).unwrap()
+    }
+
+    fn normaliser() -> Normaliser {
+        Normaliser::new(&Preprocessing::default(), 4, &Device::flex())
+    }
+
+    #[test]
+    fn batches_arrive_prepared_and_in_order() {
+        let brighten = |batch: &mut Batch| {
+            batch.patches.iter_mut().for_each(|value| *value ^= 0xff);
+            Ok(())
+        };
+        for workers in [0, 2] {
+            let mut expected = loader(workers);
+            let mut uploads = Uploads::new(loader(workers), normaliser(), brighten).unwrap();
+            let mut sizes = Vec::new();
+            while let Some(Uploaded { pixels, batch }) = uploads.next(|| true).unwrap() {
+                let mut whole = expected.next_batch().unwrap().unwrap();
+                brighten(&mut whole).unwrap();
+                let Pixels::Bytes(pixels) = pixels else { panic!("flex has bytes") };
+                assert_eq!(pixels.into_data().try_to_vec::<u8>().unwrap(), whole.patches);
+                whole.patches.clear();
+                assert_eq!(batch, whole);
+                sizes.push(batch.num_examples);
+            }
+            assert_eq!(sizes, [8, 8, 4]);
+            assert!(uploads.next(|| true).unwrap().is_none(), "it stays at its end");
+        }
+    }
+
+    #[test]
+    fn who_does_not_go_on_gets_nothing_and_need_not_wait() {
+        let slow = |_: &mut Batch| {
+            std::thread::sleep(4 * PATIENCE);
+            Ok(())
+        };
+        let mut uploads = Uploads::new(loader(1), normaliser(), slow).unwrap();
+        let mut asked = 0;
+        let uploaded = uploads.next(|| {
+            asked += 1;
+            asked < 3
+        });
+        assert!(uploaded.unwrap().is_none());
+        assert_eq!(asked, 3);
+        drop(uploads);
+    }
+
+    #[test]
+    fn an_error_arrives_once_and_a_panic_goes_on_here() {
+        let fails = |_: &mut Batch| Err(DataError::NoSuchDirectory { path: "too/dark".into() });
+        let mut uploads = Uploads::new(loader(1), normaliser(), fails).unwrap();
+        let error = uploads.next(|| true).err().unwrap();
+        assert!(error.to_string().contains("too/dark"), "{error}");
+        assert!(uploads.next(|| true).unwrap().is_none());
+
+        let panics = |_: &mut Batch| panic!("too bright");
+        let mut uploads = Uploads::new(loader(1), normaliser(), panics).unwrap();
+        let panic = catch_unwind(AssertUnwindSafe(|| uploads.next(|| true).is_ok())).unwrap_err();
+        assert_eq!(panic.downcast_ref::<&str>(), Some(&"too bright"));
+    }
+}
