@@ -41,6 +41,12 @@ const MAX_CHANNELS: usize = 1536;
 type Float = FloatTensor<Cube>;
 type SharedGpu = Arc<Mutex<Gpu>>;
 
+/// What the driver calls a CUDA device, and its memory. Opens nothing.
+#[must_use]
+pub fn cuda_device_name(index: usize) -> Option<String> {
+    gpu::name(index).ok()
+}
+
 /// Why the kernels of this crate do not run on a CUDA device; `None` when they do.
 #[must_use]
 pub fn cuda_fallback_reason(index: usize) -> Option<String> {

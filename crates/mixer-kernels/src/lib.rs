@@ -19,6 +19,8 @@ compile_error!("enable at least one backend feature: flex, ndarray, wgpu or cuda
 
 #[cfg(feature = "flex")]
 mod activation;
+#[cfg(feature = "wgpu")]
+mod adapters;
 mod any_tensor;
 mod autodiff;
 #[cfg(feature = "cuda")]
@@ -42,11 +44,13 @@ mod precision;
 mod simd;
 mod update;
 
+#[cfg(feature = "wgpu")]
+pub use adapters::{Adapter, adapters};
 pub use any_tensor::AnyTensor;
 #[cfg(feature = "cuda")]
 pub use cuda::{
-    CudaProduct, CudaTime, cuda_fallback_reason, cuda_memory_in_use, cuda_multiplies,
-    cuda_product_seconds, cuda_profile,
+    CudaProduct, CudaTime, cuda_device_name, cuda_fallback_reason, cuda_memory_in_use,
+    cuda_multiplies, cuda_product_seconds, cuda_profile,
 };
 pub use dense::dense;
 pub use gelu::{Gelu, gelu};

@@ -1,7 +1,7 @@
 //! The backends: the one file of this crate that names them. Everything else takes a [`Device`].
 
 use burn::tensor::Device;
-#[cfg(any(feature = "wgpu", feature = "cuda"))]
+#[cfg(feature = "cuda")]
 use burn::tensor::DeviceType;
 
 use crate::error::TrainError;
@@ -13,27 +13,26 @@ pub struct DeviceEntry {
     /// What `--device` takes.
     pub name: String,
     /// What it is.
-    pub description: &'static str,
+    pub description: String,
     /// The device.
     pub device: Device,
+    /// Whether it is a program on the CPU that plays a GPU, many times slower than the CPU backend.
+    pub is_software_gpu: bool,
+    /// Why its results would be wrong, where they would.
+    pub flaw: Option<&'static str>,
 }
 
 impl DeviceEntry {
+    /// A device of which nothing is to be said but what it is.
+    #[must_use]
+    pub fn new(name: String, description: String, device: Device) -> Self {
+        Self { name, description, device, is_software_gpu: false, flaw: None }
+    }
+
     /// Whether it computes by itself what it is asked, while the program goes on.
     #[must_use]
     pub fn is_gpu(&self) -> bool {
         !matches!(self.name.as_str(), "flex" | "ndarray")
-    }
-
-    /// Whether it is a program on the CPU that plays a GPU, many times slower than the CPU backend. Opens the
-    /// device.
-    #[must_use]
-    pub fn is_software_gpu(&self) -> bool {
-        #[cfg(any(feature = "wgpu", feature = "cuda"))]
-        return self.is_gpu()
-            && self.device.identity().is_some_and(|identity| identity.physical.is_none());
-        #[cfg(not(any(feature = "wgpu", feature = "cuda")))]
-        false
     }
 
     /// Its number among the CUDA devices, where it is one.
@@ -61,16 +60,14 @@ impl DeviceEntry {
     }
 }
 
-/// Where GPUs are looked for. Not just anywhere: OpenGL, which CubeCL would fall back to, ends in a
-/// deadlock.
+/// What a device of wgpu is called, by what its shaders are written in: SPIR-V or WGSL.
 #[cfg(feature = "wgpu")]
-const GRAPHICS_API: DeviceType =
-    if cfg!(target_os = "macos") { DeviceType::Wgpu } else { DeviceType::Vulkan };
+const GRAPHICS: &str = if cfg!(feature = "vulkan") { "vulkan" } else { "wgpu" };
 
 /// Every backend: its name, the cargo feature that adds it, and whether it is compiled in.
 const BACKENDS: [(&str, &str, bool); 5] = [
     ("cuda", "cuda", cfg!(feature = "cuda")),
-    ("vulkan", "wgpu", cfg!(feature = "wgpu")),
+    ("vulkan", "vulkan", cfg!(feature = "wgpu")),
     ("wgpu", "wgpu", cfg!(feature = "wgpu")),
     ("flex", "flex", cfg!(feature = "flex")),
     ("ndarray", "ndarray", cfg!(feature = "ndarray")),
@@ -83,23 +80,31 @@ pub fn available() -> Vec<DeviceEntry> {
     #[cfg(any(feature = "wgpu", feature = "cuda"))]
     mixer_kernels::keep_gpu_kernels();
     let mut entries = Vec::new();
-    let mut push = |name: String, description, device| {
-        entries.push(DeviceEntry { name, description, device });
-    };
     #[cfg(feature = "cuda")]
     for (index, device) in Device::enumerate(DeviceType::Cuda).into_iter().enumerate() {
-        push(format!("cuda:{index}"), "NVIDIA GPU through CUDA", device);
+        let found = mixer_kernels::cuda_device_name(index);
+        let description = found.unwrap_or_else(|| "NVIDIA GPU".to_owned());
+        entries.push(DeviceEntry::new(format!("cuda:{index}"), description, device));
     }
     #[cfg(feature = "wgpu")]
-    for (index, device) in Device::enumerate(GRAPHICS_API).into_iter().enumerate() {
-        push(format!("vulkan:{index}"), "GPU through Vulkan, on a Mac through Metal", device);
+    for (index, adapter) in mixer_kernels::adapters().iter().enumerate() {
+        let (description, device) = (adapter.name.clone(), adapter.device.clone());
+        let entry = DeviceEntry::new(format!("{GRAPHICS}:{index}"), description, device);
+        entries.push(DeviceEntry {
+            is_software_gpu: adapter.is_software,
+            flaw: adapter.flaw,
+            ..entry
+        });
     }
+    let mut push = |name: &str, description: &str, device| {
+        entries.push(DeviceEntry::new(name.to_owned(), description.to_owned(), device));
+    };
     #[cfg(feature = "flex")]
-    push("flex".to_owned(), "CPU (also called `cpu`)", Device::flex());
+    push("flex", "CPU (also called `cpu`)", Device::flex());
     #[cfg(feature = "ndarray")]
     // Deprecated upstream, kept as the second CPU backend for as long as it is there.
     #[allow(deprecated)]
-    push("ndarray".to_owned(), "CPU, second implementation for cross-checks", Device::ndarray());
+    push("ndarray", "CPU, second implementation for cross-checks", Device::ndarray());
     entries
 }
 
@@ -115,7 +120,7 @@ pub fn open(requested: &str) -> Result<DeviceEntry, TrainError> {
     if requested == "auto" {
         return entries
             .into_iter()
-            .find(|entry| !entry.is_software_gpu())
+            .find(|entry| !entry.is_software_gpu && entry.flaw.is_none())
             .ok_or_else(|| unusable("no device is available on this machine".to_owned(), listed));
     }
     let name = match requested {
@@ -138,15 +143,28 @@ pub fn open(requested: &str) -> Result<DeviceEntry, TrainError> {
         let message = format!("device `{requested}` is not compiled into this binary");
         return Err(unusable(message, format!("build with `--features {feature}`; {listed}")));
     }
-    // `wgpu` and `vulkan` open the same adapters; a CPU has no index.
     let wanted = match backend {
+        // A CPU has no index.
         "flex" | "ndarray" => name.to_owned(),
-        "wgpu" => format!("vulkan:{index}"),
+        #[cfg(feature = "wgpu")]
+        "vulkan" | "wgpu" => format!("{GRAPHICS}:{index}"),
         gpu => format!("{gpu}:{index}"),
     };
-    entries.into_iter().find(|entry| entry.name == wanted).ok_or_else(|| {
+    let entry = entries.into_iter().find(|entry| entry.name == wanted).ok_or_else(|| {
         unusable(format!("device `{requested}` was not found on this machine"), listed)
-    })
+    })?;
+    match entry.flaw {
+        None => Ok(entry),
+        Some(flaw) => {
+            let message = format!(
+                "device `{requested}` ({}) would compute wrong results: {flaw}",
+                entry.description
+            );
+            let hint = "update its driver, or build with `--features wgpu` and without `vulkan`"
+                .to_owned();
+            Err(unusable(message, hint))
+        }
+    }
 }
 
 /// What somebody who expects a GPU should know about the device that was opened for `requested`.
@@ -154,7 +172,8 @@ pub fn open(requested: &str) -> Result<DeviceEntry, TrainError> {
 pub fn note(requested: &str, entry: &DeviceEntry) -> Option<String> {
     let for_gpus = cfg!(any(feature = "wgpu", feature = "cuda"));
     if requested == "auto" && for_gpus && !entry.is_gpu() {
-        return Some(format!("no GPU was found; computing on the CPU (`{}`)", entry.name));
+        let message = format!("no usable GPU was found; computing on the CPU (`{}`)", entry.name);
+        return Some(message);
     }
     #[cfg(feature = "cuda")]
     if let Some(reason) = entry.cuda_index().and_then(mixer_kernels::cuda_fallback_reason) {

@@ -728,7 +728,8 @@ fn a_device_that_cannot_be_used_is_refused_with_those_that_can() {
         on("cuda").fails(DEVICE, &["`cuda` is not compiled"]).hints("--features cuda");
     }
     if !cfg!(feature = "wgpu") {
-        on("vulkan:0").fails(DEVICE, &["`vulkan:0` is not compiled"]).hints("--features wgpu");
+        on("vulkan:0").fails(DEVICE, &["`vulkan:0` is not compiled"]).hints("--features vulkan");
+        on("wgpu:0").fails(DEVICE, &["`wgpu:0` is not compiled"]).hints("--features wgpu");
     }
 }
 

@@ -112,6 +112,21 @@ pub(super) fn open(index: usize) -> Result<Arc<Mutex<Gpu>>, Error> {
         .clone()
 }
 
+/// What the driver calls a GPU, and its memory.
+pub(super) fn name(index: usize) -> Result<String, Error> {
+    // SAFETY: asks the loader for the library's names, and runs nothing of its.
+    if !unsafe { sys::is_culib_present() } {
+        return Err("the NVIDIA driver was not found".to_owned());
+    }
+    driver::init().map_err(driver_error("cuInit"))?;
+    let device = driver::device::get(index as i32).map_err(driver_error("cuDeviceGet"))?;
+    let name = driver::device::get_name(device).map_err(driver_error("cuDeviceGetName"))?;
+    // SAFETY: `device` was given by the driver.
+    let memory = unsafe { driver::device::total_mem(device) };
+    let memory = memory.map_err(driver_error("cuDeviceTotalMem"))?;
+    Ok(format!("{name}, {:.1} GiB", memory as f64 / (1_u64 << 30) as f64))
+}
+
 pub(super) fn driver_error(what: &str) -> impl Fn(driver::DriverError) -> Error + '_ {
     move |error| format!("{what}: {error:?}")
 }

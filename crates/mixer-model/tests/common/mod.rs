@@ -21,15 +21,14 @@ pub fn devices() -> Vec<(&'static str, Device)> {
         ("ndarray", Device::ndarray()),
     ];
     #[cfg(feature = "cuda")]
-    devices.extend(first(burn::tensor::DeviceType::Cuda).map(|device| ("cuda", device)));
+    if let Some(device) = Device::enumerate(burn::tensor::DeviceType::Cuda).into_iter().next() {
+        devices.push(("cuda", device));
+    }
     #[cfg(feature = "wgpu")]
-    devices.extend(first(burn::tensor::DeviceType::Vulkan).map(|device| ("vulkan", device)));
+    if let Some(adapter) = mixer_kernels::adapters().iter().find(|adapter| adapter.flaw.is_none()) {
+        devices.push(("wgpu", adapter.device.clone()));
+    }
     devices
-}
-
-#[cfg(any(feature = "wgpu", feature = "cuda"))]
-fn first(kind: burn::tensor::DeviceType) -> Option<Device> {
-    Device::enumerate(kind).into_iter().next()
 }
 
 /// Largest |difference| ÷ largest |reference| of one tensor: what `f32` gives on a CPU, and what is

@@ -133,7 +133,7 @@ pub fn measure(
     (warmup, steps): (usize, usize),
 ) -> Result<Vec<ProductMeasurement>, TrainError> {
     // What a GPU needs to be busy takes a CPU half a minute.
-    let square = if entry.is_gpu() && !entry.is_software_gpu() { 8192 } else { 1024 };
+    let square = if entry.is_gpu() && !entry.is_software_gpu { 8192 } else { 1024 };
     let mut measurements = Vec::new();
     for product in products(config, batch_size, square) {
         let seconds = time_burn(&product, precision, &entry.device, (warmup, steps))?;

@@ -23,7 +23,7 @@ pub fn run(name: &str, text: &str, directory: &Path) -> Result<Outcome, TrainErr
     let plan = RunPlan::resolve(&config, Task::Pretrain, None, DataFacts::of(&dataset)).unwrap();
     let run_dir = RunDir::new(directory.join("run"));
     let _lock = run_dir.create(&text, &plan, &Environment::current(name)).unwrap();
-    let device = DeviceEntry { name: name.to_owned(), description: "", device: Device::flex() };
+    let device = DeviceEntry::new(name.to_owned(), String::new(), Device::flex());
     let (model, seed, bias) = (plan.model.clone(), plan.seed, plan.head_bias);
     let (workers, queue_bytes, time_limit) = (1, 1 << 20, None);
     let trainer = Trainer { plan, dataset, run_dir, device, workers, queue_bytes, time_limit };
