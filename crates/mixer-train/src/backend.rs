@@ -115,7 +115,8 @@ pub fn available() -> Vec<DeviceEntry> {
 /// [`TrainError::Device`] when it is unknown, not compiled in or not there.
 pub fn open(requested: &str) -> Result<DeviceEntry, TrainError> {
     let entries = available();
-    let names: Vec<&str> = entries.iter().map(|entry| entry.name.as_str()).collect();
+    let sound = entries.iter().filter(|entry| entry.flaw.is_none());
+    let names: Vec<&str> = sound.map(|entry| entry.name.as_str()).collect();
     let listed = format!("available here: {}", names.join(", "));
     if requested == "auto" {
         return entries

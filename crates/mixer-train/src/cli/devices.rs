@@ -6,7 +6,11 @@ use crate::error::TrainError;
 pub(super) fn run() -> Result<(), TrainError> {
     let lines: Vec<String> = backend::available()
         .iter()
-        .map(|entry| format!("{:<10} {}", entry.name, entry.description))
+        .map(|entry| {
+            let software = if entry.is_software_gpu { ", a program on the CPU" } else { "" };
+            let refused = entry.flaw.map_or(String::new(), |flaw| format!("; refused: {flaw}"));
+            format!("{:<10} {}{software}{refused}", entry.name, entry.description)
+        })
         .collect();
     super::print(&lines.join("\n"))
 }
