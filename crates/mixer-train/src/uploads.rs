@@ -1,12 +1,13 @@
 //! Batches on their way to the device while the step before computes.
 
 use std::panic::resume_unwind;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use burn::tensor::StreamId;
 use mixer_data::{Batch, DataError, Loader};
 
 use crate::error::TrainError;
@@ -15,8 +16,8 @@ use crate::input::{Normaliser, Pixels};
 /// How often somebody who waits for data looks whether to stop.
 pub(crate) const PATIENCE: Duration = Duration::from_millis(50);
 
-/// Takes batches from a loader and uploads them, one ahead, on a thread of its own. On a GPU that also is
-/// a stream of its own, so that the copy neither waits for the step that runs nor holds up the next.
+/// Takes batches from a loader and uploads them, one ahead, on a thread of its own. On a GPU they go by
+/// another stream than the step that runs, so that neither waits for the other.
 pub(crate) struct Uploads {
     /// Whatever ended the thread comes last; `None` only while this is dropped.
     uploaded: Option<Receiver<Result<Uploaded, DataError>>>,
@@ -92,7 +93,7 @@ fn upload_all(
         let uploaded = match prepared {
             Ok(None) => return,
             Ok(Some(mut batch)) => {
-                let pixels = normaliser.upload(&batch);
+                let pixels = stream().executes(|| normaliser.upload(&batch));
                 let patches = std::mem::take(&mut batch.patches);
                 loader.recycle(Batch { patches, ..Batch::default() });
                 Ok(Uploaded { pixels, batch })
@@ -105,6 +106,12 @@ fn upload_all(
             return;
         }
     }
+}
+
+/// The stream of every upload. One for all: memory that a GPU's stream was given stays with that stream.
+fn stream() -> StreamId {
+    static STREAM: OnceLock<StreamId> = OnceLock::new();
+    *STREAM.get_or_init(StreamId::allocate)
 }
 
 impl Drop for Uploads {
