@@ -104,16 +104,10 @@ impl<'a> BatchGradient<'a> {
             plan.mix.as_ref().map(|mix| mix.draw(plan.seed, step, plan.model.image_size as u32));
         for _ in 0..microbatches {
             let waiting = Instant::now();
-            let mut stopped = None;
-            let uploaded = self.uploads.next(|| {
-                stopped = stop();
-                stopped.is_none()
-            })?;
-            if let Some(stop) = stopped {
-                return Ok(Err(stop));
-            }
-            let Some(Uploaded { pixels, mut batch }) = uploaded else {
-                unreachable!("a training stream does not end");
+            let Uploaded { pixels, mut batch } = match self.uploads.next(&stop)? {
+                Ok(Some(uploaded)) => uploaded,
+                Ok(None) => unreachable!("a training stream does not end"),
+                Err(stop) => return Ok(Err(stop)),
             };
             waited += waiting.elapsed();
             indices.extend_from_slice(&batch.indices);

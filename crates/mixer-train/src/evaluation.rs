@@ -79,15 +79,12 @@ impl Evaluator {
         let mut uploads = Uploads::new(loader, normaliser.clone(), |_| Ok(()))?;
         let mut sum = Evaluation { loss: 0.0, top1: 0.0, top5: 0.0, n: 0 };
         loop {
-            let mut is_stopped = false;
-            let uploaded = uploads.next(|| {
-                is_stopped = !progress(sum.n);
-                !is_stopped
-            })?;
-            if is_stopped {
-                return Ok(None);
-            }
-            let Some(Uploaded { pixels, batch }) = uploaded else { break };
+            let Uploaded { pixels, batch } =
+                match uploads.next(|| (!progress(sum.n)).then_some(()))? {
+                    Ok(Some(uploaded)) => uploaded,
+                    Ok(None) => break,
+                    Err(()) => return Ok(None),
+                };
             let logits = mixer.forward(normaliser.normalised(pixels));
             let targets = smoothed_targets(&batch.labels, num_classes, 0.0);
             let targets = normaliser.matrix(targets, batch.labels.len());

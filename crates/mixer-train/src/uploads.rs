@@ -50,27 +50,28 @@ impl Uploads {
         Ok(Uploads { uploaded: Some(uploaded), is_stopping, thread: Some(thread) })
     }
 
-    /// The next batch. `None` behind the last one of an evaluation, and when `go_on`, which is asked first and
-    /// while this waits, says false.
-    pub(crate) fn next(
+    /// The next batch, or `None` behind the last one of an evaluation. `stop` is asked first and while this
+    /// waits; what it answers is passed on.
+    pub(crate) fn next<S>(
         &mut self,
-        mut go_on: impl FnMut() -> bool,
-    ) -> Result<Option<Uploaded>, TrainError> {
-        let Some(uploaded) = &self.uploaded else { return Ok(None) };
-        while go_on() {
+        mut stop: impl FnMut() -> Option<S>,
+    ) -> Result<Result<Option<Uploaded>, S>, TrainError> {
+        let Some(uploaded) = &self.uploaded else { return Ok(Ok(None)) };
+        loop {
+            if let Some(stop) = stop() {
+                return Ok(Err(stop));
+            }
             match uploaded.recv_timeout(PATIENCE) {
-                Ok(uploaded) => return Ok(Some(uploaded?)),
+                Ok(uploaded) => return Ok(Ok(Some(uploaded?))),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
-                    let ended = self.thread.take().map(JoinHandle::join);
-                    if let Some(Err(panic)) = ended {
+                    if let Some(Err(panic)) = self.thread.take().map(JoinHandle::join) {
                         resume_unwind(panic);
                     }
-                    return Ok(None);
+                    return Ok(Ok(None));
                 }
             }
         }
-        Ok(None)
     }
 }
 
@@ -127,6 +128,7 @@ impl Drop for Uploads {
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
     use std::panic::{AssertUnwindSafe, catch_unwind};
 
     use burn::tensor::Device;
@@ -157,6 +159,12 @@ mod tests {
         Normaliser::new(&Preprocessing::default(), 4, &Device::flex())
     }
 
+    /// The next batch, however long it takes.
+    fn next(uploads: &mut Uploads) -> Result<Option<Uploaded>, TrainError> {
+        let Ok(uploaded) = uploads.next(|| None::<Infallible>)?;
+        Ok(uploaded)
+    }
+
     #[test]
     fn batches_arrive_prepared_and_in_order() {
         let brighten = |batch: &mut Batch| {
@@ -167,7 +175,7 @@ mod tests {
             let mut expected = loader(workers);
             let mut uploads = Uploads::new(loader(workers), normaliser(), brighten).unwrap();
             let mut sizes = Vec::new();
-            while let Some(Uploaded { pixels, batch }) = uploads.next(|| true).unwrap() {
+            while let Some(Uploaded { pixels, batch }) = next(&mut uploads).unwrap() {
                 let mut whole = expected.next_batch().unwrap().unwrap();
                 brighten(&mut whole).unwrap();
                 let Pixels::Bytes(pixels) = pixels else { panic!("flex has bytes") };
@@ -177,38 +185,37 @@ mod tests {
                 sizes.push(batch.num_examples);
             }
             assert_eq!(sizes, [8, 8, 4]);
-            assert!(uploads.next(|| true).unwrap().is_none(), "it stays at its end");
+            assert!(next(&mut uploads).unwrap().is_none(), "it stays at its end");
         }
     }
 
     #[test]
-    fn who_does_not_go_on_gets_nothing_and_need_not_wait() {
+    fn who_stops_need_not_wait() {
         let slow = |_: &mut Batch| {
             std::thread::sleep(4 * PATIENCE);
             Ok(())
         };
         let mut uploads = Uploads::new(loader(1), normaliser(), slow).unwrap();
         let mut asked = 0;
-        let uploaded = uploads.next(|| {
+        let stopped = uploads.next(|| {
             asked += 1;
-            asked < 3
+            (asked == 3).then_some("enough")
         });
-        assert!(uploaded.unwrap().is_none());
+        assert_eq!(stopped.unwrap().err(), Some("enough"));
         assert_eq!(asked, 3);
-        drop(uploads);
     }
 
     #[test]
     fn an_error_arrives_once_and_a_panic_goes_on_here() {
         let fails = |_: &mut Batch| Err(DataError::NoSuchDirectory { path: "too/dark".into() });
         let mut uploads = Uploads::new(loader(1), normaliser(), fails).unwrap();
-        let error = uploads.next(|| true).err().unwrap();
+        let error = next(&mut uploads).err().unwrap();
         assert!(error.to_string().contains("too/dark"), "{error}");
-        assert!(uploads.next(|| true).unwrap().is_none());
+        assert!(next(&mut uploads).unwrap().is_none());
 
         let panics = |_: &mut Batch| panic!("too bright");
         let mut uploads = Uploads::new(loader(1), normaliser(), panics).unwrap();
-        let panic = catch_unwind(AssertUnwindSafe(|| uploads.next(|| true).is_ok())).unwrap_err();
+        let panic = catch_unwind(AssertUnwindSafe(|| next(&mut uploads).is_ok())).unwrap_err();
         assert_eq!(panic.downcast_ref::<&str>(), Some(&"too bright"));
     }
 }
