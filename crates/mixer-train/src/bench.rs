@@ -14,10 +14,10 @@ use mixer_model::{Compute, Mixer, MixerConfig, count};
 use serde::Serialize;
 
 use crate::error::TrainError;
-use crate::input::Normaliser;
-use crate::loss::{Loss, smoothed_targets};
-use crate::optimizer::{Clip, GradientSum, Optimizer, Rule};
-use crate::precision::Precision;
+use crate::input::normaliser::Normaliser;
+use crate::update::loss::{Loss, smoothed_targets};
+use crate::update::optimizer::{Clip, GradientSum, Optimizer, Rule};
+use crate::update::precision::Precision;
 
 /// What is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

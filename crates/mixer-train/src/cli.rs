@@ -20,9 +20,9 @@ use std::time::Duration;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
-use crate::backend::{self, DeviceEntry};
+use crate::device::{self, DeviceEntry};
 use crate::error::{TrainError, exit_code};
-use crate::progress::{self, say};
+use crate::show::progress::{self, say};
 
 /// Pre-train, fine-tune, evaluate and ship MLP-Mixer image classifiers.
 #[derive(Debug, Parser)]
@@ -94,8 +94,8 @@ struct DeviceArg {
 impl DeviceArg {
     /// Opens it, and says on stderr what somebody who expects a GPU should know.
     fn open(&self) -> Result<DeviceEntry, TrainError> {
-        let entry = backend::open(&self.device)?;
-        if let Some(note) = backend::note(&self.device, &entry) {
+        let entry = device::open(&self.device)?;
+        if let Some(note) = device::note(&self.device, &entry) {
             say(format!("note: {note}"));
         }
         Ok(entry)
@@ -140,7 +140,7 @@ struct WeightsArg {
 
 impl WeightsArg {
     fn read(&self) -> Result<mixer_model::Weights, TrainError> {
-        crate::run_dir::read_weights(&self.weights, self.gelu.map(Into::into))
+        crate::disk::run_dir::read_weights(&self.weights, self.gelu.map(Into::into))
     }
 }
 

@@ -2,6 +2,8 @@
 //! and no default is chosen here; that is [`crate::plan`]. What one file takes from another is put
 //! together in `inheritance.rs`.
 
+pub(crate) mod inheritance;
+
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -14,15 +16,15 @@ use mixer_model::Gelu;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::divergence::OnDivergence;
-use crate::drop_path::DropPathScaling;
-use crate::early_stopping::EarlyStopping;
+use crate::config::inheritance::Chain;
 use crate::error::TrainError;
-use crate::inheritance::Chain;
-use crate::loss::Loss;
-use crate::loss_scale::LossScaling;
-use crate::precision::Precision;
-use crate::schedule::Decay;
+use crate::run::early_stopping::EarlyStopping;
+use crate::run::on_divergence::OnDivergence;
+use crate::update::drop_path::DropPathScaling;
+use crate::update::loss::Loss;
+use crate::update::loss_scale::LossScaling;
+use crate::update::precision::Precision;
+use crate::update::schedule::Decay;
 
 /// A pre-training run or a fine-tuning job.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -1,60 +1,10 @@
-//! What a checkpoint asks of a file system. It goes through one trait, so that a test can have any single
-//! operation fail.
+//! A run on disk: [`run_dir`] says which file is where, [`checkpoint`] and [`metrics`] what is in them.
+//! [`background_writer`] writes checkpoints behind the training, [`retention`] says which are kept, and
+//! [`operations`] are what a test has fail.
 
-use std::io::Write;
-use std::path::Path;
-
-/// A file that is being written.
-pub(crate) trait NewFile: Write {
-    /// Waits until everything written is on disk.
-    fn sync(&mut self) -> std::io::Result<()>;
-}
-
-/// The operations. Errors name no path: whoever asks knows it.
-pub(crate) trait Disk: Send {
-    /// Makes a directory, and those above it.
-    fn create_directory(&self, path: &Path) -> std::io::Result<()>;
-    /// Makes or empties a file.
-    fn create_file(&self, path: &Path) -> std::io::Result<Box<dyn NewFile>>;
-    /// Gives a file or directory another name on the same disk.
-    fn rename(&self, from: &Path, to: &Path) -> std::io::Result<()>;
-    /// Removes a directory with all that is in it.
-    fn remove_directory(&self, path: &Path) -> std::io::Result<()>;
-    /// Makes the names in a directory durable. Only Unix can; elsewhere a rename has to do.
-    fn sync_directory(&self, path: &Path) -> std::io::Result<()>;
-}
-
-/// The disk of this machine.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct LocalDisk;
-
-impl NewFile for std::fs::File {
-    fn sync(&mut self) -> std::io::Result<()> {
-        self.sync_all()
-    }
-}
-
-impl Disk for LocalDisk {
-    fn create_directory(&self, path: &Path) -> std::io::Result<()> {
-        std::fs::create_dir_all(path)
-    }
-
-    fn create_file(&self, path: &Path) -> std::io::Result<Box<dyn NewFile>> {
-        Ok(Box::new(std::fs::File::create(path)?))
-    }
-
-    fn rename(&self, from: &Path, to: &Path) -> std::io::Result<()> {
-        std::fs::rename(from, to)
-    }
-
-    fn remove_directory(&self, path: &Path) -> std::io::Result<()> {
-        std::fs::remove_dir_all(path)
-    }
-
-    fn sync_directory(&self, path: &Path) -> std::io::Result<()> {
-        if cfg!(unix) {
-            std::fs::File::open(path)?.sync_all()?;
-        }
-        Ok(())
-    }
-}
+pub(crate) mod background_writer;
+pub mod checkpoint;
+pub mod metrics;
+pub(crate) mod operations;
+pub mod retention;
+pub mod run_dir;

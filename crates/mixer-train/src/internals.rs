@@ -10,8 +10,8 @@ use mixer_model::config::{Gelu, MixerConfig};
 use mixer_model::{HostTensor, Metadata, Weights};
 use sha2::{Digest, Sha256};
 
-use crate::checkpoint::{Checkpoint, RunState};
 use crate::config::RunConfig;
+use crate::disk::checkpoint::{Checkpoint, RunState};
 use crate::plan::{DataFacts, InitFacts, RunPlan, Task};
 
 /// Reads a configuration and makes the plans of it: everything up to a NUL is the file, what follows

@@ -12,19 +12,19 @@ use mixer_model::{Gelu, Metadata, MixerConfig, Variant, count};
 use serde::{Deserialize, Serialize};
 
 use crate::config::{DataConfig, HeadInit, ModelConfig, OptimizerKind, RunConfig, TrainConfig};
-use crate::dataset::Dataset;
-use crate::divergence::OnDivergence;
-use crate::drop_path::{DropPath, DropPathScaling};
-use crate::early_stopping::EarlyStopping;
+use crate::disk::retention::Retention;
 use crate::error::TrainError;
-use crate::input;
-use crate::loss::Loss;
-use crate::loss_scale::LossScaling;
-use crate::optimizer::Rule;
-use crate::parameter_rates::ParameterRates;
-use crate::precision::Precision;
-use crate::retention::Retention;
-use crate::schedule::{Decay, Schedule};
+use crate::input::dataset::Dataset;
+use crate::input::preprocessing;
+use crate::run::early_stopping::EarlyStopping;
+use crate::run::on_divergence::OnDivergence;
+use crate::update::drop_path::{DropPath, DropPathScaling};
+use crate::update::loss::Loss;
+use crate::update::loss_scale::LossScaling;
+use crate::update::optimizer::Rule;
+use crate::update::parameter_rates::ParameterRates;
+use crate::update::precision::Precision;
+use crate::update::schedule::{Decay, Schedule};
 
 /// The largest side of a network's input, px; that of `mixer-data`.
 const MAX_IMAGE_SIZE: usize = 4096;
@@ -721,7 +721,7 @@ fn transforms(
 ) -> Result<(TrainTransform, EvalTransform, Preprocessing), TrainError> {
     let data = &config.data;
     let inherited = init.and_then(|facts| facts.metadata.preprocessing);
-    let inherited_eval = inherited.map(|rule| input::eval_transform(&rule, image_size));
+    let inherited_eval = inherited.map(|rule| preprocessing::eval_transform(&rule, image_size));
     let interpolation = data
         .interpolation
         .or(inherited_eval.as_ref().map(|transform| transform.interpolation))
@@ -748,7 +748,7 @@ fn transforms(
     }
     let preprocessing = Preprocessing {
         apply_exif_orientation: data.apply_exif_orientation.unwrap_or(false),
-        ..input::preprocessing(&eval, mean, std)
+        ..preprocessing::preprocessing(&eval, mean, std)
     };
     Ok((train, eval, preprocessing))
 }

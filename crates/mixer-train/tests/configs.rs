@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use mixer_data::{RandAugment, TrainCrop};
 use mixer_model::{Gelu, Metadata, Variant};
 use mixer_train::config::RunConfig;
-use mixer_train::loss::Loss;
-use mixer_train::optimizer::Rule;
 use mixer_train::plan::{DataFacts, InitFacts, RunPlan, Task};
-use mixer_train::schedule::Decay;
+use mixer_train::update::loss::Loss;
+use mixer_train::update::optimizer::Rule;
+use mixer_train::update::schedule::Decay;
 
 fn configs_directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs")
@@ -439,7 +439,10 @@ fn every_interpolation_survives_the_weights_file_under_the_name_that_timm_has_fo
         assert_eq!(written["interpolation"], timms);
         let read = serde_json::from_value(written).unwrap();
         let size = plan.model.image_size;
-        assert_eq!(mixer_train::input::eval_transform(&read, size), plan.eval_transform);
+        assert_eq!(
+            mixer_train::input::preprocessing::eval_transform(&read, size),
+            plan.eval_transform
+        );
     }
 }
 

@@ -226,7 +226,7 @@ fn what_is_kept_may_be_changed_when_a_run_is_continued() {
     let leftover = run.join(".best.safetensors.1-0.tmp");
     std::fs::write(&leftover, "half").unwrap();
     assert_success(&fixture.command(&run).arg("--set=train.keep_checkpoints=1").output().unwrap());
-    assert_eq!(mixer_train::checkpoint::list(&run.join("checkpoints")).unwrap().len(), 1);
+    assert_eq!(mixer_train::disk::checkpoint::list(&run.join("checkpoints")).unwrap().len(), 1);
     assert!(!leftover.exists());
     let plan: toml::Table =
         std::fs::read_to_string(run.join("plan.toml")).unwrap().parse().unwrap();
@@ -240,9 +240,9 @@ fn milestones_and_the_best_checkpoint_are_kept() {
         "keep_checkpoints = 1\nkeep_checkpoint_every_steps = 45\nkeep_best_checkpoint = true\n";
     let fixture = Fixture::with(&format!("{CONFIG}{kept}"));
     let run = fixture.uninterrupted();
-    let found = mixer_train::checkpoint::list(&run.join("checkpoints")).unwrap();
+    let found = mixer_train::disk::checkpoint::list(&run.join("checkpoints")).unwrap();
     let mut steps: Vec<u64> =
-        found.iter().filter_map(|path| mixer_train::checkpoint::step_of(path)).collect();
+        found.iter().filter_map(|path| mixer_train::disk::checkpoint::step_of(path)).collect();
     let text = std::fs::read_to_string(found[0].join("state.json")).unwrap();
     let state: serde_json::Value = serde_json::from_str(&text).unwrap();
     let best = state["best"][0].as_u64().unwrap();
@@ -306,8 +306,9 @@ fn a_picture_that_goes_bad_in_the_middle_of_a_run_loses_no_step() {
         assert!(says.contains("light/3.bmp"), "{fault}: {says}");
         let saved = says.split("checkpoint written: ").nth(1).expect("a checkpoint");
         let saved = PathBuf::from(saved.lines().next().unwrap());
-        mixer_train::checkpoint::verify(&saved).unwrap();
-        let newest = mixer_train::checkpoint::list(&run.join("checkpoints")).unwrap().remove(0);
+        mixer_train::disk::checkpoint::verify(&saved).unwrap();
+        let newest =
+            mixer_train::disk::checkpoint::list(&run.join("checkpoints")).unwrap().remove(0);
         assert_eq!(newest, saved, "{fault}: no step is lost");
         if picture.is_dir() {
             std::fs::remove_dir(&picture).unwrap();

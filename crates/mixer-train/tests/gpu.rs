@@ -9,8 +9,8 @@ mod common;
 use std::time::Duration;
 
 use common::Workplace;
-use mixer_train::backend;
-use mixer_train::precision::Precision;
+use mixer_train::device;
+use mixer_train::update::precision::Precision;
 use serde_json::Value;
 
 /// Relative error of a loss that a GPU may have: its products may be TF32.
@@ -22,7 +22,7 @@ const DEVICE: i32 = 7;
 
 /// The name of the first GPU of every kind.
 fn gpus() -> Vec<String> {
-    let entries = backend::available();
+    let entries = device::available();
     let sound = entries.into_iter().filter(|entry| entry.is_gpu() && entry.flaw.is_none());
     let names = sound.map(|entry| entry.name);
     let gpus: Vec<String> = names.filter(|name| name.ends_with(":0")).collect();
@@ -120,7 +120,7 @@ fn half_precision_trains_or_is_refused_in_one_line() {
             let setting = format!("train.precision='{name}'");
             let args = ["pretrain", "builtin.toml", "--device", &gpu, "--set", &setting];
             let outcome = place.mixer(&[&args[..], &["--run-dir", name]].concat());
-            if backend::open(&gpu).unwrap().multiplies(precision) {
+            if device::open(&gpu).unwrap().multiplies(precision) {
                 outcome.succeeds();
                 let (found, expected) = (losses(&place, name), losses(&place, "cpu"));
                 assert_near(&found, &expected, 2.0 * TOLERANCE, &format!("{gpu} in {name}"));

@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::{Distribution, Tensor, TensorData};
 use mixer_model::{Metadata, Mixer, Weights};
-use mixer_train::backend::DeviceEntry;
-use mixer_train::loss::{Loss, smoothed_targets};
-use mixer_train::optimizer::{Clip, GradientSum, Optimizer, Rule};
-use mixer_train::schedule::{Decay, Schedule};
+use mixer_train::device::DeviceEntry;
+use mixer_train::update::loss::{Loss, smoothed_targets};
+use mixer_train::update::optimizer::{Clip, GradientSum, Optimizer, Rule};
+use mixer_train::update::schedule::{Decay, Schedule};
 use safetensors::SafeTensors;
 
 /// Relative error of a loss or gradient norm, and of a final weight relative to the largest of its
@@ -161,7 +161,7 @@ fn follow(
 }
 
 fn devices() -> Vec<DeviceEntry> {
-    let entries = mixer_train::backend::available();
+    let entries = mixer_train::device::available();
     entries.into_iter().filter(|entry| entry.flaw.is_none()).collect()
 }
 
@@ -228,7 +228,7 @@ fn accumulated_microbatches_are_one_batch() {
         "flax_tiny_io.safetensors",
         "flax_tiny_sgd.safetensors",
         "flax_tiny_sgd_final.npz",
-        &mixer_train::backend::open("cpu").unwrap(),
+        &mixer_train::device::open("cpu").unwrap(),
         5,
     );
 }
@@ -240,7 +240,7 @@ fn losses_on_soft_targets_and_their_gradients_agree_with_optax() {
     let logits = io.tensor("logits").unwrap();
     let (rows, classes) = (logits.shape()[0], logits.shape()[1]);
     let labels = labels(&io);
-    let device = mixer_train::backend::open("cpu").unwrap().device.autodiff();
+    let device = mixer_train::device::open("cpu").unwrap().device.autodiff();
     let matrix = |values: Vec<f32>| {
         Tensor::<2>::from_data(TensorData::new(values, [rows, classes]), &device)
     };

@@ -6,9 +6,9 @@ use std::path::Path;
 
 use burn::tensor::{Tensor, TensorData};
 use mixer_model::{Metadata, Mixer, Weights};
-use mixer_train::backend::DeviceEntry;
-use mixer_train::optimizer::{GradientSum, Optimizer, Rule};
-use mixer_train::parameter_rates::ParameterRates;
+use mixer_train::device::DeviceEntry;
+use mixer_train::update::optimizer::{GradientSum, Optimizer, Rule};
+use mixer_train::update::parameter_rates::ParameterRates;
 
 /// Of a step's length, which is at most about 1e-1: what rounding leaves of a weight's difference.
 const ROUNDING: f32 = 1e-6;
@@ -70,7 +70,7 @@ fn trained(
 #[test]
 fn frozen_parameters_keep_their_bits_and_have_no_moments() {
     let rates = rates(&["stem", "blocks.0", "blocks.1.mlp_tokens.fc1", "norm.bias"], None);
-    for device in mixer_train::backend::available() {
+    for device in mixer_train::device::available() {
         for rule in rules() {
             let (mixer, optimizer) = trained(&rule, &rates, &device, 5, Some(0.9));
             let before = weights().tensors;
@@ -106,7 +106,7 @@ fn frozen_parameters_keep_their_bits_and_have_no_moments() {
 
 #[test]
 fn the_gradient_norm_counts_what_is_trained_and_nothing_else() {
-    for device in mixer_train::backend::available() {
+    for device in mixer_train::device::available() {
         let squared = |freeze: &[&str]| -> f64 {
             let mixer = Mixer::from_weights(weights(), &device.device.clone().autodiff()).unwrap();
             let mixer = rates(freeze, None).frozen(mixer);
@@ -126,7 +126,7 @@ fn the_gradient_norm_counts_what_is_trained_and_nothing_else() {
 #[test]
 fn the_first_step_of_a_layer_is_its_factor_times_that_without_decay() {
     const DECAY: f64 = 0.5;
-    for device in mixer_train::backend::available() {
+    for device in mixer_train::device::available() {
         for rule in rules() {
             let step = |rates: &ParameterRates| {
                 let (mixer, _) = trained(&rule, rates, &device, 1, None);

@@ -104,7 +104,7 @@ fn damaged_checkpoint_is_named_and_the_one_before_is_used() {
     wait_for_checkpoint(&mut child, &run, 36);
     child.kill().unwrap();
     child.wait().unwrap();
-    let newest = mixer_train::checkpoint::list(&run.join("checkpoints")).unwrap().remove(0);
+    let newest = mixer_train::disk::checkpoint::list(&run.join("checkpoints")).unwrap().remove(0);
     let file = newest.join("optimizer.safetensors");
     let mut bytes = std::fs::read(&file).unwrap();
     let middle = bytes.len() / 2;
@@ -127,7 +127,7 @@ fn checkpoint_that_cannot_be_written_ends_the_run_and_leaves_the_older_ones() {
     wait_for_checkpoint(&mut child, &run, 18);
     child.kill().unwrap();
     child.wait().unwrap();
-    let before = mixer_train::checkpoint::list(&run.join("checkpoints")).unwrap();
+    let before = mixer_train::disk::checkpoint::list(&run.join("checkpoints")).unwrap();
     let limited = fixture.command(&run);
     let mut shell = Command::new("bash");
     // In units of 1 KiB: the metrics fit, the weights do not.
@@ -136,7 +136,7 @@ fn checkpoint_that_cannot_be_written_ends_the_run_and_leaves_the_older_ones() {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(5), "{stderr}");
     assert!(stderr.contains("error: "), "{stderr}");
-    let after = mixer_train::checkpoint::list(&run.join("checkpoints")).unwrap();
+    let after = mixer_train::disk::checkpoint::list(&run.join("checkpoints")).unwrap();
     assert_eq!(before, after, "an older checkpoint is gone");
     let leftovers = std::fs::read_dir(run.join("checkpoints"))
         .unwrap()

@@ -8,9 +8,9 @@ use mixer_data::ExampleRng;
 use mixer_model::MixerConfig;
 use serde::Serialize;
 
-use crate::backend::DeviceEntry;
+use crate::device::DeviceEntry;
 use crate::error::TrainError;
-use crate::precision::Precision;
+use crate::update::precision::Precision;
 
 /// `[m, k] · [k, n]`, `count` of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

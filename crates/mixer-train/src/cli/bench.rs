@@ -12,7 +12,7 @@ use super::{DeviceArg, GeluArg};
 use crate::bench::{Bench, Mode, measure};
 use crate::error::TrainError;
 use crate::plan;
-use crate::precision::Precision;
+use crate::update::precision::Precision;
 
 #[derive(Debug, Clone, Args)]
 pub(super) struct BenchArgs {

@@ -6,11 +6,11 @@ use clap::{Args, Subcommand};
 
 use super::train;
 use crate::config::RunConfig;
-use crate::dataset::Dataset;
+use crate::config::inheritance::in_file_of_key;
 use crate::error::TrainError;
-use crate::inheritance::in_file_of_key;
+use crate::input::dataset::Dataset;
 use crate::plan::{RunPlan, Task};
-use crate::progress::say;
+use crate::show::progress::say;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum ConfigCommand {

@@ -12,7 +12,7 @@ use mixer_data::{
 
 use super::config::{self, ConfigArgs};
 use crate::error::TrainError;
-use crate::progress::{Progress, say};
+use crate::show::progress::{Progress, say};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum DataCommand {

@@ -1,10 +1,10 @@
 //! `mixer devices`.
 
-use crate::backend;
+use crate::device;
 use crate::error::TrainError;
 
 pub(super) fn run() -> Result<(), TrainError> {
-    let lines: Vec<String> = backend::available()
+    let lines: Vec<String> = device::available()
         .iter()
         .map(|entry| {
             let software = if entry.is_software_gpu { ", a program on the CPU" } else { "" };

@@ -7,13 +7,13 @@ use mixer_data::OnCorrupt;
 use mixer_model::{Compute, Mixer};
 
 use super::{DeviceArg, PreprocessArg, WeightsArg};
-use crate::dataset;
 use crate::error::TrainError;
-use crate::evaluation::Evaluator;
-use crate::input;
-use crate::loss::Loss;
-use crate::precision::Precision;
-use crate::progress::Progress;
+use crate::input::dataset;
+use crate::input::preprocessing;
+use crate::run::evaluation::Evaluator;
+use crate::show::progress::Progress;
+use crate::update::loss::Loss;
+use crate::update::precision::Precision;
 
 #[derive(Debug, Clone, Args)]
 pub(super) struct EvaluateArgs {
@@ -58,7 +58,7 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<(), TrainError> {
     let preprocessing = super::preprocessing(&weights, args.preprocess);
     // Without class names the folder's own order is what the outputs must mean.
     let classes = weights.metadata.classes.as_deref();
-    let options = input::decode_options(&preprocessing);
+    let options = preprocessing::decode_options(&preprocessing);
     let source = mixer_data::open_split(None, &args.data, split, classes, &options)?;
     let found = source.class_names().len();
     if found != weights.config.num_classes {
@@ -75,7 +75,7 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<(), TrainError> {
         });
     }
     let evaluator = Evaluator {
-        transform: input::eval_transform(&preprocessing, weights.config.image_size),
+        transform: preprocessing::eval_transform(&preprocessing, weights.config.image_size),
         preprocessing,
         loss: Loss::Softmax,
         batch_size: usize::from(args.batch_size),

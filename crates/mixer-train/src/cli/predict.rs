@@ -12,8 +12,9 @@ use serde::Serialize;
 
 use super::{DeviceArg, PreprocessArg, WeightsArg};
 use crate::error::TrainError;
-use crate::input::{self, Normaliser};
-use crate::precision::Precision;
+use crate::input::normaliser::Normaliser;
+use crate::input::preprocessing;
+use crate::update::precision::Precision;
 
 #[derive(Debug, Clone, Args)]
 pub(super) struct PredictArgs {
@@ -78,13 +79,16 @@ pub(super) fn run(args: &PredictArgs) -> Result<(), TrainError> {
     let paths = expand(&args.images)?;
     let preprocessing = super::preprocessing(&weights, args.preprocess);
     let config = weights.config.clone();
-    let transform = input::eval_transform(&preprocessing, config.image_size);
+    let transform = preprocessing::eval_transform(&preprocessing, config.image_size);
     let normaliser = Normaliser::new(&preprocessing, config.patch_size, &device);
     let (num_classes, classes) = (config.num_classes, weights.metadata.classes.clone());
     let compute = Compute { precision: args.precision.into(), ..Compute::default() };
     let mixer = Mixer::from_weights(weights, &device)?.with_compute(compute);
-    let files =
-        Files { paths, options: input::decode_options(&preprocessing), classes: Vec::new() };
+    let files = Files {
+        paths,
+        options: preprocessing::decode_options(&preprocessing),
+        classes: Vec::new(),
+    };
     let config = LoaderConfig {
         batch_size: files.len().min(MAX_BATCH),
         patch_size: config.patch_size,

@@ -8,16 +8,16 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::train::{self, FinetuneArgs, Resume};
+use crate::config::inheritance::in_file_of_key;
 use crate::config::{DataConfig, RunConfig};
-use crate::dataset::Dataset;
+use crate::disk::metrics::Metric;
+use crate::disk::run_dir::RunDir;
 use crate::error::TrainError;
-use crate::evaluation::Evaluation;
-use crate::inheritance::in_file_of_key;
-use crate::metrics::Metric;
+use crate::input::dataset::Dataset;
 use crate::plan::{DataFacts, InitFacts, RunPlan, Task};
-use crate::progress::say;
-use crate::run_dir::RunDir;
-use crate::trainer::Ended;
+use crate::run::evaluation::Evaluation;
+use crate::run::trainer::Ended;
+use crate::show::progress::say;
 
 /// The comparison, in the directory of the sweep.
 const REPORT: &str = "sweep.json";

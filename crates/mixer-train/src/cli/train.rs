@@ -7,19 +7,19 @@ use clap::{Args, ValueEnum};
 use mixer_model::{Weights, count, init};
 
 use super::{DeviceArg, sweep};
-use crate::backend::DeviceEntry;
-use crate::checkpoint::{self, Checkpoint};
 use crate::config::RunConfig;
-use crate::dataset::{self, Dataset};
-use crate::divergence::{Divergence, Values};
+use crate::config::inheritance::in_file_of_key;
+use crate::device::DeviceEntry;
+use crate::disk::checkpoint::{self, Checkpoint};
+use crate::disk::run_dir::{self, Environment, RunDir};
 use crate::error::{CANNOT_CONTINUE, TrainError};
-use crate::inheritance::in_file_of_key;
-use crate::interrupt;
+use crate::input::dataset::{self, Dataset};
 use crate::plan::{DataFacts, InitFacts, RunPlan, Task};
-use crate::progress::say;
-use crate::run_dir::{self, Environment, RunDir};
-use crate::time_limit::{self, TimeLimit};
-use crate::trainer::{Ended, Outcome, Trainer};
+use crate::run::divergence::{Divergence, Values};
+use crate::run::interrupt;
+use crate::run::time_limit::{self, TimeLimit};
+use crate::run::trainer::{Ended, Outcome, Trainer};
+use crate::show::progress::say;
 
 #[derive(Debug, Clone, Args)]
 pub(super) struct TrainArgs {

@@ -6,10 +6,10 @@ use clap::{Args, Subcommand};
 use mixer_model::Weights;
 
 use super::WeightsArg;
-use crate::checkpoint::{self, Checkpoint};
+use crate::disk::checkpoint::{self, Checkpoint};
+use crate::disk::run_dir::{self, RunDir};
 use crate::error::TrainError;
-use crate::progress::say;
-use crate::run_dir::{self, RunDir};
+use crate::show::progress::say;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum WeightsCommand {

@@ -7,12 +7,12 @@ use std::path::Path;
 use burn::tensor::Device;
 use mixer_model::{HostTensor, Weights, init};
 use mixer_train::TrainError;
-use mixer_train::backend::DeviceEntry;
 use mixer_train::config::RunConfig;
-use mixer_train::dataset::Dataset;
+use mixer_train::device::DeviceEntry;
+use mixer_train::disk::run_dir::{Environment, RunDir};
+use mixer_train::input::dataset::Dataset;
 use mixer_train::plan::{DataFacts, RunPlan, Task};
-use mixer_train::run_dir::{Environment, RunDir};
-use mixer_train::trainer::{Outcome, Trainer};
+use mixer_train::run::trainer::{Outcome, Trainer};
 
 /// A run on Flex under another name.
 pub fn run(name: &str, text: &str, directory: &Path) -> Result<Outcome, TrainError> {

@@ -97,7 +97,8 @@ pub fn assert_same_run(found: &Path, expected: &Path) {
         let (a, b) = (std::fs::read(found.join(file)), std::fs::read(expected.join(file)));
         assert!(a.unwrap() == b.unwrap(), "{file} differs");
     }
-    let last = mixer_train::checkpoint::list(&expected.join("checkpoints")).unwrap().remove(0);
+    let last =
+        mixer_train::disk::checkpoint::list(&expected.join("checkpoints")).unwrap().remove(0);
     let found = found.join("checkpoints").join(last.file_name().unwrap());
     for file in ["model.safetensors", "optimizer.safetensors"] {
         let (a, b) = (std::fs::read(found.join(file)), std::fs::read(last.join(file)));
@@ -118,7 +119,7 @@ fn state(checkpoint: &Path) -> serde_json::Value {
 pub fn wait_for_checkpoint(child: &mut Child, run: &Path, step: u64) {
     let deadline = Instant::now() + Duration::from_secs(60);
     loop {
-        let reached = mixer_train::checkpoint::list(&run.join("checkpoints"))
+        let reached = mixer_train::disk::checkpoint::list(&run.join("checkpoints"))
             .unwrap_or_default()
             .iter()
             .filter_map(|path| {

@@ -9,8 +9,8 @@ use mixer_data::{DecodeOptions, Interpolation, LoaderConfig, OnCorrupt, open_spl
 use crate::bench::data::{DataBench, DataMeasurement, measure};
 use crate::cli::config;
 use crate::config::{DataConfig, RunConfig};
-use crate::dataset;
 use crate::error::TrainError;
+use crate::input::dataset;
 use crate::plan;
 
 /// What only `--mode data` takes.

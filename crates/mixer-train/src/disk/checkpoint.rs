@@ -13,13 +13,13 @@ use safetensors::tensor::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::disk::{Disk, LocalDisk, NewFile};
-use crate::early_stopping::Stagnation;
+use crate::disk::operations::{Disk, LocalDisk, NewFile};
 use crate::error::{CANNOT_WRITE_CHECKPOINT, TrainError};
-use crate::evaluation::Evaluation;
-use crate::loss_scale::LossScale;
-use crate::optimizer::{Optimizer, Rule};
-use crate::outliers::Window;
+use crate::run::early_stopping::Stagnation;
+use crate::run::evaluation::Evaluation;
+use crate::run::outliers::Window;
+use crate::update::loss_scale::LossScale;
+use crate::update::optimizer::{Optimizer, Rule};
 
 const MODEL: &str = "model.safetensors";
 const OPTIMIZER: &str = "optimizer.safetensors";
@@ -446,7 +446,7 @@ mod tests {
     use mixer_model::{Gelu, MixerConfig, init};
 
     use super::*;
-    use crate::retention::{Pruner, Retention};
+    use crate::disk::retention::{Pruner, Retention};
 
     /// A disk whose operation number `fails` gives the error `errno`.
     #[derive(Clone)]

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::console;
+use crate::show::console;
 
 /// Seconds between plain lines.
 const LINE_INTERVAL: Duration = Duration::from_secs(10);

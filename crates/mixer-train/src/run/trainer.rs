@@ -8,22 +8,24 @@ use burn::tensor::{Device, Tensor};
 use mixer_data::SkippedExample;
 use mixer_model::{Compute, Mixer, Weights, count};
 
-use crate::backend::DeviceEntry;
-use crate::background_writer::BackgroundWriter;
-use crate::batch_gradient::{BatchGradient, Gradient};
-use crate::checkpoint::{Checkpoint, RunState};
-use crate::dataset::Dataset;
-use crate::divergence::{Divergence, OnDivergence, Values};
+use crate::device::DeviceEntry;
+use crate::disk::background_writer::BackgroundWriter;
+use crate::disk::checkpoint::{Checkpoint, RunState};
+use crate::disk::metrics::{Metric, MetricsFile};
+use crate::disk::run_dir::{self, RunDir};
 use crate::error::TrainError;
-use crate::evaluation::{Evaluation, Evaluator};
-use crate::interrupt;
-use crate::loss_scale::LossScale;
-use crate::metrics::{Metric, MetricsFile};
-use crate::optimizer::{Clip, Optimizer};
+use crate::input::dataset::Dataset;
 use crate::plan::RunPlan;
-use crate::progress::Progress;
-use crate::run_dir::{self, RunDir};
-use crate::time_limit::TimeLimit;
+use crate::run::divergence::{Divergence, Values};
+use crate::run::evaluation::{Evaluation, Evaluator};
+use crate::run::interrupt;
+use crate::run::on_divergence::OnDivergence;
+use crate::run::stop::Stop;
+use crate::run::time_limit::TimeLimit;
+use crate::show::progress::Progress;
+use crate::update::batch_gradient::{BatchGradient, Gradient};
+use crate::update::loss_scale::LossScale;
+use crate::update::optimizer::{Clip, Optimizer};
 
 /// Everything that a run is made of.
 pub struct Trainer {
@@ -41,15 +43,6 @@ pub struct Trainer {
     pub queue_bytes: usize,
     /// When it has to be over.
     pub time_limit: Option<TimeLimit>,
-}
-
-/// What asks a run to stop before its end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stop {
-    /// A signal.
-    Interrupted,
-    /// The time limit.
-    TimeLimit,
 }
 
 /// At what a run ended.

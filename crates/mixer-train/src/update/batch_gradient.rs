@@ -8,11 +8,12 @@ use mixer_data::{Batch, BatchMix, Loader, LoaderConfig, MixKind, SkippedExample}
 use mixer_model::Mixer;
 
 use crate::error::TrainError;
-use crate::input::Normaliser;
-use crate::loss::{mixed_targets, smoothed_targets};
-use crate::optimizer::GradientSum;
-use crate::trainer::{Stop, Trainer};
-use crate::uploads::{Uploaded, Uploads};
+use crate::input::normaliser::Normaliser;
+use crate::input::uploads::{Uploaded, Uploads};
+use crate::run::stop::Stop;
+use crate::run::trainer::Trainer;
+use crate::update::loss::{mixed_targets, smoothed_targets};
+use crate::update::optimizer::GradientSum;
 
 /// Computes the gradient of one batch after another.
 pub(crate) struct BatchGradient<'a> {

@@ -2,13 +2,14 @@
 
 use mixer_model::{Mixer, Weights};
 
-use crate::batch_gradient::{BatchGradient, Gradient};
-use crate::checkpoint::Checkpoint;
-use crate::divergence::Divergence;
+use crate::disk::checkpoint::Checkpoint;
 use crate::error::TrainError;
-use crate::optimizer::Clip;
-use crate::progress::Progress;
-use crate::trainer::{Stop, Trainer};
+use crate::run::divergence::Divergence;
+use crate::run::stop::Stop;
+use crate::run::trainer::Trainer;
+use crate::show::progress::Progress;
+use crate::update::batch_gradient::{BatchGradient, Gradient};
+use crate::update::optimizer::Clip;
 
 /// Lines of each table of a report.
 const MAX_LINES: usize = 20;

@@ -14,7 +14,7 @@ use mixer_kernels::{
 use mixer_model::{HostTensor, Mixer};
 use serde::{Deserialize, Serialize};
 
-use crate::parameter_rates::ParameterRates;
+use crate::update::parameter_rates::ParameterRates;
 
 /// Rule and constants of the update.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

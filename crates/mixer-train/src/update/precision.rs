@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::backend::DeviceEntry;
+use crate::device::DeviceEntry;
 use crate::error::TrainError;
 
 /// What the operands of the blocks' matrix products are rounded to, and on GPUs the activations between

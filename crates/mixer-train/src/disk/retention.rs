@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use crate::checkpoint::{self, hidden, is_leftover, step_of};
-use crate::disk::Disk;
+use crate::disk::checkpoint::{self, hidden, is_leftover, step_of};
+use crate::disk::operations::Disk;
 use crate::error::TrainError;
-use crate::progress::say;
+use crate::show::progress::say;
 
 /// Which checkpoints are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

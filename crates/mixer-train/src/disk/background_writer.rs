@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 
 use mixer_model::Weights;
 
-use crate::checkpoint::{self, Checkpoint};
-use crate::disk::{Disk, LocalDisk};
+use crate::disk::checkpoint::{self, Checkpoint};
+use crate::disk::operations::{Disk, LocalDisk};
+use crate::disk::retention::{Pruner, Retention};
 use crate::error::{CANNOT_WRITE_CHECKPOINT, TrainError};
-use crate::interrupt;
-use crate::progress::say;
-use crate::retention::{Pruner, Retention};
+use crate::run::interrupt;
+use crate::show::progress::say;
 
 /// What is written.
 enum Job {

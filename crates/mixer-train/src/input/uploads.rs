@@ -11,7 +11,7 @@ use burn::tensor::StreamId;
 use mixer_data::{Batch, DataError, Loader};
 
 use crate::error::TrainError;
-use crate::input::{Normaliser, Pixels};
+use crate::input::normaliser::{Normaliser, Pixels};
 
 /// How often somebody who waits for data looks whether to stop.
 pub(crate) const PATIENCE: Duration = Duration::from_millis(50);

@@ -1,27 +1,12 @@
-//! What is done about a loss or a gradient that is not finite, and the file that lets it be looked at.
+//! The file of an update that is not finite, which lets it be looked at again.
 
 use std::path::{Path, PathBuf};
 
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::checkpoint::{self, Checkpoint};
+use crate::disk::checkpoint::{self, Checkpoint};
+use crate::disk::run_dir::RunDir;
 use crate::error::TrainError;
-use crate::run_dir::RunDir;
-
-/// What to do about an update whose loss or gradient norm is not finite. It is never applied.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum OnDivergence {
-    /// Stop, and keep what is needed to replay it.
-    #[default]
-    Stop,
-    /// Go on with the next batch.
-    Skip {
-        /// How many updates of the run may be left out before it stops after all.
-        at_most: u64,
-    },
-}
 
 /// Loss and gradient norm of an update.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::error::exit_code;
-use crate::progress::{self, say};
+use crate::show::progress::{self, say};
 
 static STOP: AtomicBool = AtomicBool::new(false);
 static SAVE: AtomicBool = AtomicBool::new(false);

@@ -7,8 +7,8 @@ use fs_err::{File, OpenOptions};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{CANNOT_WRITE_METRICS, TrainError};
-use crate::evaluation::null_is_nan;
-use crate::progress::say;
+use crate::run::evaluation::null_is_nan;
+use crate::show::progress::say;
 
 /// One line.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

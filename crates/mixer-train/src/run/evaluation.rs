@@ -9,9 +9,9 @@ use mixer_model::weights::Preprocessing;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::error::TrainError;
-use crate::input::Normaliser;
-use crate::loss::{Loss, smoothed_targets};
-use crate::uploads::{Uploaded, Uploads};
+use crate::input::normaliser::Normaliser;
+use crate::input::uploads::{Uploaded, Uploads};
+use crate::update::loss::{Loss, smoothed_targets};
 
 /// What an evaluation found.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]

@@ -5,7 +5,7 @@ use burn::tensor::Device;
 use burn::tensor::DeviceType;
 
 use crate::error::TrainError;
-use crate::precision::Precision;
+use crate::update::precision::Precision;
 
 /// A device that this binary can use, as `mixer devices` lists it.
 #[derive(Debug, Clone)]

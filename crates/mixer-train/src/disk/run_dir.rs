@@ -8,10 +8,10 @@ use mixer_model::{Metadata, Weights};
 use serde::{Deserialize, Serialize};
 
 use crate::config::RunConfig;
-use crate::disk::{Disk, LocalDisk};
+use crate::disk::operations::{Disk, LocalDisk};
 use crate::error::TrainError;
 use crate::plan::{RunPlan, Task};
-use crate::progress::say;
+use crate::show::progress::say;
 
 /// Where the plan is written before it is renamed.
 const PLAN_ASIDE: &str = ".plan.toml.tmp";

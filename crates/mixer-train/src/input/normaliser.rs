@@ -1,0 +1,99 @@
+//! Host data as tensors: the one place where bytes of pictures become the network's input.
+
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
+use mixer_data::Batch;
+use mixer_model::weights::Preprocessing;
+
+/// Turns bytes into the network's input.
+#[derive(Debug, Clone)]
+pub struct Normaliser {
+    /// `1 / (255 std)` and `−mean / std` of every value of a patch, `[1, 1, P·P·3]`.
+    scale: Tensor<3>,
+    shift: Tensor<3>,
+    device: Device,
+}
+
+/// Patches on the device before they are normalised, `[B, S, P·P·3]`.
+#[derive(Debug, Clone)]
+pub enum Pixels {
+    /// As they were decoded.
+    Bytes(Tensor<3, Int>),
+    /// The same numbers where a device has no bytes.
+    Floats(Tensor<3>),
+}
+
+impl Normaliser {
+    /// For patches of `patch_size` on `device`.
+    #[must_use]
+    pub fn new(preprocessing: &Preprocessing, patch_size: usize, device: &Device) -> Normaliser {
+        let row = |f: &dyn Fn(usize) -> f32| {
+            let values: Vec<f32> = (0..patch_size * patch_size * 3).map(|i| f(i % 3)).collect();
+            let dims = [1, 1, values.len()];
+            Tensor::from_data(TensorData::new(values, dims), device)
+        };
+        let (mean, std) = (preprocessing.mean, preprocessing.std);
+        Normaliser {
+            scale: row(&|colour| 1.0 / (255.0 * std[colour])),
+            shift: row(&|colour| -mean[colour] / std[colour]),
+            device: device.clone(),
+        }
+    }
+
+    /// Uploads the batch's bytes, then casts and normalises on the device.
+    ///
+    /// # Shapes
+    /// - output: `[B, S, P·P·3]`
+    #[must_use]
+    pub fn patches(&self, batch: &Batch) -> Tensor<3> {
+        self.normalised(self.upload(batch))
+    }
+
+    /// The batch on the device, as bytes: a quarter of what `f32` would be crosses the bus. Devices
+    /// without bytes (WebGPU's shading language has none) get `f32`.
+    #[must_use]
+    pub fn upload(&self, batch: &Batch) -> Pixels {
+        let dims = [batch.labels.len(), batch.num_tokens, batch.patch_dim];
+        // Of one axis: a GPU would pad every row of more, and copy row by row.
+        let mut bytes = TensorData::new(batch.patches.clone(), [batch.patches.len()]);
+        if self.device.supports_dtype(DType::U8) {
+            // Into memory that a GPU reads by itself, where it has such.
+            self.device.staging(std::iter::once(&mut bytes));
+            let bytes = Tensor::<1, Int>::from_data(bytes, (&self.device, DType::U8));
+            Pixels::Bytes(bytes.reshape(dims))
+        } else {
+            let floats = Tensor::<1>::from_data(bytes.convert::<f32>(), &self.device);
+            Pixels::Floats(floats.reshape(dims))
+        }
+    }
+
+    /// The network's input of what was uploaded.
+    #[must_use]
+    pub fn normalised(&self, pixels: Pixels) -> Tensor<3> {
+        let pixels = match pixels {
+            Pixels::Bytes(bytes) => bytes.float(),
+            Pixels::Floats(floats) => floats,
+        };
+        pixels * self.scale.clone() + self.shift.clone()
+    }
+
+    /// Mixup (Zhang et al. 2018): `share` of each example and the rest of its partner.
+    ///
+    /// # Shapes
+    /// - `patches` and output: `[B, S, P·P·3]`
+    /// - `partners`: `[B]`, each below `B`
+    #[must_use]
+    pub fn mixed(&self, patches: Tensor<3>, partners: &[usize], share: f32) -> Tensor<3> {
+        let indices: Vec<i32> = partners.iter().map(|partner| *partner as i32).collect();
+        let indices = TensorData::new(indices, [partners.len()]);
+        let indices = Tensor::<1, Int>::from_data(indices, &self.device);
+        let others = patches.clone().select(0, indices);
+        patches * share + others * (1.0 - share)
+    }
+
+    /// A row-major matrix of host values on the device.
+    #[must_use]
+    pub fn matrix(&self, values: Vec<f32>, rows: usize) -> Tensor<2> {
+        let columns = values.len() / rows;
+        Tensor::from_data(TensorData::new(values, [rows, columns]), &self.device)
+    }
+}

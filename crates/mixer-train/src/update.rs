@@ -1,0 +1,12 @@
+//! One update: the gradient of a batch, and the weights after it. [`batch_gradient`] computes loss and
+//! gradient a microbatch at a time; [`optimizer`] applies them at the rate of [`schedule`]. What belongs
+//! to one update and needs no run around it lives here.
+
+pub(crate) mod batch_gradient;
+pub mod drop_path;
+pub mod loss;
+pub mod loss_scale;
+pub mod optimizer;
+pub mod parameter_rates;
+pub mod precision;
+pub mod schedule;
