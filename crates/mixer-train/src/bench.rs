@@ -13,6 +13,7 @@ use mixer_data::{Batch, ExampleRng};
 use mixer_model::{Compute, Mixer, MixerConfig, count};
 use serde::Serialize;
 
+use crate::device::DeviceEntry;
 use crate::error::TrainError;
 use crate::input::normaliser::Normaliser;
 use crate::update::loss::{Loss, smoothed_targets};
@@ -90,22 +91,23 @@ pub struct Bench {
     pub profile: Option<usize>,
 }
 
-/// Measures on `device`, called `name`.
+/// Measures on a device.
 ///
 /// # Errors
 /// [`TrainError::Model`] when the architecture is none.
-pub fn measure(bench: &Bench, name: &str, device: &Device) -> Result<Measurement, TrainError> {
+pub fn measure(bench: &Bench, entry: &DeviceEntry) -> Result<Measurement, TrainError> {
+    let device = &entry.device;
     // The peak counts from the start of the process, so only the first measurement has one.
     static FIRST: AtomicBool = AtomicBool::new(true);
     let before = FIRST.swap(false, Ordering::Relaxed).then(|| memory("VmRSS:")).flatten();
-    let device_before = device_memory(name, device);
+    let device_before = device_memory(entry);
     let mut times = match bench.mode {
         Mode::Train => train(bench, &device.clone().autodiff())?,
         Mode::Infer => infer(bench, device)?,
     };
     let peak_memory = memory("VmHWM:").zip(before).map(|(peak, before)| peak - before);
     let device_memory_mb =
-        device_memory(name, device).zip(device_before).map(|(after, before)| after - before);
+        device_memory(entry).zip(device_before).map(|(after, before)| after - before);
     times.sort_by(f64::total_cmp);
     let median = (times[(times.len() - 1) / 2] + times[times.len() / 2]) / 2.0;
     let operations = match bench.mode {
@@ -113,14 +115,14 @@ pub fn measure(bench: &Bench, name: &str, device: &Device) -> Result<Measurement
         Mode::Infer => 2 * count::macs(&bench.config),
     };
     let gflops = operations as f64 * bench.batch_size as f64 / median / 1e9;
-    let fma_peak_gflops = cpu_peak(name);
+    let fma_peak_gflops = cpu_peak(entry);
     Ok(Measurement {
         model: bench.model.clone(),
         mode: bench.mode,
         precision: bench.precision,
         batch_size: bench.batch_size,
         image_size: bench.config.image_size,
-        device: name.to_owned(),
+        device: entry.name.clone(),
         threads: rayon::current_num_threads(),
         steps: times.len(),
         step_ms: median * 1e3,
@@ -135,12 +137,12 @@ pub fn measure(bench: &Bench, name: &str, device: &Device) -> Result<Measurement
 }
 
 #[cfg(feature = "flex")]
-fn cpu_peak(device: &str) -> Option<f64> {
-    matches!(device, "flex" | "ndarray").then(|| mixer_kernels::fma_peak() / 1e9)
+fn cpu_peak(device: &DeviceEntry) -> Option<f64> {
+    (!device.is_gpu()).then(|| mixer_kernels::fma_peak() / 1e9)
 }
 
 #[cfg(not(feature = "flex"))]
-fn cpu_peak(_device: &str) -> Option<f64> {
+fn cpu_peak(_device: &DeviceEntry) -> Option<f64> {
     None
 }
 
@@ -232,7 +234,7 @@ fn infer(bench: &Bench, device: &Device) -> Result<Vec<f64>, TrainError> {
         drop(logits);
     });
     match failed {
-        Some(error) => Err(TrainError::Device { message: error.to_string(), hint: None }),
+        Some(error) => Err(TrainError::device(error.to_string())),
         None => Ok(times),
     }
 }
@@ -257,15 +259,15 @@ pub fn profile(bench: &Bench, index: usize) -> String {
 
 /// Memory in use on a CUDA device, by whomever, MB.
 #[cfg(feature = "cuda")]
-fn device_memory(name: &str, device: &Device) -> Option<f64> {
-    let index = name.strip_prefix("cuda:")?.parse().ok()?;
+fn device_memory(entry: &DeviceEntry) -> Option<f64> {
+    let index = entry.cuda_index()?;
     // The context is opened by the first tensor and is not counted.
-    Tensor::<1>::zeros([1], device).into_data();
+    Tensor::<1>::zeros([1], &entry.device).into_data();
     mixer_kernels::cuda_memory_in_use(index).map(|bytes| bytes as f64 / 1e6)
 }
 
 #[cfg(not(feature = "cuda"))]
-fn device_memory(_name: &str, _device: &Device) -> Option<f64> {
+fn device_memory(_entry: &DeviceEntry) -> Option<f64> {
     None
 }
 

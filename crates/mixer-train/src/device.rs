@@ -7,9 +7,24 @@ use burn::tensor::DeviceType;
 use crate::error::TrainError;
 use crate::update::precision::Precision;
 
+/// The kinds of devices, by backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeviceKind {
+    /// The CPU, with kernels of our own.
+    Flex,
+    /// The CPU, as Burn's second implementation.
+    Ndarray,
+    /// A GPU through the graphics interface.
+    Graphics,
+    /// An NVIDIA GPU, by its number.
+    Cuda(usize),
+}
+
 /// A device that this binary can use, as `mixer devices` lists it.
 #[derive(Debug, Clone)]
 pub struct DeviceEntry {
+    /// Its kind.
+    pub kind: DeviceKind,
     /// What `--device` takes.
     pub name: String,
     /// What it is.
@@ -25,20 +40,20 @@ pub struct DeviceEntry {
 impl DeviceEntry {
     /// A device of which nothing is to be said but what it is.
     #[must_use]
-    pub fn new(name: String, description: String, device: Device) -> Self {
-        Self { name, description, device, is_software_gpu: false, flaw: None }
+    pub fn new(kind: DeviceKind, name: String, description: String, device: Device) -> Self {
+        Self { kind, name, description, device, is_software_gpu: false, flaw: None }
     }
 
     /// Whether it computes by itself what it is asked, while the program goes on.
     #[must_use]
     pub fn is_gpu(&self) -> bool {
-        !matches!(self.name.as_str(), "flex" | "ndarray")
+        !matches!(self.kind, DeviceKind::Flex | DeviceKind::Ndarray)
     }
 
     /// Its number among the CUDA devices, where it is one.
     #[must_use]
     pub fn cuda_index(&self) -> Option<usize> {
-        self.name.strip_prefix("cuda:")?.parse().ok()
+        if let DeviceKind::Cuda(index) = self.kind { Some(index) } else { None }
     }
 
     /// Whether it multiplies operands of this precision, and not more slowly than f32.
@@ -48,7 +63,7 @@ impl DeviceEntry {
             return true;
         }
         #[cfg(feature = "flex")]
-        if self.name == "flex" {
+        if self.kind == DeviceKind::Flex {
             return precision == Precision::Bf16 && mixer_kernels::bf16_is_native();
         }
         #[cfg(feature = "cuda")]
@@ -84,27 +99,34 @@ pub fn available() -> Vec<DeviceEntry> {
     for (index, device) in Device::enumerate(DeviceType::Cuda).into_iter().enumerate() {
         let found = mixer_kernels::cuda_device_name(index);
         let description = found.unwrap_or_else(|| "NVIDIA GPU".to_owned());
-        entries.push(DeviceEntry::new(format!("cuda:{index}"), description, device));
+        let kind = DeviceKind::Cuda(index);
+        entries.push(DeviceEntry::new(kind, format!("cuda:{index}"), description, device));
     }
     #[cfg(feature = "wgpu")]
     for (index, adapter) in mixer_kernels::adapters().iter().enumerate() {
         let (description, device) = (adapter.name.clone(), adapter.device.clone());
-        let entry = DeviceEntry::new(format!("{GRAPHICS}:{index}"), description, device);
+        let name = format!("{GRAPHICS}:{index}");
+        let entry = DeviceEntry::new(DeviceKind::Graphics, name, description, device);
         entries.push(DeviceEntry {
             is_software_gpu: adapter.is_software,
             flaw: adapter.flaw,
             ..entry
         });
     }
-    let mut push = |name: &str, description: &str, device| {
-        entries.push(DeviceEntry::new(name.to_owned(), description.to_owned(), device));
+    let mut push = |kind, name: &str, description: &str, device| {
+        entries.push(DeviceEntry::new(kind, name.to_owned(), description.to_owned(), device));
     };
     #[cfg(feature = "flex")]
-    push("flex", "CPU (also called `cpu`)", Device::flex());
+    push(DeviceKind::Flex, "flex", "CPU (also called `cpu`)", Device::flex());
     #[cfg(feature = "ndarray")]
-    // Deprecated upstream, kept as the second CPU backend for as long as it is there.
-    #[allow(deprecated)]
-    push("ndarray", "CPU, second implementation for cross-checks", Device::ndarray());
+    // The second CPU backend.
+    #[expect(deprecated, reason = "kept for as long as it is there")]
+    push(
+        DeviceKind::Ndarray,
+        "ndarray",
+        "CPU, second implementation for cross-checks",
+        Device::ndarray(),
+    );
     entries
 }
 
@@ -184,7 +206,7 @@ pub fn note(requested: &str, entry: &DeviceEntry) -> Option<String> {
 }
 
 fn unusable(message: String, hint: String) -> TrainError {
-    TrainError::Device { message, hint: Some(hint) }
+    TrainError::device(message).with_hint(hint)
 }
 
 #[cfg(test)]

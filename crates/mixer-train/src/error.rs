@@ -63,11 +63,11 @@ pub enum TrainError {
     /// Weights cannot be read, written or fitted.
     #[error(transparent)]
     Model(#[from] ModelError),
-    /// A checkpoint cannot be read or written.
-    #[error("{action}: {reason}: {}", path.display())]
+    /// A checkpoint, or what belongs to it, cannot be read or written.
+    #[error("{fault}: {reason}: {}", path.display())]
     Checkpoint {
-        /// What was being done.
-        action: &'static str,
+        /// The kind of failure.
+        fault: CheckpointFault,
         /// What went wrong.
         reason: String,
         /// The file or directory.
@@ -114,6 +114,21 @@ pub enum TrainError {
     Io(#[from] std::io::Error),
 }
 
+impl CheckpointFault {
+    /// What the user can do about it.
+    fn hint(self) -> Option<&'static str> {
+        match self {
+            CheckpointFault::CannotWrite | CheckpointFault::CannotWriteMetrics => {
+                Some("older checkpoints are untouched: make room and run the same command again")
+            }
+            CheckpointFault::CannotContinue => {
+                Some("restore one, or remove the directory to have the run start again")
+            }
+            _ => None,
+        }
+    }
+}
+
 fn interrupted(step: u64, path: Option<&Path>) -> String {
     match path {
         Some(path) => format!("interrupted at step {step}; checkpoint written: {}", path.display()),
@@ -130,14 +145,34 @@ fn located(message: &str, path: Option<&Path>) -> String {
     }
 }
 
-/// What was being done when a checkpoint could not be written.
-pub(crate) const CANNOT_WRITE_CHECKPOINT: &str = "cannot write the checkpoint";
-
-/// What was being done when no checkpoint could be read.
-pub(crate) const CANNOT_CONTINUE: &str = "cannot continue";
-
-/// What was being done when a line of metrics could not be written.
-pub(crate) const CANNOT_WRITE_METRICS: &str = "cannot write the metrics";
+/// The kinds of failure about checkpoints and what belongs to them. Each begins a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum CheckpointFault {
+    /// A checkpoint could not be written.
+    #[error("cannot write the checkpoint")]
+    CannotWrite,
+    /// A line of metrics, on which the next checkpoint counts, could not be written.
+    #[error("cannot write the metrics")]
+    CannotWriteMetrics,
+    /// No checkpoint of a run could be read.
+    #[error("cannot continue")]
+    CannotContinue,
+    /// A checkpoint is not what its manifest says.
+    #[error("damaged checkpoint")]
+    Damaged,
+    /// Some of the files that were to be verified are damaged.
+    #[error("verified")]
+    Verified,
+    /// Weights have values that are not finite.
+    #[error("not finite")]
+    NotFinite,
+    /// The file of an update that was not finite could not be read.
+    #[error("cannot read the divergence")]
+    CannotReadDivergence,
+    /// There is no checkpoint to replay an update from.
+    #[error("cannot replay")]
+    CannotReplay,
+}
 
 /// Where pictures are looked for.
 const DATA_LAYOUT: &str = "a data folder holds one folder per split, as `train/` and `val/`, and each \
@@ -156,6 +191,30 @@ impl TrainError {
     /// A command line that makes no sense.
     pub fn usage(message: impl Into<String>) -> TrainError {
         TrainError::Usage { message: message.into(), hint: None }
+    }
+
+    /// A run directory that cannot be used.
+    pub fn run_dir(message: impl Into<String>, path: impl Into<PathBuf>) -> TrainError {
+        TrainError::RunDir { message: message.into(), hint: None, path: path.into() }
+    }
+
+    /// Data that is not what the run needs.
+    pub fn data_mismatch(message: impl Into<String>) -> TrainError {
+        TrainError::DataMismatch { message: message.into(), hint: None }
+    }
+
+    /// A device that cannot be used.
+    pub fn device(message: impl Into<String>) -> TrainError {
+        TrainError::Device { message: message.into(), hint: None }
+    }
+
+    /// A failure about the checkpoint, or what belongs to it, at `path`.
+    pub fn checkpoint(
+        fault: CheckpointFault,
+        reason: impl Into<String>,
+        path: impl Into<PathBuf>,
+    ) -> TrainError {
+        TrainError::Checkpoint { fault, reason: reason.into(), path: path.into() }
     }
 
     /// The same error with advice; only kinds that carry a hint change.
@@ -249,12 +308,9 @@ impl TrainError {
             {
                 Some(WEIGHTS.to_owned())
             }
-            // Of no known format, rather than damaged.
-            TrainError::Model(ModelError::Unreadable { hint: Some(hint), .. }) => {
-                Some((*hint).to_owned())
-            }
-            TrainError::Model(ModelError::Unreadable { format, .. }) if format.contains(',') => {
-                Some(WEIGHTS.to_owned())
+            // Without advice of its own it is of no known format, rather than damaged.
+            TrainError::Model(ModelError::Unreadable { hint, .. }) => {
+                Some(hint.unwrap_or(WEIGHTS).to_owned())
             }
             TrainError::Diverged { .. } => Some(
                 "a lower `optimizer.learning_rate`, a longer `schedule.warmup_steps` or a smaller \
@@ -262,14 +318,7 @@ impl TrainError {
                  `--set train.on_divergence.skip.at_most=N` leaves N such updates out"
                     .to_owned(),
             ),
-            TrainError::Checkpoint {
-                action: CANNOT_WRITE_CHECKPOINT | CANNOT_WRITE_METRICS, ..
-            } => Some(
-                "older checkpoints are untouched: make room and run the same command again".to_owned(),
-            ),
-            TrainError::Checkpoint { action: CANNOT_CONTINUE, .. } => Some(
-                "restore one, or remove the directory to have the run start again".to_owned(),
-            ),
+            TrainError::Checkpoint { fault, .. } => fault.hint().map(str::to_owned),
             TrainError::Interrupted { .. } => {
                 Some("run the same command again to continue".to_owned())
             }

@@ -62,9 +62,11 @@ fn pre_training_leaves_the_documented_run_directory_and_nothing_on_stdout() {
     assert_eq!(plan["schedule"]["total_steps"].as_integer(), Some(6));
     assert_eq!(plan["model"]["num_classes"].as_integer(), Some(10));
     let environment = json(&place.text("run/environment.json"));
-    for key in ["version", "device", "threads", "platform"] {
+    for key in ["version", "command", "started", "device", "threads", "platform"] {
         assert!(keys(&environment).contains(key), "{environment}");
     }
+    let command = environment["command"].as_array().unwrap();
+    assert_eq!(command[1..], ["pretrain", "builtin.toml", "--run-dir", "run"]);
 
     // The same command again finds nothing left to do, and changes nothing.
     let before = (place.read("run/final.safetensors"), place.read("run/metrics.jsonl"));

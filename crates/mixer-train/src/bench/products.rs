@@ -176,9 +176,7 @@ fn time_burn(
     };
     let left = operand(if left_shared { 1 } else { count }, m, k, left_transposed, 0);
     let right = operand(count, k, n, right_transposed, 1);
-    let wait = || {
-        device.sync().map_err(|error| TrainError::Device { message: error.to_string(), hint: None })
-    };
+    let wait = || device.sync().map_err(|error| TrainError::device(error.to_string()));
     let mut last = None;
     for _ in 0..warmup {
         last = Some(left.clone().matmul(right.clone()));
@@ -213,8 +211,7 @@ fn time_cublaslt(
         left_shared: product.left_shared,
         wide_result: product.is_weight_gradient,
     };
-    mixer_kernels::cuda_product_seconds(index, precision.into(), &spec)
-        .map_err(|message| TrainError::Device { message, hint: None })
+    mixer_kernels::cuda_product_seconds(index, precision.into(), &spec).map_err(TrainError::device)
 }
 
 #[cfg(not(feature = "cuda"))]

@@ -163,7 +163,7 @@ pub(super) fn run(args: &BenchArgs) -> Result<(), TrainError> {
     let mut measurements = Vec::with_capacity(benches.len());
     for bench in &mut benches {
         bench.profile = profile;
-        measurements.push(measure(bench, &entry.name, &entry.device)?);
+        measurements.push(measure(bench, &entry)?);
         #[cfg(feature = "cuda")]
         if let Some(index) = bench.profile {
             super::print(&crate::bench::profile(bench, index))?;

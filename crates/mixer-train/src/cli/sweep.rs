@@ -2,7 +2,6 @@
 //! in a run directory of its own, and a comparison at the end.
 
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -10,6 +9,7 @@ use serde::Serialize;
 use super::train::{self, FinetuneArgs, Resume};
 use crate::config::inheritance::in_file_of_key;
 use crate::config::{DataConfig, RunConfig};
+use crate::disk::atomic;
 use crate::disk::metrics::Metric;
 use crate::disk::run_dir::RunDir;
 use crate::error::TrainError;
@@ -129,10 +129,8 @@ pub(super) fn run(args: &FinetuneArgs) -> Result<(), TrainError> {
     report.write(&directory)?;
     let Some(winner) = &report.winner else {
         let error = diverged.pop_last().map(|(_, error)| error);
-        return Err(error.unwrap_or_else(|| TrainError::RunDir {
-            message: "no member of the sweep has an evaluation".to_owned(),
-            hint: None,
-            path: directory,
+        return Err(error.unwrap_or_else(|| {
+            TrainError::run_dir("no member of the sweep has an evaluation", directory)
         }));
     };
     super::print(&report.table())?;
@@ -262,11 +260,8 @@ fn refuse_other_runs(
     members: &[Member],
     resume: Resume,
 ) -> Result<(), TrainError> {
-    let refused = |message: &str, hint: &str| TrainError::RunDir {
-        message: message.to_owned(),
-        hint: Some(hint.to_owned()),
-        path: directory.to_owned(),
-    };
+    let refused =
+        |message: &str, hint: &str| TrainError::run_dir(message, directory).with_hint(hint);
     if RunDir::new(directory).exists() {
         return Err(refused(
             "the directory holds a run, expected a sweep or nothing",
@@ -379,14 +374,10 @@ fn report(members: &[Member], diverged: &BTreeMap<&str, TrainError>) -> Result<R
 }
 
 impl Report {
-    /// Written aside and renamed: it is there whole or not at all.
+    /// Writes it so that it is there whole or not at all.
     fn write(&self, directory: &Path) -> Result<(), TrainError> {
         let bytes = serde_json::to_vec_pretty(self).map_err(std::io::Error::other)?;
-        let aside = directory.join(format!(".{REPORT}.tmp"));
-        let mut file = fs_err::File::create(&aside)?;
-        file.write_all(&bytes)?;
-        file.sync_all()?;
-        Ok(fs_err::rename(aside, directory.join(REPORT))?)
+        Ok(atomic::write(&directory.join(REPORT), &bytes)?)
     }
 
     /// One line per member.

@@ -11,8 +11,9 @@ use crate::config::RunConfig;
 use crate::config::inheritance::in_file_of_key;
 use crate::device::DeviceEntry;
 use crate::disk::checkpoint::{self, Checkpoint};
-use crate::disk::run_dir::{self, Environment, RunDir};
-use crate::error::{CANNOT_CONTINUE, TrainError};
+use crate::disk::environment::Environment;
+use crate::disk::run_dir::{self, RunDir};
+use crate::error::{CheckpointFault, TrainError};
 use crate::input::dataset::{self, Dataset};
 use crate::plan::{DataFacts, InitFacts, RunPlan, Task};
 use crate::run::divergence::{Divergence, Values};
@@ -131,11 +132,8 @@ pub(super) fn train(
     let device = args.device.open()?;
     let run_dir = RunDir::new(run_directory(args));
     if run_dir.exists() && args.resume == Resume::Never {
-        return Err(TrainError::RunDir {
-            message: "the directory holds a run already".to_owned(),
-            hint: Some("`--resume auto` continues it; `--run-dir` starts another".to_owned()),
-            path: run_dir.path().to_owned(),
-        });
+        return Err(TrainError::run_dir("the directory holds a run already", run_dir.path())
+            .with_hint("`--resume auto` continues it; `--run-dir` starts another"));
     }
     if let Some(file) = &args.replay {
         return replay(&config, task, file, run_dir, device).map(|()| Ended::Finished);
@@ -152,11 +150,11 @@ pub(super) fn train(
             say(format_args!("warning: {error}; trying the one before"));
         })?;
         if checkpoint.is_none() && !checkpoint::list(&run_dir.checkpoints())?.is_empty() {
-            return Err(TrainError::Checkpoint {
-                action: CANNOT_CONTINUE,
-                reason: "none of the checkpoints can be read".to_owned(),
-                path: run_dir.checkpoints(),
-            });
+            return Err(TrainError::checkpoint(
+                CheckpointFault::CannotContinue,
+                "none of the checkpoints can be read",
+                run_dir.checkpoints(),
+            ));
         }
         // Without a checkpoint the run starts again, from the same weights.
         let initial = match (&checkpoint, task) {
@@ -175,11 +173,9 @@ pub(super) fn train(
     };
     plan.precision.check(&device)?;
     if checkpoint.is_none() && args.resume == Resume::Must {
-        return Err(TrainError::RunDir {
-            message: "there is no checkpoint to continue from".to_owned(),
-            hint: Some("`--resume auto` starts the run".to_owned()),
-            path: run_dir.path().to_owned(),
-        });
+        let message = "there is no checkpoint to continue from";
+        return Err(TrainError::run_dir(message, run_dir.path())
+            .with_hint("`--resume auto` starts the run"));
     }
     for warning in plan.warnings() {
         say(format_args!("warning: {warning}"));
@@ -265,11 +261,9 @@ fn replay(
 ) -> Result<(), TrainError> {
     let divergence = Divergence::read(file)?;
     if !run_dir.exists() {
-        return Err(TrainError::RunDir {
-            message: "there is no run to replay an update of".to_owned(),
-            hint: Some("name the directory of the run with `--run-dir`".to_owned()),
-            path: run_dir.path().to_owned(),
-        });
+        let message = "there is no run to replay an update of";
+        return Err(TrainError::run_dir(message, run_dir.path())
+            .with_hint("name the directory of the run with `--run-dir`"));
     }
     let plan = run_dir.resume(task, config)?;
     let dataset = Dataset::open(&config.data, plan.model.image_size)?;
@@ -372,10 +366,8 @@ fn same_data(planned: &DataFacts, found: &DataFacts) -> Result<(), TrainError> {
     } else {
         return Ok(());
     };
-    Err(TrainError::DataMismatch {
-        message,
-        hint: Some("restore the data, or start another run with `--run-dir`".to_owned()),
-    })
+    let hint = "restore the data, or start another run with `--run-dir`";
+    Err(TrainError::data_mismatch(message).with_hint(hint))
 }
 
 fn announce(plan: &RunPlan, run_dir: &RunDir, device: &str, resumed: Option<(&PathBuf, u64)>) {

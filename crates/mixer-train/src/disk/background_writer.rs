@@ -10,7 +10,7 @@ use mixer_model::Weights;
 use crate::disk::checkpoint::{self, Checkpoint};
 use crate::disk::operations::{Disk, LocalDisk};
 use crate::disk::retention::{Pruner, Retention};
-use crate::error::{CANNOT_WRITE_CHECKPOINT, TrainError};
+use crate::error::{CheckpointFault, TrainError};
 use crate::run::interrupt;
 use crate::show::progress::say;
 
@@ -200,10 +200,9 @@ impl<D: Disk> Worker<D> {
         checkpoint: &Checkpoint,
         metrics: &std::fs::File,
     ) -> Result<PathBuf, TrainError> {
-        metrics.sync_data().map_err(|error| TrainError::Checkpoint {
-            action: CANNOT_WRITE_CHECKPOINT,
-            reason: format!("the metrics before it cannot be synced: {error}"),
-            path: self.directory.clone(),
+        metrics.sync_data().map_err(|error| {
+            let reason = format!("the metrics before it cannot be synced: {error}");
+            TrainError::checkpoint(CheckpointFault::CannotWrite, reason, &self.directory)
         })?;
         let path = checkpoint.write_to(&self.disk, &self.directory)?;
         // Read back, before anything older is removed.

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::disk::operations::{Disk, LocalDisk, NewFile};
-use crate::error::{CANNOT_WRITE_CHECKPOINT, TrainError};
+use crate::error::{CheckpointFault, TrainError};
 use crate::run::early_stopping::Stagnation;
 use crate::run::evaluation::Evaluation;
 use crate::run::outliers::Window;
@@ -426,15 +426,11 @@ fn hexadecimal(hash: Sha256) -> String {
 }
 
 fn broken(path: &Path, reason: String) -> TrainError {
-    TrainError::Checkpoint { action: "damaged checkpoint", reason, path: path.to_owned() }
+    TrainError::checkpoint(CheckpointFault::Damaged, reason, path)
 }
 
 fn cannot_write(path: &Path, source: &std::io::Error) -> TrainError {
-    TrainError::Checkpoint {
-        action: CANNOT_WRITE_CHECKPOINT,
-        reason: source.to_string(),
-        path: path.to_owned(),
-    }
+    TrainError::checkpoint(CheckpointFault::CannotWrite, source.to_string(), path)
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::path::Path;
 use fs_err::{File, OpenOptions};
 use serde::{Deserialize, Serialize};
 
-use crate::error::{CANNOT_WRITE_METRICS, TrainError};
+use crate::error::{CheckpointFault, TrainError};
 use crate::run::evaluation::null_is_nan;
 use crate::show::progress::say;
 
@@ -164,12 +164,9 @@ fn whole_lines(path: &Path) -> Result<u64, TrainError> {
 }
 
 fn cannot_write(path: &Path, source: &std::io::Error) -> TrainError {
-    TrainError::Checkpoint {
-        action: CANNOT_WRITE_METRICS,
-        // The kind alone: the message of `fs_err` has the path, which follows here.
-        reason: source.kind().to_string(),
-        path: path.to_owned(),
-    }
+    // The kind alone: the message of `fs_err` has the path, which follows here.
+    let reason = source.kind().to_string();
+    TrainError::checkpoint(CheckpointFault::CannotWriteMetrics, reason, path)
 }
 
 #[cfg(test)]

@@ -5,16 +5,13 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use mixer_model::{Metadata, Weights};
-use serde::{Deserialize, Serialize};
 
 use crate::config::RunConfig;
-use crate::disk::operations::{Disk, LocalDisk};
+use crate::disk::atomic;
+use crate::disk::environment::{self, Environment};
 use crate::error::TrainError;
 use crate::plan::{RunPlan, Task};
 use crate::show::progress::say;
-
-/// Where the plan is written before it is renamed.
-const PLAN_ASIDE: &str = ".plan.toml.tmp";
 
 /// Locked while a process trains here.
 const LOCK: &str = "run.lock";
@@ -23,32 +20,6 @@ const LOCK: &str = "run.lock";
 #[derive(Debug, Clone)]
 pub struct RunDir {
     path: PathBuf,
-}
-
-/// On what a run was made.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Environment {
-    /// Version of `mixer`.
-    pub version: String,
-    /// Name of the device.
-    pub device: String,
-    /// Threads of the CPU backend.
-    pub threads: usize,
-    /// Operating system and architecture.
-    pub platform: String,
-}
-
-impl Environment {
-    /// This process on `device`.
-    #[must_use]
-    pub fn current(device: &str) -> Environment {
-        Environment {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            device: device.to_owned(),
-            threads: rayon::current_num_threads(),
-            platform: format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS),
-        }
-    }
 }
 
 impl RunDir {
@@ -74,6 +45,12 @@ impl RunDir {
     #[must_use]
     pub fn plan(&self) -> PathBuf {
         self.path.join("plan.toml")
+    }
+
+    /// Where and from what the run was started.
+    #[must_use]
+    pub fn environment(&self) -> PathBuf {
+        self.path.join("environment.json")
     }
 
     /// The metrics.
@@ -140,20 +117,14 @@ impl RunDir {
                     "" => "another process".to_owned(),
                     holder => holder.to_owned(),
                 };
-                return Err(TrainError::RunDir {
-                    message: format!("{holder} is training in the run directory"),
-                    hint: Some("wait for it, or choose another one with `--run-dir`".to_owned()),
-                    path: self.path.clone(),
-                });
+                let message = format!("{holder} is training in the run directory");
+                return Err(TrainError::run_dir(message, &self.path)
+                    .with_hint("wait for it, or choose another one with `--run-dir`"));
             }
             // Some network file systems cannot lock; there it has to do without.
             Err(TryLockError::Error(_)) | Ok(()) => {}
         }
-        let host = fs_err::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-        let on = match host.trim() {
-            "" => String::new(),
-            host => format!(" on {host}"),
-        };
+        let on = environment::host().map_or(String::new(), |host| format!(" on {host}"));
         let written =
             file.set_len(0).and_then(|()| writeln!(file, "process {}{on}", std::process::id()));
         written.map_err(|error| self.cannot_write(&error))?;
@@ -161,12 +132,10 @@ impl RunDir {
     }
 
     fn cannot_write(&self, error: &std::io::Error) -> TrainError {
-        TrainError::RunDir {
-            // The kind alone: the message of `fs_err` has a path, which follows here.
-            message: format!("cannot write to the run directory: {}", error.kind()),
-            hint: Some("make it writable, or choose another one with `--run-dir`".to_owned()),
-            path: self.path.clone(),
-        }
+        // The kind alone: the message of `fs_err` has a path, which follows here.
+        let message = format!("cannot write to the run directory: {}", error.kind());
+        TrainError::run_dir(message, &self.path)
+            .with_hint("make it writable, or choose another one with `--run-dir`")
     }
 
     /// Makes the directory for a new run, locks it, and writes its configuration, plan and environment.
@@ -180,54 +149,40 @@ impl RunDir {
         plan: &RunPlan,
         environment: &Environment,
     ) -> Result<fs_err::File, TrainError> {
-        if self.path.exists() && !self.path.is_dir() {
-            return Err(TrainError::RunDir {
-                message: "found a file, expected a run directory or nothing".to_owned(),
-                hint: Some("choose another one with `--run-dir`".to_owned()),
-                path: self.path.clone(),
-            });
-        }
-        let just_started = || TrainError::RunDir {
-            message: "another process has just started a run here".to_owned(),
-            hint: Some("run the same command again to continue it".to_owned()),
-            path: self.path.clone(),
+        let refused = |message: String| {
+            TrainError::run_dir(message, &self.path)
+                .with_hint("choose another one with `--run-dir`")
         };
+        let just_started = || {
+            TrainError::run_dir("another process has just started a run here", &self.path)
+                .with_hint("run the same command again to continue it")
+        };
+        if self.path.exists() && !self.path.is_dir() {
+            return Err(refused("found a file, expected a run directory or nothing".to_owned()));
+        }
         if self.exists() {
             return Err(just_started());
         }
         if self.path.is_dir() {
             for entry in fs_err::read_dir(&self.path)? {
-                let name = entry?.file_name();
-                // What is written before the plan is left by a process that was killed here.
-                if !["config.toml", "environment.json", "checkpoints", PLAN_ASIDE, LOCK]
-                    .iter()
-                    .any(|own| name == *own)
-                {
-                    return Err(TrainError::RunDir {
-                        message: format!(
-                            "the directory holds `{}` but no run",
-                            name.to_string_lossy()
-                        ),
-                        hint: Some("choose another one with `--run-dir`".to_owned()),
-                        path: self.path.clone(),
-                    });
+                let path = entry?.path();
+                if !self.is_left_by_a_start(&path) {
+                    let name = path.file_name().unwrap_or_default().to_string_lossy();
+                    return Err(refused(format!("the directory holds `{name}` but no run")));
                 }
             }
         }
-        fs_err::create_dir_all(&self.path).map_err(|error| TrainError::RunDir {
-            // The kind alone: the message of `fs_err` has the path, which follows here.
-            message: format!("cannot make the run directory: {}", error.kind()),
-            hint: Some("choose another one with `--run-dir`".to_owned()),
-            path: self.path.clone(),
-        })?;
+        // The kind alone: the message of `fs_err` has the path, which follows here.
+        fs_err::create_dir_all(&self.path)
+            .map_err(|error| refused(format!("cannot make the run directory: {}", error.kind())))?;
         let lock = self.lock()?;
         if self.exists() {
             return Err(just_started());
         }
         fs_err::create_dir_all(self.checkpoints())?;
-        write_synced(&self.config(), config_text.as_bytes())?;
+        atomic::write(&self.config(), config_text.as_bytes())?;
         let environment = serde_json::to_vec_pretty(environment).map_err(std::io::Error::other)?;
-        write_synced(&self.path.join("environment.json"), &environment)?;
+        atomic::write(&self.environment(), &environment)?;
         // Last and whole: its presence is what makes the directory a run.
         self.write_plan(plan)?;
         Ok(lock)
@@ -238,10 +193,15 @@ impl RunDir {
     /// # Errors
     /// [`TrainError::Io`] when it cannot be written.
     pub fn write_plan(&self, plan: &RunPlan) -> Result<(), TrainError> {
-        let aside = self.path.join(PLAN_ASIDE);
-        write_synced(&aside, plan.to_toml()?.as_bytes())?;
-        fs_err::rename(aside, self.plan())?;
-        Ok(LocalDisk.sync_directory(&self.path)?)
+        Ok(atomic::write(&self.plan(), plan.to_toml()?.as_bytes())?)
+    }
+
+    /// Whether it is what a process has left that was killed before it wrote the plan.
+    fn is_left_by_a_start(&self, path: &Path) -> bool {
+        let files = [self.config(), self.environment(), self.plan()];
+        files.iter().any(|file| path == file || path == atomic::aside(file))
+            || path == self.checkpoints()
+            || path == self.path.join(LOCK)
     }
 
     /// Removes what a killed process was writing beside its weights files. For who holds the lock.
@@ -266,11 +226,9 @@ impl RunDir {
     /// that differs.
     pub fn resume(&self, task: Task, config: &RunConfig) -> Result<RunPlan, TrainError> {
         let refused = |message: String| {
-            TrainError::RunDir {
-            message,
-            hint: Some("choose another one with `--run-dir`, or run the configuration that it was made with".to_owned()),
-            path: self.path.clone(),
-        }
+            TrainError::run_dir(message, &self.path).with_hint(
+                "choose another one with `--run-dir`, or run the configuration that it was made with",
+            )
         };
         let text = fs_err::read_to_string(self.config())?;
         let (found, _) = RunConfig::parse(&text, &[])
@@ -310,13 +268,6 @@ fn identity(mut config: RunConfig) -> Result<toml::Value, TrainError> {
     config.train.keep_checkpoint_every_steps = None;
     config.train.keep_best_checkpoint = None;
     toml::Value::try_from(config).map_err(|error| TrainError::config(error.to_string()))
-}
-
-/// Writes a file and waits until it is on disk.
-fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {
-    let mut file = fs_err::File::create(path)?;
-    file.write_all(bytes)?;
-    Ok(file.sync_all()?)
 }
 
 /// A key that two configurations do not agree on.
@@ -359,13 +310,10 @@ pub fn weights_file(path: &Path) -> Result<PathBuf, TrainError> {
     }
     let run = RunDir::new(path);
     [run.best(), run.last()].into_iter().find(|file| file.exists()).ok_or_else(|| {
-        TrainError::RunDir {
-            message:
-                "the directory holds no weights, expected `best.safetensors` or `final.safetensors`"
-                    .to_owned(),
-            hint: Some("weights appear with the first evaluation of a run".to_owned()),
-            path: path.to_owned(),
-        }
+        let message =
+            "the directory holds no weights, expected `best.safetensors` or `final.safetensors`";
+        TrainError::run_dir(message, path)
+            .with_hint("weights appear with the first evaluation of a run")
     })
 }
 

@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::disk::atomic;
 use crate::disk::checkpoint::{self, Checkpoint};
 use crate::disk::run_dir::RunDir;
-use crate::error::TrainError;
+use crate::error::{CheckpointFault, TrainError};
 
 /// Loss and gradient norm of an update.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -62,7 +63,7 @@ impl Divergence {
         let file = directory.join(format!("{}.json", checkpoint::directory_name(self.step)));
         let write = |divergence: &Divergence| -> Result<(), TrainError> {
             let json = serde_json::to_vec_pretty(divergence).map_err(std::io::Error::other)?;
-            Ok(fs_err::write(&file, json)?)
+            Ok(atomic::write(&file, &json)?)
         };
         // The small file first: there may be no room for the large ones.
         write(&self)?;
@@ -78,10 +79,8 @@ impl Divergence {
     /// # Errors
     /// [`TrainError::Checkpoint`] when it cannot be read or is another file.
     pub fn read(file: &Path) -> Result<Divergence, TrainError> {
-        let failed = |reason: String| TrainError::Checkpoint {
-            action: "cannot read the divergence",
-            reason,
-            path: file.to_owned(),
+        let failed = |reason: String| {
+            TrainError::checkpoint(CheckpointFault::CannotReadDivergence, reason, file)
         };
         let bytes = fs_err::read(file).map_err(|error| failed(error.kind().to_string()))?;
         serde_json::from_slice(&bytes).map_err(|error| failed(error.to_string()))

@@ -3,7 +3,7 @@
 use mixer_model::{Mixer, Weights};
 
 use crate::disk::checkpoint::Checkpoint;
-use crate::error::TrainError;
+use crate::error::{CheckpointFault, TrainError};
 use crate::run::divergence::Divergence;
 use crate::run::stop::Stop;
 use crate::run::trainer::Trainer;
@@ -69,14 +69,10 @@ impl Trainer {
         let plan = &self.plan;
         let (mut mixer, mut optimizer, mut state) = self.restore(initial, checkpoint)?;
         if state.step > divergence.step {
-            return Err(TrainError::Checkpoint {
-                action: "cannot replay",
-                reason: format!(
-                    "the checkpoint is of step {}, expected at most {}",
-                    state.step, divergence.step
-                ),
-                path: self.run_dir.checkpoints(),
-            });
+            let (found, at_most) = (state.step, divergence.step);
+            let reason = format!("the checkpoint is of step {found}, expected at most {at_most}");
+            let path = self.run_dir.checkpoints();
+            return Err(TrainError::checkpoint(CheckpointFault::CannotReplay, reason, path));
         }
         let mut progress = Progress::new("step", divergence.step, state.step);
         let device = self.autodiff_device();

@@ -36,14 +36,10 @@ impl Precision {
                  with AVX512-BF16 (Intel Sapphire Rapids, AMD Zen 4 and later)"
             }
         };
-        Err(TrainError::Device {
-            message: format!(
-                "precision `{}` is not supported on device `{}`",
-                self.name(),
-                device.name
-            ),
-            hint: Some(format!("{needs}; elsewhere use precision `f32`")),
-        })
+        let (name, device) = (self.name(), &device.name);
+        let message = format!("precision `{name}` is not supported on device `{device}`");
+        Err(TrainError::device(message)
+            .with_hint(format!("{needs}; elsewhere use precision `f32`")))
     }
 
     /// Its name in configurations.

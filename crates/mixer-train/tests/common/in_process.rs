@@ -8,22 +8,23 @@ use burn::tensor::Device;
 use mixer_model::{HostTensor, Weights, init};
 use mixer_train::TrainError;
 use mixer_train::config::RunConfig;
-use mixer_train::device::DeviceEntry;
-use mixer_train::disk::run_dir::{Environment, RunDir};
+use mixer_train::device::{DeviceEntry, DeviceKind};
+use mixer_train::disk::environment::Environment;
+use mixer_train::disk::run_dir::RunDir;
 use mixer_train::input::dataset::Dataset;
 use mixer_train::plan::{DataFacts, RunPlan, Task};
 use mixer_train::run::trainer::{Outcome, Trainer};
 
-/// A run on Flex under another name.
-pub fn run(name: &str, text: &str, directory: &Path) -> Result<Outcome, TrainError> {
+/// A run on Flex that is taken for a device of another kind.
+pub fn run(kind: DeviceKind, text: &str, directory: &Path) -> Result<Outcome, TrainError> {
     let path = directory.join("config.toml");
     std::fs::write(&path, text).unwrap();
     let (config, text) = RunConfig::read(&path, &[]).unwrap();
     let dataset = Dataset::open(&config.data, 16).unwrap();
     let plan = RunPlan::resolve(&config, Task::Pretrain, None, DataFacts::of(&dataset)).unwrap();
     let run_dir = RunDir::new(directory.join("run"));
-    let _lock = run_dir.create(&text, &plan, &Environment::current(name)).unwrap();
-    let device = DeviceEntry::new(name.to_owned(), String::new(), Device::flex());
+    let _lock = run_dir.create(&text, &plan, &Environment::current("flex")).unwrap();
+    let device = DeviceEntry::new(kind, "flex".to_owned(), String::new(), Device::flex());
     let (model, seed, bias) = (plan.model.clone(), plan.seed, plan.head_bias);
     let (workers, queue_bytes, time_limit) = (1, 1 << 20, None);
     let trainer = Trainer { plan, dataset, run_dir, device, workers, queue_bytes, time_limit };
