@@ -61,8 +61,9 @@ enum Command {
     Evaluate(evaluate::EvaluateArgs),
     /// Classify pictures.
     Predict(predict::PredictArgs),
-    /// Measure the speed of training or inference here on synthetic data, or that of reading data.
-    Bench(bench::BenchArgs),
+    /// Measure the speed of training, of inference or of reading data here.
+    #[command(subcommand)]
+    Bench(bench::BenchCommand),
     /// Parameters, products and memory of an architecture.
     Summary(summary::SummaryArgs),
     /// Look into, convert or resize weights files.
@@ -100,6 +101,13 @@ impl DeviceArg {
         }
         Ok(entry)
     }
+}
+
+/// Form of a result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Table,
+    Json,
 }
 
 /// Form of GELU on the command line.
@@ -216,7 +224,7 @@ fn run(command: Command) -> Result<(), TrainError> {
         Command::Finetune(args) => train::finetune(args),
         Command::Evaluate(args) => evaluate::run(&args),
         Command::Predict(args) => predict::run(&args),
-        Command::Bench(args) => bench::run(&args),
+        Command::Bench(command) => bench::run(&command),
         Command::Summary(args) => summary::run(&args),
         Command::Weights(command) => weights::run(command),
         Command::Data(command) => data::run(command),

@@ -26,6 +26,9 @@ use crate::update::parameter_rates::ParameterRates;
 use crate::update::precision::Precision;
 use crate::update::schedule::{Decay, Schedule};
 
+/// Side of the network's input where nothing says another, px.
+pub const DEFAULT_IMAGE_SIZE: usize = 224;
+
 /// The largest side of a network's input, px; that of `mixer-data`.
 const MAX_IMAGE_SIZE: usize = 4096;
 
@@ -574,7 +577,7 @@ fn model(
     if let Some(init) = init {
         return finetuned_model(config, init, num_classes, &dimensions);
     }
-    let image_size = config.image_size.unwrap_or(224);
+    let image_size = config.image_size.unwrap_or(DEFAULT_IMAGE_SIZE);
     let gelu = config.gelu.unwrap_or(Gelu::Tanh);
     let resolved = match (&config.variant, given) {
         (Some(variant), Some((key, _))) => {

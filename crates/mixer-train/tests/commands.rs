@@ -609,26 +609,22 @@ fn synthesised_pictures_are_folders_that_can_be_inspected_and_trained_on() {
 }
 
 #[test]
-fn what_training_sees_is_drawn_by_either_spelling() {
+fn what_training_sees_is_drawn_and_no_file_is_written_over() {
     let place = Workplace::with_pictures();
     let grid = ["--pictures", "3", "--draws", "2", "--set", "data.repeats=2"];
-    let sheet = ["data", "sheet", "folder.toml", "--out", "sheet.png"];
-    place.mixer(&[&sheet[..], &grid].concat()).succeeds();
-    let inspect = ["data", "inspect", "--augment", "folder.toml", "--out", "inspect.png"];
-    place.mixer(&[&inspect[..], &grid].concat()).succeeds();
-    assert_eq!(place.read("inspect.png"), place.read("sheet.png"));
-    let again = place.mixer(&[&inspect[..], &grid].concat());
-    again.fails(2, &["the file exists already: inspect.png"]);
+    let sheet = ["data", "sheet", "folder.toml", "--out"];
+    place.mixer(&[&sheet[..], &["sheet.png"], &grid].concat()).succeeds();
+    let again = place.mixer(&[&sheet[..], &["sheet.png"], &grid].concat());
+    again.fails(2, &["the file exists already: sheet.png"]);
 
-    // The folder and the split on the command line are those that are drawn.
+    // The same again is the same picture, other data another one.
+    place.mixer(&[&sheet[..], &["same.png"], &grid].concat()).succeeds();
+    assert_eq!(place.read("same.png"), place.read("sheet.png"));
     place.pictures("other", &["blue", "red", "green"]);
-    let inspect = ["data", "inspect", "other", "--split", "val", "--augment", "folder.toml"];
-    place.mixer(&[&inspect[..], &["--out", "other.png"], &grid].concat()).succeeds();
-    let sheet = ["data", "sheet", "folder.toml", "--set", "data.path=other", "--set"];
-    let out = ["data.train=val", "--out", "same.png"];
-    place.mixer(&[&sheet[..], &out, &grid].concat()).succeeds();
-    assert_eq!(place.read("other.png"), place.read("same.png"));
-    place.mixer(&["data", "inspect", "other", "--draws", "3"]).fails(2, &["no effect without"]);
+    let other = ["other.png", "--set", "data.path=other", "--set", "data.train=val"];
+    place.mixer(&[&sheet[..], &other, &grid].concat()).succeeds();
+    assert_ne!(place.read("other.png"), place.read("sheet.png"));
+    place.mixer(&["data", "inspect", "other", "--draws", "3"]).fails(2, &["--draws"]);
     place.mixer(&["data", "inspect"]).fails(2, &["DATA"]);
 }
 
@@ -655,7 +651,7 @@ fn completions_help_and_version_go_to_stdout() {
 #[test]
 fn bench_measures_the_products_of_a_training_step() {
     let place = Workplace::new();
-    let args = ["bench", "--mode", "products", "--model", "s/32", "--image-size", "64"];
+    let args = ["bench", "products", "--model", "s/32", "--image-size", "64"];
     let args = [&args[..], &["--batch-size", "2", "--steps", "1", "--warmup", "0"]].concat();
     let args = [&args[..], &["--device", "cpu"]].concat();
     let found = json(&place.mixer(&[&args[..], &["--format", "json"]].concat()).succeeds());
@@ -677,15 +673,15 @@ fn bench_measures_the_products_of_a_training_step() {
     let table = place.mixer(&args).succeeds();
     assert!(table.contains("token 2 dW"), "{table}");
     let outcome = place.mixer(&[&args[..], &["--profile"]].concat());
-    outcome.fails(2, &["`--profile` has no effect with `--mode products`"]);
+    outcome.fails(2, &["--profile"]);
 }
 
 #[test]
 fn bench_measures_training_and_inference() {
     let place = Workplace::new();
     for mode in ["train", "infer"] {
-        let args = ["bench", "--model", "s/32", "--image-size", "32", "--batch-size", "2"];
-        let more = ["--steps", "2", "--mode", mode, "--threads", "1", "--device", "cpu"];
+        let args = ["bench", mode, "--model", "s/32", "--image-size", "32", "--batch-size", "2"];
+        let more = ["--steps", "2", "--threads", "1", "--device", "cpu"];
         let found =
             json(&place.mixer(&[&args[..], &more, &["--format", "json"]].concat()).succeeds());
         let [row] = found.as_array().unwrap().as_slice() else { panic!("{found}") };
@@ -707,7 +703,7 @@ fn bench_measures_the_stages_of_data() {
         (&["--config", "builtin.toml", "--examples", "50"][..], false),
         (&["--data", "data", "--image-size", "16", "--batch-size", "8", "--epochs", "5"], true),
     ] {
-        let command = ["bench", "--mode", "data", "--workers", "1", "--format", "json"];
+        let command = ["bench", "data", "--workers", "1", "--format", "json"];
         let found = json(&place.mixer(&[&command[..], arguments].concat()).succeeds());
         assert_eq!(found["mode"], "data");
         assert_eq!((&found["workers"], &found["batch_size"]), (&json("1"), &json("8")));
@@ -727,19 +723,19 @@ fn bench_measures_the_stages_of_data() {
             assert_eq!(works, decodes || row["stage"] != "decode", "{row}");
         }
     }
-    let table = place.mixer(&["bench", "--mode", "data", "--config", "builtin.toml"]).succeeds();
+    let table = place.mixer(&["bench", "data", "--config", "builtin.toml"]).succeeds();
     assert!(table.contains("limited by") && table.contains("patchify"), "{table}");
 }
 
 #[test]
-fn bench_refuses_options_of_another_mode() {
+fn a_benchmark_takes_its_own_options_and_no_others() {
     let place = Workplace::with_pictures();
     let bench = |args: &[&str]| place.mixer(&[&["bench"], args].concat());
-    bench(&["--mode", "data"]).fails(2, &["needs data"]);
-    bench(&["--mode", "data", "--data", "data", "--steps", "3"]).fails(2, &["--steps"]);
-    bench(&["--mode", "infer", "--data", "data"]).fails(2, &["--data", "--mode data"]);
-    let bad = ["--mode", "data", "--config", "builtin.toml", "--set", "data.crop=7"];
-    bench(&bad).fails(3, &["data.crop"]);
+    bench(&["data"]).fails(2, &["--data"]);
+    bench(&["data", "--data", "data", "--steps", "3"]).fails(2, &["--steps"]);
+    bench(&["infer", "--data", "data"]).fails(2, &["--data"]);
+    bench(&["infer", "--recompute-blocks", "1"]).fails(2, &["--recompute-blocks"]);
+    bench(&["data", "--config", "builtin.toml", "--set", "data.crop=7"]).fails(3, &["data.crop"]);
 }
 
 #[test]

@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use mixer_data::OnCorrupt;
 use mixer_model::{Compute, Mixer};
 
-use super::{DeviceArg, PreprocessArg, WeightsArg};
+use super::{DeviceArg, Format, PreprocessArg, WeightsArg};
 use crate::error::TrainError;
 use crate::input::dataset;
 use crate::input::preprocessing;
@@ -40,12 +40,6 @@ pub(super) struct EvaluateArgs {
     precision: Precision,
     #[command(flatten)]
     device: DeviceArg,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
-    Table,
-    Json,
 }
 
 pub(super) fn run(args: &EvaluateArgs) -> Result<(), TrainError> {

@@ -13,7 +13,7 @@ pub(super) struct SummaryArgs {
     #[arg(long = "model", value_name = "B/16")]
     models: Vec<String>,
     /// Side of the input, px.
-    #[arg(long, default_value_t = 224)]
+    #[arg(long, default_value_t = plan::DEFAULT_IMAGE_SIZE)]
     image_size: usize,
     /// Outputs of the head.
     #[arg(long, default_value_t = 1000)]

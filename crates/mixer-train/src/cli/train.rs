@@ -15,7 +15,7 @@ use crate::disk::environment::Environment;
 use crate::disk::run_dir::{self, RunDir};
 use crate::error::{CheckpointFault, TrainError};
 use crate::input::dataset::{self, Dataset};
-use crate::plan::{DataFacts, InitFacts, RunPlan, Task};
+use crate::plan::{DEFAULT_IMAGE_SIZE, DataFacts, InitFacts, RunPlan, Task};
 use crate::run::divergence::{Divergence, Values};
 use crate::run::interrupt;
 use crate::run::time_limit::{self, TimeLimit};
@@ -322,7 +322,7 @@ pub(super) fn resolve(
         .model
         .image_size
         .or(facts.as_ref().map(|facts| facts.config.image_size))
-        .unwrap_or(224);
+        .unwrap_or(DEFAULT_IMAGE_SIZE);
     let dataset = Dataset::open(&config.data, image_size)?;
     let plan = RunPlan::resolve(config, task, facts.as_ref(), DataFacts::of(&dataset))?;
     Ok((plan, dataset))
