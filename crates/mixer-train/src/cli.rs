@@ -20,9 +20,11 @@ use std::time::Duration;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
+use crate::classifier::Classifier;
 use crate::device::{self, DeviceEntry};
 use crate::error::{TrainError, exit_code};
 use crate::show::progress::{self, say};
+use crate::update::precision::Precision;
 
 /// Pre-train, fine-tune, evaluate and ship MLP-Mixer image classifiers.
 #[derive(Debug, Parser)]
@@ -152,21 +154,33 @@ impl WeightsArg {
     }
 }
 
-/// How a picture is prepared for weights: what `--preprocess` says, else the file, else the default.
-fn preprocessing(
-    weights: &mixer_model::Weights,
-    arg: Option<PreprocessArg>,
-) -> mixer_model::weights::Preprocessing {
-    use mixer_model::weights::ResizeRule;
-    let mut rule = weights.metadata.preprocessing.unwrap_or_default();
-    match arg {
-        None => {}
-        Some(PreprocessArg::Squash) => rule.resize = ResizeRule::Squash,
-        Some(PreprocessArg::ResmallCrop) => {
-            rule.resize = ResizeRule::ResmallCrop { fraction: 0.875 }
+/// The weights of a command that computes with some, and how.
+#[derive(Debug, Clone, Args)]
+struct ClassifierArgs {
+    #[command(flatten)]
+    weights: WeightsArg,
+    /// How pictures are prepared [default: as the weights say, else resmall-crop].
+    #[arg(long, value_enum)]
+    preprocess: Option<PreprocessArg>,
+    /// What the operands of the blocks' products are rounded to.
+    #[arg(long, value_enum, default_value_t = Precision::F32)]
+    precision: Precision,
+}
+
+impl ClassifierArgs {
+    fn open(&self, device: &DeviceEntry) -> Result<Classifier, TrainError> {
+        use mixer_model::weights::ResizeRule;
+        let weights = self.weights.read()?;
+        let mut rule = weights.metadata.preprocessing.unwrap_or_default();
+        match self.preprocess {
+            None => {}
+            Some(PreprocessArg::Squash) => rule.resize = ResizeRule::Squash,
+            Some(PreprocessArg::ResmallCrop) => {
+                rule.resize = ResizeRule::ResmallCrop { fraction: 0.875 }
+            }
         }
+        Classifier::new(weights, device)?.with_preprocessing(rule).with_precision(self.precision)
     }
-    rule
 }
 
 /// Runs the command line of this process.
@@ -220,8 +234,8 @@ fn use_threads(threads: Option<NonZeroUsize>) -> Result<(), TrainError> {
 
 fn run(command: Command) -> Result<(), TrainError> {
     match command {
-        Command::Pretrain(args) => train::pretrain(args),
-        Command::Finetune(args) => train::finetune(args),
+        Command::Pretrain(args) => train::pretrain(&args),
+        Command::Finetune(args) => train::finetune(&args),
         Command::Evaluate(args) => evaluate::run(&args),
         Command::Predict(args) => predict::run(&args),
         Command::Bench(command) => bench::run(&command),

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use mixer_data::DataError;
 use mixer_model::ModelError;
 
+use crate::run::quantity::Quantity;
+
 /// Exit codes of the `mixer` binary; part of its interface.
 pub mod exit_code {
     /// Done.
@@ -86,8 +88,8 @@ pub enum TrainError {
     /// Training left the finite numbers.
     #[error("{quantity} is {value} at step {step}: training diverged, the update was not applied")]
     Diverged {
-        /// `loss` or `gradient norm`.
-        quantity: &'static str,
+        /// The quantity that is not finite.
+        quantity: Quantity,
         /// Its value.
         value: f64,
         /// The update that it belongs to.
@@ -154,6 +156,9 @@ pub enum CheckpointFault {
     /// A line of metrics, on which the next checkpoint counts, could not be written.
     #[error("cannot write the metrics")]
     CannotWriteMetrics,
+    /// A line of metrics could not be read.
+    #[error("cannot read the metrics")]
+    CannotReadMetrics,
     /// No checkpoint of a run could be read.
     #[error("cannot continue")]
     CannotContinue,

@@ -12,11 +12,13 @@
 //! only room where examples become tensors.
 
 pub mod bench;
+pub mod classifier;
 pub mod cli;
 pub mod config;
 pub mod device;
 pub mod disk;
 pub mod error;
+pub mod halt;
 pub mod input;
 #[doc(hidden)]
 pub mod internals;

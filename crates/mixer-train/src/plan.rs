@@ -8,7 +8,7 @@ use mixer_data::{
 };
 use mixer_model::resolution::{MAX_PARAMS, ResizeMethod};
 use mixer_model::weights::Preprocessing;
-use mixer_model::{Gelu, Metadata, MixerConfig, Variant, count};
+use mixer_model::{Gelu, Metadata, MixerConfig, Variant, Weights, count};
 use serde::{Deserialize, Serialize};
 
 use crate::config::{DataConfig, HeadInit, ModelConfig, OptimizerKind, RunConfig, TrainConfig};
@@ -106,6 +106,14 @@ pub struct InitFacts {
     pub config: MixerConfig,
     /// Class names and preprocessing, where the file has them.
     pub metadata: Metadata,
+}
+
+impl InitFacts {
+    /// Architecture and metadata of weights.
+    #[must_use]
+    pub fn of(weights: &Weights) -> InitFacts {
+        InitFacts { config: weights.config.clone(), metadata: weights.metadata.clone() }
+    }
 }
 
 /// How a run starts.

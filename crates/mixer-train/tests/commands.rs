@@ -83,14 +83,20 @@ fn every_line_of_metrics_is_an_object_with_the_documented_keys() {
     let place = Workplace::new();
     place.mixer(&["pretrain", "builtin.toml", "--run-dir", "run"]).succeeds();
     let text = place.text("run/metrics.jsonl");
-    let train: BTreeSet<&str> =
-        ["kind", "step", "epoch", "loss", "lr", "grad_norm", "images_per_sec", "data_wait"].into();
-    let eval: BTreeSet<&str> = ["kind", "step", "split", "loss", "top1", "top5", "n"].into();
+    let clock = ["elapsed_secs", "time"];
+    let train = ["kind", "step", "epoch", "loss", "lr", "grad_norm", "images_per_sec", "data_wait"];
+    let eval = ["kind", "step", "split", "loss", "top1", "top5", "n"];
+    let train: BTreeSet<&str> = train.into_iter().chain(clock).collect();
+    let eval: BTreeSet<&str> = eval.into_iter().chain(clock).collect();
+    let mut elapsed = 0.0;
     let mut steps = Vec::new();
     for line in text.lines().map(json) {
         let kind = line["kind"].as_str().unwrap();
         let documented = if kind == "train" { &train } else { &eval };
         assert_eq!(&keys(&line), documented, "{line}");
+        let now = line["elapsed_secs"].as_f64().unwrap();
+        assert!(now >= elapsed, "{line}");
+        elapsed = now;
         steps.push((kind.to_owned(), line["step"].as_u64().unwrap()));
     }
     let expected = [("train", 2), ("eval", 3), ("train", 4), ("train", 6), ("eval", 6)];

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::memory;
 use crate::error::TrainError;
+use crate::input::loading::cores;
 
 /// A worker that works for a smaller part of its time waits for a core, for others or for a disk.
 const BUSY: f64 = 0.85;
@@ -161,7 +162,7 @@ impl std::fmt::Display for Limit {
 /// [`TrainError::Data`] when an example cannot be read and may not be left out.
 pub fn measure(bench: &DataBench) -> Result<DataMeasurement, TrainError> {
     let DataBench { source, transform, loader, seed, examples } = bench;
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let cores = cores();
     let before = memory("VmRSS:");
     let (source, config) = (|| Arc::clone(source), || loader.clone());
     let whole = time_loader(source(), transform.clone(), *seed, config(), *examples)?;

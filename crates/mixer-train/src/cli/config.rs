@@ -1,15 +1,15 @@
 //! `mixer config check|show|schema`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
 use super::train;
 use crate::config::RunConfig;
-use crate::config::inheritance::in_file_of_key;
 use crate::error::TrainError;
 use crate::input::dataset::Dataset;
-use crate::plan::{RunPlan, Task};
+use crate::plan::RunPlan;
+use crate::run::session::Recipe;
 use crate::show::progress::say;
 
 #[derive(Debug, Subcommand)]
@@ -56,18 +56,6 @@ fn plan(args: &ConfigArgs) -> Result<RunPlan, TrainError> {
 /// The plan of a configuration, and its data. One that names weights is a fine-tuning job.
 pub(super) fn resolved(args: &ConfigArgs) -> Result<(RunPlan, Dataset), TrainError> {
     let overrides = train::with_init(&args.overrides, args.init.as_deref());
-    let (config, _) = RunConfig::read(&args.config, &overrides)?;
-    resolved_config(&config, &args.config)
-}
-
-/// The same of a configuration that was read from `path`.
-pub(super) fn resolved_config(
-    config: &RunConfig,
-    path: &Path,
-) -> Result<(RunPlan, Dataset), TrainError> {
-    let (task, initial) = match config.init.weights {
-        Some(_) => (Task::Finetune, Some(train::read_init(config)?)),
-        None => (Task::Pretrain, None),
-    };
-    train::resolve(config, task, initial.as_ref()).map_err(|error| in_file_of_key(error, path))
+    let recipe = Recipe::read(&args.config, &overrides)?;
+    recipe.resolve_by_itself()
 }

@@ -13,6 +13,7 @@ use mixer_data::{
 use super::Format;
 use super::config::{self, ConfigArgs};
 use crate::error::TrainError;
+use crate::input::loading::cores;
 use crate::show::progress::{Progress, say};
 
 #[derive(Debug, Subcommand)]
@@ -153,7 +154,7 @@ pub(super) fn run(command: DataCommand) -> Result<(), TrainError> {
             };
             let total = synthesis.num_train.saturating_add(synthesis.num_val) as u64;
             let mut progress = Progress::new("example", total, 0);
-            write_builtin(&out, &synthesis, workers(), |done| progress.update(done, String::new))
+            write_builtin(&out, &synthesis, cores(), |done| progress.update(done, String::new))
                 .map_err(named_by_option)?;
             progress.finish();
             super::print(&format!(
@@ -204,7 +205,7 @@ pub(super) fn run(command: DataCommand) -> Result<(), TrainError> {
                 at_most => OnCorrupt::Skip { at_most },
             };
             let mut progress = Progress::new("example", source.len() as u64, 0);
-            let manifest = write_shards(&*source, &out, &config, on_corrupt, workers(), |done| {
+            let manifest = write_shards(&*source, &out, &config, on_corrupt, cores(), |done| {
                 progress.update(done, String::new);
             })?;
             progress.finish();
@@ -223,10 +224,6 @@ pub(super) fn run(command: DataCommand) -> Result<(), TrainError> {
     }
 }
 
-fn workers() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
-}
-
 /// A setting of `mixer-data` under the name that the command line has for it.
 fn named_by_option(error: DataError) -> TrainError {
     match error {
@@ -240,7 +237,7 @@ fn named_by_option(error: DataError) -> TrainError {
 
 fn print_inspection(source: &dyn Source, format: Format) -> Result<(), TrainError> {
     let mut progress = Progress::new("example", source.len() as u64, 0);
-    let found = inspect(source, workers(), |done| progress.update(done as u64, String::new));
+    let found = inspect(source, cores(), |done| progress.update(done as u64, String::new));
     progress.finish();
     match format {
         Format::Json => super::print_json(&found),

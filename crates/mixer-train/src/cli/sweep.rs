@@ -6,16 +6,16 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::train::{self, FinetuneArgs, Resume};
-use crate::config::inheritance::in_file_of_key;
-use crate::config::{DataConfig, RunConfig};
+use super::train::{self, FinetuneArgs};
+use crate::config::DataConfig;
 use crate::disk::atomic;
-use crate::disk::metrics::Metric;
+use crate::disk::metrics::{self, Metric};
 use crate::disk::run_dir::RunDir;
 use crate::error::TrainError;
 use crate::input::dataset::Dataset;
-use crate::plan::{DataFacts, InitFacts, RunPlan, Task};
+use crate::plan::{DataFacts, InitFacts, Task};
 use crate::run::evaluation::Evaluation;
+use crate::run::session::{Options, Recipe, Resume};
 use crate::run::trainer::Ended;
 use crate::show::progress::say;
 
@@ -40,11 +40,8 @@ struct Axis {
 struct Member {
     /// Its name, and that of its directory.
     name: String,
-    /// Its arguments: those of the command with its own settings and directory.
-    args: FinetuneArgs,
-    config: RunConfig,
-    /// The text that its run directory keeps.
-    text: String,
+    /// The configuration of the command with its own settings.
+    recipe: Recipe,
     run_dir: RunDir,
     /// What it differs in.
     settings: BTreeMap<String, toml::Value>,
@@ -87,7 +84,7 @@ struct Measured {
 }
 
 pub(super) fn run(args: &FinetuneArgs) -> Result<(), TrainError> {
-    let limit = train::time_limit(&args.train);
+    let limit = args.train.time_limit();
     if args.train.replay.is_some() {
         return Err(TrainError::usage("`--replay` has no meaning with `--sweep`")
             .with_hint("replay an update of one member: `--run-dir` and the settings of it"));
@@ -96,7 +93,7 @@ pub(super) fn run(args: &FinetuneArgs) -> Result<(), TrainError> {
         return Err(TrainError::usage("`--resume must` has no meaning with `--sweep`")
             .with_hint("`--resume auto` continues a sweep; finished members are not run again"));
     }
-    let directory = train::run_directory(&args.train);
+    let directory = args.train.run_directory();
     let members = members(args, &axes(&args.sweep)?, &directory)?;
     refuse_other_runs(&directory, &members, args.train.resume)?;
     check(&members)?;
@@ -108,9 +105,9 @@ pub(super) fn run(args: &FinetuneArgs) -> Result<(), TrainError> {
             continue;
         }
         say(format_args!("{} ({} of {})", member.name, number + 1, members.len()));
-        let config = member.config.clone();
-        let ended = train::train(&member.args.train, config, &member.text, Task::Finetune, limit);
-        match ended {
+        let options = args.train.options(limit)?;
+        let options = Options { run_dir: member.run_dir.path().to_owned(), ..options };
+        match train::train(&member.recipe, Task::Finetune, options) {
             // There is no time for the others either.
             Ok(Ended::TimeLimit(_)) => {
                 return report(&members, &diverged)?.write(&directory);
@@ -235,13 +232,12 @@ fn members(
         }
         let run_dir = RunDir::new(directory.join(&name));
         let mut args = args.clone();
-        args.train.run_dir = Some(run_dir.path().to_owned());
         let own = settings.iter().map(|(axis, value)| format!("{}={value}", axis.key));
         args.train.overrides.extend(own);
-        let (config, text) = train::finetune_config(&args)?;
+        let recipe = args.recipe()?;
         let settings = settings.iter().map(|(axis, value)| (axis.key.clone(), typed(value)));
         let settings = settings.collect();
-        members.push(Member { name, args, config, text, run_dir, settings });
+        members.push(Member { name, recipe, run_dir, settings });
     }
     Ok(members)
 }
@@ -288,7 +284,8 @@ fn check(members: &[Member]) -> Result<(), TrainError> {
     // Opened once where the members agree on them.
     let mut weights: Option<(Option<PathBuf>, Option<mixer_model::Gelu>, InitFacts)> = None;
     let mut data: Option<(DataConfig, usize, DataFacts)> = None;
-    for Member { args, config, run_dir, .. } in members {
+    for Member { recipe, run_dir, .. } in members {
+        let config = &recipe.config;
         if run_dir.exists() {
             run_dir.resume(Task::Finetune, config)?;
             continue;
@@ -299,18 +296,14 @@ fn check(members: &[Member]) -> Result<(), TrainError> {
             {
                 init
             }
-            _ => {
-                let weights = train::read_init(config)?;
-                InitFacts { config: weights.config, metadata: weights.metadata }
-            }
+            _ => InitFacts::of(&recipe.read_init()?),
         };
-        let image_size = config.model.image_size.unwrap_or(init.config.image_size);
+        let image_size = recipe.image_size(Some(&init));
         let facts = match data.take() {
             Some((known, size, facts)) if known == config.data && size == image_size => facts,
             _ => DataFacts::of(&Dataset::open(&config.data, image_size)?),
         };
-        RunPlan::resolve(config, Task::Finetune, Some(&init), facts.clone())
-            .map_err(|error| in_file_of_key(error, &args.train.config))?;
+        recipe.plan(Task::Finetune, Some(&init), facts.clone())?;
         weights = Some((config.init.weights.clone(), config.model.gelu, init));
         data = Some((config.data.clone(), image_size, facts));
     }
@@ -326,11 +319,10 @@ impl Member {
     /// The best evaluation, the first one of equals, and the last one. Where a moving average was
     /// evaluated, it is what counts.
     fn measured(&self) -> Result<Option<(Measured, Measured)>, TrainError> {
-        let text = fs_err::read_to_string(self.run_dir.metrics())?;
-        let evaluations: Vec<(bool, Measured)> = text
-            .lines()
-            .filter_map(|line| match serde_json::from_str(line) {
-                Ok(Metric::Eval { step, weights, loss, top1, top5, n, .. }) => {
+        let evaluations: Vec<(bool, Measured)> = metrics::read(&self.run_dir.metrics())?
+            .into_iter()
+            .filter_map(|metric| match metric {
+                Metric::Eval { step, weights, loss, top1, top5, n, .. } => {
                     let evaluation = Evaluation { loss, top1, top5, n };
                     Some((weights.is_some(), Measured { step, evaluation }))
                 }

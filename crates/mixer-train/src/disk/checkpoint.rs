@@ -34,6 +34,9 @@ pub struct RunState {
     pub step: u64,
     /// Bytes of `metrics.jsonl` that belong to these updates.
     pub metrics_bytes: u64,
+    /// Training time of the run, over all its lives, seconds.
+    #[serde(default)]
+    pub elapsed_secs: f64,
     /// Sum of the losses since the last line of metrics.
     pub loss_sum: f64,
     /// Sum of the gradient norms since the last line of metrics.

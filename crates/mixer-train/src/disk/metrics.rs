@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{CheckpointFault, TrainError};
 use crate::run::evaluation::null_is_nan;
+use crate::run::quantity::Quantity;
 use crate::show::progress::say;
 
 /// One line.
@@ -30,6 +31,12 @@ pub enum Metric {
         images_per_sec: f64,
         /// Fraction of the time spent waiting for data.
         data_wait: f64,
+        /// Training time of the run, over all its lives, seconds; absent in lines of older versions.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        elapsed_secs: Option<f64>,
+        /// Clock on the wall (RFC 3339, UTC); absent in lines of older versions.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        time: Option<String>,
     },
     /// An evaluation.
     Eval {
@@ -49,13 +56,19 @@ pub enum Metric {
         top5: f64,
         /// Examples counted.
         n: u64,
+        /// Training time of the run, as of a line of training.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        elapsed_secs: Option<f64>,
+        /// Clock on the wall, as of a line of training.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        time: Option<String>,
     },
     /// A loss or a gradient norm that stands out from the updates before.
     Outlier {
         /// Updates done, this one included.
         step: u64,
-        /// `loss` or `gradient norm`.
-        quantity: String,
+        /// Quantity that it is of.
+        quantity: Quantity,
         /// Its value.
         value: f64,
         /// Mean of the updates before.
@@ -69,8 +82,8 @@ pub enum Metric {
     Diverged {
         /// Updates done, this one included.
         step: u64,
-        /// `loss` or `gradient norm`.
-        quantity: String,
+        /// Quantity that it is of.
+        quantity: Quantity,
         /// `NaN`, `inf` or `-inf`.
         value: String,
     },
@@ -157,6 +170,24 @@ impl MetricsFile {
     }
 }
 
+/// Every line of a file of metrics, in its order. A line that is cut off at the end of the file counts for
+/// nothing, as it does where a run goes on.
+///
+/// # Errors
+/// [`TrainError::Io`] when the file cannot be read, [`TrainError::Checkpoint`] with the number of a line that
+/// is none of metrics.
+pub fn read(path: &Path) -> Result<Vec<Metric>, TrainError> {
+    let text = fs_err::read_to_string(path)?;
+    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+    let parse = |(index, line): (usize, &str)| {
+        serde_json::from_str(line).map_err(|error| {
+            let reason = format!("line {}: {error}", index + 1);
+            TrainError::checkpoint(CheckpointFault::CannotReadMetrics, reason, path)
+        })
+    };
+    whole.lines().enumerate().map(parse).collect()
+}
+
 /// Bytes up to the end of the last whole line.
 fn whole_lines(path: &Path) -> Result<u64, TrainError> {
     let text = fs_err::read(path)?;
@@ -174,7 +205,40 @@ mod tests {
     use super::*;
 
     fn line(step: u64) -> Metric {
-        Metric::Diverged { step, quantity: "loss".to_owned(), value: "NaN".to_owned() }
+        Metric::Diverged { step, quantity: Quantity::Loss, value: "NaN".to_owned() }
+    }
+
+    #[test]
+    fn lines_are_read_back_those_of_older_versions_too() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("metrics.jsonl");
+        let mut file = MetricsFile::open(&path, 0).unwrap();
+        let eval = |elapsed_secs, time| Metric::Eval {
+            step: 2,
+            split: "val".to_owned(),
+            weights: None,
+            loss: f64::INFINITY,
+            top1: 0.5,
+            top5: 1.0,
+            n: 4,
+            elapsed_secs,
+            time,
+        };
+        file.write(&line(1)).unwrap();
+        file.write(&eval(Some(1.5), Some("2026-01-02T03:04:05Z".to_owned()))).unwrap();
+        let old =
+            r#"{"kind":"eval","step":2,"split":"val","loss":0.5,"top1":0.5,"top5":1.0,"n":4}"#;
+        let text = format!("{}{old}\n{{\"kind\":\"ev", std::fs::read_to_string(&path).unwrap());
+        std::fs::write(&path, &text).unwrap();
+        let found = read(&path).unwrap();
+        assert_eq!(found[0], line(1));
+        assert!(
+            matches!(&found[1], Metric::Eval { loss, elapsed_secs: Some(1.5), .. } if loss.is_nan())
+        );
+        assert!(matches!(found[2], Metric::Eval { elapsed_secs: None, time: None, .. }));
+        assert_eq!(found.len(), 3);
+        std::fs::write(&path, "{}\n").unwrap();
+        assert!(read(&path).unwrap_err().to_string().contains("line 1"));
     }
 
     #[test]

@@ -120,19 +120,6 @@ pub fn decode_options(config: &DataConfig) -> DecodeOptions {
     }
 }
 
-/// Decoding threads under a configuration.
-#[must_use]
-pub fn workers(config: &DataConfig) -> usize {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    config.workers.unwrap_or(cores.min(16))
-}
-
-/// Memory for decoded batches under a configuration, bytes.
-#[must_use]
-pub fn queue_bytes(config: &DataConfig) -> usize {
-    config.queue_mib.unwrap_or(256).saturating_mul(1 << 20)
-}
-
 /// `val`, or `test` where there is no `val` or the kind of source never has one.
 #[must_use]
 pub fn default_val_split(root: &Path, kind: Option<SourceKind>) -> &'static str {

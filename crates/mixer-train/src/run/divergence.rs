@@ -8,6 +8,7 @@ use crate::disk::atomic;
 use crate::disk::checkpoint::{self, Checkpoint};
 use crate::disk::run_dir::RunDir;
 use crate::error::{CheckpointFault, TrainError};
+use crate::run::quantity::Quantity;
 
 /// Loss and gradient norm of an update.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -29,8 +30,8 @@ pub struct Divergence {
     pub mixer_version: String,
     /// The update, from 0: so many were applied before it.
     pub step: u64,
-    /// `loss` or `gradient norm`.
-    pub quantity: String,
+    /// The quantity that was not finite.
+    pub quantity: Quantity,
     /// Its value: `NaN`, `inf` or `-inf`.
     pub value: String,
     /// Learning rate of the update.

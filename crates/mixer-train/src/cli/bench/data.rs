@@ -4,14 +4,15 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use mixer_data::{DecodeOptions, Interpolation, LoaderConfig, OnCorrupt, open_split};
+use mixer_data::{DecodeOptions, Interpolation, OnCorrupt, open_split};
 
 use crate::bench::data::{DataBench, DataMeasurement, measure};
-use crate::cli::{self, Format, config};
-use crate::config::{DataConfig, RunConfig};
+use crate::cli::{self, Format};
+use crate::config::DataConfig;
 use crate::error::TrainError;
-use crate::input::dataset;
+use crate::input::loading::Loading;
 use crate::plan;
+use crate::run::session::Recipe;
 
 #[derive(Debug, Clone, Args)]
 pub(in crate::cli) struct DataArgs {
@@ -103,18 +104,16 @@ fn configured(args: &DataArgs, path: &Path) -> Result<DataBench, TrainError> {
     if let Some(image_size) = args.image_size {
         set("model.image_size", toml::Value::Integer(image_size as i64));
     }
-    let (run, _) = RunConfig::read(path, &overrides)?;
-    let (plan, dataset) = config::resolved_config(&run, path)?;
+    let recipe = Recipe::read(path, &overrides)?;
+    let (plan, dataset) = recipe.resolve_by_itself()?;
     Ok(DataBench {
         source: dataset.train,
         transform: plan.train_transform,
-        loader: LoaderConfig {
-            batch_size: plan.microbatch_size,
-            patch_size: plan.model.patch_size,
-            workers: dataset::workers(&run.data),
-            queue_bytes: dataset::queue_bytes(&run.data),
-            on_corrupt: plan.on_corrupt,
-        },
+        loader: Loading::of(&recipe.config.data).loader(
+            plan.microbatch_size,
+            plan.model.patch_size,
+            plan.on_corrupt,
+        ),
         seed: plan.seed,
         examples: DEFAULT_EXAMPLES,
     })
@@ -133,13 +132,11 @@ fn plain(args: &DataArgs, root: &Path) -> Result<DataBench, TrainError> {
     Ok(DataBench {
         source: open_split(None, root, split, None, &DecodeOptions::default())?,
         transform: plan::train_transform(&defaults, Interpolation::default(), image_size),
-        loader: LoaderConfig {
-            batch_size: DEFAULT_BATCH_SIZE,
-            patch_size: DEFAULT_PATCH_SIZE,
-            workers: dataset::workers(&defaults),
-            queue_bytes: dataset::queue_bytes(&defaults),
-            on_corrupt: OnCorrupt::default(),
-        },
+        loader: Loading::default().loader(
+            DEFAULT_BATCH_SIZE,
+            DEFAULT_PATCH_SIZE,
+            OnCorrupt::default(),
+        ),
         seed: 0,
         examples: DEFAULT_EXAMPLES,
     })

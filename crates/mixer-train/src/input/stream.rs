@@ -1,16 +1,18 @@
-//! Batches on their way to the device while the step before computes.
+//! Batches of pictures as the network's input: for training, evaluation and classification alike. The next
+//! one is on its way to the device while the one before is computed with.
 
 use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use burn::tensor::StreamId;
+use burn::tensor::{StreamId, Tensor};
 use mixer_data::{Batch, DataError, Loader};
 
 use crate::error::TrainError;
+use crate::halt::Halt;
 use crate::input::normaliser::{Normaliser, Pixels};
 
 /// How often somebody who waits for data looks whether to stop.
@@ -18,57 +20,80 @@ pub(crate) const PATIENCE: Duration = Duration::from_millis(50);
 
 /// Takes batches from a loader and uploads them, one ahead, on a thread of its own. On a GPU they go by
 /// another stream than the step that runs, so that neither waits for the other.
-pub(crate) struct Uploads {
+pub(crate) struct Stream {
+    normaliser: Normaliser,
     /// Whatever ended the thread comes last; `None` only while this is dropped.
     uploaded: Option<Receiver<Result<Uploaded, DataError>>>,
     is_stopping: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// A batch whose pixels are on the device.
-pub(crate) struct Uploaded {
-    /// `[B, S, P·P·3]`.
-    pub(crate) pixels: Pixels,
-    /// All else; `patches` is empty.
+/// A batch as the network takes it.
+pub(crate) struct Input {
+    /// The network's input, `[B, S, P·P·3]`.
+    pub(crate) patches: Tensor<3>,
+    /// All else; its `patches` are empty.
     pub(crate) batch: Batch,
+    /// Time that was spent waiting for it.
+    pub(crate) waited: Duration,
 }
 
-impl Uploads {
-    /// Of the batches of `loader`, each changed by `prepare` first.
+/// A batch whose pixels are on the device; its `patches` are empty.
+struct Uploaded {
+    pixels: Pixels,
+    batch: Batch,
+}
+
+impl Stream {
+    /// The batches of `loader`, each changed by `prepare` first.
     pub(crate) fn new(
         loader: Loader,
         normaliser: Normaliser,
         prepare: impl FnMut(&mut Batch) -> Result<(), DataError> + Send + 'static,
-    ) -> Result<Uploads, TrainError> {
+    ) -> Result<Self, TrainError> {
         // A batch waits in the hands of the thread, not in the channel.
         let (sender, uploaded) = sync_channel(0);
         let is_stopping = Arc::new(AtomicBool::new(false));
-        let stopping = Arc::clone(&is_stopping);
+        let (stopping, uploader) = (Arc::clone(&is_stopping), normaliser.clone());
         let thread = std::thread::Builder::new()
             .name("upload".to_owned())
-            .spawn(move || upload_all(loader, &normaliser, prepare, &sender, &stopping))?;
-        Ok(Uploads { uploaded: Some(uploaded), is_stopping, thread: Some(thread) })
+            .spawn(move || upload_all(loader, &uploader, prepare, &sender, &stopping))?;
+        Ok(Self { normaliser, uploaded: Some(uploaded), is_stopping, thread: Some(thread) })
+    }
+
+    /// The maker of its tensors.
+    pub(crate) fn normaliser(&self) -> &Normaliser {
+        &self.normaliser
     }
 
     /// The next batch, or `None` behind the last one of an evaluation. `stop` is asked first and while this
-    /// waits; what it answers is passed on.
+    /// waits.
+    ///
+    /// # Errors
+    /// [`Halt::Stop`] with what `stop` answers; [`Halt::Failed`] when an example cannot be read.
     pub(crate) fn next<S>(
         &mut self,
         mut stop: impl FnMut() -> Option<S>,
-    ) -> Result<Result<Option<Uploaded>, S>, TrainError> {
-        let Some(uploaded) = &self.uploaded else { return Ok(Ok(None)) };
+    ) -> Result<Option<Input>, Halt<S>> {
+        let Some(uploaded) = &self.uploaded else { return Ok(None) };
+        let started = Instant::now();
         loop {
             if let Some(stop) = stop() {
-                return Ok(Err(stop));
+                return Err(Halt::Stop(stop));
             }
             match uploaded.recv_timeout(PATIENCE) {
-                Ok(uploaded) => return Ok(Ok(Some(uploaded?))),
+                Ok(uploaded) => {
+                    let Uploaded { pixels, batch } = uploaded?;
+                    let waited = started.elapsed();
+                    let patches = self.normaliser.normalised(pixels);
+                    return Ok(Some(Input { patches, batch, waited }));
+                }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
                     if let Some(Err(panic)) = self.thread.take().map(JoinHandle::join) {
                         resume_unwind(panic);
                     }
-                    return Ok(Ok(None));
+                    return Ok(None);
                 }
             }
         }
@@ -115,7 +140,7 @@ fn stream() -> StreamId {
     *STREAM.get_or_init(StreamId::allocate)
 }
 
-impl Drop for Uploads {
+impl Drop for Stream {
     fn drop(&mut self) {
         self.is_stopping.store(true, Ordering::Relaxed);
         self.uploaded = None;
@@ -128,7 +153,6 @@ impl Drop for Uploads {
 
 #[cfg(test)]
 mod tests {
-    use std::convert::Infallible;
     use std::panic::{AssertUnwindSafe, catch_unwind};
 
     use burn::tensor::Device;
@@ -139,6 +163,7 @@ mod tests {
     use mixer_model::weights::Preprocessing;
 
     use super::*;
+    use crate::halt::never;
 
     /// Twenty examples in batches of eight: the last one is filled up.
     fn loader(workers: usize) -> Loader {
@@ -160,9 +185,8 @@ mod tests {
     }
 
     /// The next batch, however long it takes.
-    fn next(uploads: &mut Uploads) -> Result<Option<Uploaded>, TrainError> {
-        let Ok(uploaded) = uploads.next(|| None::<Infallible>)?;
-        Ok(uploaded)
+    fn next(stream: &mut Stream) -> Result<Option<Input>, TrainError> {
+        Ok(stream.next(never)?)
     }
 
     #[test]
@@ -173,19 +197,19 @@ mod tests {
         };
         for workers in [0, 2] {
             let mut expected = loader(workers);
-            let mut uploads = Uploads::new(loader(workers), normaliser(), brighten).unwrap();
+            let mut stream = Stream::new(loader(workers), normaliser(), brighten).unwrap();
             let mut sizes = Vec::new();
-            while let Some(Uploaded { pixels, batch }) = next(&mut uploads).unwrap() {
+            while let Some(Input { patches, batch, .. }) = next(&mut stream).unwrap() {
                 let mut whole = expected.next_batch().unwrap().unwrap();
                 brighten(&mut whole).unwrap();
-                let Pixels::Bytes(pixels) = pixels else { panic!("flex has bytes") };
-                assert_eq!(pixels.into_data().try_to_vec::<u8>().unwrap(), whole.patches);
+                let wanted = normaliser().patches(&whole);
+                assert_eq!(patches.into_data(), wanted.into_data());
                 whole.patches.clear();
                 assert_eq!(batch, whole);
                 sizes.push(batch.num_examples);
             }
             assert_eq!(sizes, [8, 8, 4]);
-            assert!(next(&mut uploads).unwrap().is_none(), "it stays at its end");
+            assert!(next(&mut stream).unwrap().is_none(), "it stays at its end");
         }
     }
 
@@ -195,27 +219,27 @@ mod tests {
             std::thread::sleep(4 * PATIENCE);
             Ok(())
         };
-        let mut uploads = Uploads::new(loader(1), normaliser(), slow).unwrap();
+        let mut stream = Stream::new(loader(1), normaliser(), slow).unwrap();
         let mut asked = 0;
-        let stopped = uploads.next(|| {
+        let stopped = stream.next(|| {
             asked += 1;
             (asked == 3).then_some("enough")
         });
-        assert_eq!(stopped.unwrap().err(), Some("enough"));
+        assert!(matches!(stopped, Err(Halt::Stop("enough"))));
         assert_eq!(asked, 3);
     }
 
     #[test]
     fn an_error_arrives_once_and_a_panic_goes_on_here() {
         let fails = |_: &mut Batch| Err(DataError::NoSuchDirectory { path: "too/dark".into() });
-        let mut uploads = Uploads::new(loader(1), normaliser(), fails).unwrap();
-        let error = next(&mut uploads).err().unwrap();
+        let mut stream = Stream::new(loader(1), normaliser(), fails).unwrap();
+        let error = next(&mut stream).err().unwrap();
         assert!(error.to_string().contains("too/dark"), "{error}");
-        assert!(next(&mut uploads).unwrap().is_none());
+        assert!(next(&mut stream).unwrap().is_none());
 
         let panics = |_: &mut Batch| panic!("too bright");
-        let mut uploads = Uploads::new(loader(1), normaliser(), panics).unwrap();
-        let panic = catch_unwind(AssertUnwindSafe(|| next(&mut uploads).is_ok())).unwrap_err();
+        let mut stream = Stream::new(loader(1), normaliser(), panics).unwrap();
+        let panic = catch_unwind(AssertUnwindSafe(|| next(&mut stream).is_ok())).unwrap_err();
         assert_eq!(panic.downcast_ref::<&str>(), Some(&"too bright"));
     }
 }
