@@ -1,8 +1,8 @@
 //! How fast a Mixer trains or infers here, with data already in memory; in [`products`], how fast its matrix
 //! products are by themselves; in [`data`], how fast data comes.
 
-pub mod data;
-pub mod products;
+pub(crate) mod data;
+pub(crate) mod products;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -88,6 +88,7 @@ pub struct Bench {
     /// Steps before that.
     pub warmup: usize,
     /// The CUDA device whose kernels' times are to be accounted for.
+    #[cfg_attr(not(feature = "cuda"), expect(dead_code, reason = "there are no such devices"))]
     pub profile: Option<usize>,
 }
 

@@ -5,8 +5,8 @@
 pub(crate) mod atomic;
 pub(crate) mod background_writer;
 pub mod checkpoint;
-pub mod environment;
+pub(crate) mod environment;
 pub mod metrics;
 pub(crate) mod operations;
-pub mod retention;
+pub(crate) mod retention;
 pub mod run_dir;

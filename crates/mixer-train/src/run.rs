@@ -5,11 +5,11 @@
 pub mod divergence;
 pub mod early_stopping;
 pub mod evaluation;
-pub mod interrupt;
+pub(crate) mod interrupt;
 pub mod job;
 pub(crate) mod journal;
 pub mod on_divergence;
-pub mod outliers;
+pub(crate) mod outliers;
 pub mod quantity;
 pub mod replay;
 pub mod session;

@@ -105,6 +105,9 @@ pub enum Metric {
         /// Why, with the path.
         reason: String,
     },
+    /// A line of a newer version.
+    #[serde(other, skip_serializing)]
+    Unknown,
 }
 
 /// An append-only file of metrics.
@@ -170,8 +173,8 @@ impl MetricsFile {
     }
 }
 
-/// Every line of a file of metrics, in its order. A line that is cut off at the end of the file counts for
-/// nothing, as it does where a run goes on.
+/// Every line of a file of metrics, in its order, but for those of kinds that are not known. A line that is
+/// cut off at the end of the file counts for nothing, as it does where a run goes on.
 ///
 /// # Errors
 /// [`TrainError::Io`] when the file cannot be read, [`TrainError::Checkpoint`] with the number of a line that
@@ -185,7 +188,8 @@ pub fn read(path: &Path) -> Result<Vec<Metric>, TrainError> {
             TrainError::checkpoint(CheckpointFault::CannotReadMetrics, reason, path)
         })
     };
-    whole.lines().enumerate().map(parse).collect()
+    let is_known = |line: &Result<Metric, TrainError>| !matches!(line, Ok(Metric::Unknown));
+    whole.lines().enumerate().map(parse).filter(is_known).collect()
 }
 
 /// Bytes up to the end of the last whole line.
@@ -228,7 +232,9 @@ mod tests {
         file.write(&eval(Some(1.5), Some("2026-01-02T03:04:05Z".to_owned()))).unwrap();
         let old =
             r#"{"kind":"eval","step":2,"split":"val","loss":0.5,"top1":0.5,"top5":1.0,"n":4}"#;
-        let text = format!("{}{old}\n{{\"kind\":\"ev", std::fs::read_to_string(&path).unwrap());
+        let newer = r#"{"kind":"telemetry","watts":300}"#;
+        let text = std::fs::read_to_string(&path).unwrap();
+        let text = format!("{text}{newer}\n{old}\n{{\"kind\":\"ev");
         std::fs::write(&path, &text).unwrap();
         let found = read(&path).unwrap();
         assert_eq!(found[0], line(1));
