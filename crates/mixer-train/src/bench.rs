@@ -1,5 +1,5 @@
-//! How fast a Mixer trains or infers here, with data already in memory; in [`products`], how fast its matrix
-//! products are by themselves; in [`data`], how fast data comes.
+//! The speed of a Mixer that trains or infers here, with data already in memory; in [`products`], that of its
+//! matrix products by themselves; in [`data`], that of reading data.
 
 pub(crate) mod data;
 pub(crate) mod products;
@@ -20,7 +20,7 @@ use crate::update::loss::{Loss, smoothed_targets};
 use crate::update::optimizer::{Clip, GradientSum, Optimizer, Rule};
 use crate::update::precision::Precision;
 
-/// What is measured.
+/// The kinds of steps that are measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
@@ -35,15 +35,15 @@ pub enum Mode {
 pub struct Measurement {
     /// Name of the variant.
     pub model: String,
-    /// What was measured.
+    /// The kind of step.
     pub mode: Mode,
-    /// What the operands of the blocks' products were rounded to.
+    /// Precision of the operands of the blocks' products.
     pub precision: Precision,
     /// Images per step.
     pub batch_size: usize,
     /// Side of the images, px.
     pub image_size: usize,
-    /// Where.
+    /// Name of the device.
     pub device: String,
     /// Threads of a CPU backend.
     pub threads: usize,
@@ -68,18 +68,18 @@ pub struct Measurement {
     pub device_memory_mb: Option<f64>,
 }
 
-/// What to measure.
+/// A measurement to make.
 #[derive(Debug, Clone)]
 pub struct Bench {
     /// Name for the result.
     pub model: String,
     /// The architecture.
     pub config: MixerConfig,
-    /// What.
+    /// The kind of step.
     pub mode: Mode,
     /// Images per step.
     pub batch_size: usize,
-    /// How the network is computed.
+    /// Precision that the network is computed in.
     pub precision: Precision,
     /// In how many blocks the backward pass computes hidden units again.
     pub recompute_blocks: usize,
@@ -240,7 +240,7 @@ fn infer(bench: &Bench, device: &Device) -> Result<Vec<f64>, TrainError> {
     }
 }
 
-/// What took how long on the CUDA device `index` since the warm-up, as lines of text, ms per step.
+/// Time of each kernel on the CUDA device `index` since the warm-up, as lines of text, ms per step.
 #[cfg(feature = "cuda")]
 #[must_use]
 pub fn profile(bench: &Bench, index: usize) -> String {

@@ -88,7 +88,7 @@ impl Classifier {
     /// # Errors
     /// [`TrainError::Device`] when the device does not compute in this precision.
     pub fn with_precision(self, precision: Precision) -> Result<Self, TrainError> {
-        precision.check(&self.device)?;
+        self.device.check(precision)?;
         let compute = Compute { precision: precision.into(), ..Compute::default() };
         Ok(Self { mixer: self.mixer.with_compute(compute), ..self })
     }

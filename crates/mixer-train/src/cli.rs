@@ -159,10 +159,10 @@ impl WeightsArg {
 struct ClassifierArgs {
     #[command(flatten)]
     weights: WeightsArg,
-    /// How pictures are prepared [default: as the weights say, else resmall-crop].
+    /// Preparation of pictures [default: as the weights say, else resmall-crop].
     #[arg(long, value_enum)]
     preprocess: Option<PreprocessArg>,
-    /// What the operands of the blocks' products are rounded to.
+    /// Precision that the operands of the blocks' products are rounded to.
     #[arg(long, value_enum, default_value_t = Precision::F32)]
     precision: Precision,
 }

@@ -25,15 +25,15 @@ pub enum DeviceKind {
 pub struct DeviceEntry {
     /// Its kind.
     pub kind: DeviceKind,
-    /// What `--device` takes.
+    /// Name, as `--device` takes it.
     pub name: String,
-    /// What it is.
+    /// Description for people.
     pub description: String,
     /// The device.
     pub device: Device,
-    /// Whether it is a program on the CPU that plays a GPU, many times slower than the CPU backend.
+    /// `true` for a program on the CPU that plays a GPU, many times slower than the CPU backend.
     pub is_software_gpu: bool,
-    /// Why its results would be wrong, where they would.
+    /// Reason for which its results would be wrong, where they would.
     pub flaw: Option<&'static str>,
 }
 
@@ -44,7 +44,7 @@ impl DeviceEntry {
         Self { kind, name, description, device, is_software_gpu: false, flaw: None }
     }
 
-    /// Whether it computes by itself what it is asked, while the program goes on.
+    /// `true` where it computes by itself what it is asked, while the program goes on.
     #[must_use]
     pub fn is_gpu(&self) -> bool {
         !matches!(self.kind, DeviceKind::Flex | DeviceKind::Ndarray)
@@ -56,7 +56,7 @@ impl DeviceEntry {
         if let DeviceKind::Cuda(index) = self.kind { Some(index) } else { None }
     }
 
-    /// Whether it multiplies operands of this precision, and not more slowly than f32.
+    /// `true` where it multiplies operands of this precision, and not more slowly than f32.
     #[must_use]
     pub fn multiplies(&self, precision: Precision) -> bool {
         if precision == Precision::F32 {
@@ -73,9 +73,29 @@ impl DeviceEntry {
         self.is_gpu()
             && self.device.supports_dtype(mixer_kernels::Precision::from(precision).dtype())
     }
+
+    /// Refuses a precision that it does not multiply in.
+    ///
+    /// # Errors
+    /// [`TrainError::Device`] with what would be needed.
+    pub fn check(&self, precision: Precision) -> Result<(), TrainError> {
+        if self.multiplies(precision) {
+            return Ok(());
+        }
+        let needs = match precision {
+            Precision::F16 => "it needs a GPU that computes in f16",
+            _ => {
+                "it needs a GPU that computes in bf16 (NVIDIA: compute capability 8.0), or `flex` on a CPU \
+                 with AVX512-BF16 (Intel Sapphire Rapids, AMD Zen 4 and later)"
+            }
+        };
+        let (precision, device) = (precision.name(), &self.name);
+        let message = format!("precision `{precision}` is not supported on device `{device}`");
+        Err(unusable(message, format!("{needs}; elsewhere use precision `f32`")))
+    }
 }
 
-/// What a device of wgpu is called, by what its shaders are written in: SPIR-V or WGSL.
+/// Name of the devices of wgpu, by what their shaders are written in: SPIR-V or WGSL.
 #[cfg(feature = "wgpu")]
 const GRAPHICS: &str = if cfg!(feature = "vulkan") { "vulkan" } else { "wgpu" };
 
@@ -190,7 +210,7 @@ pub fn open(requested: &str) -> Result<DeviceEntry, TrainError> {
     }
 }
 
-/// What somebody who expects a GPU should know about the device that was opened for `requested`.
+/// A note to somebody who expects a GPU about the device that was opened for `requested`.
 #[must_use]
 pub fn note(requested: &str, entry: &DeviceEntry) -> Option<String> {
     let for_gpus = cfg!(any(feature = "wgpu", feature = "cuda"));

@@ -29,24 +29,24 @@ pub mod exit_code {
     pub const INTERRUPTED: u8 = 130;
 }
 
-/// Why a command ended early.
+/// A reason for which a command ended early.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TrainError {
     /// The command line asks for something that makes no sense.
     #[error("{message}")]
     Usage {
-        /// What was found and what was expected.
+        /// Found and expected.
         message: String,
-        /// What to do about it.
+        /// Advice.
         hint: Option<String>,
     },
     /// The configuration is wrong.
     #[error("{}", located(message, path.as_deref()))]
     Config {
-        /// What was found, what was expected, and the key; further lines show the place.
+        /// Found, expected, and the key; further lines show the place.
         message: String,
-        /// What to do about it.
+        /// Advice.
         hint: Option<String>,
         /// The configuration file, where one was read.
         path: Option<PathBuf>,
@@ -57,9 +57,9 @@ pub enum TrainError {
     /// The data is readable but not what the run needs.
     #[error("{message}")]
     DataMismatch {
-        /// What was found and what was expected.
+        /// Found and expected.
         message: String,
-        /// What to do about it.
+        /// Advice.
         hint: Option<String>,
     },
     /// Weights cannot be read, written or fitted.
@@ -70,7 +70,7 @@ pub enum TrainError {
     Checkpoint {
         /// The kind of failure.
         fault: CheckpointFault,
-        /// What went wrong.
+        /// The failure.
         reason: String,
         /// The file or directory.
         path: PathBuf,
@@ -78,9 +78,9 @@ pub enum TrainError {
     /// The run directory cannot be used.
     #[error("{message}: {}", path.display())]
     RunDir {
-        /// What is wrong with it.
+        /// The fault that was found.
         message: String,
-        /// What to do about it.
+        /// Advice.
         hint: Option<String>,
         /// The directory.
         path: PathBuf,
@@ -98,9 +98,9 @@ pub enum TrainError {
     /// The device cannot be used.
     #[error("{message}")]
     Device {
-        /// What was asked for and what is there.
+        /// Asked for, and available.
         message: String,
-        /// What to do about it.
+        /// Advice.
         hint: Option<String>,
     },
     /// The user stopped the run.
@@ -117,7 +117,7 @@ pub enum TrainError {
 }
 
 impl CheckpointFault {
-    /// What the user can do about it.
+    /// Advice for the user.
     fn hint(self) -> Option<&'static str> {
         match self {
             CheckpointFault::CannotWrite | CheckpointFault::CannotWriteMetrics => {
@@ -179,12 +179,12 @@ pub enum CheckpointFault {
     CannotReplay,
 }
 
-/// Where pictures are looked for.
+/// The layout of data folders.
 const DATA_LAYOUT: &str = "a data folder holds one folder per split, as `train/` and `val/`, and each \
                            of these one folder per class with its pictures inside; a split called `.` is \
                            the folder itself";
 
-/// What counts as weights.
+/// The forms of weights.
 const WEIGHTS: &str = "weights are a run directory, or a .safetensors, .npz or .pth file";
 
 impl TrainError {
@@ -271,7 +271,7 @@ impl TrainError {
         }
     }
 
-    /// What the user can do about it.
+    /// Advice for the user.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {

@@ -1,4 +1,4 @@
-//! What fuzz targets reach of the inside. Not part of the interface.
+//! The inside as far as fuzz targets reach it. Not part of the interface.
 //!
 //! Each function takes bytes that may be anything, and must neither panic nor allocate more than
 //! they justify.

@@ -1,4 +1,4 @@
-//! How fast training data comes from files to patches here: no network, no device.
+//! The speed of training data from files to patches here: no network, no device.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::input::loading::cores;
 /// A worker that works for a smaller part of its time waits for a core, for others or for a disk.
 const BUSY: f64 = 0.85;
 
-/// What to measure.
+/// A measurement to make.
 #[derive(Clone)]
 pub struct DataBench {
     /// The training split.
@@ -62,14 +62,14 @@ pub struct DataMeasurement {
     pub skipped: u64,
     /// The stages of an example, on one thread.
     pub stages: Vec<StageMeasurement>,
-    /// What limits the speed.
+    /// The limit of the speed.
     pub limit: Limit,
 }
 
 /// A stage on one thread.
 #[derive(Debug, Clone, Serialize)]
 pub struct StageMeasurement {
-    /// Which.
+    /// Its name.
     pub stage: Stage,
     /// Time per example, ms.
     pub ms: f64,
@@ -79,7 +79,7 @@ pub struct StageMeasurement {
     pub share: f64,
 }
 
-/// What limits the speed.
+/// The limit of the speed.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[serde(tag = "by", rename_all = "snake_case")]
 pub enum Limit {
@@ -104,7 +104,7 @@ pub enum Limit {
     },
     /// The largest stage.
     Stage {
-        /// Which.
+        /// Its name.
         stage: Stage,
         /// Its part of the work.
         share: f64,

@@ -15,7 +15,7 @@ use crate::update::precision::Precision;
 /// `[m, k] · [k, n]`, `count` of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Product {
-    /// Which one of a block, or `square`.
+    /// Its name in a block, or `square`.
     pub name: &'static str,
     /// Rows of the result.
     pub m: usize,
@@ -23,15 +23,15 @@ pub struct Product {
     pub n: usize,
     /// Terms of each sum.
     pub k: usize,
-    /// How many such products, one for each example.
+    /// Number of such products, one for each example.
     pub count: usize,
-    /// Whether the left operand is kept transposed.
+    /// `true` where the left operand is kept transposed.
     pub left_transposed: bool,
-    /// Whether the right operand is kept transposed.
+    /// `true` where the right operand is kept transposed.
     pub right_transposed: bool,
-    /// Whether all examples share the left operand, which then is a weight.
+    /// `true` where all examples share the left operand, which then is a weight.
     pub left_shared: bool,
-    /// Whether the result is a gradient of a weight, which is f32.
+    /// `true` where the result is a gradient of a weight, which is f32.
     pub is_weight_gradient: bool,
 }
 
@@ -44,9 +44,9 @@ pub struct ProductMeasurement {
     pub model: String,
     /// Images of the step that the product is of.
     pub batch_size: usize,
-    /// What the operands are.
+    /// Precision of the operands.
     pub precision: Precision,
-    /// Where.
+    /// Name of the device.
     pub device: String,
     /// The product.
     #[serde(flatten)]

@@ -53,12 +53,12 @@ pub(super) struct NetworkArgs {
     /// Steps before those.
     #[arg(long, default_value_t = 2, value_name = "N")]
     warmup: usize,
-    /// What the operands of the blocks' products are rounded to (`train.precision`).
+    /// Precision that the operands of the blocks' products are rounded to (`train.precision`).
     #[arg(long, value_enum, default_value_t = Precision::F32)]
     precision: Precision,
     #[command(flatten)]
     device: DeviceArg,
-    /// How to print.
+    /// Form of the result.
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
 }
@@ -82,7 +82,7 @@ impl NetworkArgs {
     /// The device, if it computes in the precision.
     fn open_device(&self) -> Result<DeviceEntry, TrainError> {
         let entry = self.device.open()?;
-        self.precision.check(&entry)?;
+        entry.check(self.precision)?;
         Ok(entry)
     }
 }

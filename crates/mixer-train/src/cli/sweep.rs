@@ -43,7 +43,7 @@ struct Member {
     /// The configuration of the command with its own settings.
     recipe: Recipe,
     run_dir: RunDir,
-    /// What it differs in.
+    /// Keys in which it differs.
     settings: BTreeMap<String, toml::Value>,
 }
 
@@ -200,7 +200,7 @@ fn combinations(axes: &[Axis]) -> Vec<Vec<(&Axis, &str)>> {
     all
 }
 
-/// What a directory can be called on any system.
+/// A name that a directory can have on any system.
 fn directory_name(settings: &[(&Axis, &str)]) -> String {
     let parts: Vec<String> =
         settings.iter().map(|(axis, value)| format!("{}={value}", axis.name)).collect();
@@ -311,7 +311,7 @@ fn check(members: &[Member]) -> Result<(), TrainError> {
 }
 
 impl Member {
-    /// Whether it came to its end: these weights are the last that a run writes.
+    /// `true` where it came to its end: these weights are the last that a run writes.
     fn is_finished(&self) -> bool {
         self.run_dir.exists() && self.run_dir.last().exists()
     }

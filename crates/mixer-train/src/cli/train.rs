@@ -21,7 +21,7 @@ use crate::show::progress::say;
 pub(super) struct TrainArgs {
     /// The TOML configuration; `mixer config schema` describes every key.
     pub(super) config: PathBuf,
-    /// Where the run is kept [default: runs/ and the configuration's name].
+    /// Directory of the run [default: runs/ and the configuration's name].
     #[arg(long, value_name = "DIR")]
     pub(super) run_dir: Option<PathBuf>,
     #[command(flatten)]
@@ -37,7 +37,7 @@ pub(super) struct TrainArgs {
     /// the file that the run named when it stopped. Nothing is trained.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["max_time", "resume"])]
     pub(super) replay: Option<PathBuf>,
-    /// What to do when the run directory holds this run already.
+    /// Fate of a run that the directory holds already.
     #[arg(long, value_enum, default_value_t)]
     pub(super) resume: Resume,
 }

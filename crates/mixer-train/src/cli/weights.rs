@@ -118,7 +118,7 @@ fn verify(paths: &[PathBuf]) -> Result<(), TrainError> {
     Err(TrainError::checkpoint(CheckpointFault::Verified, reason, *first))
 }
 
-/// What there is to check: everything in a run directory, or the path itself.
+/// The files to check: everything in a run directory, or the path itself.
 fn parts(path: &Path) -> Result<Vec<PathBuf>, TrainError> {
     let run = RunDir::new(path);
     if !run.exists() {

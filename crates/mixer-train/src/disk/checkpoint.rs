@@ -26,7 +26,7 @@ const OPTIMIZER: &str = "optimizer.safetensors";
 const STATE: &str = "state.json";
 const MANIFEST: &str = "manifest.json";
 
-/// What a run has to remember besides tensors.
+/// Memory of a run besides its tensors.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RunState {
@@ -61,20 +61,20 @@ pub struct RunState {
     /// The last losses and gradient norms.
     #[serde(default)]
     pub windows: Windows,
-    /// How long top-1 has not improved; counted only with early stopping.
+    /// Evaluations without improvement of top-1; counted only with early stopping.
     #[serde(default)]
     pub stagnation: Stagnation,
 }
 
 impl RunState {
-    /// What the loss is multiplied by.
+    /// Factor of the loss.
     #[must_use]
     pub fn loss_factor(&self) -> f64 {
         self.loss_scale.map_or(1.0, |scale| scale.factor)
     }
 }
 
-/// What outliers are compared with.
+/// The past that outliers are compared with.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Windows {
@@ -378,7 +378,7 @@ pub(crate) fn hidden(path: &Path, what: &str) -> PathBuf {
     path.with_file_name(format!(".{name}.{what}.tmp"))
 }
 
-/// Whether it is what a killed process was writing or removing.
+/// `true` for what a killed process was writing or removing.
 pub(crate) fn is_leftover(path: &Path) -> bool {
     let name = path.file_name().and_then(|name| name.to_str());
     name.is_some_and(|name| name.starts_with(".step_") && name.ends_with(".tmp"))

@@ -1,4 +1,4 @@
-//! Which checkpoints are kept, and the removal of the others.
+//! The checkpoints that are kept, and the removal of the others.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -8,10 +8,10 @@ use crate::disk::operations::Disk;
 use crate::error::TrainError;
 use crate::show::progress::say;
 
-/// Which checkpoints are kept.
+/// The choice of checkpoints that are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retention {
-    /// The newest ones, so many; at least 1.
+    /// Number of the newest ones that are kept; at least 1.
     pub newest: usize,
     /// Those whose update is a multiple of this.
     pub every_steps: Option<u64>,
@@ -39,7 +39,7 @@ impl Retention {
 #[derive(Debug)]
 pub(crate) struct Pruner {
     retention: Retention,
-    /// Which ones this process has checked, and the outcome: reading all of them again after every
+    /// Outcome of each check that this process has made: reading all of them again after every
     /// write would cost as much as writing them.
     checked: HashMap<PathBuf, bool>,
 }

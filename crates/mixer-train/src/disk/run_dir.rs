@@ -47,7 +47,7 @@ impl RunDir {
         self.path.join("plan.toml")
     }
 
-    /// Where and from what the run was started.
+    /// Origin of the run.
     #[must_use]
     pub fn environment(&self) -> PathBuf {
         self.path.join("environment.json")
@@ -65,7 +65,7 @@ impl RunDir {
         self.path.join("checkpoints")
     }
 
-    /// What is kept of an update that was not finite.
+    /// Folder of an update that was not finite.
     #[must_use]
     pub fn divergence(&self) -> PathBuf {
         self.path.join("divergence")
@@ -89,7 +89,7 @@ impl RunDir {
         self.path.join("final_unaveraged.safetensors")
     }
 
-    /// Whether a run was started here.
+    /// `true` where a run was started here.
     #[must_use]
     pub fn exists(&self) -> bool {
         self.plan().exists()
@@ -196,7 +196,7 @@ impl RunDir {
         Ok(atomic::write(&self.plan(), plan.to_toml()?.as_bytes())?)
     }
 
-    /// Whether it is what a process has left that was killed before it wrote the plan.
+    /// `true` for the leavings of a process that was killed before it wrote the plan.
     fn is_left_by_a_start(&self, path: &Path) -> bool {
         let files = [self.config(), self.environment(), self.plan()];
         files.iter().any(|file| path == file || path == atomic::aside(file))
@@ -317,7 +317,7 @@ pub fn weights_file(path: &Path) -> Result<PathBuf, TrainError> {
     })
 }
 
-/// What a run writes into its weights files besides weights.
+/// Metadata that a run writes into its weights files.
 #[must_use]
 pub fn metadata(plan: &RunPlan, provenance: &[(&str, String)]) -> Metadata {
     Metadata {

@@ -110,7 +110,7 @@ fn no_val_folder(error: TrainError, config: &DataConfig) -> TrainError {
     }
 }
 
-/// How pictures are decoded under a configuration.
+/// Decoding of pictures under a configuration.
 #[must_use]
 pub fn decode_options(config: &DataConfig) -> DecodeOptions {
     let default = DecodeOptions::default();

@@ -10,7 +10,7 @@ const MAX_DEFAULT_WORKERS: usize = 16;
 /// Memory for decoded batches where nothing says another size, MiB.
 const DEFAULT_QUEUE_MIB: usize = 256;
 
-/// How much of the machine reads data.
+/// The part of the machine that reads data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Loading {
     /// Decoding threads; 0 decodes where batches are taken.

@@ -15,7 +15,7 @@ use crate::error::TrainError;
 use crate::halt::Halt;
 use crate::input::normaliser::{Normaliser, Pixels};
 
-/// How often somebody who waits for data looks whether to stop.
+/// Time between two looks whether to stop while data is waited for.
 pub(crate) const PATIENCE: Duration = Duration::from_millis(50);
 
 /// Takes batches from a loader and uploads them, one ahead, on a thread of its own. On a GPU they go by

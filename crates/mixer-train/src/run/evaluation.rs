@@ -14,7 +14,7 @@ use crate::input::normaliser::Normaliser;
 use crate::input::stream::{Input, Stream};
 use crate::update::loss::{Loss, smoothed_targets};
 
-/// What an evaluation found.
+/// Loss and accuracy over a split.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Evaluation {
     /// Mean loss, without label smoothing.
@@ -33,7 +33,7 @@ pub(crate) fn null_is_nan<'de, D: Deserializer<'de>>(deserializer: D) -> Result<
     Ok(Option::<f64>::deserialize(deserializer)?.unwrap_or(f64::NAN))
 }
 
-/// How to evaluate.
+/// An evaluation as it is to be made.
 #[derive(Debug, Clone)]
 pub struct Evaluator {
     /// Preprocessing of pictures.
@@ -46,7 +46,7 @@ pub struct Evaluator {
     pub batch_size: usize,
     /// Threads and memory that read them.
     pub loading: Loading,
-    /// What to do about unreadable examples.
+    /// Fate of examples that cannot be read.
     pub on_corrupt: OnCorrupt,
 }
 
@@ -93,7 +93,7 @@ impl Evaluator {
     }
 }
 
-/// How many classes come before the label's. Ties go to the lower class, as in `argmax`; a logit that
+/// Number of classes that come before the label's. Ties go to the lower class, as in `argmax`; a logit that
 /// is not a number never counts as right.
 fn rank(logits: &[f32], label: u32) -> usize {
     let Some(&own) = logits.get(label as usize) else { return usize::MAX };

@@ -1,4 +1,4 @@
-//! What a run is made of, resolved and opened, before anything is computed.
+//! The parts of a run, resolved and opened, before anything is computed.
 
 use std::path::PathBuf;
 
@@ -85,7 +85,7 @@ impl Job {
         4 * kept as u64 * count::num_params(&self.plan.model) as u64
     }
 
-    /// What is written into weights files beside the weights after `step` updates.
+    /// Metadata of the weights after `step` updates.
     pub(crate) fn metadata(&self, step: u64) -> Metadata {
         let plan = &self.plan;
         let mut provenance = vec![

@@ -1,4 +1,4 @@
-//! Looks again at an update that was not finite: which examples and which parameters it came from.
+//! Another look at an update that was not finite: which examples and which parameters it came from.
 
 use mixer_model::Mixer;
 
@@ -13,7 +13,7 @@ use crate::update::optimizer::Clip;
 /// Lines of each table of a report.
 const MAX_LINES: usize = 20;
 
-/// What an update gave when it was done again; it was not applied.
+/// An update that was done again, and not applied.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Replay {
     /// The update, and what was found of it in the run.
@@ -22,7 +22,7 @@ pub struct Replay {
     pub loss: f64,
     /// Norm of the whole gradient.
     pub grad_norm: f64,
-    /// Whether the batch holds the examples that the file names.
+    /// `true` where the batch holds the examples that the file names.
     pub is_same_batch: bool,
     /// The examples, highest loss first, before them those without a finite one.
     pub examples: Vec<ExampleLoss>,
@@ -145,7 +145,7 @@ fn more(lines: usize) -> String {
     }
 }
 
-/// What is not finite comes first, then the largest.
+/// The order of a report: values that are not finite first, then the largest.
 fn finite_last(a: f64, b: f64) -> std::cmp::Ordering {
     a.is_finite().cmp(&b.is_finite()).then(b.total_cmp(&a))
 }

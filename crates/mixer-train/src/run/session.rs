@@ -135,7 +135,7 @@ impl Recipe {
     }
 }
 
-/// What to do when the run directory holds this run already.
+/// Fate of a run that the directory holds already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum Resume {
     /// Continue it, or start it.
@@ -147,14 +147,14 @@ pub enum Resume {
     Must,
 }
 
-/// Where and how long a run is computed. No result depends on it.
+/// The circumstances of a run. No result depends on them.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// Directory of the run.
     pub run_dir: PathBuf,
     /// Device to compute on.
     pub device: DeviceEntry,
-    /// What to do about a run that is there.
+    /// Fate of a run that is there.
     pub resume: Resume,
     /// Time by which the process has to be over.
     pub time_limit: Option<TimeLimit>,
@@ -179,7 +179,7 @@ pub struct Session {
     _lock: fs_err::File,
 }
 
-/// What is opened of a run before its directory is made.
+/// The parts of a run that are opened before its directory is made.
 struct Opened {
     plan: RunPlan,
     dataset: Dataset,
@@ -217,7 +217,7 @@ impl Session {
             Opened::new_run(recipe, task)?
         };
         let Opened { plan, dataset, initial, checkpoint } = opened;
-        plan.precision.check(&device)?;
+        device.check(plan.precision)?;
         if checkpoint.is_none() && resume == Resume::Must {
             let message = "there is no checkpoint to continue from";
             return Err(TrainError::run_dir(message, run_dir.path())
@@ -232,7 +232,7 @@ impl Session {
         Ok(Self { job, initial, checkpoint, time_limit, _lock: lock })
     }
 
-    /// What the run is made of.
+    /// The parts of the run.
     #[must_use]
     pub fn job(&self) -> &Job {
         &self.job
@@ -277,7 +277,7 @@ impl Session {
         }
         let plan = run_dir.resume(task, &recipe.config)?;
         let dataset = same_data(recipe, &plan)?;
-        plan.precision.check(&device)?;
+        device.check(plan.precision)?;
         // Its name alone, so that a file from elsewhere leads nowhere else.
         let beside = divergence.state.as_deref().and_then(Path::file_name);
         let checkpoint = match beside.map(|name| file.with_file_name(name)) {

@@ -24,7 +24,7 @@ use crate::update::batch_gradient::{BatchGradient, Gradient};
 use crate::update::optimizer::Clip;
 use crate::update::optimizer::Optimizer;
 
-/// At what a run ended.
+/// The events at which a run ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ended {
     /// Its length.
@@ -35,10 +35,10 @@ pub enum Ended {
     TimeLimit(Option<PathBuf>),
 }
 
-/// How a run ended.
+/// The end of a run, and what it came to.
 #[derive(Debug, Clone)]
 pub struct Outcome {
-    /// At what.
+    /// The event at which it ended.
     pub ended: Ended,
     /// Updates done.
     pub step: u64,
@@ -93,7 +93,7 @@ impl Pending {
     }
 }
 
-/// What a run does next.
+/// The next thing that a run does.
 enum Next {
     /// An update with this gradient, which was begun then.
     Update(Instant, Box<Gradient>),
@@ -112,7 +112,7 @@ struct Run<'a> {
     state: RunState,
     /// The update of the newest checkpoint, written or under way.
     saved: Option<u64>,
-    /// Where it is, when it was there before this process.
+    /// Its place, when it was there before this process.
     resumed_from: Option<PathBuf>,
     journal: Journal,
     writer: BackgroundWriter,
@@ -122,7 +122,7 @@ struct Run<'a> {
     last: Option<Evaluation>,
     /// Time that training stood still for saving.
     saving: Duration,
-    /// Whether an update was done in this process.
+    /// `true` once an update was done in this process.
     is_warm: bool,
     /// The longest update but for the first.
     longest_update: Duration,
@@ -512,7 +512,7 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Whether the update that was just done is to be saved.
+    /// `true` where the update that was just done is to be saved.
     fn is_checkpoint_due(&self) -> bool {
         let (plan, step) = (&self.job.plan, self.state.step);
         let is_best =

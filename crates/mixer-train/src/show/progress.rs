@@ -1,4 +1,4 @@
-//! What a run shows while it works: a bar on a terminal, plain lines otherwise; always on stderr.
+//! The sign that a run works: a bar on a terminal, plain lines otherwise; always on stderr.
 
 use std::fmt;
 use std::io::IsTerminal;

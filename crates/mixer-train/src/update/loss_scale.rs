@@ -39,7 +39,7 @@ impl Default for LossScaling {
 
 impl LossScaling {
     /// # Errors
-    /// What `initial` was expected to be.
+    /// Values that `initial` was expected to have.
     pub fn check(&self) -> Result<(), &'static str> {
         // f32 has to hold it and what undoes it.
         let is_power = self.initial.log2().fract() == 0.0;
@@ -52,7 +52,7 @@ impl LossScaling {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LossScale {
-    /// What the loss is multiplied by.
+    /// Factor of the loss.
     pub factor: f64,
     /// Updates without an overflow since it changed.
     pub steps: u64,

@@ -56,7 +56,7 @@ pub struct Optimizer {
     rule: Rule,
     /// Decay of the moving average of the weights; absent when none is kept.
     ema_decay: Option<f64>,
-    /// What each parameter's learning rate is multiplied by.
+    /// Factor of each parameter's learning rate.
     rates: ParameterRates,
     /// Updates done; Adam's bias correction counts them.
     step: u64,
@@ -64,7 +64,7 @@ pub struct Optimizer {
     kept: BTreeMap<String, Kept>,
 }
 
-/// What is kept of one parameter, in its shape, or flat as it came from the host.
+/// Moments and average of one parameter, in its shape, or flat as they came from the host.
 #[derive(Debug, Clone, Default)]
 struct Kept {
     /// Momentum, or first and second moment.
@@ -79,7 +79,7 @@ const AVERAGE: &str = "average";
 /// The gradient of every parameter by its path.
 #[derive(Debug)]
 pub struct GradientSum {
-    /// What the loss, and so everything in here, is multiplied by.
+    /// Factor of the loss, and so of everything in here.
     loss_scale: f64,
     sums: BTreeMap<String, AnyTensor>,
 }
@@ -194,7 +194,7 @@ impl Optimizer {
     /// The state that [`Optimizer::to_host`] gave.
     ///
     /// # Errors
-    /// What does not fit: a tensor without an index, or a parameter without all that is kept of it.
+    /// The tensor that does not fit: one without an index, or of a parameter without all that is kept of it.
     pub fn from_host(
         rule: Rule,
         ema_decay: Option<f64>,
@@ -365,7 +365,7 @@ struct Taken {
     path: Vec<String>,
     gradients: BTreeMap<String, AnyTensor>,
     parameters: Vec<Parameter>,
-    /// What is left in their places, by rank: one tensor for all.
+    /// Stand-ins in their places, by rank: one tensor for all.
     empty: BTreeMap<usize, AnyTensor>,
 }
 

@@ -1,4 +1,4 @@
-//! Which parameters are trained, and how fast: frozen ones, and learning rates that fall from layer to
+//! The parameters that are trained, and how fast: frozen ones, and learning rates that fall from layer to
 //! layer.
 //!
 //! Parameters are named as in weights files. What is frozen asks for no gradient at all, so that the
@@ -10,12 +10,12 @@ use mixer_model::{Mixer, MixerConfig, Weights};
 
 use crate::error::TrainError;
 
-/// Which parameters are trained, and their learning rates relative to the schedule's.
+/// The parameters that are trained, and their learning rates relative to the schedule's.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct ParameterRates {
     /// Names and beginnings of names, up to a dot, that are not trained.
     freeze: Vec<String>,
-    /// What a layer's rate is multiplied by per layer above it; 1 when absent.
+    /// Factor of a layer's rate per layer above it; 1 when absent.
     layer_decay: Option<f64>,
     /// Layers below the last: stem and blocks.
     last_layer: usize,
@@ -61,13 +61,13 @@ impl ParameterRates {
         Ok(rates)
     }
 
-    /// Whether the parameter of this name in weights files is not trained.
+    /// `true` where the parameter of this name in weights files is not trained.
     #[must_use]
     pub fn is_frozen(&self, name: &str) -> bool {
         self.freeze.iter().any(|prefix| begins(name, prefix))
     }
 
-    /// What the learning rate of the parameter of this name in weights files is multiplied by:
+    /// Factor of the learning rate of the parameter of this name in weights files:
     /// `decay^(L + 1 − layer)`, where the stem is layer 0, block `i` layer `i + 1`, and the last
     /// normalisation and the head are layer `L + 1`.
     ///
@@ -105,12 +105,12 @@ impl ParameterRates {
     }
 }
 
-/// Whether `name` is `prefix` or goes on with a dot after it: `blocks.1` does not begin `blocks.10`.
+/// `true` where `name` is `prefix` or goes on with a dot after it: `blocks.1` does not begin `blocks.10`.
 fn begins(name: &str, prefix: &str) -> bool {
     name.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
-/// What may be frozen, in words.
+/// Parameters that may be frozen, in words.
 fn beginnings(num_blocks: usize) -> String {
     let blocks = match num_blocks {
         0 | 1 => "`blocks.0`".to_owned(),

@@ -3,9 +3,6 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::device::DeviceEntry;
-use crate::error::TrainError;
-
 /// What the operands of the blocks' matrix products are rounded to, and on GPUs the activations between
 /// them. Parameters, their gradients, optimizer state and sums are f32 either way.
 #[derive(
@@ -23,25 +20,6 @@ pub enum Precision {
 }
 
 impl Precision {
-    /// # Errors
-    /// [`TrainError::Device`] where the device cannot.
-    pub fn check(self, device: &DeviceEntry) -> Result<(), TrainError> {
-        if device.multiplies(self) {
-            return Ok(());
-        }
-        let needs = match self {
-            Precision::F16 => "it needs a GPU that computes in f16",
-            _ => {
-                "it needs a GPU that computes in bf16 (NVIDIA: compute capability 8.0), or `flex` on a CPU \
-                 with AVX512-BF16 (Intel Sapphire Rapids, AMD Zen 4 and later)"
-            }
-        };
-        let (name, device) = (self.name(), &device.name);
-        let message = format!("precision `{name}` is not supported on device `{device}`");
-        Err(TrainError::device(message)
-            .with_hint(format!("{needs}; elsewhere use precision `f32`")))
-    }
-
     /// Its name in configurations.
     #[must_use]
     pub fn name(self) -> &'static str {

@@ -48,7 +48,7 @@ pub(in crate::cli) struct DataArgs {
     /// Side of a patch, px [default: the configuration's, or 16].
     #[arg(long, value_name = "PX")]
     patch_size: Option<NonZeroUsize>,
-    /// How to print.
+    /// Form of the result.
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
 }
@@ -61,7 +61,7 @@ pub(super) fn run(args: &DataArgs) -> Result<(), TrainError> {
     }
 }
 
-/// What is to be measured.
+/// The measurement that is asked for.
 fn bench(args: &DataArgs) -> Result<DataBench, TrainError> {
     let mut bench = match (&args.config, &args.data) {
         (Some(config), _) => configured(args, config)?,
