@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
+use fs_err as fs;
 use mixer_data::{Batch, ExampleRng};
 use mixer_model::{Compute, Mixer, MixerConfig, count};
 use serde::Serialize;
@@ -274,7 +275,7 @@ fn device_memory(_entry: &DeviceEntry) -> Option<f64> {
 
 /// A line of the kernel's account of this process' memory, in MB.
 fn memory(field: &str) -> Option<f64> {
-    let status = fs_err::read_to_string("/proc/self/status").ok()?;
+    let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix(field))?;
     let kibibytes: f64 = line.split_whitespace().next()?.parse().ok()?;
     Some(kibibytes * 1024.0 / 1e6)

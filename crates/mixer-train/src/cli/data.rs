@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::{Args, Subcommand, ValueEnum};
+use fs_err as fs;
 use mixer_data::{
     DataError, DecodeOptions, IndexState, Inspection, OnCorrupt, PictureFormat, ShardManifest,
     ShardSource, ShardWriterConfig, Source, Synthesis, contact_sheet, inspect, open_split,
@@ -141,7 +142,7 @@ pub(super) fn run(command: DataCommand) -> Result<(), TrainError> {
         DataCommand::Inspect { split, format } => print_inspection(&*split.open()?, format),
         DataCommand::Sheet { config, grid, out } => sheet(&config, &grid, &out),
         DataCommand::Synthesise { out, classes, examples, val_examples, image_size, format } => {
-            if out.exists() && fs_err::read_dir(&out)?.next().is_some() {
+            if out.exists() && fs::read_dir(&out)?.next().is_some() {
                 let message = format!("the folder holds something already: {}", out.display());
                 return Err(TrainError::usage(message).with_hint("choose another one with `--out`"));
             }
@@ -255,7 +256,7 @@ fn sheet(args: &ConfigArgs, grid: &GridArgs, out: &Path) -> Result<(), TrainErro
     let transform = plan.train_transform;
     let picture =
         contact_sheet(dataset.train, transform, plan.seed, (pictures, draws), plan.on_corrupt)?;
-    fs_err::write(out, png_bytes(&picture)?)?;
+    fs::write(out, png_bytes(&picture)?)?;
     say(format_args!(
         "{draws} draws of {pictures} pictures, {}x{} px in all",
         picture.width, picture.height

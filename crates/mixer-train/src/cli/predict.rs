@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use fs_err as fs;
 use serde::Serialize;
 
 use super::{ClassifierArgs, DeviceArg};
@@ -98,7 +99,7 @@ fn expand(images: &[PathBuf]) -> Result<Vec<PathBuf>, TrainError> {
             continue;
         }
         let mut found = Vec::new();
-        for entry in fs_err::read_dir(image)? {
+        for entry in fs::read_dir(image)? {
             let entry = entry?;
             let hidden = entry.file_name().to_string_lossy().starts_with('.');
             if !hidden && entry.path().is_file() {

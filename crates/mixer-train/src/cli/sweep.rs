@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use fs_err as fs;
 use serde::Serialize;
 
 use super::train::{self, FinetuneArgs};
@@ -97,7 +98,7 @@ pub(super) fn run(args: &FinetuneArgs) -> Result<(), TrainError> {
     let members = members(args, &axes(&args.sweep)?, &directory)?;
     refuse_other_runs(&directory, &members, args.train.resume)?;
     check(&members)?;
-    fs_err::create_dir_all(&directory)?;
+    fs::create_dir_all(&directory)?;
     let mut diverged: BTreeMap<&str, TrainError> = BTreeMap::new();
     for (number, member) in members.iter().enumerate() {
         if member.is_finished() {

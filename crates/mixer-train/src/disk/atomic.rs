@@ -3,6 +3,8 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use fs_err as fs;
+
 use crate::disk::operations::{Disk, LocalDisk};
 
 /// The name beside `path` under which it is written first.
@@ -18,11 +20,11 @@ pub(crate) fn aside(path: &Path) -> PathBuf {
 /// Whatever the file system says, with the path.
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let aside = aside(path);
-    let mut file = fs_err::File::create(&aside)?;
+    let mut file = fs::File::create(&aside)?;
     file.write_all(bytes)?;
     file.sync_all()?;
     drop(file);
-    fs_err::rename(aside, path)?;
+    fs::rename(aside, path)?;
     match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => LocalDisk.sync_directory(folder),
         _ => Ok(()),

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
+use fs_err as fs;
 use mixer_model::{HostTensor, Metadata, Mixer, Weights};
 use safetensors::tensor::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
@@ -234,7 +235,7 @@ impl Checkpoint {
             return Err(broken(path, format!("`{STATE}` is of step {found}, expected {step}")));
         }
         let weights = Weights::read(&path.join(MODEL), None)?;
-        let moments = fs_err::read(path.join(OPTIMIZER)).map_err(unreadable)?;
+        let moments = fs::read(path.join(OPTIMIZER)).map_err(unreadable)?;
         let (optimizer_step, moments) = read_moments(&moments)
             .map_err(|reason| broken(path, format!("`{OPTIMIZER}`: {reason}")))?;
         Ok(Checkpoint { state, weights, moments, optimizer_step })
@@ -249,7 +250,7 @@ impl Checkpoint {
 pub fn verify(path: &Path) -> Result<(), TrainError> {
     let unreadable = |source: std::io::Error| broken(path, source.to_string());
     let mut manifest = Vec::new();
-    let file = fs_err::File::open(path.join(MANIFEST)).map_err(unreadable)?;
+    let file = fs::File::open(path.join(MANIFEST)).map_err(unreadable)?;
     file.take(MAX_MANIFEST_BYTES).read_to_end(&mut manifest).map_err(unreadable)?;
     let manifest: Manifest = serde_json::from_slice(&manifest)
         .map_err(|error| broken(path, format!("`{MANIFEST}` cannot be parsed: {error}")))?;
@@ -257,7 +258,7 @@ pub fn verify(path: &Path) -> Result<(), TrainError> {
         let Some((size, expected)) = manifest.0.get(name) else {
             return Err(broken(path, format!("`{MANIFEST}` does not list `{name}`")));
         };
-        let file = fs_err::File::open(path.join(name)).map_err(unreadable)?;
+        let file = fs::File::open(path.join(name)).map_err(unreadable)?;
         let found = file.metadata().map_err(unreadable)?.len();
         if found != *size {
             return Err(broken(path, format!("`{name}` has {found} bytes, expected {size}")));
@@ -280,8 +281,7 @@ pub fn verify(path: &Path) -> Result<(), TrainError> {
 }
 
 fn read_state(path: &Path) -> Result<RunState, TrainError> {
-    let state =
-        fs_err::read(path.join(STATE)).map_err(|source| broken(path, source.to_string()))?;
+    let state = fs::read(path.join(STATE)).map_err(|source| broken(path, source.to_string()))?;
     serde_json::from_slice(&state)
         .map_err(|error| broken(path, format!("`{STATE}` cannot be parsed: {error}")))
 }
@@ -319,7 +319,7 @@ pub fn step_of(path: &Path) -> Option<u64> {
 /// # Errors
 /// [`TrainError::Io`] when the directory cannot be listed.
 pub fn list(directory: &Path) -> Result<Vec<PathBuf>, TrainError> {
-    let entries = match fs_err::read_dir(directory) {
+    let entries = match fs::read_dir(directory) {
         // Anything else must not look like a run that has none.
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries?,
@@ -358,7 +358,7 @@ fn recover(directory: &Path) -> Result<(), TrainError> {
     if !directory.is_dir() {
         return Ok(());
     }
-    for entry in fs_err::read_dir(directory)? {
+    for entry in fs::read_dir(directory)? {
         let aside = entry?.path();
         let name = aside.file_name().and_then(|name| name.to_str());
         let name = name.and_then(|name| name.strip_prefix('.')?.strip_suffix(".new.tmp"));
@@ -366,7 +366,7 @@ fn recover(directory: &Path) -> Result<(), TrainError> {
             && !path.exists()
             && verify(&aside).is_ok()
         {
-            fs_err::rename(&aside, &path)?;
+            fs::rename(&aside, &path)?;
         }
     }
     Ok(())

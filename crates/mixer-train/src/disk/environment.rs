@@ -3,6 +3,7 @@
 
 use std::time::SystemTime;
 
+use fs_err as fs;
 use serde::{Deserialize, Serialize};
 
 /// Origin of a run.
@@ -59,7 +60,7 @@ pub(crate) fn now() -> String {
 
 /// The name of this machine.
 pub(crate) fn host() -> Option<String> {
-    let host = fs_err::read_to_string("/proc/sys/kernel/hostname").ok();
+    let host = fs::read_to_string("/proc/sys/kernel/hostname").ok();
     let host = host.or_else(|| std::env::var("HOSTNAME").or(std::env::var("COMPUTERNAME")).ok())?;
     let host = host.trim();
     (!host.is_empty()).then(|| host.to_owned())
@@ -67,7 +68,7 @@ pub(crate) fn host() -> Option<String> {
 
 /// The processor as Linux calls it.
 fn processor() -> Option<String> {
-    let info = fs_err::read_to_string("/proc/cpuinfo").ok()?;
+    let info = fs::read_to_string("/proc/cpuinfo").ok()?;
     let name = info.lines().find_map(|line| line.strip_prefix("model name"))?;
     Some(name.trim_start_matches([' ', '\t', ':']).trim().to_owned())
 }

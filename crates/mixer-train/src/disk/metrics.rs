@@ -3,7 +3,7 @@
 use std::io::{Seek, SeekFrom, Write};
 use std::path::Path;
 
-use fs_err::{File, OpenOptions};
+use fs_err as fs;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{CheckpointFault, TrainError};
@@ -113,7 +113,7 @@ pub enum Metric {
 /// An append-only file of metrics.
 #[derive(Debug)]
 pub struct MetricsFile {
-    file: File,
+    file: fs::File,
     bytes: u64,
 }
 
@@ -125,7 +125,7 @@ impl MetricsFile {
     /// # Errors
     /// [`TrainError::Checkpoint`] when it cannot be opened or written to.
     pub fn open(path: &Path, length: u64) -> Result<MetricsFile, TrainError> {
-        let mut options = OpenOptions::new();
+        let mut options = fs::OpenOptions::new();
         let options = options.create(true).truncate(false).read(true).write(true);
         let mut file = options.open(path).map_err(|error| cannot_write(path, &error))?;
         let found = file.metadata()?.len();
@@ -180,7 +180,7 @@ impl MetricsFile {
 /// [`TrainError::Io`] when the file cannot be read, [`TrainError::Checkpoint`] with the number of a line that
 /// is none of metrics.
 pub fn read(path: &Path) -> Result<Vec<Metric>, TrainError> {
-    let text = fs_err::read_to_string(path)?;
+    let text = fs::read_to_string(path)?;
     let whole = text.rfind('\n').map_or("", |end| &text[..end]);
     let parse = |(index, line): (usize, &str)| {
         serde_json::from_str(line).map_err(|error| {
@@ -194,7 +194,7 @@ pub fn read(path: &Path) -> Result<Vec<Metric>, TrainError> {
 
 /// Bytes up to the end of the last whole line.
 fn whole_lines(path: &Path) -> Result<u64, TrainError> {
-    let text = fs_err::read(path)?;
+    let text = fs::read(path)?;
     Ok(text.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at as u64 + 1))
 }
 

@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+use fs_err as fs;
+
 use crate::disk::checkpoint::{self, hidden, is_leftover, step_of};
 use crate::disk::operations::Disk;
 use crate::error::TrainError;
@@ -84,7 +86,7 @@ impl Pruner {
                 removed.unwrap_or_else(|error| say_not_removed(&path, &error));
             }
         }
-        for entry in fs_err::read_dir(directory)? {
+        for entry in fs::read_dir(directory)? {
             let path = entry?.path();
             if is_leftover(&path) {
                 let removed = disk.remove_directory(&path);

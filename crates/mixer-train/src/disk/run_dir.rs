@@ -4,6 +4,7 @@ use std::fs::TryLockError;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use fs_err as fs;
 use mixer_model::{Metadata, Weights};
 
 use crate::config::RunConfig;
@@ -101,18 +102,14 @@ impl RunDir {
     /// # Errors
     /// [`TrainError::RunDir`] when another process trains here, with its number, or when the directory
     /// cannot be written to.
-    pub fn lock(&self) -> Result<fs_err::File, TrainError> {
+    pub fn lock(&self) -> Result<fs::File, TrainError> {
         let path = self.path.join(LOCK);
-        let open = fs_err::OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .read(true)
-            .write(true)
-            .open(&path);
+        let open =
+            fs::OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path);
         let mut file = open.map_err(|error| self.cannot_write(&error))?;
         match file.file().try_lock() {
             Err(TryLockError::WouldBlock) => {
-                let holder = fs_err::read_to_string(&path).unwrap_or_default();
+                let holder = fs::read_to_string(&path).unwrap_or_default();
                 let holder = match holder.trim() {
                     "" => "another process".to_owned(),
                     holder => holder.to_owned(),
@@ -148,7 +145,7 @@ impl RunDir {
         config_text: &str,
         plan: &RunPlan,
         environment: &Environment,
-    ) -> Result<fs_err::File, TrainError> {
+    ) -> Result<fs::File, TrainError> {
         let refused = |message: String| {
             TrainError::run_dir(message, &self.path)
                 .with_hint("choose another one with `--run-dir`")
@@ -164,7 +161,7 @@ impl RunDir {
             return Err(just_started());
         }
         if self.path.is_dir() {
-            for entry in fs_err::read_dir(&self.path)? {
+            for entry in fs::read_dir(&self.path)? {
                 let path = entry?.path();
                 if !self.is_left_by_a_start(&path) {
                     let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -173,13 +170,13 @@ impl RunDir {
             }
         }
         // The kind alone: the message of `fs_err` has the path, which follows here.
-        fs_err::create_dir_all(&self.path)
+        fs::create_dir_all(&self.path)
             .map_err(|error| refused(format!("cannot make the run directory: {}", error.kind())))?;
         let lock = self.lock()?;
         if self.exists() {
             return Err(just_started());
         }
-        fs_err::create_dir_all(self.checkpoints())?;
+        fs::create_dir_all(self.checkpoints())?;
         atomic::write(&self.config(), config_text.as_bytes())?;
         let environment = serde_json::to_vec_pretty(environment).map_err(std::io::Error::other)?;
         atomic::write(&self.environment(), &environment)?;
@@ -209,11 +206,11 @@ impl RunDir {
     /// # Errors
     /// [`TrainError::Io`] when it cannot be removed.
     pub fn remove_leftovers(&self) -> Result<(), TrainError> {
-        for entry in fs_err::read_dir(&self.path)? {
+        for entry in fs::read_dir(&self.path)? {
             let path = entry?.path();
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             if name.starts_with('.') && name.contains(".safetensors.") && name.ends_with(".tmp") {
-                fs_err::remove_file(&path)?;
+                fs::remove_file(&path)?;
             }
         }
         Ok(())
@@ -230,7 +227,7 @@ impl RunDir {
                 "choose another one with `--run-dir`, or run the configuration that it was made with",
             )
         };
-        let text = fs_err::read_to_string(self.config())?;
+        let text = fs::read_to_string(self.config())?;
         let (found, _) = RunConfig::parse(&text, &[])
             .map_err(|error| refused(format!("its `config.toml` cannot be read: {error}")))?;
         let difference = first_difference(&identity(config.clone())?, &identity(found)?);
@@ -239,7 +236,7 @@ impl RunDir {
                 "the run directory belongs to another configuration: `{key}` is {wanted} here and {found} there"
             )));
         }
-        let text = fs_err::read_to_string(self.plan())?;
+        let text = fs::read_to_string(self.plan())?;
         let mut plan: RunPlan = toml::from_str(&text).map_err(|error| {
             refused(format!("its `plan.toml` cannot be read: {}", error.message()))
         })?;

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use fs_err as fs;
 use serde::{Deserialize, Serialize};
 
 use crate::disk::atomic;
@@ -58,9 +59,9 @@ impl Divergence {
     ) -> Result<PathBuf, TrainError> {
         let directory = run_dir.divergence();
         if directory.is_dir() {
-            fs_err::remove_dir_all(&directory)?;
+            fs::remove_dir_all(&directory)?;
         }
-        fs_err::create_dir_all(&directory)?;
+        fs::create_dir_all(&directory)?;
         let file = directory.join(format!("{}.json", checkpoint::directory_name(self.step)));
         let write = |divergence: &Divergence| -> Result<(), TrainError> {
             let json = serde_json::to_vec_pretty(divergence).map_err(std::io::Error::other)?;
@@ -83,7 +84,7 @@ impl Divergence {
         let failed = |reason: String| {
             TrainError::checkpoint(CheckpointFault::CannotReadDivergence, reason, file)
         };
-        let bytes = fs_err::read(file).map_err(|error| failed(error.kind().to_string()))?;
+        let bytes = fs::read(file).map_err(|error| failed(error.kind().to_string()))?;
         serde_json::from_slice(&bytes).map_err(|error| failed(error.to_string()))
     }
 }

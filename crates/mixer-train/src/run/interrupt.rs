@@ -9,6 +9,8 @@ use std::sync::Once;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use fs_err as fs;
+
 use crate::error::exit_code;
 use crate::show::progress::{self, say};
 
@@ -115,7 +117,7 @@ fn listen_in_thread() -> std::io::Result<()> {
 /// ignored.
 #[cfg(unix)]
 fn is_ignored(signal: i32) -> bool {
-    let status = fs_err::read_to_string("/proc/self/status").unwrap_or_default();
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
     mask.is_none_or(|mask| mask >> (signal - 1) & 1 == 1)
