@@ -17,6 +17,7 @@ const SHARED: &str = r#"
 source = "builtin"
 train_examples = 4000
 val_examples = 500
+crop = { pad = { pixels = 2 } }
 "#;
 
 const SMALL: &str = r#"
@@ -27,7 +28,9 @@ hidden_dim = 64
 num_blocks = 2
 [train]
 batch_size = 100
-epochs = 3
+epochs = 5
+[optimizer]
+learning_rate = 0.003
 "#;
 
 /// Runs a configuration in a directory, and gives how it ended.
