@@ -5,9 +5,11 @@
 
 #[path = "../../src"]
 mod of_the_model {
+    #[path = "mixer/config.rs"]
     pub mod config;
     pub mod error;
     pub mod internals;
+    #[path = "weights/weights.rs"]
     pub mod weights;
 }
 

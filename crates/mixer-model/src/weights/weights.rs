@@ -15,14 +15,21 @@ use fs_err::{File, OpenOptions};
 use crate::config::{Gelu, MixerConfig};
 use crate::error::ModelError;
 
+#[path = "recognise.rs"]
 mod architecture;
+#[path = "formats/element.rs"]
 mod element;
 mod metadata;
 mod names;
+#[path = "formats/npz.rs"]
 mod npz;
+#[path = "formats/pickle.rs"]
 mod pickle;
+#[path = "formats/pytorch.rs"]
 mod pytorch;
+#[path = "formats/safetensors.rs"]
 mod safetensors;
+#[path = "formats/zip.rs"]
 mod zip;
 
 pub use metadata::{Interpolation, Metadata, Preprocessing, ResizeRule};
