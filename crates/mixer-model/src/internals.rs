@@ -1,11 +1,11 @@
-//! What fuzz targets reach of the inside. Not part of the interface.
+//! The inside, as far as fuzz targets reach. Not part of the interface.
 //!
 //! Each function takes bytes that may be anything, and must neither panic nor allocate more than
 //! they justify.
 
 use std::path::Path;
 
-use crate::weights::Weights;
+use crate::weights::weights::Weights;
 
 /// Most bytes that reading a file may hold at once beyond the file itself, by its size: some copies of
 /// its tensors as f32, and what its lists of names and shapes take. The constant is what a pickle of the

@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 use flate2::Compression;
 use flate2::write::DeflateEncoder;
 use mixer_model::ModelError;
+use mixer_model::Weights;
 use mixer_model::internals::justified_bytes;
-use mixer_model::weights::Weights;
 
 #[global_allocator]
 static ALLOCATOR: allocation::Counting = allocation::Counting;

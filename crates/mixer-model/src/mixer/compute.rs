@@ -2,29 +2,30 @@
 
 use mixer_kernels::{MixingSpec, Precision};
 
-use crate::config::Gelu;
-use crate::layer_norm::EPSILON;
+use super::config::Gelu;
+use super::layer_norm::EPSILON;
 
-/// What a network's results differ in by no more than rounding. It is no part of the weights.
+/// A choice between ways to compute a network, whose results differ by no more than rounding. It is no
+/// part of the weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Compute {
-    /// What the operands of the blocks' products are rounded to. On a CPU, stem, head and everything
+    /// Format to which the operands of the blocks' products are rounded. On a CPU, stem, head and everything
     /// between the products are f32; on a CUDA device, activations from the stem to the last block are
     /// kept in it too.
     pub precision: Precision,
-    /// In how many blocks, from the first on, the backward pass computes hidden units of channel
+    /// Number of blocks, from the first on, in which the backward pass computes hidden units of channel
     /// mixing again instead of finding them kept: less memory for more time.
     pub recompute_blocks: usize,
 }
 
 impl Compute {
-    /// For block `block` of a network; `scaled` says whether stochastic depth is on.
-    pub(crate) fn spec(self, gelu: Gelu, block: usize, scaled: bool) -> MixingSpec {
+    /// The constants of block `block`; `scaled` says whether stochastic depth is on.
+    pub(super) fn spec(self, gelu: Gelu, block: usize, scaled: bool) -> MixingSpec {
         let gelu = match gelu {
             Gelu::Tanh => mixer_kernels::Gelu::Tanh,
             Gelu::Erf => mixer_kernels::Gelu::Erf,
         };
-        let Compute { precision, recompute_blocks } = self;
+        let Self { precision, recompute_blocks } = self;
         let recompute = block < recompute_blocks;
         MixingSpec { gelu, epsilon: EPSILON, recompute, precision, scaled }
     }

@@ -1,19 +1,16 @@
 //! The network: patches in, logits out.
 
-use std::collections::BTreeMap;
-
 use burn::module::Module;
 use burn::nn::Linear;
 use burn::tensor::{Device, Tensor};
 use mixer_kernels::{Precision, dense};
 
-use crate::block::{self, MixerBlock};
-use crate::compute::Compute;
-use crate::config::MixerConfig;
-use crate::layer_norm::LayerNorm;
-use crate::mlp::linear_from_host;
-use crate::weights::{HostTensor, Metadata, Weights};
-use crate::{ModelError, init};
+use super::block::MixerBlock;
+use super::compute::Compute;
+use super::config::MixerConfig;
+use super::layer_norm::LayerNorm;
+use super::parameter::unfilled;
+use crate::error::ModelError;
 
 /// An MLP-Mixer classifier.
 ///
@@ -48,140 +45,52 @@ pub struct Intermediates {
 }
 
 impl Mixer {
-    /// A freshly initialised network: LeCun truncated normal kernels, zero biases, a zero head with
-    /// every bias at `head_bias`.
-    ///
-    /// # Errors
-    /// [`ModelError`] when the dimensions do not make a network.
-    ///
-    /// # Determinism
-    /// The same seed gives the same parameters on every device.
-    pub fn init(
-        config: &MixerConfig,
-        seed: u64,
-        head_bias: f32,
-        device: &Device,
-    ) -> Result<Mixer, ModelError> {
-        Mixer::from_weights(init::weights(config, seed, head_bias)?, device)
-    }
-
-    /// The network with these weights, on `device`.
-    ///
-    /// # Errors
-    /// [`ModelError::Mismatch`] when the tensors are not those of the weights' own architecture.
-    pub fn from_weights(weights: Weights, device: &Device) -> Result<Mixer, ModelError> {
-        weights.check_fits(&weights.config)?;
-        let Weights { config, mut tensors, .. } = weights;
-        // Taken one by one, so that host and device never hold everything twice.
-        let mut take = |name: &str| match tensors.remove(name) {
-            Some(tensor) => tensor,
-            None => unreachable!("`{name}` was found by the check"),
-        };
-        let blocks = (0..config.num_blocks)
-            .map(|i| {
-                let tensors = block::TENSOR_NAMES.map(|name| take(&format!("blocks.{i}.{name}")));
-                MixerBlock::from_host(tensors, device)
-            })
-            .collect();
-        // [C, 3, P, P] to [P, P, 3, C]: rows in the order of a patch's bytes.
-        let mut stem = take("stem.proj.weight").permuted(&[2, 3, 1, 0]);
-        stem.shape = vec![config.patch_dim(), config.hidden_dim];
-        Ok(Mixer {
-            stem: linear_from_host(stem, take("stem.proj.bias"), device),
-            blocks,
-            pre_head_layer_norm: LayerNorm::from_host(
-                take("norm.weight"),
-                take("norm.bias"),
-                device,
-            ),
-            head: linear_from_host(
-                take("head.weight").permuted(&[1, 0]),
-                take("head.bias"),
-                device,
-            ),
+    /// The network of these dimensions, without values.
+    pub(crate) fn unfilled(config: MixerConfig, device: &Device) -> Self {
+        let linear = || Linear { weight: unfilled(device), bias: Some(unfilled(device)) };
+        Self {
+            stem: linear(),
+            blocks: (0..config.num_blocks).map(|_| MixerBlock::unfilled(device)).collect(),
+            pre_head_layer_norm: LayerNorm::unfilled(device),
+            head: linear(),
             config,
             compute: Compute::default(),
-        })
+        }
     }
 
     /// The same network, computed this way.
     #[must_use]
-    pub fn with_compute(self, compute: Compute) -> Mixer {
-        Mixer { compute, ..self }
-    }
-
-    /// The name that a parameter has in weights files (timm's), from its path in the module as a visitor
-    /// sees it: `blocks.3.token_mixing.weight1` is `blocks.3.mlp_tokens.fc1.weight`. `None` for a path
-    /// that no parameter has.
-    #[must_use]
-    pub fn weights_name(path: &str) -> Option<String> {
-        if let Some((number, rest)) =
-            path.strip_prefix("blocks.").and_then(|rest| rest.split_once('.'))
-        {
-            let index = block::MODULE_PATHS.iter().position(|own| *own == rest)?;
-            return Some(format!("blocks.{number}.{}", block::TENSOR_NAMES[index]));
-        }
-        let name = match path {
-            "stem.weight" => "stem.proj.weight",
-            "stem.bias" => "stem.proj.bias",
-            "pre_head_layer_norm.gamma" => "norm.weight",
-            "pre_head_layer_norm.beta" => "norm.bias",
-            "head.weight" | "head.bias" => path,
-            _ => return None,
-        };
-        Some(name.to_owned())
-    }
-
-    /// Copies the parameters to the host, in timm's names and layouts.
-    ///
-    /// # Errors
-    /// [`ModelError::ClassCount`] when the class names of `metadata` are not one per output.
-    pub fn to_weights(&self, metadata: Metadata) -> Result<Weights, ModelError> {
-        // SYNC: reads every parameter back.
-        let mut tensors = BTreeMap::new();
-        let mut put = |name: String, tensor: HostTensor| {
-            tensors.insert(name, tensor);
-        };
-        let p = self.config.patch_size;
-        let mut stem = HostTensor::from_device(self.stem.weight.val());
-        stem.shape = vec![p, p, 3, self.config.hidden_dim];
-        put("stem.proj.weight".into(), stem.permuted(&[3, 2, 0, 1]));
-        put("stem.proj.bias".into(), bias(&self.stem));
-        for (i, block) in self.blocks.iter().enumerate() {
-            let channel = &block.channel_mixing;
-            let token = &block.token_mixing;
-            let values = [
-                HostTensor::from_device(block.norm_tokens.gamma.val()),
-                HostTensor::from_device(block.norm_tokens.beta.val()),
-                HostTensor::from_device(token.weight1.val()),
-                HostTensor::from_device(token.bias1.val()),
-                HostTensor::from_device(token.weight2.val()),
-                HostTensor::from_device(token.bias2.val()),
-                HostTensor::from_device(block.norm_channels.gamma.val()),
-                HostTensor::from_device(block.norm_channels.beta.val()),
-                HostTensor::from_device(channel.weight1.val()).permuted(&[1, 0]),
-                HostTensor::from_device(channel.bias1.val()),
-                HostTensor::from_device(channel.weight2.val()).permuted(&[1, 0]),
-                HostTensor::from_device(channel.bias2.val()),
-            ];
-            for (name, value) in block::TENSOR_NAMES.iter().zip(values) {
-                put(format!("blocks.{i}.{name}"), value);
-            }
-        }
-        put("norm.weight".into(), HostTensor::from_device(self.pre_head_layer_norm.gamma.val()));
-        put("norm.bias".into(), HostTensor::from_device(self.pre_head_layer_norm.beta.val()));
-        put(
-            "head.weight".into(),
-            HostTensor::from_device(self.head.weight.val()).permuted(&[1, 0]),
-        );
-        put("head.bias".into(), bias(&self.head));
-        Weights::new(self.config.clone(), tensors, metadata)
+    pub fn with_compute(self, compute: Compute) -> Self {
+        Self { compute, ..self }
     }
 
     /// The architecture.
     #[must_use]
     pub fn config(&self) -> &MixerConfig {
         &self.config
+    }
+
+    /// Pictures as patches, which is what a network takes.
+    ///
+    /// # Shapes
+    /// - `images`: `[B, 3, H, W]`, normalised, with H and W the network's image size
+    /// - output: `[B, S, P·P·3]`, laid out as in [`Mixer::forward`]
+    ///
+    /// # Errors
+    /// [`ModelError::ImageShape`] when the pictures are not of the network's size.
+    pub fn patches(&self, images: Tensor<4>) -> Result<Tensor<3>, ModelError> {
+        let MixerConfig { image_size, patch_size: p, .. } = self.config;
+        let found = images.dims();
+        let [b, colours, height, width] = found;
+        if [colours, height, width] != [3, image_size, image_size] {
+            return Err(ModelError::ImageShape { found, image_size });
+        }
+        let grid = self.config.grid_size();
+        Ok(images.reshape([b, 3, grid, p, grid, p]).permute([0, 2, 4, 3, 5, 1]).reshape([
+            b,
+            self.config.num_tokens(),
+            self.config.patch_dim(),
+        ]))
     }
 
     /// Logits without stochastic depth.
@@ -272,11 +181,4 @@ fn linear(layer: &Linear, x: Tensor<2>, precision: Precision) -> Tensor<2> {
         None => Tensor::zeros([weight.dims()[1]], &x.device()),
     };
     dense(x, weight, bias, precision)
-}
-
-fn bias(linear: &Linear) -> HostTensor {
-    linear.bias.as_ref().map_or_else(
-        || HostTensor::filled(&[linear.weight.dims()[1]], 0.0),
-        |bias| HostTensor::from_device(bias.val()),
-    )
 }

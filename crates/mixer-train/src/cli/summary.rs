@@ -1,8 +1,7 @@
 //! `mixer summary`.
 
 use clap::Args;
-use mixer_model::config::VARIANTS;
-use mixer_model::{Gelu, MixerConfig, Variant, count};
+use mixer_model::{Gelu, MixerConfig, VARIANTS, Variant, count};
 
 use crate::error::TrainError;
 use crate::plan;

@@ -11,7 +11,8 @@ use std::io::{Read, Seek};
 
 use super::element::{ByteOrder, CHUNK_BYTES, Element};
 use super::zip::Archive;
-use super::{HostTensor, MAX_RANK, TensorInfo};
+use crate::tensor::HostTensor;
+use crate::weights::tensor_info::{MAX_RANK, TensorInfo};
 
 const MAGIC: &[u8; 6] = b"\x93NUMPY";
 
@@ -26,7 +27,7 @@ const MAX_DTYPE_BYTES: usize = 32;
 const MAX_UNPACKED: (u64, u64) = (8, 4 << 20);
 
 /// An open archive, with the headers of its arrays read.
-pub(super) struct NpzFile<R> {
+pub(crate) struct NpzFile<R> {
     archive: Archive<R>,
     arrays: Vec<Array>,
 }
@@ -42,7 +43,7 @@ struct Array {
 
 impl<R: Read + Seek> NpzFile<R> {
     /// Reads the header of every array.
-    pub(super) fn open(mut archive: Archive<R>, file_bytes: u64) -> Result<NpzFile<R>, String> {
+    pub(crate) fn open(mut archive: Archive<R>, file_bytes: u64) -> Result<NpzFile<R>, String> {
         let mut arrays = Vec::new();
         let mut unpacked_bytes = 0_u64;
         for index in 0..archive.members().len() {
@@ -77,7 +78,7 @@ impl<R: Read + Seek> NpzFile<R> {
     }
 
     /// The arrays in the order of the archive.
-    pub(super) fn tensors(&self) -> Vec<TensorInfo> {
+    pub(crate) fn tensors(&self) -> Vec<TensorInfo> {
         self.arrays
             .iter()
             .map(|array| TensorInfo {
@@ -89,7 +90,7 @@ impl<R: Read + Seek> NpzFile<R> {
     }
 
     /// Reads one array, in C order.
-    pub(super) fn load(&mut self, index: usize) -> Result<HostTensor, String> {
+    pub(crate) fn load(&mut self, index: usize) -> Result<HostTensor, String> {
         let array = &self.arrays[index];
         let say = |reason: String| format!("array `{}`: {reason}", array.name);
         let io = |error: std::io::Error| say(error.to_string());

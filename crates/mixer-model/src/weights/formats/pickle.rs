@@ -17,7 +17,8 @@
 use std::collections::HashMap;
 use std::fmt;
 
-use super::{MAX_RANK, Refusal};
+use super::refusal::Refusal;
+use crate::weights::tensor_info::MAX_RANK;
 
 /// Most objects that a pickle may make, refer to or number. A Mixer of 32 blocks has some 15 000, and four
 /// times as many with the state of its optimizer and averaged weights.

@@ -1,0 +1,22 @@
+//! The network: its dimensions, and what they mean for patches on their way to logits.
+//!
+//! From the outside in: `mixer` is the whole, `block` one of its layers, `mlp` and `layer_norm` what a
+//! block is made of. `config` has the dimensions, `variants` their names, `compute` what may be chosen
+//! about arithmetic. Nothing here knows of weights files: `transfer.rs` fills a network.
+
+mod block;
+pub(crate) mod compute;
+pub(crate) mod config;
+mod layer_norm;
+pub(crate) mod mixer;
+mod mlp;
+mod parameter;
+pub(crate) mod variants;
+
+pub use block::MixerBlock;
+pub use compute::Compute;
+pub use config::{Gelu, MixerConfig};
+pub use layer_norm::LayerNorm;
+pub use mixer::{Intermediates, Mixer};
+pub use mlp::{ChannelMixing, TokenMixing};
+pub use variants::{VARIANTS, Variant};
