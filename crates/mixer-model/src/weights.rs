@@ -26,6 +26,7 @@ mod write_atomically;
 pub use format::WeightsFormat;
 pub use inspect::FileInfo;
 pub use metadata::{Interpolation, Metadata, Preprocessing, ResizeRule};
+pub use read::read_tensors;
 pub use resolution::{MAX_PARAMS, ResizeMethod};
 pub use save::write_tensors;
 pub use tensor_info::TensorInfo;

@@ -7,10 +7,12 @@ use std::path::Path;
 use super::metadata::{Metadata, MixerHeader};
 use super::names::{self, Placement};
 use super::recognise::recognise;
+use super::tensor_info::TensorInfo;
 use super::weights::Weights;
 use super::weights_file::WeightsFile;
 use crate::error::ModelError;
 use crate::mixer::config::Gelu;
+use crate::tensor::HostTensor;
 
 impl Weights {
     /// The weights in a file: `.npz` of the official JAX code (present and legacy names), `.safetensors` (ours
@@ -72,4 +74,23 @@ impl Weights {
         weights.validate().map_err(|error| file.unreadable(error.to_string()))?;
         Ok(weights)
     }
+}
+
+/// Any tensors of a `.safetensors` file by their names, with its free-text metadata: what
+/// [`write_tensors`](super::write_tensors) has written.
+///
+/// # Errors
+/// [`ModelError::Io`], and [`ModelError::Unreadable`] for a file of another format or a damaged one.
+pub fn read_tensors(
+    path: &Path,
+) -> Result<(BTreeMap<String, HostTensor>, BTreeMap<String, String>), ModelError> {
+    let mut file = WeightsFile::open(path)?;
+    let Some(metadata) = file.metadata().cloned() else {
+        return Err(file.unreadable(format!("of format {}, expected safetensors", file.format)));
+    };
+    let mut tensors = BTreeMap::new();
+    for (index, TensorInfo { name, .. }) in file.tensors().into_iter().enumerate() {
+        tensors.insert(name, file.load(index)?);
+    }
+    Ok((tensors, metadata))
 }
