@@ -1,7 +1,12 @@
-//! The MLP-Mixer family (Tolstikhin et al. 2021, arXiv 2105.01601) on Burn, and its weights.
+#![doc = include_str!("../README.md")]
 //!
-//! Symbols used throughout: `B` batch · `P` patch side (px) · `S` tokens · `C` channels ·
-//! `D_S` token-MLP width · `D_C` channel-MLP width · `K` classes · `L` blocks.
+//! ## Where to find what
+//!
+//! - [`mixer`]: the network, and what it is made of. [`Mixer`], [`MixerConfig`] and [`Variant`] are there.
+//! - [`weights`]: weights and their files. [`Weights`] is there, with all that a file may hold.
+//! - [`parameters()`]: the table of parameters, which the rest follows from.
+//! - [`init`]: initial weights. [`count`]: parameters, products and memory of an architecture.
+//! - [`ModelError`]: everything that can go wrong.
 
 #![forbid(unsafe_code)]
 
