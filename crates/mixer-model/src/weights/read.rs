@@ -14,6 +14,9 @@ use crate::error::ModelError;
 use crate::mixer::config::Gelu;
 use crate::tensor::HostTensor;
 
+/// Tensors by name.
+type Tensors = BTreeMap<String, HostTensor>;
+
 impl Weights {
     /// The weights in a file: `.npz` of the official JAX code (present and legacy names), `.safetensors` (ours
     /// or timm's), or a PyTorch checkpoint (a state dict, bare or within a training checkpoint). The
@@ -81,9 +84,7 @@ impl Weights {
 ///
 /// # Errors
 /// [`ModelError::Io`], and [`ModelError::Unreadable`] for a file of another format or a damaged one.
-pub fn read_tensors(
-    path: &Path,
-) -> Result<(BTreeMap<String, HostTensor>, BTreeMap<String, String>), ModelError> {
+pub fn read_tensors(path: &Path) -> Result<(Tensors, BTreeMap<String, String>), ModelError> {
     let mut file = WeightsFile::open(path)?;
     let Some(metadata) = file.metadata().cloned() else {
         return Err(file.unreadable(format!("of format {}, expected safetensors", file.format)));
