@@ -1,4 +1,4 @@
-//! What a Mixer costs: parameters, multiply-accumulates, memory. Exact integers from the dimensions
+//! The costs of a Mixer: parameters, multiply-accumulates, memory. Exact integers from the dimensions
 //! alone; nothing is measured.
 
 use crate::mixer::config::MixerConfig;

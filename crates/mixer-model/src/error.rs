@@ -40,11 +40,11 @@ pub enum ModelError {
     Unreadable {
         /// `npz`, `safetensors` or `pth`.
         format: &'static str,
-        /// What is wrong with it.
+        /// The fault.
         reason: String,
         /// The file.
         path: PathBuf,
-        /// What to do about it.
+        /// The way out, where there is one.
         hint: Option<&'static str>,
     },
     /// Its tensors are not those of a Mixer.

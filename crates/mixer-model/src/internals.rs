@@ -15,7 +15,7 @@ pub fn justified_bytes(file_bytes: usize) -> usize {
     24 * file_bytes + (32 << 20)
 }
 
-/// Reads weights of any format, and lists what is in the file; says whether it is a Mixer.
+/// Reads weights of any format, and lists what is in the file; true for a Mixer.
 pub fn weights(bytes: &[u8]) -> bool {
     let path = Path::new("fuzz");
     // One may fail where the other does not: a tensor beside the weights may be broken.

@@ -21,8 +21,8 @@ impl fmt::Debug for HostTensor {
 impl HostTensor {
     /// A tensor with one value everywhere.
     #[must_use]
-    pub fn filled(shape: &[usize], value: f32) -> HostTensor {
-        HostTensor { shape: shape.to_vec(), data: vec![value; shape.iter().product()] }
+    pub fn filled(shape: &[usize], value: f32) -> Self {
+        Self { shape: shape.to_vec(), data: vec![value; shape.iter().product()] }
     }
 
     /// Reorders the axes: axis `k` of the result is axis `axes[k]` of `self`.
@@ -30,7 +30,7 @@ impl HostTensor {
     /// # Panics
     /// When `axes` is no permutation of the axes.
     #[must_use]
-    pub fn permuted(&self, axes: &[usize]) -> HostTensor {
+    pub fn permuted(&self, axes: &[usize]) -> Self {
         assert_eq!(axes.len(), self.shape.len(), "one entry per axis");
         let rank = self.shape.len();
         let mut strides = vec![1; rank];
@@ -40,10 +40,10 @@ impl HostTensor {
         let shape: Vec<usize> = axes.iter().map(|&axis| self.shape[axis]).collect();
         let steps: Vec<usize> = axes.iter().map(|&axis| strides[axis]).collect();
         if rank < 2 || self.data.is_empty() {
-            return HostTensor { shape, data: self.data.clone() };
+            return Self { shape, data: self.data.clone() };
         }
         if let ([1, 0], &[rows, columns]) = (axes, &self.shape[..]) {
-            return HostTensor { shape, data: transposed(&self.data, rows, columns) };
+            return Self { shape, data: transposed(&self.data, rows, columns) };
         }
         let mut data = Vec::with_capacity(self.data.len());
         let mut index = vec![0; rank];
@@ -55,7 +55,7 @@ impl HostTensor {
             let mut axis = rank - 1;
             loop {
                 if axis == 0 {
-                    return HostTensor { shape, data };
+                    return Self { shape, data };
                 }
                 axis -= 1;
                 index[axis] += 1;

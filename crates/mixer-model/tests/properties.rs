@@ -1,4 +1,4 @@
-//! What must hold of the network whatever its weights are.
+//! Properties that the network has whatever its weights are.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

@@ -1,4 +1,4 @@
-//! What a change of resolution does to the function that a network computes, against a forward pass in
+//! The effect of a change of resolution on the function that a network computes, against a forward pass in
 //! plain loops and `f64` that shares no code with the model.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]

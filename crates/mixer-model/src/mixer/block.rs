@@ -39,7 +39,7 @@ impl MixerBlock {
     /// # Shapes
     /// - input and output: `[B, S, C]`
     /// - `branch_scale`: `[B]`, what each example's branch is multiplied by (stochastic depth)
-    pub fn mix_tokens(
+    pub(super) fn mix_tokens(
         &self,
         x_bsc: Tensor<3>,
         branch_scale: Tensor<1>,
@@ -50,7 +50,7 @@ impl MixerBlock {
 
     /// The second half: adds channel mixing to the residual stream. Shapes as in
     /// [`MixerBlock::mix_tokens`].
-    pub fn mix_channels(
+    pub(super) fn mix_channels(
         &self,
         x_bsc: Tensor<3>,
         branch_scale: Tensor<1>,

@@ -1,4 +1,4 @@
-//! How a network is computed, as opposed to what it computes.
+//! The choices about how a network is computed, which change nothing of what it computes.
 
 use mixer_kernels::{MixingSpec, Precision};
 

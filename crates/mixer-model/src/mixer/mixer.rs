@@ -18,13 +18,13 @@ use crate::error::ModelError;
 /// Tolstikhin et al. 2021, figure 1; `vit_jax/models_mixer.py@c6de1e5` (`MlpMixer`).
 #[derive(Module, Debug)]
 pub struct Mixer {
-    /// Embeds a patch: a P×P convolution with stride P, as a linear map over `(py, px, colour)`.
+    /// Embedding of a patch: a P×P convolution with stride P, as a linear map over `(py, px, colour)`.
     pub stem: Linear,
     /// The L blocks.
     pub blocks: Vec<MixerBlock>,
-    /// Normalises tokens before they are averaged.
+    /// Normalisation of tokens before they are averaged.
     pub pre_head_layer_norm: LayerNorm,
-    /// Classifies the average token.
+    /// Classifier of the average token.
     pub head: Linear,
     #[module(skip)]
     config: MixerConfig,
@@ -38,7 +38,7 @@ pub struct Intermediates {
     /// `stem`, then `block{i}.token_mixing` and `block{i}.channel_mixing` (the residual stream after
     /// each half), then `pre_head_layer_norm`; each `[B, S, C]`.
     pub tokens: Vec<(String, Tensor<3>)>,
-    /// What the head sees, `[B, C]`.
+    /// Input of the head, `[B, C]`.
     pub features: Tensor<2>,
     /// `[B, K]`.
     pub logits: Tensor<2>,
@@ -98,6 +98,7 @@ impl Mixer {
     /// # Shapes
     /// - `patches`: `[B, S, P·P·3]`, normalised, tokens in raster order, values in `(py, px, colour)`
     /// - output: `[B, K]`
+    #[must_use]
     pub fn forward(&self, patches: Tensor<3>) -> Tensor<2> {
         self.classify(self.features(patches))
     }
@@ -109,6 +110,7 @@ impl Mixer {
     /// - `branch_scales`: `[2 L, B]`, what stochastic depth multiplies each example's branch by: rows
     ///   `2 i` and `2 i + 1` for token and channel mixing of block `i`. `None` for rate 0
     /// - output: `[B, K]`
+    #[must_use]
     pub fn forward_training(
         &self,
         patches: Tensor<3>,
@@ -122,11 +124,13 @@ impl Mixer {
     /// # Shapes
     /// - `patches`: as in [`Mixer::forward`]
     /// - output: `[B, C]`
+    #[must_use]
     pub fn features(&self, patches: Tensor<3>) -> Tensor<2> {
         self.pool(self.trunk(patches, None, |_, _| ()))
     }
 
     /// A forward pass that keeps every stage.
+    #[must_use]
     pub fn intermediates(&self, patches: Tensor<3>) -> Intermediates {
         let mut tokens = Vec::new();
         let last = self.trunk(patches, None, |name, x| tokens.push((name, x.clone())));

@@ -7,7 +7,7 @@ use mixer_kernels::{MixingParameters, MixingSpec, mix_channels, mix_tokens};
 use super::layer_norm::LayerNorm;
 use super::parameter::unfilled;
 
-/// Mixes information across tokens, independently for each channel: `W₂ gelu(W₁ X + b₁) + b₂`.
+/// The MLP that mixes information across tokens, independently for each channel: `W₂ gelu(W₁ X + b₁) + b₂`.
 ///
 /// The weights multiply from the left, so that no transpose of the activations is ever made: timm
 /// and Flax transpose `[B, S, C]` to `[B, C, S]` and back.
@@ -42,7 +42,7 @@ impl TokenMixing {
     /// # Shapes
     /// - input and output: `[B, S, C]`
     /// - `branch_scale`: `[B]`
-    pub fn forward(
+    pub(super) fn forward(
         &self,
         x_bsc: Tensor<3>,
         norm: &LayerNorm,
@@ -61,7 +61,7 @@ impl TokenMixing {
     }
 }
 
-/// Mixes information across channels, independently for each token: `gelu(X W₁ + b₁) W₂ + b₂`.
+/// The MLP that mixes information across channels, independently for each token: `gelu(X W₁ + b₁) W₂ + b₂`.
 ///
 /// # Source
 /// Tolstikhin et al. 2021, eq. 1.
@@ -89,7 +89,7 @@ impl ChannelMixing {
     }
 
     /// `x + branch_scale · mixing(norm(x))`. Shapes as of [`TokenMixing::forward`].
-    pub fn forward(
+    pub(super) fn forward(
         &self,
         x_bsc: Tensor<3>,
         norm: &LayerNorm,

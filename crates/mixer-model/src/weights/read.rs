@@ -24,7 +24,7 @@ impl Weights {
     /// read; f64 is rounded.
     ///
     /// `gelu` overrides the activation; else it is the file's own metadata, else
-    /// [`WeightsFormat::default_gelu`].
+    /// [`WeightsFormat::default_gelu`](super::WeightsFormat::default_gelu).
     ///
     /// # Errors
     /// [`ModelError::Io`], [`ModelError::Unreadable`] for a file that is no weights file or a damaged

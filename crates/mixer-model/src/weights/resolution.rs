@@ -45,16 +45,16 @@ impl fmt::Display for ResizeMethod {
 impl ResizeMethod {
     /// The method for a change of image size: exact where it can be.
     #[must_use]
-    pub fn between(from_image_size: usize, to_image_size: usize) -> ResizeMethod {
+    pub fn between(from_image_size: usize, to_image_size: usize) -> Self {
         if from_image_size == to_image_size {
-            ResizeMethod::Unchanged
+            Self::Unchanged
         } else if from_image_size > 0
             && to_image_size > from_image_size
             && to_image_size.is_multiple_of(from_image_size)
         {
-            ResizeMethod::Exact { factor: to_image_size / from_image_size }
+            Self::Exact { factor: to_image_size / from_image_size }
         } else {
-            ResizeMethod::Interpolated
+            Self::Interpolated
         }
     }
 
@@ -73,7 +73,7 @@ impl ResizeMethod {
         if image_size > 1 << 20 {
             return Err(too_large(u64::MAX));
         }
-        if let ResizeMethod::Exact { factor } = ResizeMethod::between(from.image_size, image_size) {
+        if let Self::Exact { factor } = Self::between(from.image_size, image_size) {
             config.tokens_mlp_dim = from.tokens_mlp_dim.saturating_mul(factor * factor);
         }
         let num_params = count::num_params(&config);
@@ -95,7 +95,7 @@ impl Weights {
     /// Tolstikhin et al. 2021, section 3 and appendix C. The paper orders the tokens of the large
     /// image tile by tile; here the blocks sit at the raster positions of their tiles, so the model
     /// needs no permutation.
-    pub fn resized(&self, image_size: usize) -> Result<Weights, ModelError> {
+    pub fn resized(&self, image_size: usize) -> Result<Self, ModelError> {
         let method = ResizeMethod::between(self.config.image_size, image_size);
         let config = ResizeMethod::config(&self.config, image_size)?;
         if method == ResizeMethod::Unchanged {

@@ -70,7 +70,7 @@ impl Weights {
 /// Writes any tensors as `.safetensors`: `F32`, sorted by name, with free-text metadata.
 ///
 /// # Errors
-/// What `out` raises.
+/// Those of `out`.
 ///
 /// # Determinism
 /// The bytes are a function of the arguments.

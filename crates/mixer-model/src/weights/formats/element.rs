@@ -24,27 +24,27 @@ pub(super) enum ByteOrder {
 
 impl ByteOrder {
     /// The order of this machine.
-    pub(super) const NATIVE: ByteOrder =
-        if cfg!(target_endian = "big") { ByteOrder::Big } else { ByteOrder::Little };
+    pub(super) const NATIVE: Self =
+        if cfg!(target_endian = "big") { Self::Big } else { Self::Little };
 }
 
 impl Element {
     /// Bytes of one value.
     pub(super) const fn size(self) -> usize {
         match self {
-            Element::F16 | Element::BF16 => 2,
-            Element::F32 => 4,
-            Element::F64 => 8,
+            Self::F16 | Self::BF16 => 2,
+            Self::F32 => 4,
+            Self::F64 => 8,
         }
     }
 
     /// Name as in a safetensors header, in lower case.
     pub(super) const fn name(self) -> &'static str {
         match self {
-            Element::F16 => "f16",
-            Element::BF16 => "bf16",
-            Element::F32 => "f32",
-            Element::F64 => "f64",
+            Self::F16 => "f16",
+            Self::BF16 => "bf16",
+            Self::F32 => "f32",
+            Self::F64 => "f64",
         }
     }
 
@@ -52,10 +52,10 @@ impl Element {
     /// nearest `f32`; the other three convert exactly.
     pub(super) fn decode_into(self, bytes: &[u8], order: ByteOrder, values: &mut Vec<f32>) {
         match self {
-            Element::F16 => extend(bytes, order, values, |b| f16::from_le_bytes(b).to_f32()),
-            Element::BF16 => extend(bytes, order, values, |b| bf16::from_le_bytes(b).to_f32()),
-            Element::F32 => extend(bytes, order, values, f32::from_le_bytes),
-            Element::F64 => extend(bytes, order, values, |b| f64::from_le_bytes(b) as f32),
+            Self::F16 => extend(bytes, order, values, |b| f16::from_le_bytes(b).to_f32()),
+            Self::BF16 => extend(bytes, order, values, |b| bf16::from_le_bytes(b).to_f32()),
+            Self::F32 => extend(bytes, order, values, f32::from_le_bytes),
+            Self::F64 => extend(bytes, order, values, |b| f64::from_le_bytes(b) as f32),
         }
     }
 }

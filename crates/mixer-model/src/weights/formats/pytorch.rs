@@ -36,13 +36,13 @@ struct Tensor {
 
 struct PlacedStorage {
     storage: Storage,
-    /// Where in the file it begins; `None` when it is not there.
+    /// Its beginning in the file; `None` when it is not there.
     start: Option<u64>,
 }
 
 impl<R: Read + Seek> PytorchFile<R> {
     /// Reads an archive. Tensors of nested dictionaries get dotted names, sorted.
-    pub(crate) fn open_archive(mut archive: Archive<R>) -> Result<PytorchFile<R>, Refusal> {
+    pub(crate) fn open_archive(mut archive: Archive<R>) -> Result<Self, Refusal> {
         let folders =
             archive.members().iter().filter_map(|member| member.name.strip_suffix("data.pkl"));
         let folder = folders
@@ -79,12 +79,12 @@ impl<R: Read + Seek> PytorchFile<R> {
             }
             storages.push(PlacedStorage { storage, start: member.map(|member| member.start) });
         }
-        Ok(PytorchFile { reader: archive.into_file(), tensors, storages })
+        Ok(Self { reader: archive.into_file(), tensors, storages })
     }
 
     /// Reads a legacy file: a magic number, a version, the machine, the checkpoint and the names of its
     /// storages, each a pickle, and then the storages.
-    pub(crate) fn open_legacy(mut reader: R, file_bytes: u64) -> Result<PytorchFile<R>, Refusal> {
+    pub(crate) fn open_legacy(mut reader: R, file_bytes: u64) -> Result<Self, Refusal> {
         let io = |error: std::io::Error| Refusal::new(error.to_string());
         let mut bytes = Vec::with_capacity(file_bytes.min(MAX_PICKLE_BYTES) as usize);
         reader.seek(SeekFrom::Start(0)).map_err(io)?;
@@ -143,7 +143,7 @@ impl<R: Read + Seek> PytorchFile<R> {
         if start != file_bytes {
             return Err(format!("{} bytes follow the last storage", file_bytes - start).into());
         }
-        Ok(PytorchFile { reader, tensors, storages })
+        Ok(Self { reader, tensors, storages })
     }
 
     /// The tensors, sorted by name.

@@ -31,7 +31,7 @@ pub(crate) struct SafetensorsFile<R> {
 
 impl<R: Read + Seek> SafetensorsFile<R> {
     /// Reads and checks the header.
-    pub(crate) fn open(mut reader: R, file_bytes: u64) -> Result<SafetensorsFile<R>, String> {
+    pub(crate) fn open(mut reader: R, file_bytes: u64) -> Result<Self, String> {
         let say = |error: std::io::Error| error.to_string();
         reader.seek(SeekFrom::Start(0)).map_err(say)?;
         let mut length = [0; 8];
@@ -62,7 +62,7 @@ impl<R: Read + Seek> SafetensorsFile<R> {
                 found - expected
             ));
         }
-        Ok(SafetensorsFile { reader, header, data_start: 8 + length })
+        Ok(Self { reader, header, data_start: 8 + length })
     }
 
     /// The tensors in the order of their data.
@@ -126,13 +126,13 @@ struct Header {
     tensors: Vec<(String, Info)>,
 }
 
-/// What the header says of a tensor.
+/// A tensor in the header.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Info {
     dtype: Dtype,
     shape: Shape,
-    /// Where the data begins and ends, from the end of the header.
+    /// Beginning and end of the data, from the end of the header.
     data_offsets: (u64, u64),
 }
 
@@ -178,7 +178,7 @@ impl Header {
 }
 
 impl<'de> Deserialize<'de> for Header {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Header, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_map(HeaderVisitor)
     }
 }
@@ -209,7 +209,7 @@ impl<'de> Visitor<'de> for HeaderVisitor {
 }
 
 impl<'de> Deserialize<'de> for Shape {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Shape, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_seq(ShapeVisitor)
     }
 }

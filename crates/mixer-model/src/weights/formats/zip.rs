@@ -48,7 +48,7 @@ pub(crate) struct Member {
     /// Bytes that they unpack to.
     pub(crate) bytes: u64,
     pub(crate) is_deflated: bool,
-    /// Where in the file the content begins.
+    /// Beginning of the content in the file.
     pub(crate) start: u64,
     checksum: u32,
 }
@@ -63,7 +63,7 @@ pub(crate) struct Archive<R> {
 
 impl<R: Read + Seek> Archive<R> {
     /// Reads the directory and the header of every member.
-    pub(crate) fn open(mut reader: R, file_bytes: u64) -> Result<Archive<R>, String> {
+    pub(crate) fn open(mut reader: R, file_bytes: u64) -> Result<Self, String> {
         let bad = |reason: String| format!("damaged or truncated archive ({reason})");
         let directory = Directory::find(&mut reader, file_bytes).map_err(bad)?;
         let members = directory.read(&mut reader).map_err(bad)?;
@@ -73,7 +73,7 @@ impl<R: Read + Seek> Archive<R> {
                 return Err(format!("archive with two members `{}`", member.name));
             }
         }
-        Ok(Archive { reader, members, by_name })
+        Ok(Self { reader, members, by_name })
     }
 
     /// The members in the order of the directory.
@@ -120,7 +120,7 @@ impl<R: Read + Seek> Archive<R> {
     }
 }
 
-/// Where the directory of an archive lies.
+/// The place of an archive's directory.
 struct Directory {
     start: u64,
     bytes: u64,
@@ -129,7 +129,7 @@ struct Directory {
 
 impl Directory {
     /// Looks for the end of the archive, which says where the directory is.
-    fn find<R: Read + Seek>(reader: &mut R, file_bytes: u64) -> Result<Directory, String> {
+    fn find<R: Read + Seek>(reader: &mut R, file_bytes: u64) -> Result<Self, String> {
         let say = |error: std::io::Error| error.to_string();
         // A comment of up to 65535 bytes may follow the end record.
         let tail_bytes = file_bytes.min((END_BYTES + ZIP64_LOCATOR_BYTES) as u64 + 0xffff);
@@ -192,7 +192,7 @@ impl Directory {
         if members > MAX_MEMBERS || members.saturating_mul(46) > bytes {
             return Err(format!("{members} members in a directory of {bytes} bytes"));
         }
-        Ok(Directory { start, bytes, members })
+        Ok(Self { start, bytes, members })
     }
 
     fn read<R: Read + Seek>(&self, reader: &mut R) -> Result<Vec<Member>, String> {
@@ -238,7 +238,7 @@ struct Listed<'a> {
 }
 
 impl<'a> Listed<'a> {
-    fn parse(fields: &mut Fields<'a>) -> Result<Listed<'a>, String> {
+    fn parse(fields: &mut Fields<'a>) -> Result<Self, String> {
         let entry = (|| {
             (fields.u32()? == DIRECTORY_ENTRY).then_some(())?;
             fields.take(4)?;
