@@ -53,8 +53,8 @@ pub struct RunConfig {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ModelConfig {
-    /// `S/32`, `S/16`, `B/32`, `B/16`, `L/32`, `L/16`, `H/14`, or such a letter with another patch
-    /// side. Excludes the dimensions below.
+    /// `S/32`, `S/16`, `S/8`, `B/32`, `B/16`, `L/32`, `L/16`, `H/14`, or such a letter with another
+    /// patch side. Excludes the dimensions below.
     pub variant: Option<String>,
     /// Side of the square input, px. Default 224; in fine-tuning, that of the weights.
     pub image_size: Option<usize>,

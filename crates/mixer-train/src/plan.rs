@@ -6,8 +6,7 @@ use mixer_data::{
     DataError, EvalResize, EvalTransform, Interpolation, MixSpec, OnCorrupt, Order, RandAugment,
     Source, TrainCrop, TrainTransform,
 };
-use mixer_model::resolution::{MAX_PARAMS, ResizeMethod};
-use mixer_model::weights::Preprocessing;
+use mixer_model::weights::{MAX_PARAMS, Preprocessing, ResizeMethod};
 use mixer_model::{Gelu, Metadata, MixerConfig, Variant, Weights, count};
 use serde::{Deserialize, Serialize};
 

@@ -9,8 +9,8 @@ use std::io::{BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
 use fs_err as fs;
-use mixer_model::{HostTensor, Metadata, Mixer, Weights};
-use safetensors::tensor::{Dtype, SafeTensors};
+use mixer_model::weights::read_tensors;
+use mixer_model::{HostTensor, Metadata, Mixer, ModelError, Weights};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -190,7 +190,7 @@ impl Checkpoint {
                 Ok::<(), TrainError>(())
             };
         write(MODEL, &|out| match self.weights.write_safetensors_to(out) {
-            Err(mixer_model::ModelError::Io { source }) => Err(failed(source)),
+            Err(ModelError::Io { source }) => Err(failed(source)),
             result => Ok(result?),
         })?;
         write(OPTIMIZER, &|out| {
@@ -228,15 +228,13 @@ impl Checkpoint {
     /// [`TrainError::Checkpoint`] that names the damaged file.
     pub fn read(path: &Path) -> Result<Checkpoint, TrainError> {
         verify(path)?;
-        let unreadable = |source: std::io::Error| broken(path, source.to_string());
         let state = read_state(path)?;
         if let Some(step) = step_of(path).filter(|step| *step != state.step) {
             let found = state.step;
             return Err(broken(path, format!("`{STATE}` is of step {found}, expected {step}")));
         }
         let weights = Weights::read(&path.join(MODEL), None)?;
-        let moments = fs::read(path.join(OPTIMIZER)).map_err(unreadable)?;
-        let (optimizer_step, moments) = read_moments(&moments)
+        let (optimizer_step, moments) = read_moments(&path.join(OPTIMIZER))
             .map_err(|reason| broken(path, format!("`{OPTIMIZER}`: {reason}")))?;
         Ok(Checkpoint { state, weights, moments, optimizer_step })
     }
@@ -286,19 +284,12 @@ fn read_state(path: &Path) -> Result<RunState, TrainError> {
         .map_err(|error| broken(path, format!("`{STATE}` cannot be parsed: {error}")))
 }
 
-fn read_moments(bytes: &[u8]) -> Result<(u64, BTreeMap<String, HostTensor>), String> {
-    let (_, header) = SafeTensors::read_metadata(bytes).map_err(|error| error.to_string())?;
-    let step = header.metadata().as_ref().and_then(|m| m.get("step")).and_then(|s| s.parse().ok());
-    let file = SafeTensors::deserialize(bytes).map_err(|error| error.to_string())?;
-    let mut moments = BTreeMap::new();
-    for (name, view) in file.iter() {
-        let (values, rest) = view.data().as_chunks::<4>();
-        if view.dtype() != Dtype::F32 || !rest.is_empty() {
-            return Err(format!("`{name}` is not f32"));
-        }
-        let data = values.iter().map(|b| f32::from_le_bytes(*b)).collect();
-        moments.insert(name.to_owned(), HostTensor { shape: view.shape().to_vec(), data });
-    }
+fn read_moments(path: &Path) -> Result<(u64, BTreeMap<String, HostTensor>), String> {
+    let (moments, metadata) = read_tensors(path).map_err(|error| match error {
+        ModelError::Unreadable { reason, .. } => reason,
+        error => error.to_string(),
+    })?;
+    let step = metadata.get("step").and_then(|step| step.parse().ok());
     Ok((step.ok_or("the step is missing")?, moments))
 }
 

@@ -11,7 +11,7 @@ pub use mixer_kernels::Clip;
 use mixer_kernels::{
     AdamwStep, AnyTensor, SgdStep, adamw_update, average_update, sgd_update, squared_norm,
 };
-use mixer_model::{HostTensor, Mixer};
+use mixer_model::{HostTensor, Mixer, ParameterSpec, parameters};
 use serde::{Deserialize, Serialize};
 
 use crate::update::parameter_rates::ParameterRates;
@@ -160,9 +160,11 @@ impl Optimizer {
             parameters: Vec::new(),
             empty: BTreeMap::new(),
         };
+        let specs: BTreeMap<String, ParameterSpec> =
+            parameters(mixer.config()).into_iter().map(|spec| (spec.path.clone(), spec)).collect();
         let mixer = mixer.map(&mut taken);
         let gradient_scale = 1.0 / gradients.loss_scale;
-        let values = self.apply(taken.parameters, gradient_scale, clip, learning_rate);
+        let values = self.apply(taken.parameters, &specs, gradient_scale, clip, learning_rate);
         mixer.map(&mut PutBack { path: Vec::new(), values })
     }
 
@@ -246,10 +248,11 @@ impl Optimizer {
         decay.min((1.0 + step) / (10.0 + step))
     }
 
-    /// The new values by path. Only kernels decay: biases and LayerNorm parameters have one dimension.
+    /// The new values by path. Only kernels decay.
     fn apply(
         &mut self,
         parameters: Vec<Parameter>,
+        specs: &BTreeMap<String, ParameterSpec>,
         gradient_scale: f64,
         clip: Option<&Clip>,
         learning_rate: f64,
@@ -266,9 +269,11 @@ impl Optimizer {
                 averages.push(average.map_or_else(|| value.clone(), shaped));
             }
             let moments: Vec<AnyTensor> = moments.into_iter().map(shaped).collect();
+            let spec = specs.get(&path);
+            let is_kernel = spec.is_some_and(|spec| spec.role.is_kernel());
             // A learning rate of its own, which its decay is multiplied by too.
-            let factor = Mixer::weights_name(&path).map_or(1.0, |name| self.rates.factor(&name));
-            inputs.push((value, gradient, moments, dims.len() > 1, learning_rate * factor));
+            let factor = spec.map_or(1.0, |spec| self.rates.factor(spec));
+            inputs.push((value, gradient, moments, is_kernel, learning_rate * factor));
             paths.push(path);
         }
         let decay = |weight_decay, is_kernel| if is_kernel { weight_decay } else { 0.0 };

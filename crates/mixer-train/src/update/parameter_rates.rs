@@ -6,7 +6,7 @@
 
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::Tensor;
-use mixer_model::{Mixer, MixerConfig, Weights};
+use mixer_model::{Mixer, MixerConfig, ParameterSpec, parameters};
 
 use crate::error::TrainError;
 
@@ -43,7 +43,7 @@ impl ParameterRates {
             return Ok(rates);
         }
         let names: Vec<String> =
-            Weights::expected_tensors(config).into_iter().map(|(name, _)| name).collect();
+            parameters(config).into_iter().map(|parameter| parameter.name).collect();
         for prefix in freeze {
             if !names.iter().any(|name| begins(name, prefix)) {
                 return Err(TrainError::config(format!(
@@ -67,32 +67,22 @@ impl ParameterRates {
         self.freeze.iter().any(|prefix| begins(name, prefix))
     }
 
-    /// Factor of the learning rate of the parameter of this name in weights files:
-    /// `decay^(L + 1 − layer)`, where the stem is layer 0, block `i` layer `i + 1`, and the last
-    /// normalisation and the head are layer `L + 1`.
+    /// The factor of a parameter's learning rate: `decay^(L + 1 − layer)`.
     ///
     /// # Source
     /// Bao et al. 2021; `beit/optim_factory.py` (`get_num_layer_for_vit`). PARITY: timm gives the last
     /// normalisation the rate of the last block.
     #[must_use]
-    pub fn factor(&self, name: &str) -> f64 {
+    pub fn factor(&self, parameter: &ParameterSpec) -> f64 {
         let Some(decay) = self.layer_decay else { return 1.0 };
-        let layer = match name.split('.').collect::<Vec<_>>().as_slice() {
-            ["stem", ..] => 0,
-            ["blocks", index, ..] => {
-                index.parse().map_or(self.last_layer, |index: usize| index + 1)
-            }
-            _ => self.last_layer,
-        };
-        decay.powf(self.last_layer.saturating_sub(layer) as f64)
+        decay.powf(self.last_layer.saturating_sub(parameter.layer) as f64)
     }
 
     /// Values that are trained, of a network with these dimensions.
     #[must_use]
     pub fn num_trained(&self, config: &MixerConfig) -> u64 {
-        let tensors = Weights::expected_tensors(config).into_iter();
-        let trained = tensors.filter(|(name, _)| !self.is_frozen(name));
-        trained.map(|(_, shape)| shape.iter().map(|&size| size as u64).product::<u64>()).sum()
+        let trained = parameters(config).into_iter().filter(|spec| !self.is_frozen(&spec.name));
+        trained.map(|spec| spec.num_values()).sum()
     }
 
     /// The network with what is frozen asking for no gradients.
@@ -210,6 +200,7 @@ mod tests {
     #[test]
     fn layer_decay_gives_the_factors_computed_by_hand() {
         let rates = ParameterRates::new(&[], Some(0.75), &config()).unwrap();
+        let all = parameters(&config());
         // 12 blocks: 0.75^13 for the stem, 0.75^12 for the first block, 0.75 for the last one.
         for (name, expected) in [
             ("stem.proj.weight", 0.023_757_264_018_058_777),
@@ -220,10 +211,11 @@ mod tests {
             ("norm.weight", 1.0),
             ("head.bias", 1.0),
         ] {
-            let found = rates.factor(name);
+            let parameter = all.iter().find(|parameter| parameter.name == name).unwrap();
+            let found = rates.factor(parameter);
             assert!((found / expected - 1.0).abs() < 1e-14, "{name}: {found}, not {expected}");
         }
-        assert_eq!(ParameterRates::default().factor("stem.proj.weight"), 1.0);
+        assert_eq!(ParameterRates::default().factor(&all[0]), 1.0);
         for decay in [0.0, -0.5, 1.01, f64::NAN, f64::INFINITY] {
             assert!(ParameterRates::new(&[], Some(decay), &config()).is_err(), "{decay}");
         }

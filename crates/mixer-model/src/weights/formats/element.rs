@@ -1,6 +1,8 @@
 //! Element types of stored tensors, and their conversion to `f32`: the one place that interprets the
 //! bytes of a weights file.
 
+use half::{bf16, f16};
+
 /// Bytes that a reader takes and converts at a time; a multiple of every element size.
 pub(super) const CHUNK_BYTES: usize = 256 * 1024;
 
@@ -22,27 +24,27 @@ pub(super) enum ByteOrder {
 
 impl ByteOrder {
     /// The order of this machine.
-    pub(super) const NATIVE: ByteOrder =
-        if cfg!(target_endian = "big") { ByteOrder::Big } else { ByteOrder::Little };
+    pub(super) const NATIVE: Self =
+        if cfg!(target_endian = "big") { Self::Big } else { Self::Little };
 }
 
 impl Element {
     /// Bytes of one value.
     pub(super) const fn size(self) -> usize {
         match self {
-            Element::F16 | Element::BF16 => 2,
-            Element::F32 => 4,
-            Element::F64 => 8,
+            Self::F16 | Self::BF16 => 2,
+            Self::F32 => 4,
+            Self::F64 => 8,
         }
     }
 
     /// Name as in a safetensors header, in lower case.
     pub(super) const fn name(self) -> &'static str {
         match self {
-            Element::F16 => "f16",
-            Element::BF16 => "bf16",
-            Element::F32 => "f32",
-            Element::F64 => "f64",
+            Self::F16 => "f16",
+            Self::BF16 => "bf16",
+            Self::F32 => "f32",
+            Self::F64 => "f64",
         }
     }
 
@@ -50,12 +52,10 @@ impl Element {
     /// nearest `f32`; the other three convert exactly.
     pub(super) fn decode_into(self, bytes: &[u8], order: ByteOrder, values: &mut Vec<f32>) {
         match self {
-            Element::F16 => extend(bytes, order, values, |b| f32_from_f16(u16::from_le_bytes(b))),
-            Element::BF16 => extend(bytes, order, values, |b| {
-                f32::from_bits(u32::from(u16::from_le_bytes(b)) << 16)
-            }),
-            Element::F32 => extend(bytes, order, values, f32::from_le_bytes),
-            Element::F64 => extend(bytes, order, values, |b| f64::from_le_bytes(b) as f32),
+            Self::F16 => extend(bytes, order, values, |b| f16::from_le_bytes(b).to_f32()),
+            Self::BF16 => extend(bytes, order, values, |b| bf16::from_le_bytes(b).to_f32()),
+            Self::F32 => extend(bytes, order, values, f32::from_le_bytes),
+            Self::F64 => extend(bytes, order, values, |b| f64::from_le_bytes(b) as f32),
         }
     }
 }
@@ -78,22 +78,6 @@ fn extend<const N: usize>(
     }
 }
 
-/// IEEE 754 binary16 to binary32, exact for every input (NaN payloads keep their top bits).
-fn f32_from_f16(bits: u16) -> f32 {
-    let sign = u32::from(bits >> 15) << 31;
-    let exponent = u32::from(bits >> 10) & 0x1f;
-    let mantissa = u32::from(bits) & 0x3ff;
-    match exponent {
-        // Zero and subnormals: mantissa · 2⁻²⁴, a normal number in f32.
-        0 => {
-            let magnitude = mantissa as f32 * (1.0 / 16_777_216.0);
-            f32::from_bits(magnitude.to_bits() | sign)
-        }
-        0x1f => f32::from_bits(sign | 0x7f80_0000 | (mantissa << 13)),
-        _ => f32::from_bits(sign | ((exponent + 112) << 23) | (mantissa << 13)),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -106,6 +90,7 @@ mod tests {
 
     #[test]
     fn half_precision_values_convert_exactly() {
+        let half = |bits: u16| decode(Element::F16, &bits.to_le_bytes(), ByteOrder::Little)[0];
         for (bits, value) in [
             (0x0000_u16, 0.0_f32),
             (0x3c00, 1.0),
@@ -118,10 +103,10 @@ mod tests {
             (0x7c00, f32::INFINITY),
             (0xfc00, f32::NEG_INFINITY),
         ] {
-            assert_eq!(f32_from_f16(bits), value, "{bits:#06x}");
+            assert_eq!(half(bits), value, "{bits:#06x}");
         }
-        assert!(f32_from_f16(0x8000).is_sign_negative());
-        assert!(f32_from_f16(0x7e00).is_nan());
+        assert!(half(0x8000).is_sign_negative());
+        assert!(half(0x7e00).is_nan());
     }
 
     #[test]

@@ -11,7 +11,8 @@ use std::io::{Read, Seek};
 
 use super::element::{ByteOrder, CHUNK_BYTES, Element};
 use super::zip::Archive;
-use super::{HostTensor, MAX_RANK, TensorInfo};
+use crate::tensor::HostTensor;
+use crate::weights::tensor_info::{MAX_RANK, TensorInfo};
 
 const MAGIC: &[u8; 6] = b"\x93NUMPY";
 
@@ -21,12 +22,12 @@ const MAX_HEADER_BYTES: usize = 64 * 1024;
 /// Longest name of an element type: `<M8[ns]`.
 const MAX_DTYPE_BYTES: usize = 32;
 
-/// How many times as large as the file its arrays may be in memory, and how much more. Weights are noise
+/// The most that arrays may take in memory: so many times the file, and so much more. Weights are noise
 /// to a packer: it takes off a tenth.
 const MAX_UNPACKED: (u64, u64) = (8, 4 << 20);
 
 /// An open archive, with the headers of its arrays read.
-pub(super) struct NpzFile<R> {
+pub(crate) struct NpzFile<R> {
     archive: Archive<R>,
     arrays: Vec<Array>,
 }
@@ -42,7 +43,7 @@ struct Array {
 
 impl<R: Read + Seek> NpzFile<R> {
     /// Reads the header of every array.
-    pub(super) fn open(mut archive: Archive<R>, file_bytes: u64) -> Result<NpzFile<R>, String> {
+    pub(crate) fn open(mut archive: Archive<R>, file_bytes: u64) -> Result<Self, String> {
         let mut arrays = Vec::new();
         let mut unpacked_bytes = 0_u64;
         for index in 0..archive.members().len() {
@@ -73,11 +74,11 @@ impl<R: Read + Seek> NpzFile<R> {
                 "arrays of {unpacked_bytes} bytes in a file of {file_bytes}, expected at most {most}"
             ));
         }
-        Ok(NpzFile { archive, arrays })
+        Ok(Self { archive, arrays })
     }
 
     /// The arrays in the order of the archive.
-    pub(super) fn tensors(&self) -> Vec<TensorInfo> {
+    pub(crate) fn tensors(&self) -> Vec<TensorInfo> {
         self.arrays
             .iter()
             .map(|array| TensorInfo {
@@ -89,7 +90,7 @@ impl<R: Read + Seek> NpzFile<R> {
     }
 
     /// Reads one array, in C order.
-    pub(super) fn load(&mut self, index: usize) -> Result<HostTensor, String> {
+    pub(crate) fn load(&mut self, index: usize) -> Result<HostTensor, String> {
         let array = &self.arrays[index];
         let say = |reason: String| format!("array `{}`: {reason}", array.name);
         let io = |error: std::io::Error| say(error.to_string());
@@ -135,7 +136,7 @@ enum Dtype {
 }
 
 impl Dtype {
-    fn parse(descr: &str) -> Result<Dtype, String> {
+    fn parse(descr: &str) -> Result<Self, String> {
         if descr.len() > MAX_DTYPE_BYTES {
             return Err(format!("element type of {} characters", descr.len()));
         }
@@ -150,29 +151,29 @@ impl Dtype {
             return Err("holds pickled Python objects, which are never read".to_owned());
         }
         match code {
-            "f2" => Ok(Dtype::Float(Element::F16, order)),
-            "f4" => Ok(Dtype::Float(Element::F32, order)),
-            "f8" => Ok(Dtype::Float(Element::F64, order)),
+            "f2" => Ok(Self::Float(Element::F16, order)),
+            "f4" => Ok(Self::Float(Element::F32, order)),
+            "f8" => Ok(Self::Float(Element::F64, order)),
             // How NumPy writes bfloat16, which it does not know: as two anonymous bytes.
             "V2" => {
                 Err("is of raw 2-byte values, probably bfloat16; save it as float32".to_owned())
             }
-            _ => Ok(Dtype::Other(descr.to_owned())),
+            _ => Ok(Self::Other(descr.to_owned())),
         }
     }
 
     fn name(&self) -> &str {
         match self {
-            Dtype::Float(element, _) => element.name(),
-            Dtype::Other(descr) => descr,
+            Self::Float(element, _) => element.name(),
+            Self::Other(descr) => descr,
         }
     }
 
     /// Bytes of one element.
     fn size(&self) -> Result<u64, String> {
         match self {
-            Dtype::Float(element, _) => Ok(element.size() as u64),
-            Dtype::Other(descr) => {
+            Self::Float(element, _) => Ok(element.size() as u64),
+            Self::Other(descr) => {
                 let unsupported = || format!("unsupported element type `{descr}`");
                 let kind = descr.as_bytes().get(1).ok_or_else(unsupported)?;
                 // Dates carry a unit after the size: `<M8[ns]`.
@@ -191,7 +192,7 @@ impl Dtype {
     }
 }
 
-/// What an `.npy` file says before its data.
+/// The header of an `.npy` file.
 #[derive(Debug, PartialEq, Eq)]
 struct NpyHeader {
     dtype: Dtype,
@@ -201,7 +202,7 @@ struct NpyHeader {
 
 impl NpyHeader {
     /// Reads the header; returns it and the number of bytes that it took.
-    fn read(reader: &mut impl Read) -> Result<(NpyHeader, usize), String> {
+    fn read(reader: &mut impl Read) -> Result<(Self, usize), String> {
         let say = |error: std::io::Error| format!("unreadable header ({error})");
         let mut start = [0; 8];
         reader.read_exact(&mut start).map_err(say)?;
@@ -227,12 +228,12 @@ impl NpyHeader {
         let mut text = vec![0; length];
         reader.read_exact(&mut text).map_err(say)?;
         let text = std::str::from_utf8(&text).map_err(|error| format!("bad header ({error})"))?;
-        let header = NpyHeader::parse(text)?;
+        let header = Self::parse(text)?;
         Ok((header, start.len() + length_bytes + length))
     }
 
     /// Parses the Python dictionary literal of the header, whose keys come in any order.
-    fn parse(text: &str) -> Result<NpyHeader, String> {
+    fn parse(text: &str) -> Result<Self, String> {
         let bad = || "bad header".to_owned();
         let mut rest = text.trim().strip_prefix('{').ok_or_else(bad)?.trim_start();
         let (mut descr, mut fortran_order, mut shape) = (None, None, None);
@@ -281,7 +282,7 @@ impl NpyHeader {
         }
         match (descr, fortran_order, shape) {
             (Some(dtype), Some(fortran_order), Some(shape)) => {
-                Ok(NpyHeader { dtype, fortran_order, shape })
+                Ok(Self { dtype, fortran_order, shape })
             }
             _ => Err(bad()),
         }

@@ -8,8 +8,10 @@ use std::mem::size_of;
 
 use super::element::{ByteOrder, CHUNK_BYTES, Element};
 use super::pickle::{Pickle, Storage, StorageType, View};
+use super::refusal::Refusal;
 use super::zip::Archive;
-use super::{HostTensor, Refusal, TensorInfo};
+use crate::tensor::HostTensor;
+use crate::weights::tensor_info::TensorInfo;
 
 /// Longest pickle that is read. That of a Mixer of 32 blocks has 60 kB, and three times as much with the
 /// state of its optimizer.
@@ -21,7 +23,7 @@ const MAX_TEXT_BYTES: u64 = 64;
 const LITTLE_ENDIAN: &str = "load it in PyTorch on the machine that wrote it, and save safetensors";
 
 /// An open checkpoint, with its pickle read and its tensors still in the file.
-pub(super) struct PytorchFile<R> {
+pub(crate) struct PytorchFile<R> {
     reader: R,
     tensors: Vec<Tensor>,
     storages: Vec<PlacedStorage>,
@@ -34,13 +36,13 @@ struct Tensor {
 
 struct PlacedStorage {
     storage: Storage,
-    /// Where in the file it begins; `None` when it is not there.
+    /// Its beginning in the file; `None` when it is not there.
     start: Option<u64>,
 }
 
 impl<R: Read + Seek> PytorchFile<R> {
     /// Reads an archive. Tensors of nested dictionaries get dotted names, sorted.
-    pub(super) fn open_archive(mut archive: Archive<R>) -> Result<PytorchFile<R>, Refusal> {
+    pub(crate) fn open_archive(mut archive: Archive<R>) -> Result<Self, Refusal> {
         let folders =
             archive.members().iter().filter_map(|member| member.name.strip_suffix("data.pkl"));
         let folder = folders
@@ -77,12 +79,12 @@ impl<R: Read + Seek> PytorchFile<R> {
             }
             storages.push(PlacedStorage { storage, start: member.map(|member| member.start) });
         }
-        Ok(PytorchFile { reader: archive.into_file(), tensors, storages })
+        Ok(Self { reader: archive.into_file(), tensors, storages })
     }
 
     /// Reads a legacy file: a magic number, a version, the machine, the checkpoint and the names of its
     /// storages, each a pickle, and then the storages.
-    pub(super) fn open_legacy(mut reader: R, file_bytes: u64) -> Result<PytorchFile<R>, Refusal> {
+    pub(crate) fn open_legacy(mut reader: R, file_bytes: u64) -> Result<Self, Refusal> {
         let io = |error: std::io::Error| Refusal::new(error.to_string());
         let mut bytes = Vec::with_capacity(file_bytes.min(MAX_PICKLE_BYTES) as usize);
         reader.seek(SeekFrom::Start(0)).map_err(io)?;
@@ -141,11 +143,11 @@ impl<R: Read + Seek> PytorchFile<R> {
         if start != file_bytes {
             return Err(format!("{} bytes follow the last storage", file_bytes - start).into());
         }
-        Ok(PytorchFile { reader, tensors, storages })
+        Ok(Self { reader, tensors, storages })
     }
 
     /// The tensors, sorted by name.
-    pub(super) fn tensors(&self) -> Vec<TensorInfo> {
+    pub(crate) fn tensors(&self) -> Vec<TensorInfo> {
         self.tensors
             .iter()
             .map(|tensor| TensorInfo {
@@ -162,7 +164,7 @@ impl<R: Read + Seek> PytorchFile<R> {
 
     /// Checks that the tensors could lie in a file of this size. Many tensors can share a storage, so the
     /// file alone bounds nothing.
-    pub(super) fn check_sizes(
+    pub(crate) fn check_sizes(
         &self,
         indices: impl Iterator<Item = usize>,
         file_bytes: u64,
@@ -179,7 +181,7 @@ impl<R: Read + Seek> PytorchFile<R> {
     }
 
     /// Reads one tensor, in C order whatever its strides.
-    pub(super) fn load(&mut self, index: usize) -> Result<HostTensor, String> {
+    pub(crate) fn load(&mut self, index: usize) -> Result<HostTensor, String> {
         let Tensor { name, view } = &self.tensors[index];
         let PlacedStorage { storage, start } = &self.storages[view.storage];
         let say = |reason: String| format!("tensor `{name}`: {reason}");

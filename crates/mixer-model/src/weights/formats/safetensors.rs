@@ -15,14 +15,15 @@ use serde::de::{Error, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::element::{ByteOrder, CHUNK_BYTES, Element};
-use super::{HostTensor, MAX_RANK, TensorInfo};
+use crate::tensor::HostTensor;
+use crate::weights::tensor_info::{MAX_RANK, TensorInfo};
 
 /// Largest header that is read. The format allows 100 MB; that of a Mixer of 32 blocks has 40 kB, and some
 /// hundred more where it names many classes.
 const MAX_HEADER_BYTES: u64 = 16 << 20;
 
 /// An open file, with its header read.
-pub(super) struct SafetensorsFile<R> {
+pub(crate) struct SafetensorsFile<R> {
     reader: R,
     header: Header,
     data_start: u64,
@@ -30,7 +31,7 @@ pub(super) struct SafetensorsFile<R> {
 
 impl<R: Read + Seek> SafetensorsFile<R> {
     /// Reads and checks the header.
-    pub(super) fn open(mut reader: R, file_bytes: u64) -> Result<SafetensorsFile<R>, String> {
+    pub(crate) fn open(mut reader: R, file_bytes: u64) -> Result<Self, String> {
         let say = |error: std::io::Error| error.to_string();
         reader.seek(SeekFrom::Start(0)).map_err(say)?;
         let mut length = [0; 8];
@@ -61,11 +62,11 @@ impl<R: Read + Seek> SafetensorsFile<R> {
                 found - expected
             ));
         }
-        Ok(SafetensorsFile { reader, header, data_start: 8 + length })
+        Ok(Self { reader, header, data_start: 8 + length })
     }
 
     /// The tensors in the order of their data.
-    pub(super) fn tensors(&self) -> Vec<TensorInfo> {
+    pub(crate) fn tensors(&self) -> Vec<TensorInfo> {
         self.header
             .tensors
             .iter()
@@ -78,12 +79,12 @@ impl<R: Read + Seek> SafetensorsFile<R> {
     }
 
     /// Free-text metadata of the header.
-    pub(super) fn metadata(&self) -> &BTreeMap<String, String> {
+    pub(crate) fn metadata(&self) -> &BTreeMap<String, String> {
         &self.header.metadata
     }
 
     /// Reads one tensor.
-    pub(super) fn load(&mut self, index: usize) -> Result<HostTensor, String> {
+    pub(crate) fn load(&mut self, index: usize) -> Result<HostTensor, String> {
         let (name, info) = &self.header.tensors[index];
         let element = match info.dtype {
             Dtype::F16 => Element::F16,
@@ -125,13 +126,13 @@ struct Header {
     tensors: Vec<(String, Info)>,
 }
 
-/// What the header says of a tensor.
+/// A tensor in the header.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Info {
     dtype: Dtype,
     shape: Shape,
-    /// Where the data begins and ends, from the end of the header.
+    /// Beginning and end of the data, from the end of the header.
     data_offsets: (u64, u64),
 }
 
@@ -177,7 +178,7 @@ impl Header {
 }
 
 impl<'de> Deserialize<'de> for Header {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Header, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_map(HeaderVisitor)
     }
 }
@@ -208,7 +209,7 @@ impl<'de> Visitor<'de> for HeaderVisitor {
 }
 
 impl<'de> Deserialize<'de> for Shape {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Shape, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_seq(ShapeVisitor)
     }
 }
@@ -246,7 +247,7 @@ enum Entry<'a> {
 ///
 /// # Determinism
 /// The bytes are a function of the arguments.
-pub(super) fn write(
+pub(crate) fn write(
     out: &mut impl Write,
     tensors: &BTreeMap<String, HostTensor>,
     metadata: &BTreeMap<&str, String>,

@@ -17,7 +17,8 @@
 use std::collections::HashMap;
 use std::fmt;
 
-use super::{MAX_RANK, Refusal};
+use super::refusal::Refusal;
+use crate::weights::tensor_info::MAX_RANK;
 
 /// Most objects that a pickle may make, refer to or number. A Mixer of 32 blocks has some 15 000, and four
 /// times as many with the state of its optimizer and averaged weights.
@@ -33,7 +34,7 @@ const MAX_NAME_BYTES: usize = 512;
 /// file, but each time again memory and time of the reader.
 const MAX_NAMES: u8 = 4;
 
-/// What legacy files begin with: 0x1950a86a20f9469cfc6c.
+/// The number that legacy files begin with: 0x1950a86a20f9469cfc6c.
 const LEGACY_MAGIC: [u8; 10] = [0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
 
 const ONLY_TENSORS: &str = "if you trust the file, load it in PyTorch and save only the tensors: \
@@ -59,49 +60,49 @@ pub(super) enum StorageType {
 
 impl StorageType {
     /// By the name of PyTorch's class.
-    fn parse(class: &str) -> Option<StorageType> {
+    fn parse(class: &str) -> Option<Self> {
         Some(match class {
-            "torch.HalfStorage" => StorageType::F16,
-            "torch.BFloat16Storage" => StorageType::BF16,
-            "torch.FloatStorage" => StorageType::F32,
-            "torch.DoubleStorage" => StorageType::F64,
-            "torch.CharStorage" => StorageType::I8,
-            "torch.ShortStorage" => StorageType::I16,
-            "torch.IntStorage" => StorageType::I32,
-            "torch.LongStorage" => StorageType::I64,
-            "torch.ByteStorage" => StorageType::U8,
-            "torch.BoolStorage" => StorageType::Bool,
+            "torch.HalfStorage" => Self::F16,
+            "torch.BFloat16Storage" => Self::BF16,
+            "torch.FloatStorage" => Self::F32,
+            "torch.DoubleStorage" => Self::F64,
+            "torch.CharStorage" => Self::I8,
+            "torch.ShortStorage" => Self::I16,
+            "torch.IntStorage" => Self::I32,
+            "torch.LongStorage" => Self::I64,
+            "torch.ByteStorage" => Self::U8,
+            "torch.BoolStorage" => Self::Bool,
             _ => return None,
         })
     }
 
     pub(super) fn name(self) -> &'static str {
         match self {
-            StorageType::F16 => "f16",
-            StorageType::BF16 => "bf16",
-            StorageType::F32 => "f32",
-            StorageType::F64 => "f64",
-            StorageType::I8 => "i8",
-            StorageType::I16 => "i16",
-            StorageType::I32 => "i32",
-            StorageType::I64 => "i64",
-            StorageType::U8 => "u8",
-            StorageType::Bool => "bool",
+            Self::F16 => "f16",
+            Self::BF16 => "bf16",
+            Self::F32 => "f32",
+            Self::F64 => "f64",
+            Self::I8 => "i8",
+            Self::I16 => "i16",
+            Self::I32 => "i32",
+            Self::I64 => "i64",
+            Self::U8 => "u8",
+            Self::Bool => "bool",
         }
     }
 
     /// Bytes of one element.
     pub(super) fn size(self) -> u64 {
         match self {
-            StorageType::I8 | StorageType::U8 | StorageType::Bool => 1,
-            StorageType::F16 | StorageType::BF16 | StorageType::I16 => 2,
-            StorageType::F32 | StorageType::I32 => 4,
-            StorageType::F64 | StorageType::I64 => 8,
+            Self::I8 | Self::U8 | Self::Bool => 1,
+            Self::F16 | Self::BF16 | Self::I16 => 2,
+            Self::F32 | Self::I32 => 4,
+            Self::F64 | Self::I64 => 8,
         }
     }
 }
 
-/// Where elements lie one after the other, outside of the pickle.
+/// A run of elements, one after the other, outside of the pickle.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Storage {
     pub(super) key: String,
@@ -122,7 +123,7 @@ pub(super) struct View {
     pub(super) strides: Vec<usize>,
 }
 
-/// What a pickle holds, as far as it is looked at.
+/// The content of a pickle, as far as it is looked at.
 #[derive(Debug)]
 pub(super) struct Pickle<'a> {
     nodes: Vec<Node<'a>>,
@@ -154,7 +155,7 @@ enum Node<'a> {
     View(u32),
 }
 
-/// What a name stands for.
+/// The meaning of a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Global<'a> {
     /// A dictionary when called.
@@ -171,7 +172,7 @@ enum Global<'a> {
 }
 
 impl<'a> Global<'a> {
-    fn parse(module: &'a str, name: &'a str) -> Global<'a> {
+    fn parse(module: &'a str, name: &'a str) -> Self {
         match (module, name) {
             ("collections", "OrderedDict" | "defaultdict" | "Counter") => Global::Dict,
             ("collections", "deque") | ("builtins" | "__builtin__", "set" | "frozenset") => {
@@ -223,7 +224,7 @@ const TRUE: Id = 3;
 
 impl<'a> Pickle<'a> {
     /// Reads the pickle that `bytes` begin with.
-    pub(super) fn parse(bytes: &'a [u8]) -> Result<Pickle<'a>, Refusal> {
+    pub(super) fn parse(bytes: &'a [u8]) -> Result<Self, Refusal> {
         let mut machine = Machine::new(bytes);
         loop {
             let at = machine.at;
@@ -245,7 +246,7 @@ impl<'a> Pickle<'a> {
         &self.nodes[id as usize]
     }
 
-    /// Whether it is the number that legacy files begin with.
+    /// True for the number that legacy files begin with.
     pub(super) fn is_legacy_magic(&self) -> bool {
         matches!(self.node(self.root), Node::Long(bytes) if *bytes == LEGACY_MAGIC)
     }
@@ -353,14 +354,14 @@ struct Machine<'a> {
     storages: Vec<Storage>,
     storage_of_key: HashMap<String, u32>,
     views: Vec<View>,
-    /// How often something was put on the stack, into the memo or among the marks.
+    /// Number of times that something was put on the stack, into the memo or among the marks.
     pushed: usize,
 }
 
 type Step<T> = Result<T, Refusal>;
 
 impl<'a> Machine<'a> {
-    fn new(bytes: &'a [u8]) -> Machine<'a> {
+    fn new(bytes: &'a [u8]) -> Self {
         let shared =
             vec![Node::Other, Node::Tuple(Vec::new()), Node::Bool(false), Node::Bool(true)];
         Machine {
@@ -701,7 +702,7 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    /// What Python would call a function for.
+    /// The object that Python would call a function for.
     fn call(&mut self, function: Id, arguments: Id) -> Step<()> {
         let Node::Global(function) = *self.node(function) else {
             return Err(Refusal::new("calls what is no function"));
@@ -862,7 +863,7 @@ impl View {
         last.checked_add(1)
     }
 
-    /// Whether its elements lie one after the other, in C order.
+    /// True where its elements lie one after the other, in C order.
     pub(super) fn is_contiguous(&self) -> bool {
         let mut expected = 1;
         self.shape.iter().zip(&self.strides).rev().all(|(&size, &stride)| {

@@ -1,52 +1,60 @@
-//! The architecture of a network read off the names and shapes of its tensors, and the list of
-//! everything in which a set of tensors differs from an architecture.
+//! The architecture of a network read off the names and shapes of its tensors.
 
 use std::collections::BTreeMap;
+use std::io::{Read, Seek};
 
-use crate::config::{Gelu, MixerConfig};
-
-/// Shapes by timm name.
-pub(super) type Shapes = BTreeMap<String, Vec<usize>>;
-
-/// Lines of a list of differences that are shown; the rest is counted.
-const MAX_SHOWN_DIFFERENCES: usize = 20;
+use super::differences::{Shapes, differences, shown};
+use super::metadata::{HEADER_KEY, MixerHeader};
+use super::names::Placement;
+use super::one_line::one_line;
+use super::weights_file::WeightsFile;
+use crate::error::ModelError;
+use crate::mixer::config::{Gelu, MixerConfig};
+use crate::parameters::{self, Axis};
 
 /// Largest dimension that is believed. Far above any Mixer; low enough that products of three
 /// dimensions fit 64 bits.
 const MAX_DIMENSION: usize = 1 << 20;
 
-/// Names and shapes of all tensors of a Mixer, in the order of its layers; `12 L + 6` of them.
-pub(super) fn expected_tensors(config: &MixerConfig) -> Vec<(String, Vec<usize>)> {
-    let s = config.num_tokens();
-    let (c, p) = (config.hidden_dim, config.patch_size);
-    let (d_s, d_c, k) = (config.tokens_mlp_dim, config.channels_mlp_dim, config.num_classes);
-    let mut tensors = Vec::with_capacity(12 * config.num_blocks + 6);
-    let mut push = |name: String, shape: &[usize]| tensors.push((name, shape.to_vec()));
-    push("stem.proj.weight".to_owned(), &[c, 3, p, p]);
-    push("stem.proj.bias".to_owned(), &[c]);
-    for i in 0..config.num_blocks {
-        push(format!("blocks.{i}.norm1.weight"), &[c]);
-        push(format!("blocks.{i}.norm1.bias"), &[c]);
-        push(format!("blocks.{i}.mlp_tokens.fc1.weight"), &[d_s, s]);
-        push(format!("blocks.{i}.mlp_tokens.fc1.bias"), &[d_s]);
-        push(format!("blocks.{i}.mlp_tokens.fc2.weight"), &[s, d_s]);
-        push(format!("blocks.{i}.mlp_tokens.fc2.bias"), &[s]);
-        push(format!("blocks.{i}.norm2.weight"), &[c]);
-        push(format!("blocks.{i}.norm2.bias"), &[c]);
-        push(format!("blocks.{i}.mlp_channels.fc1.weight"), &[d_c, c]);
-        push(format!("blocks.{i}.mlp_channels.fc1.bias"), &[d_c]);
-        push(format!("blocks.{i}.mlp_channels.fc2.weight"), &[c, d_c]);
-        push(format!("blocks.{i}.mlp_channels.fc2.bias"), &[c]);
+/// The architecture in a file: what its metadata says, else what its shapes say, and then every tensor
+/// as it must be.
+pub(super) fn recognise<R: Read + Seek>(
+    file: &WeightsFile<R>,
+    placements: &[Placement],
+    header: Option<&MixerHeader>,
+) -> Result<MixerConfig, ModelError> {
+    let not_a_mixer = |reason: String| ModelError::NotAMixer {
+        reason: one_line(&reason),
+        path: file.path.clone(),
+    };
+    let mut shapes = Shapes::new();
+    for placement in placements {
+        if shapes.insert(placement.name.clone(), placement.shape()).is_some() {
+            return Err(not_a_mixer(format!("`{}` is there twice", placement.name)));
+        }
     }
-    push("norm.weight".to_owned(), &[c]);
-    push("norm.bias".to_owned(), &[c]);
-    push("head.weight".to_owned(), &[k, c]);
-    push("head.bias".to_owned(), &[k]);
-    tensors
+    let config = match header {
+        Some(header) => {
+            check_claimed(&header.config, shapes.len()).map_err(|reason| {
+                file.unreadable(format!("bad `{HEADER_KEY}` metadata: {reason}"))
+            })?;
+            header.config.clone()
+        }
+        None => infer(&shapes, file.format.default_gelu()).map_err(not_a_mixer)?,
+    };
+    let differences = differences(&config, &shapes);
+    if differences.is_empty() {
+        return Ok(config);
+    }
+    Err(ModelError::TensorMismatch {
+        network: config.to_string(),
+        path: file.path.clone(),
+        differences: shown(&differences),
+    })
 }
 
 /// Checks dimensions that a file claims, before anything is computed from them.
-pub(super) fn check_claimed(config: &MixerConfig, num_tensors: usize) -> Result<(), String> {
+fn check_claimed(config: &MixerConfig, num_tensors: usize) -> Result<(), String> {
     config.validate().map_err(|error| error.to_string())?;
     for (name, value) in [
         ("image_size", config.image_size),
@@ -70,104 +78,48 @@ pub(super) fn check_claimed(config: &MixerConfig, num_tensors: usize) -> Result<
     Ok(())
 }
 
-/// What the tensors say about each dimension. A damaged tensor is outvoted by the others, and then
-/// shows up as a difference.
+/// The values that the tensors have for each dimension. A damaged tensor is outvoted by the others, and
+/// then shows up as a difference.
 #[derive(Default)]
 struct Evidence {
-    patch: Vec<usize>,
-    c: Vec<usize>,
-    s: Vec<usize>,
-    d_s: Vec<usize>,
-    d_c: Vec<usize>,
-    k: Vec<usize>,
+    votes: BTreeMap<Axis, Vec<usize>>,
     blocks: Vec<usize>,
 }
 
 impl Evidence {
-    fn gather(shapes: &Shapes) -> Evidence {
-        let mut e = Evidence::default();
+    fn gather(shapes: &Shapes) -> Self {
+        let mut evidence = Self::default();
         for (name, shape) in shapes {
-            let (part, block) = match block_part(name) {
-                Some((block, part)) => (part, Some(block)),
-                None => (name.as_str(), None),
-            };
-            let known = match (block.is_some(), part, shape.as_slice()) {
-                (false, "stem.proj.weight", &[c, _, height, width]) => {
-                    e.c.push(c);
-                    e.patch.extend([height, width]);
-                    true
-                }
-                (false, "head.weight", &[k, c]) => {
-                    e.k.push(k);
-                    e.c.push(c);
-                    true
-                }
-                (false, "head.bias", &[k]) => {
-                    e.k.push(k);
-                    true
-                }
-                (true, "mlp_tokens.fc1.weight", &[d_s, s])
-                | (true, "mlp_tokens.fc2.weight", &[s, d_s]) => {
-                    e.d_s.push(d_s);
-                    e.s.push(s);
-                    true
-                }
-                (true, "mlp_tokens.fc1.bias", &[d_s]) => {
-                    e.d_s.push(d_s);
-                    true
-                }
-                (true, "mlp_tokens.fc2.bias", &[s]) => {
-                    e.s.push(s);
-                    true
-                }
-                (true, "mlp_channels.fc1.weight", &[d_c, c])
-                | (true, "mlp_channels.fc2.weight", &[c, d_c]) => {
-                    e.d_c.push(d_c);
-                    e.c.push(c);
-                    true
-                }
-                (true, "mlp_channels.fc1.bias", &[d_c]) => {
-                    e.d_c.push(d_c);
-                    true
-                }
-                (true, "norm1.weight" | "norm1.bias" | "norm2.weight" | "norm2.bias", &[c]) => {
-                    e.c.push(c);
-                    true
-                }
-                _ => false,
-            };
-            if let Some(block) = block
-                && known
-            {
-                e.blocks.push(block);
+            let Some((block, row)) = parameters::by_name(name) else { continue };
+            if row.axes.len() != shape.len() {
+                continue;
             }
+            for (&axis, &size) in row.axes.iter().zip(shape) {
+                evidence.votes.entry(axis).or_default().push(size);
+            }
+            evidence.blocks.extend(block);
         }
-        e.blocks.sort_unstable();
-        e.blocks.dedup();
-        e
+        evidence.blocks.sort_unstable();
+        evidence.blocks.dedup();
+        evidence
+    }
+
+    /// The size that most tensors agree on; of equally frequent ones, the first seen.
+    fn majority(&self, axis: Axis) -> Option<usize> {
+        let votes = self.votes.get(&axis)?;
+        let mut counts: BTreeMap<usize, usize> = BTreeMap::new();
+        for vote in votes {
+            *counts.entry(*vote).or_default() += 1;
+        }
+        let most = counts.values().max()?;
+        votes.iter().copied().find(|vote| counts.get(vote) == Some(most))
     }
 }
 
-/// `blocks.7.norm1.weight` to `(7, "norm1.weight")`.
-fn block_part(name: &str) -> Option<(usize, &str)> {
-    let (block, part) = name.strip_prefix("blocks.")?.split_once('.')?;
-    Some((block.parse().ok()?, part))
-}
-
-/// The value that most tensors agree on; of equally frequent ones, the first seen.
-fn majority(votes: &[usize]) -> Option<usize> {
-    let mut counts: BTreeMap<usize, usize> = BTreeMap::new();
-    for vote in votes {
-        *counts.entry(*vote).or_default() += 1;
-    }
-    let most = counts.values().max()?;
-    votes.iter().copied().find(|vote| counts.get(vote) == Some(most))
-}
-
-/// Reads the architecture off the shapes. GELU leaves no trace in them, so it is given.
+/// The architecture that the shapes are of. GELU leaves no trace in them, so it is given.
 ///
 /// The image size follows from the number of tokens, which must be a square: `√S · P`.
-pub(super) fn infer(shapes: &Shapes, gelu: Gelu) -> Result<MixerConfig, String> {
+fn infer(shapes: &Shapes, gelu: Gelu) -> Result<MixerConfig, String> {
     if shapes.is_empty() {
         return Err("the file holds no tensors".to_owned());
     }
@@ -176,7 +128,7 @@ pub(super) fn infer(shapes: &Shapes, gelu: Gelu) -> Result<MixerConfig, String> 
     }
     let e = Evidence::gather(shapes);
     let (Some(patch_size), Some(s), Some(d_s)) =
-        (majority(&e.patch), majority(&e.s), majority(&e.d_s))
+        (e.majority(Axis::Patch), e.majority(Axis::Tokens), e.majority(Axis::TokensHidden))
     else {
         let found: Vec<&str> = shapes.keys().take(3).map(String::as_str).collect();
         let more = if shapes.len() > found.len() { ", ..." } else { "" };
@@ -186,10 +138,11 @@ pub(super) fn infer(shapes: &Shapes, gelu: Gelu) -> Result<MixerConfig, String> 
             found.join(", ")
         ));
     };
-    let (Some(c), Some(d_c)) = (majority(&e.c), majority(&e.d_c)) else {
+    let (Some(c), Some(d_c)) = (e.majority(Axis::Channels), e.majority(Axis::ChannelsHidden))
+    else {
         return Err("no `blocks.*.mlp_channels`".to_owned());
     };
-    let Some(k) = majority(&e.k) else {
+    let Some(k) = e.majority(Axis::Classes) else {
         return Err("no `head.weight`: the file was saved without a classifier".to_owned());
     };
     let grid = s.isqrt();
@@ -250,50 +203,13 @@ fn lookalike(shapes: &Shapes) -> Option<&'static str> {
     None
 }
 
-/// Everything in which `shapes` is not the set of tensors of `config`, one line each: first missing
-/// and misshapen tensors in the order of the layers, then the unexpected ones.
-pub(super) fn differences(config: &MixerConfig, shapes: &Shapes) -> Vec<String> {
-    let expected = expected_tensors(config);
-    let mut lines = Vec::new();
-    for (name, shape) in &expected {
-        match shapes.get(name) {
-            None => lines.push(format!("missing {name} {shape:?}")),
-            Some(found) if found != shape => {
-                lines.push(format!("{name} is {found:?}, expected {shape:?}"));
-            }
-            Some(_) => {}
-        }
-    }
-    let expected: BTreeMap<String, Vec<usize>> = expected.into_iter().collect();
-    for (name, shape) in shapes {
-        if !expected.contains_key(name) {
-            lines.push(format!("unexpected {name} {shape:?}"));
-        }
-    }
-    lines
-}
-
-/// The lines as shown, cut off with a count.
-pub(super) fn shown(lines: &[String]) -> String {
-    let mut text = lines
-        .iter()
-        .take(MAX_SHOWN_DIFFERENCES)
-        .map(|line| format!("  {}", super::one_line(line)))
-        .collect::<Vec<_>>()
-        .join("\n");
-    if lines.len() > MAX_SHOWN_DIFFERENCES {
-        text.push_str(&format!("\n  ... and {} more", lines.len() - MAX_SHOWN_DIFFERENCES));
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::VARIANTS;
+    use crate::mixer::variants::VARIANTS;
 
     fn shapes(config: &MixerConfig) -> Shapes {
-        expected_tensors(config).into_iter().collect()
+        parameters::parameters(config).into_iter().map(|spec| (spec.name, spec.shape)).collect()
     }
 
     fn tiny() -> MixerConfig {
@@ -371,13 +287,5 @@ mod tests {
         shapes.remove("head.weight");
         shapes.remove("head.bias");
         assert!(infer(&shapes, Gelu::Erf).unwrap_err().contains("no `head.weight`"));
-    }
-
-    #[test]
-    fn a_long_list_of_differences_is_cut_with_a_count() {
-        let lines: Vec<String> = (0..34).map(|i| format!("missing {i}")).collect();
-        let text = shown(&lines);
-        assert_eq!(text.lines().count(), 21);
-        assert!(text.ends_with("  ... and 14 more"), "{text}");
     }
 }

@@ -1,14 +1,13 @@
 //! The two MLPs of a block: one mixes tokens, the other mixes channels.
 
 use burn::module::{Module, Param};
-use burn::nn::Linear;
 use burn::tensor::{Device, Tensor};
 use mixer_kernels::{MixingParameters, MixingSpec, mix_channels, mix_tokens};
 
-use crate::layer_norm::LayerNorm;
-use crate::weights::HostTensor;
+use super::layer_norm::LayerNorm;
+use super::parameter::unfilled;
 
-/// Mixes information across tokens, independently for each channel: `W₂ gelu(W₁ X + b₁) + b₂`.
+/// The MLP that mixes information across tokens, independently for each channel: `W₂ gelu(W₁ X + b₁) + b₂`.
 ///
 /// The weights multiply from the left, so that no transpose of the activations is ever made: timm
 /// and Flax transpose `[B, S, C]` to `[B, C, S]` and back.
@@ -28,14 +27,13 @@ pub struct TokenMixing {
 }
 
 impl TokenMixing {
-    /// From `fc1.weight`, `fc1.bias`, `fc2.weight`, `fc2.bias` in PyTorch's layout, which is this one.
-    pub(crate) fn from_host(tensors: [HostTensor; 4], device: &Device) -> TokenMixing {
-        let [weight1, bias1, weight2, bias2] = tensors;
-        TokenMixing {
-            weight1: weight1.into_param(device),
-            bias1: bias1.into_param(device),
-            weight2: weight2.into_param(device),
-            bias2: bias2.into_param(device),
+    /// An MLP without values.
+    pub(super) fn unfilled(device: &Device) -> Self {
+        Self {
+            weight1: unfilled(device),
+            bias1: unfilled(device),
+            weight2: unfilled(device),
+            bias2: unfilled(device),
         }
     }
 
@@ -44,7 +42,7 @@ impl TokenMixing {
     /// # Shapes
     /// - input and output: `[B, S, C]`
     /// - `branch_scale`: `[B]`
-    pub fn forward(
+    pub(super) fn forward(
         &self,
         x_bsc: Tensor<3>,
         norm: &LayerNorm,
@@ -63,7 +61,7 @@ impl TokenMixing {
     }
 }
 
-/// Mixes information across channels, independently for each token: `gelu(X W₁ + b₁) W₂ + b₂`.
+/// The MLP that mixes information across channels, independently for each token: `gelu(X W₁ + b₁) W₂ + b₂`.
 ///
 /// # Source
 /// Tolstikhin et al. 2021, eq. 1.
@@ -80,19 +78,18 @@ pub struct ChannelMixing {
 }
 
 impl ChannelMixing {
-    /// From `fc1.weight`, `fc1.bias`, `fc2.weight`, `fc2.bias` in PyTorch's layout.
-    pub(crate) fn from_host(tensors: [HostTensor; 4], device: &Device) -> ChannelMixing {
-        let [weight1, bias1, weight2, bias2] = tensors;
-        ChannelMixing {
-            weight1: weight1.permuted(&[1, 0]).into_param(device),
-            bias1: bias1.into_param(device),
-            weight2: weight2.permuted(&[1, 0]).into_param(device),
-            bias2: bias2.into_param(device),
+    /// An MLP without values.
+    pub(super) fn unfilled(device: &Device) -> Self {
+        Self {
+            weight1: unfilled(device),
+            bias1: unfilled(device),
+            weight2: unfilled(device),
+            bias2: unfilled(device),
         }
     }
 
     /// `x + branch_scale · mixing(norm(x))`. Shapes as of [`TokenMixing::forward`].
-    pub fn forward(
+    pub(super) fn forward(
         &self,
         x_bsc: Tensor<3>,
         norm: &LayerNorm,
@@ -109,9 +106,4 @@ impl ChannelMixing {
         };
         mix_channels(x_bsc, parameters, branch_scale, spec)
     }
-}
-
-/// A dense layer from a weight in Burn's layout, `[inputs, outputs]`.
-pub(crate) fn linear_from_host(weight: HostTensor, bias: HostTensor, device: &Device) -> Linear {
-    Linear { weight: weight.into_param(device), bias: Some(bias.into_param(device)) }
 }

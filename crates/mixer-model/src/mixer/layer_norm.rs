@@ -3,12 +3,12 @@
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
 
-use crate::weights::HostTensor;
+use super::parameter::unfilled;
 
 /// Flax's and timm's epsilon; Burn's default is ten times larger.
-pub(crate) const EPSILON: f64 = 1e-6;
+pub(super) const EPSILON: f64 = 1e-6;
 
-/// Normalises each token over its channels: `y = (x − mean) / √(var + 1e-6) · gamma + beta`.
+/// The normalisation of each token over its channels: `y = (x − mean) / √(var + 1e-6) · gamma + beta`.
 #[derive(Module, Debug)]
 pub struct LayerNorm {
     /// Scale, `[C]`.
@@ -18,13 +18,16 @@ pub struct LayerNorm {
 }
 
 impl LayerNorm {
-    pub(crate) fn from_host(gamma: HostTensor, beta: HostTensor, device: &Device) -> LayerNorm {
-        LayerNorm { gamma: gamma.into_param(device), beta: beta.into_param(device) }
+    /// A normalisation without values.
+    pub(super) fn unfilled(device: &Device) -> Self {
+        Self { gamma: unfilled(device), beta: unfilled(device) }
     }
 
+    /// The normalised tokens.
+    ///
     /// # Shapes
     /// - input and output: `[B, S, C]`
-    pub fn forward(&self, x_bsc: Tensor<3>) -> Tensor<3> {
+    pub(super) fn forward(&self, x_bsc: Tensor<3>) -> Tensor<3> {
         mixer_kernels::layer_norm(x_bsc, self.gamma.val(), self.beta.val(), EPSILON)
     }
 
@@ -32,7 +35,7 @@ impl LayerNorm {
     ///
     /// # Shapes
     /// - input: `[B, S, C]`; output: `[B, C]`
-    pub fn forward_mean(&self, x_bsc: Tensor<3>) -> Tensor<2> {
+    pub(super) fn forward_mean(&self, x_bsc: Tensor<3>) -> Tensor<2> {
         mixer_kernels::mean_layer_norm(x_bsc, self.gamma.val(), self.beta.val(), EPSILON)
     }
 }

@@ -41,21 +41,21 @@ const SIZES_FOLLOW: u16 = 8;
 
 /// A file in the archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Member {
-    pub(super) name: String,
+pub(crate) struct Member {
+    pub(crate) name: String,
     /// Bytes that the archive stores.
-    pub(super) stored_bytes: u64,
+    pub(crate) stored_bytes: u64,
     /// Bytes that they unpack to.
-    pub(super) bytes: u64,
-    pub(super) is_deflated: bool,
-    /// Where in the file the content begins.
-    pub(super) start: u64,
+    pub(crate) bytes: u64,
+    pub(crate) is_deflated: bool,
+    /// Beginning of the content in the file.
+    pub(crate) start: u64,
     checksum: u32,
 }
 
 /// An open archive, with its directory read and checked.
 #[derive(Debug)]
-pub(super) struct Archive<R> {
+pub(crate) struct Archive<R> {
     reader: R,
     members: Vec<Member>,
     by_name: HashMap<String, usize>,
@@ -63,7 +63,7 @@ pub(super) struct Archive<R> {
 
 impl<R: Read + Seek> Archive<R> {
     /// Reads the directory and the header of every member.
-    pub(super) fn open(mut reader: R, file_bytes: u64) -> Result<Archive<R>, String> {
+    pub(crate) fn open(mut reader: R, file_bytes: u64) -> Result<Self, String> {
         let bad = |reason: String| format!("damaged or truncated archive ({reason})");
         let directory = Directory::find(&mut reader, file_bytes).map_err(bad)?;
         let members = directory.read(&mut reader).map_err(bad)?;
@@ -73,21 +73,21 @@ impl<R: Read + Seek> Archive<R> {
                 return Err(format!("archive with two members `{}`", member.name));
             }
         }
-        Ok(Archive { reader, members, by_name })
+        Ok(Self { reader, members, by_name })
     }
 
     /// The members in the order of the directory.
-    pub(super) fn members(&self) -> &[Member] {
+    pub(crate) fn members(&self) -> &[Member] {
         &self.members
     }
 
     /// The member of a name.
-    pub(super) fn find(&self, name: &str) -> Option<usize> {
+    pub(crate) fn find(&self, name: &str) -> Option<usize> {
         self.by_name.get(name).copied()
     }
 
     /// Starts to read a member.
-    pub(super) fn read(&mut self, index: usize) -> Result<MemberReader<'_, R>, String> {
+    pub(crate) fn read(&mut self, index: usize) -> Result<MemberReader<'_, R>, String> {
         let member = &self.members[index];
         self.reader.seek(SeekFrom::Start(member.start)).map_err(|error| error.to_string())?;
         let stored = self.reader.by_ref().take(member.stored_bytes);
@@ -101,7 +101,7 @@ impl<R: Read + Seek> Archive<R> {
     }
 
     /// Reads a whole member, of at most `max_bytes`.
-    pub(super) fn read_all(&mut self, index: usize, max_bytes: u64) -> Result<Vec<u8>, String> {
+    pub(crate) fn read_all(&mut self, index: usize, max_bytes: u64) -> Result<Vec<u8>, String> {
         let Member { bytes, stored_bytes, ref name, .. } = self.members[index];
         if bytes > max_bytes {
             return Err(format!("`{name}` has {bytes} bytes, expected at most {max_bytes}"));
@@ -115,12 +115,12 @@ impl<R: Read + Seek> Archive<R> {
     }
 
     /// The file below, for reading what a stored member holds at an offset.
-    pub(super) fn into_file(self) -> R {
+    pub(crate) fn into_file(self) -> R {
         self.reader
     }
 }
 
-/// Where the directory of an archive lies.
+/// The place of an archive's directory.
 struct Directory {
     start: u64,
     bytes: u64,
@@ -129,7 +129,7 @@ struct Directory {
 
 impl Directory {
     /// Looks for the end of the archive, which says where the directory is.
-    fn find<R: Read + Seek>(reader: &mut R, file_bytes: u64) -> Result<Directory, String> {
+    fn find<R: Read + Seek>(reader: &mut R, file_bytes: u64) -> Result<Self, String> {
         let say = |error: std::io::Error| error.to_string();
         // A comment of up to 65535 bytes may follow the end record.
         let tail_bytes = file_bytes.min((END_BYTES + ZIP64_LOCATOR_BYTES) as u64 + 0xffff);
@@ -192,7 +192,7 @@ impl Directory {
         if members > MAX_MEMBERS || members.saturating_mul(46) > bytes {
             return Err(format!("{members} members in a directory of {bytes} bytes"));
         }
-        Ok(Directory { start, bytes, members })
+        Ok(Self { start, bytes, members })
     }
 
     fn read<R: Read + Seek>(&self, reader: &mut R) -> Result<Vec<Member>, String> {
@@ -238,7 +238,7 @@ struct Listed<'a> {
 }
 
 impl<'a> Listed<'a> {
-    fn parse(fields: &mut Fields<'a>) -> Result<Listed<'a>, String> {
+    fn parse(fields: &mut Fields<'a>) -> Result<Self, String> {
         let entry = (|| {
             (fields.u32()? == DIRECTORY_ENTRY).then_some(())?;
             fields.take(4)?;
@@ -358,7 +358,7 @@ impl<'a> Fields<'a> {
 }
 
 /// The unpacked content of a member.
-pub(super) struct MemberReader<'a, R> {
+pub(crate) struct MemberReader<'a, R> {
     content: Content<'a, R>,
     hasher: Hasher,
     left: u64,
@@ -397,7 +397,7 @@ impl<R: Read> Read for MemberReader<'_, R> {
 
 impl<R: Read> MemberReader<'_, R> {
     /// Reads what is left, and checks that nothing follows and that the checksum is that of the archive.
-    pub(super) fn finish(mut self) -> Result<(), String> {
+    pub(crate) fn finish(mut self) -> Result<(), String> {
         std::io::copy(&mut self, &mut std::io::sink()).map_err(|error| error.to_string())?;
         if self.content.read(&mut [0]).map_err(|error| error.to_string())? != 0 {
             return Err("is longer than the archive says".to_owned());

@@ -1,4 +1,4 @@
-//! The same network at another image size.
+//! The same weights at another image size.
 //!
 //! Only token mixing depends on the number of tokens. When the image side grows by an integer factor
 //! K, the paper's expansion keeps the function: each of the K² tiles of the large image is mixed by
@@ -7,15 +7,17 @@
 
 use std::fmt;
 
-use crate::config::MixerConfig;
+use super::weights::Weights;
 use crate::count;
 use crate::error::ModelError;
-use crate::weights::{HostTensor, Weights};
+use crate::mixer::config::MixerConfig;
+use crate::parameters::{Axis, ParameterSpec, parameters};
+use crate::tensor::HostTensor;
 
 /// Parameters above which a network is refused: 16 GiB in `f32`, ten times the largest variant.
 pub const MAX_PARAMS: u64 = 1 << 32;
 
-/// How weights get to another image size.
+/// The way of weights to another image size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ResizeMethod {
     /// The size stays.
@@ -33,9 +35,9 @@ pub enum ResizeMethod {
 impl fmt::Display for ResizeMethod {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            ResizeMethod::Unchanged => f.write_str("unchanged"),
-            ResizeMethod::Exact { factor } => write!(f, "exact ×{factor}"),
-            ResizeMethod::Interpolated => f.write_str("interpolated"),
+            Self::Unchanged => f.write_str("unchanged"),
+            Self::Exact { factor } => write!(f, "exact ×{factor}"),
+            Self::Interpolated => f.write_str("interpolated"),
         }
     }
 }
@@ -43,16 +45,16 @@ impl fmt::Display for ResizeMethod {
 impl ResizeMethod {
     /// The method for a change of image size: exact where it can be.
     #[must_use]
-    pub fn between(from_image_size: usize, to_image_size: usize) -> ResizeMethod {
+    pub fn between(from_image_size: usize, to_image_size: usize) -> Self {
         if from_image_size == to_image_size {
-            ResizeMethod::Unchanged
+            Self::Unchanged
         } else if from_image_size > 0
             && to_image_size > from_image_size
             && to_image_size.is_multiple_of(from_image_size)
         {
-            ResizeMethod::Exact { factor: to_image_size / from_image_size }
+            Self::Exact { factor: to_image_size / from_image_size }
         } else {
-            ResizeMethod::Interpolated
+            Self::Interpolated
         }
     }
 
@@ -64,12 +66,14 @@ impl ResizeMethod {
     pub fn config(from: &MixerConfig, image_size: usize) -> Result<MixerConfig, ModelError> {
         let mut config = MixerConfig { image_size, ..from.clone() };
         config.validate()?;
-        let too_large = |num_params| ModelError::ResizeTooLarge { image_size, num_params };
+        let max_params = MAX_PARAMS;
+        let too_large =
+            |num_params| ModelError::ResizeTooLarge { image_size, num_params, max_params };
         // The products below must not overflow before they are counted.
         if image_size > 1 << 20 {
             return Err(too_large(u64::MAX));
         }
-        if let ResizeMethod::Exact { factor } = ResizeMethod::between(from.image_size, image_size) {
+        if let Self::Exact { factor } = Self::between(from.image_size, image_size) {
             config.tokens_mlp_dim = from.tokens_mlp_dim.saturating_mul(factor * factor);
         }
         let num_params = count::num_params(&config);
@@ -91,7 +95,7 @@ impl Weights {
     /// Tolstikhin et al. 2021, section 3 and appendix C. The paper orders the tokens of the large
     /// image tile by tile; here the blocks sit at the raster positions of their tiles, so the model
     /// needs no permutation.
-    pub fn resized(&self, image_size: usize) -> Result<Weights, ModelError> {
+    pub fn resized(&self, image_size: usize) -> Result<Self, ModelError> {
         let method = ResizeMethod::between(self.config.image_size, image_size);
         let config = ResizeMethod::config(&self.config, image_size)?;
         if method == ResizeMethod::Unchanged {
@@ -101,11 +105,11 @@ impl Weights {
 
         let (grid, new_grid) = (self.config.grid_size(), config.grid_size());
         let mut resized = self.clone();
-        for (name, tensor) in &mut resized.tensors {
-            let Some((_, parameter)) = name.split_once(".mlp_tokens.") else { continue };
+        for spec in parameters(&self.config) {
+            let Some(tensor) = resized.tensors.get_mut(&spec.name) else { continue };
             *tensor = match method {
-                ResizeMethod::Exact { factor } => expanded(tensor, parameter, grid, factor),
-                _ => interpolated(tensor, parameter, grid, new_grid),
+                ResizeMethod::Exact { factor } => expanded(tensor, &spec, grid, factor),
+                _ => interpolated(tensor, &spec, grid, new_grid),
             };
         }
         let done = format!("{method} from {} px", self.config.image_size);
@@ -129,91 +133,73 @@ fn raster_position(t: usize, s: usize, grid: usize, factor: usize) -> usize {
     (tile_y * grid + y) * (factor * grid) + tile_x * grid + x
 }
 
-/// One token-mixing parameter, `K²` times, each copy at the raster positions of its tile and zero
-/// between tiles.
+/// A parameter of token mixing, `K²` times, each copy at the raster positions of its tile and among the
+/// hidden units of its tile, and zero between tiles. Parameters of anything else stay.
 ///
 /// # Shapes
-/// - `fc1.weight`: `[D_S, S]` to `[K² D_S, K² S]`; `fc2.weight`: `[S, D_S]` to `[K² S, K² D_S]`
-/// - `fc1.bias`: `[D_S]` to `[K² D_S]`; `fc2.bias`: `[S]` to `[K² S]`
-fn expanded(tensor: &HostTensor, parameter: &str, grid: usize, factor: usize) -> HostTensor {
-    let (num_tiles, s_old) = (factor * factor, grid * grid);
-    let s_new = num_tiles * s_old;
-    let position = |t, s| raster_position(t, s, grid, factor);
-    match parameter {
-        "fc1.weight" => {
-            let d_s = tensor.shape[0];
-            let mut wide = HostTensor::filled(&[num_tiles * d_s, s_new], 0.0);
-            for t in 0..num_tiles {
-                for h in 0..d_s {
-                    for s in 0..s_old {
-                        wide.data[(t * d_s + h) * s_new + position(t, s)] =
-                            tensor.data[h * s_old + s];
-                    }
-                }
+/// S becomes `K² S`, and D_S `K² D_S`.
+fn expanded(tensor: &HostTensor, spec: &ParameterSpec, grid: usize, factor: usize) -> HostTensor {
+    let grows = |axis: &Axis| matches!(axis, Axis::Tokens | Axis::TokensHidden);
+    if !spec.axes.iter().any(grows) {
+        return tensor.clone();
+    }
+    let num_tiles = factor * factor;
+    let shape: Vec<usize> = spec
+        .axes
+        .iter()
+        .zip(&tensor.shape)
+        .map(|(axis, &size)| if grows(axis) { num_tiles * size } else { size })
+        .collect();
+    let mut wide = HostTensor::filled(&shape, 0.0);
+    for tile in 0..num_tiles {
+        for (i, &value) in tensor.data.iter().enumerate() {
+            // From the last axis to the first: the position along it, here and in the large tensor.
+            let (mut rest, mut at, mut stride) = (i, 0, 1);
+            for (axis, (&size, &wide_size)) in
+                spec.axes.iter().zip(tensor.shape.iter().zip(&shape)).rev()
+            {
+                let position = rest % size;
+                rest /= size;
+                at += stride
+                    * match axis {
+                        Axis::Tokens => raster_position(tile, position, grid, factor),
+                        Axis::TokensHidden => tile * size + position,
+                        _ => position,
+                    };
+                stride *= wide_size;
             }
-            wide
-        }
-        "fc2.weight" => {
-            let d_s = tensor.shape[1];
-            let mut wide = HostTensor::filled(&[s_new, num_tiles * d_s], 0.0);
-            for t in 0..num_tiles {
-                for s in 0..s_old {
-                    let row = position(t, s) * num_tiles * d_s + t * d_s;
-                    wide.data[row..row + d_s].copy_from_slice(&tensor.data[s * d_s..(s + 1) * d_s]);
-                }
-            }
-            wide
-        }
-        "fc1.bias" => HostTensor {
-            shape: vec![num_tiles * tensor.shape[0]],
-            data: tensor.data.repeat(num_tiles),
-        },
-        _ => {
-            let mut wide = HostTensor::filled(&[s_new], 0.0);
-            for t in 0..num_tiles {
-                for s in 0..s_old {
-                    wide.data[position(t, s)] = tensor.data[s];
-                }
-            }
-            wide
+            wide.data[at] = value;
         }
     }
+    wide
 }
 
-/// One token-mixing parameter, interpolated over the grid where it has an axis of tokens.
+/// A parameter interpolated over the grid where it has an axis of tokens.
 ///
-/// `fc1.weight` is scaled by `S / S'`, so that a hidden unit's sum over more (or fewer) tokens of the
-/// same picture keeps its magnitude. `fc2` emits one value per token and needs no scale; `fc1.bias`
-/// has no axis of tokens.
-fn interpolated(tensor: &HostTensor, parameter: &str, grid: usize, new_grid: usize) -> HostTensor {
+/// Where tokens are inputs, it is scaled by `S / S'`, so that a sum over more (or fewer) tokens of the
+/// same picture keeps its magnitude. Where they are outputs, there is one value per token and no scale.
+fn interpolated(
+    tensor: &HostTensor,
+    spec: &ParameterSpec,
+    grid: usize,
+    new_grid: usize,
+) -> HostTensor {
+    let Some(axis) = spec.axes.iter().position(|axis| *axis == Axis::Tokens) else {
+        return tensor.clone();
+    };
     let resample = Resample::new(grid, new_grid);
-    let s_new = new_grid * new_grid;
-    match parameter {
-        "fc1.weight" => {
-            let scale = (grid * grid) as f64 / s_new as f64;
-            let d_s = tensor.shape[0];
-            let mut data = Vec::with_capacity(d_s * s_new);
-            for unit in tensor.data.chunks_exact(grid * grid) {
-                data.extend(resample.plane(unit).iter().map(|value| (value * scale) as f32));
-            }
-            HostTensor { shape: vec![d_s, s_new], data }
-        }
-        // Tokens are the outer axis here: hidden unit by hidden unit on the transpose.
-        "fc2.weight" => {
-            let d_s = tensor.shape[1];
-            let by_unit = tensor.permuted(&[1, 0]);
-            let mut data = Vec::with_capacity(d_s * s_new);
-            for unit in by_unit.data.chunks_exact(grid * grid) {
-                data.extend(resample.plane(unit).iter().map(|value| *value as f32));
-            }
-            HostTensor { shape: vec![d_s, s_new], data }.permuted(&[1, 0])
-        }
-        "fc2.bias" => {
-            let data = resample.plane(&tensor.data).iter().map(|value| *value as f32).collect();
-            HostTensor { shape: vec![s_new], data }
-        }
-        _ => tensor.clone(),
-    }
+    let (s_old, s_new) = (grid * grid, new_grid * new_grid);
+    let scale = if axis == 0 { 1.0 } else { s_old as f64 / s_new as f64 };
+    // With the tokens as the inner axis. Exchanging two axes twice changes nothing.
+    let mut axes: Vec<usize> = (0..spec.axes.len()).collect();
+    let last = axes.len() - 1;
+    axes.swap(axis, last);
+    let by_plane = tensor.permuted(&axes);
+    let mut shape = by_plane.shape;
+    shape[last] = s_new;
+    let planes = by_plane.data.chunks_exact(s_old).map(|plane| resample.plane(plane));
+    let data = planes.flatten().map(|value| (value * scale) as f32).collect();
+    HostTensor { shape, data }.permuted(&axes)
 }
 
 /// Separable bilinear resampling of a square grid.
@@ -228,7 +214,7 @@ struct Resample {
 }
 
 impl Resample {
-    fn new(grid: usize, new_grid: usize) -> Resample {
+    fn new(grid: usize, new_grid: usize) -> Self {
         let ratio = grid as f64 / new_grid as f64;
         let radius = ratio.max(1.0);
         let taps = (0..new_grid)
@@ -242,7 +228,7 @@ impl Resample {
                 (first, weights.iter().map(|weight| weight / total).collect())
             })
             .collect();
-        Resample { grid, taps }
+        Self { grid, taps }
     }
 
     /// `[grid, grid]` to `[new_grid, new_grid]`, in raster order, summed in `f64`.
@@ -276,7 +262,8 @@ impl Resample {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Gelu, Variant};
+    use crate::mixer::config::Gelu;
+    use crate::mixer::variants::Variant;
 
     #[test]
     fn raster_positions_of_all_tiles_cover_the_image_once() {
