@@ -22,11 +22,11 @@ use burn::tensor::{DType, Shape, Tensor};
 use burn_cubecl::CubeDevice;
 
 use crate::any_tensor::AnyTensor;
-use crate::default;
-use crate::mixing::MixingSpec;
+use crate::functions::mixing::MixingSpec;
+use crate::functions::update::{AdamwStep, Clip, SgdStep};
 use crate::ops::MixerOps;
-use crate::precision::Precision;
-use crate::update::{AdamwStep, Clip, SgdStep};
+use crate::ops::default;
+use crate::spec::Precision;
 
 use bridge::{Buffer, Output, register};
 pub use gpu::CudaTime;

@@ -14,6 +14,7 @@
 //!   └─ buffer             memory that is used again
 //! ```
 
+mod activation;
 mod buffer;
 mod channel;
 mod format;
@@ -30,18 +31,18 @@ use burn::backend::{Flex, TensorMetadata};
 use burn::tensor::{DType, Shape, TensorData};
 use rayon::prelude::*;
 
+use self::activation::{Activation, Erf, Tanh};
 use self::buffer::{Floats, Output, Scratch};
 use self::format::{Bf16, F32};
 use self::panel::padded_vector;
 use self::rows::{Affine, RowGradient};
-use crate::activation::{Activation, Erf, Tanh};
-use crate::default;
-use crate::gelu::Gelu;
-use crate::mixing::MixingSpec;
+use crate::functions::gelu::Gelu;
+use crate::functions::mixing::MixingSpec;
+use crate::functions::update::{AdamwStep, SgdStep};
 use crate::ops::MixerOps;
-use crate::precision::Precision;
+use crate::ops::default;
 use crate::simd::{Kernel, Simd, dispatch, instruction_set};
-use crate::update::{AdamwStep, SgdStep};
+use crate::spec::Precision;
 
 /// Elements per piece: 64 KiB of f32, so that a piece stays in the second-level cache.
 const PIECE: usize = 16 * 1024;

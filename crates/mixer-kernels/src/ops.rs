@@ -7,13 +7,15 @@
 // against, until it is gone.
 #![allow(deprecated)]
 
+mod autodiff;
+pub(crate) mod default;
+
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, backend_extension};
 
-use crate::default;
-use crate::mixing::MixingSpec;
-use crate::precision::Precision;
-use crate::update::{AdamwStep, SgdStep};
+use crate::functions::mixing::MixingSpec;
+use crate::functions::update::{AdamwStep, SgdStep};
+use crate::spec::Precision;
 
 /// Mixer's operations on a Burn backend.
 #[backend_extension(

@@ -8,6 +8,7 @@
 mod half;
 #[cfg(target_arch = "aarch64")]
 mod neon;
+pub(crate) mod peak;
 mod portable;
 #[cfg(target_arch = "x86_64")]
 mod x86;

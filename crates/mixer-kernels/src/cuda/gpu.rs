@@ -9,7 +9,7 @@ use cudarc::driver::result as driver;
 use cudarc::driver::sys;
 use cudarc::{cublaslt, nvrtc};
 
-use crate::precision::Precision;
+use crate::spec::Precision;
 
 use super::product::{ProductKey, Tuned};
 

@@ -6,9 +6,9 @@
 //! gradient falls out of that of the weight. Rows are filled up to a multiple of eight, which is what
 //! tensor cores want of a row in bytes.
 
-use crate::gelu::Gelu;
-use crate::mixing::MixingSpec;
-use crate::precision::Precision;
+use crate::functions::gelu::Gelu;
+use crate::functions::mixing::MixingSpec;
+use crate::spec::Precision;
 
 use super::gpu::{Arg, Error, Gpu, Kernel};
 use super::product::{Epilogue, Matrix, Product};

@@ -9,7 +9,7 @@ use cudarc::cublaslt::sys::{
 };
 use cudarc::driver::result as driver;
 
-use crate::precision::Precision;
+use crate::spec::Precision;
 
 use super::gpu::{Error, Gpu, WORKSPACE, driver_error};
 

@@ -1,7 +1,7 @@
 //! One launch for all parameters: the update, and the norm that clipping needs.
 
-use crate::precision::Precision;
-use crate::update::{AdamwConstants, AdamwStep, SgdStep};
+use crate::functions::update::{AdamwConstants, AdamwStep, SgdStep};
+use crate::spec::Precision;
 
 use super::gpu::{Arg, Error, Gpu, Kernel};
 

@@ -13,13 +13,13 @@ use burn::backend::flex::FlexTensor;
 use burn::tensor::Shape;
 use rayon::prelude::*;
 
+use super::activation::Activation;
 use super::buffer::{Floats, Output, Scratch};
 use super::format::{F32, Format};
 use super::panel::{Form, Left, PANEL, multiply, packed, padded, padded_vector};
 use super::rows::{self, Affine, RowGradient};
 use super::{Branch, BranchGradients};
-use crate::activation::Activation;
-use crate::gelu::Gelu;
+use crate::functions::gelu::Gelu;
 use crate::simd::{InstructionSet, Kernel, Simd};
 
 /// Most rows of a tile: with 512 channels its three matrices and a weight panel fit 1 MiB.

@@ -5,8 +5,8 @@
 //! neighbours in a column do, for a right operand or a transposed left one. So a product's inner
 //! loop always reads one word of the left operand and two registers of the right one.
 
+use super::activation::{Activation, CoarseErf, CoarseTanh, Erf, Tanh};
 use super::panel::PANEL;
-use crate::activation::{Activation, CoarseErf, CoarseTanh, Erf, Tanh};
 use crate::simd::{InstructionSet, Kernel, Simd, dispatch_bf16, dispatch_to};
 
 /// A way to store elements.

@@ -212,7 +212,7 @@ impl Case {
 fn gelu_f64(x: f64, form: Gelu) -> (f64, f64) {
     match form {
         Gelu::Erf => {
-            let cdf = crate::activation::cdf_f64(x);
+            let cdf = activation::cdf_f64(x);
             let pdf = (-0.5 * x * x).exp() / (2.0 * std::f64::consts::PI).sqrt();
             (x * cdf, cdf + x * pdf)
         }

@@ -13,14 +13,14 @@ use burn::backend::flex::FlexTensor;
 use burn::tensor::Shape;
 use rayon::prelude::*;
 
+use super::activation::Activation;
 use super::buffer::{Floats, Output, Scratch};
 use super::channel::sum_slots;
 use super::format::Format;
 use super::panel::{Form, Left, PANEL, multiply, packed, padded, padded_vector};
 use super::rows::{self, Affine, RowGradient};
 use super::{Branch, BranchGradients};
-use crate::activation::Activation;
-use crate::gelu::Gelu;
+use crate::functions::gelu::Gelu;
 use crate::simd::{InstructionSet, Kernel, Simd, dispatch_to};
 
 /// Most slots of partial sums.

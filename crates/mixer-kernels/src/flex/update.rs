@@ -8,8 +8,8 @@ use burn::tensor::Shape;
 use rayon::prelude::*;
 
 use super::{PIECE, from_vec, owned, values};
+use crate::functions::update::{AdamwStep, SgdStep};
 use crate::simd::{Kernel, Simd, dispatch};
-use crate::update::{AdamwStep, SgdStep};
 
 /// `Σ x²`: in f32 over 1024 elements, in f64 beyond.
 pub(super) fn squared_norm(x: &FlexTensor) -> FlexTensor {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::simd::{Kernel, Simd, dispatch};
+use super::{Kernel, Simd, dispatch};
 
 /// Independent sums, enough to hide the latency of an addition on any processor of today.
 const CHAINS: usize = 12;

@@ -3,7 +3,7 @@
 //! `f32::exp` and `erff` are calls of some ten nanoseconds, which together would cost more than the
 //! matrix products of a small Mixer.
 
-use crate::default::{TANH_CUBIC, TANH_SLOPE};
+use crate::ops::default::{TANH_CUBIC, TANH_SLOPE};
 use crate::simd::Simd;
 
 /// An activation function.

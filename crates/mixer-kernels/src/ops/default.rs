@@ -6,11 +6,11 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, TensorMetadata};
 use burn::tensor::{DType, Shape};
 
-use crate::gelu::Gelu;
-use crate::mixing::MixingSpec;
+use crate::functions::gelu::Gelu;
+use crate::functions::mixing::MixingSpec;
+use crate::functions::update::{AdamwConstants, AdamwStep, SgdStep};
 use crate::ops::MixerOps;
-use crate::precision::Precision;
-use crate::update::{AdamwConstants, AdamwStep, SgdStep};
+use crate::spec::Precision;
 
 /// √(2/π), the slope of the tanh form at 0.
 pub(crate) const TANH_SLOPE: f64 = 0.797_884_560_802_865_4;

@@ -7,10 +7,10 @@ use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
 
-use crate::default;
-use crate::mixing::MixingSpec;
+use crate::functions::mixing::MixingSpec;
 use crate::ops::MixerOps;
-use crate::precision::Precision;
+use crate::ops::default;
+use crate::spec::Precision;
 
 /// One elementwise node: the forward and backward operations of the trait, by name.
 macro_rules! elementwise_node {

@@ -3,9 +3,9 @@
 use burn::backend::Dispatch;
 use burn::tensor::Tensor;
 
-use crate::gelu::Gelu;
+use crate::functions::gelu::Gelu;
 use crate::ops::MixerOps;
-use crate::precision::Precision;
+use crate::spec::Precision;
 
 /// What a mixing operation is besides its tensors.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -4,7 +4,7 @@ use burn::backend::Dispatch;
 use burn::tensor::Tensor;
 
 use crate::ops::MixerOps;
-use crate::precision::Precision;
+use crate::spec::Precision;
 
 /// `x W + b`.
 ///
