@@ -6,8 +6,15 @@
 //! loop always reads one word of the left operand and two registers of the right one.
 
 use super::activation::{Activation, CoarseErf, CoarseTanh, Erf, Tanh};
-use super::panel::PANEL;
 use crate::simd::{InstructionSet, Kernel, Simd, dispatch_bf16, dispatch_to};
+
+/// Columns of a panel.
+pub(super) const PANEL: usize = 32;
+
+/// `columns` filled up to whole panels.
+pub(super) const fn padded(columns: usize) -> usize {
+    columns.next_multiple_of(PANEL)
+}
 
 /// A way to store elements.
 pub(super) trait Format: Copy + Send + Sync {

@@ -16,16 +16,8 @@ use std::marker::PhantomData;
 use rayon::prelude::*;
 
 use super::buffer::Scratch;
-use super::format::Format;
+use super::format::{Format, PANEL, padded};
 use crate::simd::{InstructionSet, Kernel, Simd};
-
-/// Columns of a panel.
-pub(super) const PANEL: usize = 32;
-
-/// `columns` filled up to whole panels.
-pub(super) const fn padded(columns: usize) -> usize {
-    columns.next_multiple_of(PANEL)
-}
 
 /// The left operand of a product, in panels.
 #[derive(Debug, Clone, Copy)]

@@ -1,6 +1,6 @@
 //! Layer normalisation and copies, row by row, between row-major tensors and panels.
 
-use super::panel::{PANEL, padded};
+use super::format::{PANEL, padded};
 use crate::simd::Simd;
 
 /// One row with its statistics, filled up to whole panels with its mean.

@@ -4,6 +4,7 @@ use burn::backend::Dispatch;
 use burn::tensor::Tensor;
 
 use crate::ops::MixerOps;
+use crate::ops::dense::Dense;
 use crate::spec::Precision;
 
 /// `x W + b`.
@@ -16,10 +17,6 @@ use crate::spec::Precision;
 /// - `weight`: `[I, O]`
 /// - `bias`: `[O]`
 pub fn dense(x: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>, precision: Precision) -> Tensor<2> {
-    Tensor::from_dispatch(<Dispatch as MixerOps>::dense(
-        x.into_dispatch(),
-        weight.into_dispatch(),
-        bias.into_dispatch(),
-        precision,
-    ))
+    let (x, weight, bias) = (x.into_dispatch(), weight.into_dispatch(), bias.into_dispatch());
+    Tensor::from_dispatch(<Dispatch as MixerOps>::dense(Dense { x, weight, bias }, precision))
 }

@@ -4,9 +4,9 @@ use burn::backend::Dispatch;
 use burn::tensor::Tensor;
 
 use crate::ops::MixerOps;
+use crate::ops::norm::Norm;
 
-/// Normalises over the last dimension, then scales and shifts.
-///
+/// The normalisation over the last dimension, scaled and shifted:
 /// `y = (x − mean) / √(var + epsilon) · gamma + beta`, with the biased variance.
 ///
 /// # Shapes
@@ -18,10 +18,9 @@ pub fn layer_norm<const D: usize>(
     beta: Tensor<1>,
     epsilon: f64,
 ) -> Tensor<D> {
+    let (x, gamma, beta) = (x.into_dispatch(), gamma.into_dispatch(), beta.into_dispatch());
     Tensor::from_dispatch(<Dispatch as MixerOps>::fused_layer_norm(
-        x.into_dispatch(),
-        gamma.into_dispatch(),
-        beta.into_dispatch(),
+        Norm { x, gamma, beta },
         epsilon,
     ))
 }
@@ -32,10 +31,6 @@ pub fn layer_norm<const D: usize>(
 /// - `x`: `[B, S, C]`; output: `[B, C]`, f32
 /// - `gamma`, `beta`: `[C]`
 pub fn mean_layer_norm(x: Tensor<3>, gamma: Tensor<1>, beta: Tensor<1>, epsilon: f64) -> Tensor<2> {
-    Tensor::from_dispatch(<Dispatch as MixerOps>::mean_layer_norm(
-        x.into_dispatch(),
-        gamma.into_dispatch(),
-        beta.into_dispatch(),
-        epsilon,
-    ))
+    let (x, gamma, beta) = (x.into_dispatch(), gamma.into_dispatch(), beta.into_dispatch());
+    Tensor::from_dispatch(<Dispatch as MixerOps>::mean_layer_norm(Norm { x, gamma, beta }, epsilon))
 }

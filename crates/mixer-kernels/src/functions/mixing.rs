@@ -3,26 +3,9 @@
 use burn::backend::Dispatch;
 use burn::tensor::Tensor;
 
-use crate::functions::gelu::Gelu;
 use crate::ops::MixerOps;
-use crate::spec::Precision;
-
-/// What a mixing operation is besides its tensors.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct MixingSpec {
-    /// The form of GELU.
-    pub gelu: Gelu,
-    /// Added to the variance by the normalisation.
-    pub epsilon: f64,
-    /// Whether channel mixing's backward pass computes the hidden units again instead of finding
-    /// them kept: a sixth more products, `B S D_C` floats less per block.
-    pub recompute: bool,
-    /// What the operands of its products are rounded to.
-    pub precision: Precision,
-    /// Whether any example's branch is multiplied by something other than 1. Where it is not, the
-    /// multiplication may be left out.
-    pub scaled: bool,
-}
+use crate::ops::branch::Branch;
+use crate::spec::MixingSpec;
 
 /// Parameters of a branch: its normalisation and its MLP.
 #[derive(Debug, Clone)]
@@ -41,12 +24,27 @@ pub struct MixingParameters {
     pub bias2: Tensor<1>,
 }
 
+impl MixingParameters {
+    fn branch(self, x: Tensor<3>, branch_scale: Tensor<1>) -> Branch<Dispatch> {
+        let Self { gamma, beta, weight1, bias1, weight2, bias2 } = self;
+        Branch {
+            x: x.into_dispatch(),
+            gamma: gamma.into_dispatch(),
+            beta: beta.into_dispatch(),
+            weight1: weight1.into_dispatch(),
+            bias1: bias1.into_dispatch(),
+            weight2: weight2.into_dispatch(),
+            bias2: bias2.into_dispatch(),
+            branch_scale: branch_scale.into_dispatch(),
+        }
+    }
+}
+
 /// `x + scale · (W₂ gelu(W₁ LN(x) + b₁) + b₂)`: mixes the tokens of each example.
 ///
 /// # Shapes
 /// - `x`, output: `[B, S, C]`
-/// - `branch_scale`: `[B]`, what each example's branch is multiplied by (stochastic depth). It gets
-///   no gradient.
+/// - `branch_scale`: `[B]`, the factor of each example's branch (stochastic depth). It gets no gradient.
 ///
 /// # Source
 /// Tolstikhin et al. 2021, eq. 1.
@@ -56,18 +54,8 @@ pub fn mix_tokens(
     branch_scale: Tensor<1>,
     spec: MixingSpec,
 ) -> Tensor<3> {
-    let MixingParameters { gamma, beta, weight1, bias1, weight2, bias2 } = parameters;
-    Tensor::from_dispatch(<Dispatch as MixerOps>::mix_tokens(
-        x.into_dispatch(),
-        gamma.into_dispatch(),
-        beta.into_dispatch(),
-        weight1.into_dispatch(),
-        bias1.into_dispatch(),
-        weight2.into_dispatch(),
-        bias2.into_dispatch(),
-        branch_scale.into_dispatch(),
-        spec,
-    ))
+    let branch = parameters.branch(x, branch_scale);
+    Tensor::from_dispatch(<Dispatch as MixerOps>::mix_tokens(branch, spec))
 }
 
 /// `x + scale · (gelu(LN(x) W₁ + b₁) W₂ + b₂)`: mixes the channels of each token. Shapes and source
@@ -78,16 +66,6 @@ pub fn mix_channels(
     branch_scale: Tensor<1>,
     spec: MixingSpec,
 ) -> Tensor<3> {
-    let MixingParameters { gamma, beta, weight1, bias1, weight2, bias2 } = parameters;
-    Tensor::from_dispatch(<Dispatch as MixerOps>::mix_channels(
-        x.into_dispatch(),
-        gamma.into_dispatch(),
-        beta.into_dispatch(),
-        weight1.into_dispatch(),
-        bias1.into_dispatch(),
-        weight2.into_dispatch(),
-        bias2.into_dispatch(),
-        branch_scale.into_dispatch(),
-        spec,
-    ))
+    let branch = parameters.branch(x, branch_scale);
+    Tensor::from_dispatch(<Dispatch as MixerOps>::mix_channels(branch, spec))
 }
