@@ -1,8 +1,7 @@
 //! How a network is computed, as opposed to what it computes.
 
-use mixer_kernels::{MixingSpec, Precision};
+use mixer_kernels::{Gelu, MixingSpec, Precision};
 
-use crate::config::Gelu;
 use crate::layer_norm::EPSILON;
 
 /// What a network's results differ in by no more than rounding. It is no part of the weights.
@@ -20,10 +19,6 @@ pub struct Compute {
 impl Compute {
     /// For block `block` of a network; `scaled` says whether stochastic depth is on.
     pub(crate) fn spec(self, gelu: Gelu, block: usize, scaled: bool) -> MixingSpec {
-        let gelu = match gelu {
-            Gelu::Tanh => mixer_kernels::Gelu::Tanh,
-            Gelu::Erf => mixer_kernels::Gelu::Erf,
-        };
         let Compute { precision, recompute_blocks } = self;
         let recompute = block < recompute_blocks;
         MixingSpec { gelu, epsilon: EPSILON, recompute, precision, scaled }

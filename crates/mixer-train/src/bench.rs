@@ -182,8 +182,7 @@ fn timed(bench: &Bench, mut step: impl FnMut()) -> Vec<f64> {
 }
 
 fn mixer(bench: &Bench, device: &Device) -> Result<Mixer, TrainError> {
-    let compute =
-        Compute { precision: bench.precision.into(), recompute_blocks: bench.recompute_blocks };
+    let compute = Compute { precision: bench.precision, recompute_blocks: bench.recompute_blocks };
     Ok(Mixer::init(&bench.config, 0, 0.0, device)?.with_compute(compute))
 }
 

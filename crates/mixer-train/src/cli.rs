@@ -18,7 +18,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use mixer_model::{Gelu, Precision};
 
 use crate::backend::{self, DeviceEntry};
 use crate::error::{TrainError, exit_code};
@@ -102,20 +104,35 @@ impl DeviceArg {
     }
 }
 
-/// Form of GELU on the command line.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum GeluArg {
-    Tanh,
-    Erf,
+/// A value of an argument, its name, and its line in `--help`.
+type Named<T> = (T, &'static str, &'static str);
+
+/// Takes one of a few values by its name.
+fn one_of<T: Copy + Send + Sync + 'static>(
+    values: &'static [Named<T>],
+) -> impl TypedValueParser<Value = T> {
+    let names = values.iter().map(|(_, name, help)| PossibleValue::new(*name).help(*help));
+    PossibleValuesParser::new(names).try_map(|found| {
+        let value = values.iter().find(|(_, name, _)| *name == found);
+        value.map(|(value, ..)| *value).ok_or("no such value")
+    })
 }
 
-impl From<GeluArg> for mixer_model::Gelu {
-    fn from(arg: GeluArg) -> Self {
-        match arg {
-            GeluArg::Tanh => mixer_model::Gelu::Tanh,
-            GeluArg::Erf => mixer_model::Gelu::Erf,
-        }
-    }
+/// Takes a form of GELU.
+fn gelu() -> impl TypedValueParser<Value = Gelu> {
+    one_of(&[
+        (Gelu::Tanh, "tanh", "the official JAX code's"),
+        (Gelu::Erf, "erf", "timm's, and PyTorch's default"),
+    ])
+}
+
+/// Takes a precision.
+fn precision() -> impl TypedValueParser<Value = Precision> {
+    one_of(&[
+        (Precision::F32, "f32", "not at all"),
+        (Precision::Bf16, "bf16", "for GPUs, and CPUs that multiply it (AVX512-BF16)"),
+        (Precision::F16, "f16", "with loss scaling: for GPUs that have no bf16"),
+    ])
 }
 
 /// Preprocessing on the command line.
@@ -134,13 +151,13 @@ struct WeightsArg {
     #[arg(value_name = "WEIGHTS")]
     weights: PathBuf,
     /// Override the form of GELU [default: the file's; tanh for .npz, erf for timm's files].
-    #[arg(long, value_enum)]
-    gelu: Option<GeluArg>,
+    #[arg(long, value_parser = gelu())]
+    gelu: Option<Gelu>,
 }
 
 impl WeightsArg {
     fn read(&self) -> Result<mixer_model::Weights, TrainError> {
-        crate::run_dir::read_weights(&self.weights, self.gelu.map(Into::into))
+        crate::run_dir::read_weights(&self.weights, self.gelu)
     }
 }
 

@@ -1,35 +1,18 @@
-//! The precision of a run, as people name it.
+//! The precision of a run, and the devices that have it.
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+pub use mixer_model::Precision;
 
 use crate::backend::DeviceEntry;
 use crate::error::TrainError;
 
-/// What the operands of the blocks' matrix products are rounded to, and on GPUs the activations between
-/// them. Parameters, their gradients, optimizer state and sums are f32 either way.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema, clap::ValueEnum,
-)]
-#[serde(rename_all = "snake_case")]
-pub enum Precision {
-    /// Not at all.
-    #[default]
-    F32,
-    /// bf16: on CPUs that multiply it (AVX512-BF16) in up to half the time, on NVIDIA GPUs in a tenth.
-    Bf16,
-    /// f16, with loss scaling: for GPUs that have no bf16.
-    F16,
-}
-
-impl Precision {
+impl DeviceEntry {
     /// # Errors
-    /// [`TrainError::Device`] where the device cannot.
-    pub fn check(self, device: &DeviceEntry) -> Result<(), TrainError> {
-        if device.multiplies(self) {
+    /// [`TrainError::Device`] where the device does not compute in this precision.
+    pub fn check(&self, precision: Precision) -> Result<(), TrainError> {
+        if self.multiplies(precision) {
             return Ok(());
         }
-        let needs = match self {
+        let needs = match precision {
             Precision::F16 => "it needs a GPU that computes in f16",
             _ => {
                 "it needs a GPU that computes in bf16 (NVIDIA: compute capability 8.0), or `flex` on a CPU \
@@ -37,32 +20,8 @@ impl Precision {
             }
         };
         Err(TrainError::Device {
-            message: format!(
-                "precision `{}` is not supported on device `{}`",
-                self.name(),
-                device.name
-            ),
+            message: format!("precision `{precision}` is not supported on device `{}`", self.name),
             hint: Some(format!("{needs}; elsewhere use precision `f32`")),
         })
-    }
-
-    /// Its name in configurations.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Precision::F32 => "f32",
-            Precision::Bf16 => "bf16",
-            Precision::F16 => "f16",
-        }
-    }
-}
-
-impl From<Precision> for mixer_model::Precision {
-    fn from(precision: Precision) -> Self {
-        match precision {
-            Precision::F32 => mixer_model::Precision::F32,
-            Precision::Bf16 => mixer_model::Precision::Bf16,
-            Precision::F16 => mixer_model::Precision::F16,
-        }
     }
 }

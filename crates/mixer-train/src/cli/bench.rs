@@ -6,9 +6,9 @@ mod products;
 use std::num::NonZeroUsize;
 
 use clap::{Args, ValueEnum};
-use mixer_model::{MixerConfig, Variant};
+use mixer_model::{Gelu, MixerConfig, Variant};
 
-use super::{DeviceArg, GeluArg};
+use super::DeviceArg;
 use crate::bench::{Bench, Mode, measure};
 use crate::error::TrainError;
 use crate::plan;
@@ -39,15 +39,15 @@ pub(super) struct BenchArgs {
     #[arg(long)]
     profile: bool,
     /// What the operands of the blocks' products are rounded to (`train.precision`).
-    #[arg(long, value_enum, default_value_t = Precision::F32)]
+    #[arg(long, value_parser = super::precision(), default_value_t = Precision::F32)]
     precision: Precision,
     /// In how many blocks the backward pass computes hidden units again, for less memory
     /// (`train.recompute_blocks`).
     #[arg(long, default_value_t = 0, value_name = "N")]
     recompute_blocks: usize,
     /// Form of GELU.
-    #[arg(long, value_enum, default_value_t = GeluArg::Erf)]
-    gelu: GeluArg,
+    #[arg(long, value_parser = super::gelu(), default_value_t = Gelu::Erf)]
+    gelu: Gelu,
     #[command(flatten)]
     device: DeviceArg,
     /// How to print.
@@ -86,7 +86,7 @@ impl BenchArgs {
             models => models.to_vec(),
         };
         let network = |name: String| {
-            let config = Variant::parse(&name)?.config(image_size, 1000, self.gelu.into());
+            let config = Variant::parse(&name)?.config(image_size, 1000, self.gelu);
             config.validate()?;
             Ok((name, config))
         };
@@ -152,7 +152,7 @@ pub(super) fn run(args: &BenchArgs) -> Result<(), TrainError> {
         });
     }
     let entry = args.device.open()?;
-    args.precision.check(&entry)?;
+    entry.check(args.precision)?;
     if args.profile && entry.cuda_index().is_none() {
         return Err(TrainError::usage(format!(
             "`--profile` has no effect on device `{}`: it accounts for the kernels of a CUDA device",

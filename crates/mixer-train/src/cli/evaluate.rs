@@ -36,7 +36,7 @@ pub(super) struct EvaluateArgs {
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
     /// What the operands of the blocks' products are rounded to.
-    #[arg(long, value_enum, default_value_t = Precision::F32)]
+    #[arg(long, value_parser = super::precision(), default_value_t = Precision::F32)]
     precision: Precision,
     #[command(flatten)]
     device: DeviceArg,
@@ -50,7 +50,7 @@ enum Format {
 
 pub(super) fn run(args: &EvaluateArgs) -> Result<(), TrainError> {
     let entry = args.device.open()?;
-    args.precision.check(&entry)?;
+    entry.check(args.precision)?;
     let device = entry.device;
     let weights = args.weights.read()?;
     let split =
@@ -83,7 +83,7 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<(), TrainError> {
         queue_bytes: 256 << 20,
         on_corrupt: OnCorrupt::Stop,
     };
-    let compute = Compute { precision: args.precision.into(), ..Compute::default() };
+    let compute = Compute { precision: args.precision, ..Compute::default() };
     let mixer = Mixer::from_weights(weights, &device)?.with_compute(compute);
     let mut progress = Progress::new("example", source.len() as u64, 0);
     let go_on = |done| {

@@ -35,7 +35,7 @@ pub(super) struct PredictArgs {
     #[arg(long, value_enum)]
     preprocess: Option<PreprocessArg>,
     /// What the operands of the blocks' products are rounded to.
-    #[arg(long, value_enum, default_value_t = Precision::F32)]
+    #[arg(long, value_parser = super::precision(), default_value_t = Precision::F32)]
     precision: Precision,
     #[command(flatten)]
     device: DeviceArg,
@@ -72,7 +72,7 @@ pub(super) fn run(args: &PredictArgs) -> Result<(), TrainError> {
         return Err(TrainError::usage("`--logits` has no effect without `--format json`"));
     }
     let entry = args.device.open()?;
-    args.precision.check(&entry)?;
+    entry.check(args.precision)?;
     let device = entry.device;
     let weights = args.weights.read()?;
     let paths = expand(&args.images)?;
@@ -81,7 +81,7 @@ pub(super) fn run(args: &PredictArgs) -> Result<(), TrainError> {
     let transform = input::eval_transform(&preprocessing, config.image_size);
     let normaliser = Normaliser::new(&preprocessing, config.patch_size, &device);
     let (num_classes, classes) = (config.num_classes, weights.metadata.classes.clone());
-    let compute = Compute { precision: args.precision.into(), ..Compute::default() };
+    let compute = Compute { precision: args.precision, ..Compute::default() };
     let mixer = Mixer::from_weights(weights, &device)?.with_compute(compute);
     let files =
         Files { paths, options: input::decode_options(&preprocessing), classes: Vec::new() };

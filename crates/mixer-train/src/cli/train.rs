@@ -173,7 +173,7 @@ pub(super) fn train(
             .map_err(|error| in_file_of_key(error, &args.config))?;
         (plan, dataset, initial, None)
     };
-    plan.precision.check(&device)?;
+    device.check(plan.precision)?;
     if checkpoint.is_none() && args.resume == Resume::Must {
         return Err(TrainError::RunDir {
             message: "there is no checkpoint to continue from".to_owned(),
@@ -274,7 +274,7 @@ fn replay(
     let plan = run_dir.resume(task, config)?;
     let dataset = Dataset::open(&config.data, plan.model.image_size)?;
     same_data(&plan.data, &DataFacts::of(&dataset))?;
-    plan.precision.check(&device)?;
+    device.check(plan.precision)?;
     // Its name alone, so that a file from elsewhere leads nowhere else.
     let beside = divergence.state.as_deref().and_then(Path::file_name);
     let checkpoint = match beside.map(|name| file.with_file_name(name)) {

@@ -13,7 +13,7 @@ pub(super) fn run(args: &BenchArgs) -> Result<(), TrainError> {
     refuse_without_effect(given.or(args.data.given()), "with `--mode products`")?;
     let networks = args.networks()?;
     let entry = args.device.open()?;
-    args.precision.check(&entry)?;
+    entry.check(args.precision)?;
     let batch_size = args.batch_size.map_or(32, NonZeroUsize::get);
     let runs = (args.warmup.unwrap_or(2), args.steps.map_or(7, NonZeroUsize::get));
     let mut measurements = Vec::new();
