@@ -1,6 +1,21 @@
-//! The operations of MLP-Mixer that Burn does not have, or does not have exactly, as one backend
-//! extension: every operation has a default body over Burn's primitives, which runs on any
-//! backend, a hand-written backward pass, and a hand-written forward where that pays.
+#![doc = include_str!("../README.md")]
+//!
+//! ## Where to find what
+//!
+//! ```text
+//! functions                       the functions above: plain tensors in, plain tensors out
+//!   └─ ops (MixerOps)             the operations of a backend, and their tensors by name
+//!        ├─ ops/default           bodies over Burn's primitives, for any backend
+//!        ├─ ops/autodiff          one node per operation, backward by hand
+//!        ├─ cuda                  NVIDIA GPUs by hand
+//!        └─ flex                  the CPU by hand
+//!             ├─ simd             the one door to vector instructions
+//!             └─ pool             memory that is used again
+//! spec                            values that say how an operation is carried out
+//! any_tensor, clip                tensors of whatever rank in one list; clipping of gradients
+//! adapters, kernel_cache          GPUs that wgpu reaches; their kernels, kept between runs
+//! ```
+#![warn(clippy::undocumented_unsafe_blocks, clippy::use_self)]
 
 #[cfg(not(any(feature = "flex", feature = "ndarray", feature = "wgpu", feature = "cuda")))]
 compile_error!("enable at least one backend feature: flex, ndarray, wgpu or cuda");
@@ -34,12 +49,11 @@ pub use cuda::{
 };
 pub use functions::dense::dense;
 pub use functions::gelu::gelu;
-pub use functions::layer_norm::{layer_norm, mean_layer_norm};
+pub use functions::layer_norm::{NormParameters, layer_norm, mean_layer_norm};
 pub use functions::mixing::{MixingParameters, mix_channels, mix_tokens};
 pub use functions::update::{adamw_update, average_update, sgd_update, squared_norm};
 #[cfg(feature = "gpu")]
 pub use kernel_cache::keep_gpu_kernels;
-pub use ops::MixerOps;
 #[cfg(feature = "flex")]
 pub use pool::PoolAllocator;
 #[cfg(feature = "flex")]

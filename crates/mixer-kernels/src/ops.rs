@@ -16,9 +16,11 @@
 //! [`MixerOps::adamw_update`] and its like. On a GPU all parameters are to be updated in one launch, and an
 //! operation of a backend extension takes tensors one by one and no `Vec` of them (Burn 0.22.1).
 
-// Burn deprecates its ndarray backend; it stays here as the second CPU backend that numbers are checked
-// against, until it is gone.
-#![expect(deprecated, reason = "the second CPU backend, which numbers are checked against")]
+// Burn deprecates its ndarray backend; here it stays until it is gone.
+#![cfg_attr(
+    feature = "ndarray",
+    expect(deprecated, reason = "the second CPU backend, which numbers are checked against")
+)]
 
 mod autodiff;
 pub(crate) mod branch;

@@ -2,6 +2,7 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
+use mixer_kernels::NormParameters;
 
 use crate::weights::HostTensor;
 
@@ -22,10 +23,14 @@ impl LayerNorm {
         LayerNorm { gamma: gamma.into_param(device), beta: beta.into_param(device) }
     }
 
+    fn parameters(&self) -> NormParameters {
+        NormParameters { gamma: self.gamma.val(), beta: self.beta.val() }
+    }
+
     /// # Shapes
     /// - input and output: `[B, S, C]`
     pub fn forward(&self, x_bsc: Tensor<3>) -> Tensor<3> {
-        mixer_kernels::layer_norm(x_bsc, self.gamma.val(), self.beta.val(), EPSILON)
+        mixer_kernels::layer_norm(x_bsc, self.parameters(), EPSILON)
     }
 
     /// The mean over tokens of [`LayerNorm::forward`].
@@ -33,6 +38,6 @@ impl LayerNorm {
     /// # Shapes
     /// - input: `[B, S, C]`; output: `[B, C]`
     pub fn forward_mean(&self, x_bsc: Tensor<3>) -> Tensor<2> {
-        mixer_kernels::mean_layer_norm(x_bsc, self.gamma.val(), self.beta.val(), EPSILON)
+        mixer_kernels::mean_layer_norm(x_bsc, self.parameters(), EPSILON)
     }
 }

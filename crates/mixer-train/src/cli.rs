@@ -121,17 +121,17 @@ fn one_of<T: Copy + Send + Sync + 'static>(
 /// Takes a form of GELU.
 fn gelu() -> impl TypedValueParser<Value = Gelu> {
     one_of(&[
-        (Gelu::Tanh, "tanh", "the official JAX code's"),
-        (Gelu::Erf, "erf", "timm's, and PyTorch's default"),
+        (Gelu::Tanh, "tanh", "The official JAX code's"),
+        (Gelu::Erf, "erf", "PyTorch's default, and timm's"),
     ])
 }
 
 /// Takes a precision.
 fn precision() -> impl TypedValueParser<Value = Precision> {
     one_of(&[
-        (Precision::F32, "f32", "not at all"),
-        (Precision::Bf16, "bf16", "for GPUs, and CPUs that multiply it (AVX512-BF16)"),
-        (Precision::F16, "f16", "with loss scaling: for GPUs that have no bf16"),
+        (Precision::F32, "f32", "Not at all"),
+        (Precision::Bf16, "bf16", "For GPUs, and CPUs that multiply it (AVX512-BF16)"),
+        (Precision::F16, "f16", "With loss scaling: for GPUs that have no bf16"),
     ])
 }
 

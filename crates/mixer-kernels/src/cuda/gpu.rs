@@ -54,7 +54,7 @@ unsafe impl Send for Gpu {}
 pub struct CudaTime {
     /// The kernel, or the shapes of the product.
     pub what: String,
-    /// How often it ran.
+    /// Number of runs.
     pub count: usize,
     /// All runs together, ms.
     pub milliseconds: f64,
@@ -103,7 +103,7 @@ const KERNELS: [&str; 19] = [
 /// The GPU with this index, opened on first use.
 ///
 /// # Errors
-/// Which library is missing, or what the driver said.
+/// The library that is missing, or the words of the driver.
 pub(super) fn open(index: usize) -> Result<Arc<Mutex<Gpu>>, Error> {
     type Opened = BTreeMap<usize, Result<Arc<Mutex<Gpu>>, Error>>;
     static OPENED: OnceLock<Mutex<Opened>> = OnceLock::new();

@@ -539,7 +539,7 @@ impl<F: Format> TileJob<'_, F> {
     }
 }
 
-/// Where hidden units before GELU are.
+/// The place of hidden units before GELU.
 #[derive(Clone, Copy)]
 enum Units<S: Simd> {
     /// With their bias, as the forward pass kept them.
@@ -558,8 +558,8 @@ impl<S: Simd> Units<S> {
         // SAFETY: the caller's promise.
         unsafe {
             match self {
-                Units::Kept(kept) => F::load_row(s, kept.add(at / F::PER_WORD)),
-                Units::Again(again, bias) => {
+                Self::Kept(kept) => F::load_row(s, kept.add(at / F::PER_WORD)),
+                Self::Again(again, bias) => {
                     let [h0, h1] = F32::load_row(s, again.add(at));
                     [s.add(h0, bias[0]), s.add(h1, bias[1])]
                 }

@@ -33,7 +33,7 @@ impl Random {
     }
 }
 
-/// Which half of a block.
+/// A half of a block.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Half {
     Tokens,
@@ -63,12 +63,12 @@ type Results<T> = [Vec<T>; 8];
 const NAMES: [&str; 8] = ["y", "dx", "dgamma", "dbeta", "dweight1", "dbias1", "dweight2", "dbias2"];
 
 impl Case {
-    fn new(half: Half, dims: [usize; 3], hidden: usize, gelu: Gelu) -> Case {
+    fn new(half: Half, dims: [usize; 3], hidden: usize, gelu: Gelu) -> Self {
         let mut random = Random(dims.iter().fold(hidden as u64, |seed, &d| seed * 31 + d as u64));
         let [b, s, c] = dims;
         let mixed = if half == Half::Tokens { s } else { c };
         let radius = (3.0 / mixed as f32).sqrt();
-        Case {
+        Self {
             half,
             dims,
             hidden,
@@ -102,7 +102,7 @@ impl Case {
         }
     }
 
-    /// What the kernels give.
+    /// The results of the kernels.
     fn run<F: Format>(&self, set: InstructionSet, keep_hidden: bool) -> Results<f32> {
         let branch = self.branch();
         let (y, gradients) = match self.half {
@@ -314,7 +314,7 @@ fn both_halves_agree_with_float64_to_the_precision_of_bf16() {
 /// Registers through every conversion and back.
 struct HalfJob<'a> {
     x: &'a [f32],
-    /// What `narrow` and `widen`, then what `narrow_pairs` and `dot_pairs` give.
+    /// The results of `narrow` and `widen`, then of `narrow_pairs` and `dot_pairs`.
     to: &'a mut Vec<f32>,
 }
 

@@ -125,12 +125,12 @@ struct Operands {
 }
 
 impl Operands {
-    fn new<F: Format>(set: InstructionSet, branch: &View<'_>, backward: bool) -> Operands {
+    fn new<F: Format>(set: InstructionSet, branch: &View<'_>, backward: bool) -> Self {
         let [_, tokens, _] = branch.dims;
         let hidden = branch.bias1.len();
         let w1 = |form| packed::<F>(set, branch.weight1, [hidden, tokens], false, form);
         let w2 = |form| packed::<F>(set, branch.weight2, [tokens, hidden], false, form);
-        Operands {
+        Self {
             w1: w1(Form::Rows),
             w2: w2(Form::Rows),
             pairs: (F::CONVERTS && backward).then(|| (w1(Form::Pairs), w2(Form::Pairs))),
@@ -294,7 +294,7 @@ unsafe fn as_pairs<F: Format, S: Simd>(
     }
 }
 
-/// Where the parts of a slot begin, in floats.
+/// The beginnings of the parts of a slot, in floats.
 #[derive(Debug, Clone, Copy)]
 struct Slot {
     /// `[tokens, hidden]`: the gradient of `weight1`, transposed.
@@ -309,13 +309,13 @@ struct Slot {
 }
 
 impl Slot {
-    fn new(tokens: usize, channels: usize, hidden: usize) -> Slot {
+    fn new(tokens: usize, channels: usize, hidden: usize) -> Self {
         let (weight, width) = (tokens * padded(hidden), padded(channels));
         let bias1 = 2 * weight;
         let bias2 = bias1 + padded(hidden);
         let gamma = bias2 + padded(tokens);
         let beta = gamma + width;
-        Slot { weight1: 0, weight2: weight, bias1, bias2, gamma, beta, len: beta + width }
+        Self { weight1: 0, weight2: weight, bias1, bias2, gamma, beta, len: beta + width }
     }
 }
 

@@ -1,4 +1,4 @@
-//! What the processor could do at most: fused multiply-adds on registers alone.
+//! The most that the processor could do: fused multiply-adds on registers alone.
 
 use std::time::{Duration, Instant};
 
