@@ -16,6 +16,7 @@ use crate::spec::Precision;
 /// - `x`: `[N, I]`, f32; output: `[N, O]`
 /// - `weight`: `[I, O]`
 /// - `bias`: `[O]`
+#[must_use]
 pub fn dense(x: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>, precision: Precision) -> Tensor<2> {
     let (x, weight, bias) = (x.into_dispatch(), weight.into_dispatch(), bias.into_dispatch());
     Tensor::from_dispatch(<Dispatch as MixerOps>::dense(Dense { x, weight, bias }, precision))

@@ -11,6 +11,7 @@ use crate::spec::Gelu;
 ///
 /// # Shapes
 /// - input and output: any, the same
+#[must_use]
 pub fn gelu<const D: usize>(x: Tensor<D>, form: Gelu) -> Tensor<D> {
     let x = x.into_dispatch();
     Tensor::from_dispatch(match form {

@@ -27,6 +27,7 @@ impl NormParameters {
 ///
 /// # Shapes
 /// - `x`, output: `[…, C]`
+#[must_use]
 pub fn layer_norm<const D: usize>(
     x: Tensor<D>,
     parameters: NormParameters,
@@ -40,6 +41,7 @@ pub fn layer_norm<const D: usize>(
 ///
 /// # Shapes
 /// - `x`: `[B, S, C]`; output: `[B, C]`, f32
+#[must_use]
 pub fn mean_layer_norm(x: Tensor<3>, parameters: NormParameters, epsilon: f64) -> Tensor<2> {
     let norm = parameters.norm(x);
     Tensor::from_dispatch(<Dispatch as MixerOps>::mean_layer_norm(norm, epsilon))

@@ -48,6 +48,7 @@ impl MixingParameters {
 ///
 /// # Source
 /// Tolstikhin et al. 2021, eq. 1.
+#[must_use]
 pub fn mix_tokens(
     x: Tensor<3>,
     parameters: MixingParameters,
@@ -60,6 +61,7 @@ pub fn mix_tokens(
 
 /// `x + scale · (gelu(LN(x) W₁ + b₁) W₂ + b₂)`: mixes the channels of each token. Shapes and source
 /// as of [`mix_tokens`].
+#[must_use]
 pub fn mix_channels(
     x: Tensor<3>,
     parameters: MixingParameters,
