@@ -19,7 +19,7 @@ use crate::error::TrainError;
 use crate::input::normaliser::Normaliser;
 use crate::update::loss::{Loss, smoothed_targets};
 use crate::update::optimizer::{Clip, GradientSum, Optimizer, Rule};
-use crate::update::precision::Precision;
+use mixer_model::Precision;
 
 /// The kinds of steps that are measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -186,8 +186,7 @@ fn timed(bench: &Bench, mut step: impl FnMut()) -> Vec<f64> {
 }
 
 fn mixer(bench: &Bench, device: &Device) -> Result<Mixer, TrainError> {
-    let compute =
-        Compute { precision: bench.precision.into(), recompute_blocks: bench.recompute_blocks };
+    let compute = Compute { precision: bench.precision, recompute_blocks: bench.recompute_blocks };
     Ok(Mixer::init(&bench.config, 0, 0.0, device)?.with_compute(compute))
 }
 

@@ -19,7 +19,7 @@ use crate::input::preprocessing;
 use crate::input::stream::{Input, Stream};
 use crate::run::evaluation::{Evaluation, Evaluator};
 use crate::update::loss::Loss;
-use crate::update::precision::Precision;
+use mixer_model::Precision;
 
 /// Pictures that are classified at once; fewer where there are fewer, since a batch is always full.
 const MAX_BATCH: usize = 16;
@@ -89,7 +89,7 @@ impl Classifier {
     /// [`TrainError::Device`] when the device does not compute in this precision.
     pub fn with_precision(self, precision: Precision) -> Result<Self, TrainError> {
         self.device.check(precision)?;
-        let compute = Compute { precision: precision.into(), ..Compute::default() };
+        let compute = Compute { precision: precision, ..Compute::default() };
         Ok(Self { mixer: self.mixer.with_compute(compute), ..self })
     }
 

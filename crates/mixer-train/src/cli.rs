@@ -18,13 +18,14 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use mixer_model::{Gelu, Precision};
 
 use crate::classifier::Classifier;
 use crate::device::{self, DeviceEntry};
 use crate::error::{TrainError, exit_code};
 use crate::show::progress::{self, say};
-use crate::update::precision::Precision;
 
 /// Pre-train, fine-tune, evaluate and ship MLP-Mixer image classifiers.
 #[derive(Debug, Parser)]
@@ -112,20 +113,35 @@ enum Format {
     Json,
 }
 
-/// Form of GELU on the command line.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum GeluArg {
-    Tanh,
-    Erf,
+/// A value of an argument, its name, and its line in `--help`.
+type Named<T> = (T, &'static str, &'static str);
+
+/// Takes one of a few values by its name.
+fn one_of<T: Copy + Send + Sync + 'static>(
+    values: &'static [Named<T>],
+) -> impl TypedValueParser<Value = T> {
+    let names = values.iter().map(|(_, name, help)| PossibleValue::new(*name).help(*help));
+    PossibleValuesParser::new(names).try_map(|found| {
+        let value = values.iter().find(|(_, name, _)| *name == found);
+        value.map(|(value, ..)| *value).ok_or("no such value")
+    })
 }
 
-impl From<GeluArg> for mixer_model::Gelu {
-    fn from(arg: GeluArg) -> Self {
-        match arg {
-            GeluArg::Tanh => mixer_model::Gelu::Tanh,
-            GeluArg::Erf => mixer_model::Gelu::Erf,
-        }
-    }
+/// Takes a form of GELU.
+fn gelu() -> impl TypedValueParser<Value = Gelu> {
+    one_of(&[
+        (Gelu::Tanh, "tanh", "The official JAX code's"),
+        (Gelu::Erf, "erf", "PyTorch's default, and timm's"),
+    ])
+}
+
+/// Takes a precision.
+fn precision() -> impl TypedValueParser<Value = Precision> {
+    one_of(&[
+        (Precision::F32, "f32", "Not rounded"),
+        (Precision::Bf16, "bf16", "For GPUs, and CPUs that multiply it (AVX512-BF16)"),
+        (Precision::F16, "f16", "With loss scaling: for GPUs that have no bf16"),
+    ])
 }
 
 /// Preprocessing on the command line.
@@ -144,13 +160,13 @@ struct WeightsArg {
     #[arg(value_name = "WEIGHTS")]
     weights: PathBuf,
     /// Override the form of GELU [default: the file's; tanh for .npz, erf for timm's files].
-    #[arg(long, value_enum)]
-    gelu: Option<GeluArg>,
+    #[arg(long, value_parser = gelu())]
+    gelu: Option<Gelu>,
 }
 
 impl WeightsArg {
     fn read(&self) -> Result<mixer_model::Weights, TrainError> {
-        crate::disk::run_dir::read_weights(&self.weights, self.gelu.map(Into::into))
+        crate::disk::run_dir::read_weights(&self.weights, self.gelu)
     }
 }
 
@@ -163,7 +179,7 @@ struct ClassifierArgs {
     #[arg(long, value_enum)]
     preprocess: Option<PreprocessArg>,
     /// Precision that the operands of the blocks' products are rounded to.
-    #[arg(long, value_enum, default_value_t = Precision::F32)]
+    #[arg(long, value_parser = precision(), default_value_t = Precision::F32)]
     precision: Precision,
 }
 

@@ -23,8 +23,8 @@ use crate::run::on_divergence::OnDivergence;
 use crate::update::drop_path::DropPathScaling;
 use crate::update::loss::Loss;
 use crate::update::loss_scale::LossScaling;
-use crate::update::precision::Precision;
 use crate::update::schedule::Decay;
+use mixer_model::Precision;
 
 /// A pre-training run or a fine-tuning job.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]

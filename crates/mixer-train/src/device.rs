@@ -5,7 +5,7 @@ use burn::tensor::Device;
 use burn::tensor::DeviceType;
 
 use crate::error::TrainError;
-use crate::update::precision::Precision;
+use mixer_model::Precision;
 
 /// The kinds of devices, by backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,11 +67,10 @@ impl DeviceEntry {
             return precision == Precision::Bf16 && mixer_kernels::bf16_is_native();
         }
         #[cfg(feature = "cuda")]
-        if self.cuda_index().is_some_and(|i| mixer_kernels::cuda_multiplies(i, precision.into())) {
+        if self.cuda_index().is_some_and(|i| mixer_kernels::cuda_multiplies(i, precision)) {
             return true;
         }
-        self.is_gpu()
-            && self.device.supports_dtype(mixer_kernels::Precision::from(precision).dtype())
+        self.is_gpu() && self.device.supports_dtype(precision.dtype())
     }
 
     /// Refuses a precision that it does not multiply in.

@@ -22,8 +22,8 @@ use crate::update::loss::Loss;
 use crate::update::loss_scale::LossScaling;
 use crate::update::optimizer::Rule;
 use crate::update::parameter_rates::ParameterRates;
-use crate::update::precision::Precision;
 use crate::update::schedule::{Decay, Schedule};
+use mixer_model::Precision;
 
 /// Side of the network's input where nothing says another, px.
 pub const DEFAULT_IMAGE_SIZE: usize = 224;

@@ -8,5 +8,4 @@ pub mod loss;
 pub mod loss_scale;
 pub mod optimizer;
 pub mod parameter_rates;
-pub mod precision;
 pub mod schedule;

@@ -1,8 +1,7 @@
 //! The choices about how a network is computed, which change nothing of what it computes.
 
-use mixer_kernels::{MixingSpec, Precision};
+use mixer_kernels::{Gelu, MixingSpec, Precision};
 
-use super::config::Gelu;
 use super::layer_norm::EPSILON;
 
 /// A choice between ways to compute a network, whose results differ by no more than rounding. It is no
@@ -21,10 +20,6 @@ pub struct Compute {
 impl Compute {
     /// The constants of block `block`; `scaled` says whether stochastic depth is on.
     pub(super) fn spec(self, gelu: Gelu, block: usize, scaled: bool) -> MixingSpec {
-        let gelu = match gelu {
-            Gelu::Tanh => mixer_kernels::Gelu::Tanh,
-            Gelu::Erf => mixer_kernels::Gelu::Erf,
-        };
         let Self { precision, recompute_blocks } = self;
         let recompute = block < recompute_blocks;
         MixingSpec { gelu, epsilon: EPSILON, recompute, precision, scaled }

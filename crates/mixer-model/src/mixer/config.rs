@@ -1,29 +1,9 @@
 //! The architecture of a Mixer: its dimensions, and what is wrong with some that cannot be built.
 
-use schemars::JsonSchema;
+pub use mixer_kernels::Gelu;
 use serde::{Deserialize, Serialize};
 
 use crate::error::ModelError;
-
-/// The form of GELU that a network was trained with. It is part of the architecture: the two differ
-/// by up to 4.7e-4 per activation, enough to move logits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Gelu {
-    /// `0.5 x (1 + tanh(√(2/π) (x + 0.044715 x³)))`: the official JAX code.
-    Tanh,
-    /// `x Φ(x)`, exact: timm and PyTorch's default.
-    Erf,
-}
-
-impl std::fmt::Display for Gelu {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Tanh => "tanh",
-            Self::Erf => "erf",
-        })
-    }
-}
 
 /// Every dimension of a Mixer. Derived quantities are methods and never stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

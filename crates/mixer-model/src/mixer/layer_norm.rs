@@ -2,6 +2,7 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
+use mixer_kernels::NormParameters;
 
 use super::parameter::unfilled;
 
@@ -23,12 +24,16 @@ impl LayerNorm {
         Self { gamma: unfilled(device), beta: unfilled(device) }
     }
 
+    fn parameters(&self) -> NormParameters {
+        NormParameters { gamma: self.gamma.val(), beta: self.beta.val() }
+    }
+
     /// The normalised tokens.
     ///
     /// # Shapes
     /// - input and output: `[B, S, C]`
     pub(super) fn forward(&self, x_bsc: Tensor<3>) -> Tensor<3> {
-        mixer_kernels::layer_norm(x_bsc, self.gamma.val(), self.beta.val(), EPSILON)
+        mixer_kernels::layer_norm(x_bsc, self.parameters(), EPSILON)
     }
 
     /// The mean over tokens of [`LayerNorm::forward`].
@@ -36,6 +41,6 @@ impl LayerNorm {
     /// # Shapes
     /// - input: `[B, S, C]`; output: `[B, C]`
     pub(super) fn forward_mean(&self, x_bsc: Tensor<3>) -> Tensor<2> {
-        mixer_kernels::mean_layer_norm(x_bsc, self.gamma.val(), self.beta.val(), EPSILON)
+        mixer_kernels::mean_layer_norm(x_bsc, self.parameters(), EPSILON)
     }
 }

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::device::DeviceEntry;
 use crate::error::TrainError;
-use crate::update::precision::Precision;
+use mixer_model::Precision;
 
 /// `[m, k] · [k, n]`, `count` of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -163,7 +163,7 @@ fn time_burn(
     (warmup, steps): (usize, usize),
 ) -> Result<f64, TrainError> {
     let Product { m, n, k, count, left_transposed, right_transposed, left_shared, .. } = *product;
-    let dtype = mixer_model::Precision::from(precision).dtype();
+    let dtype = precision.dtype();
     // Noise: on zeros fewer bits flip, and a GPU's clock stays higher than it does in training.
     let operand = |count: usize, rows: usize, columns: usize, transposed: bool, seed| {
         let (rows, columns) = if transposed { (columns, rows) } else { (rows, columns) };
@@ -211,7 +211,7 @@ fn time_cublaslt(
         left_shared: product.left_shared,
         wide_result: product.is_weight_gradient,
     };
-    mixer_kernels::cuda_product_seconds(index, precision.into(), &spec).map_err(TrainError::device)
+    mixer_kernels::cuda_product_seconds(index, precision, &spec).map_err(TrainError::device)
 }
 
 #[cfg(not(feature = "cuda"))]

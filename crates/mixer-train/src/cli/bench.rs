@@ -7,14 +7,13 @@ mod steps;
 use std::num::NonZeroUsize;
 
 use clap::{Args, Subcommand};
-use mixer_model::{Gelu, MixerConfig, Variant};
+use mixer_model::{Gelu, MixerConfig, Precision, Variant};
 
 use super::{DeviceArg, Format};
 use crate::bench::Mode;
 use crate::device::DeviceEntry;
 use crate::error::TrainError;
 use crate::plan;
-use crate::update::precision::Precision;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum BenchCommand {
@@ -54,7 +53,7 @@ pub(super) struct NetworkArgs {
     #[arg(long, default_value_t = 2, value_name = "N")]
     warmup: usize,
     /// Precision that the operands of the blocks' products are rounded to (`train.precision`).
-    #[arg(long, value_enum, default_value_t = Precision::F32)]
+    #[arg(long, value_parser = super::precision(), default_value_t = Precision::F32)]
     precision: Precision,
     #[command(flatten)]
     device: DeviceArg,

@@ -61,7 +61,7 @@ impl Job {
         weights.check_fits(&plan.model)?;
         state.loss_scale = state.loss_scale.or(plan.loss_scale.map(LossScale::start));
         let compute =
-            Compute { precision: plan.precision.into(), recompute_blocks: plan.recompute_blocks };
+            Compute { precision: plan.precision, recompute_blocks: plan.recompute_blocks };
         let mixer = Mixer::from_weights(weights, &self.autodiff_device())?.with_compute(compute);
         Ok((rates.frozen(mixer), optimizer.with_rates(rates), state))
     }

@@ -1,10 +1,11 @@
 //! `mixer bench train` and `mixer bench infer`.
 
 use clap::Args;
+use mixer_model::Gelu;
 
 use super::{NetworkArgs, optional};
 use crate::bench::{Bench, Measurement, Mode, measure};
-use crate::cli::{self, Format, GeluArg};
+use crate::cli::{self, Format};
 use crate::error::TrainError;
 
 #[derive(Debug, Clone, Args)]
@@ -12,8 +13,8 @@ pub(in crate::cli) struct StepArgs {
     #[command(flatten)]
     network: NetworkArgs,
     /// Form of GELU.
-    #[arg(long, value_enum, default_value_t = GeluArg::Erf)]
-    gelu: GeluArg,
+    #[arg(long, value_parser = cli::gelu(), default_value_t = Gelu::Erf)]
+    gelu: Gelu,
     /// On a CUDA device, also print the time of each kernel and product over the timed steps, which then
     /// wait for each other.
     #[arg(long)]
@@ -22,7 +23,7 @@ pub(in crate::cli) struct StepArgs {
 
 pub(super) fn run(mode: Mode, args: &StepArgs, recompute_blocks: usize) -> Result<(), TrainError> {
     let network = &args.network;
-    let networks = network.networks(args.gelu.into())?;
+    let networks = network.networks(args.gelu)?;
     let entry = network.open_device()?;
     if args.profile && entry.cuda_index().is_none() {
         return Err(TrainError::usage(format!(
@@ -76,7 +77,7 @@ fn table(measurements: &[Measurement]) -> String {
             "{:<6} {:>6} {:>9} {:>6} {:>8} {:>10.1} {:>10.2} {:>9.1} {:>9} {:>6} {:>10}\n",
             m.model,
             format!("{:?}", m.mode).to_lowercase(),
-            m.precision.name(),
+            m.precision.to_string(),
             m.batch_size,
             m.threads,
             m.step_ms,

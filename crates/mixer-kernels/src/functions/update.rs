@@ -4,102 +4,10 @@ use burn::backend::Dispatch;
 use burn::tensor::Tensor;
 
 use crate::any_tensor::AnyTensor;
+use crate::clip::Clip;
 use crate::ops::MixerOps;
-
-/// Constants of one AdamW update.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct AdamwStep {
-    /// What the gradient is multiplied by first (clipping).
-    pub gradient_scale: f64,
-    /// Learning rate `η`.
-    pub learning_rate: f64,
-    /// Decay of the first moment.
-    pub beta1: f64,
-    /// Decay of the second moment.
-    pub beta2: f64,
-    /// Added to the root of the second moment.
-    pub epsilon: f64,
-    /// Decoupled weight decay `λ`; 0 for parameters that do not decay.
-    pub weight_decay: f64,
-    /// Updates done, this one included; bias correction counts them.
-    pub step: u64,
-}
-
-/// The factors that an AdamW update multiplies by.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct AdamwConstants {
-    pub(crate) gradient_scale: f64,
-    pub(crate) decay: f64,
-    pub(crate) beta1: f64,
-    pub(crate) beta2: f64,
-    pub(crate) rest1: f64,
-    pub(crate) rest2: f64,
-    pub(crate) correct1: f64,
-    pub(crate) correct2: f64,
-    pub(crate) epsilon: f64,
-    pub(crate) learning_rate: f64,
-}
-
-impl AdamwStep {
-    pub(crate) fn constants(&self) -> AdamwConstants {
-        let AdamwStep { gradient_scale, learning_rate, beta1, beta2, epsilon, .. } = *self;
-        let step = self.step as f64;
-        AdamwConstants {
-            gradient_scale,
-            decay: 1.0 - learning_rate * self.weight_decay,
-            beta1,
-            beta2,
-            rest1: 1.0 - beta1,
-            rest2: 1.0 - beta2,
-            correct1: 1.0 / (1.0 - beta1.powf(step)),
-            correct2: 1.0 / (1.0 - beta2.powf(step)),
-            epsilon,
-            learning_rate,
-        }
-    }
-}
-
-/// Constants of one update by gradient descent with momentum.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct SgdStep {
-    /// What the gradient is multiplied by first (clipping).
-    pub gradient_scale: f64,
-    /// Learning rate `η`.
-    pub learning_rate: f64,
-    /// Decay of the momentum; there is no dampening.
-    pub momentum: f64,
-    /// Decoupled weight decay `λ`; 0 for parameters that do not decay.
-    pub weight_decay: f64,
-}
-
-impl SgdStep {
-    /// What the parameter is multiplied by.
-    pub(crate) fn decay(&self) -> f64 {
-        1.0 - self.learning_rate * self.weight_decay
-    }
-}
-
-/// Scales gradients down to a norm, over all of them.
-#[derive(Debug, Clone)]
-pub struct Clip {
-    /// `Σ g²` over all gradients, `[1]`: [`squared_norm`].
-    pub squared_norm: Tensor<1>,
-    /// The largest norm that is left as it is.
-    pub limit: f64,
-}
-
-impl Clip {
-    /// What gradients are multiplied by. Waits for the device.
-    ///
-    /// PARITY: optax's rule, `limit / norm`; PyTorch adds 1e-6 to the norm.
-    #[must_use]
-    pub fn factor(&self) -> f64 {
-        // SYNC: one number.
-        let squared = self.squared_norm.clone().into_data().iter::<f32>().next();
-        let norm = squared.map_or(f64::NAN, f64::from).sqrt();
-        if norm > self.limit { self.limit / norm } else { 1.0 }
-    }
-}
+use crate::ops::state::{AdamwState, SgdState};
+use crate::spec::{AdamwStep, SgdStep};
 
 /// `Σ x²` over all tensors, `[1]`. `None` of none.
 #[must_use]
@@ -138,9 +46,9 @@ pub fn adamw_update(
     let factor = clip.map_or(1.0, Clip::factor);
     let update = |([parameter, gradient, first, second], step): ([AnyTensor; 4], AdamwStep)| {
         let step = AdamwStep { gradient_scale: step.gradient_scale * factor, ..step };
-        let (parameter, first, second) =
-            <Dispatch as MixerOps>::adamw_update(parameter.0, gradient.0, first.0, second.0, step);
-        [parameter, first, second].map(AnyTensor)
+        let state = AdamwState { parameter: parameter.0, first: first.0, second: second.0 };
+        let state = <Dispatch as MixerOps>::adamw_update(state, gradient.0, step);
+        [state.parameter, state.first, state.second].map(AnyTensor)
     };
     tensors.into_iter().map(update).collect()
 }
@@ -161,9 +69,9 @@ pub fn sgd_update(
     let factor = clip.map_or(1.0, Clip::factor);
     let update = |([parameter, gradient, velocity], step): ([AnyTensor; 3], SgdStep)| {
         let step = SgdStep { gradient_scale: step.gradient_scale * factor, ..step };
-        let (parameter, velocity) =
-            <Dispatch as MixerOps>::sgd_update(parameter.0, gradient.0, velocity.0, step);
-        [parameter, velocity].map(AnyTensor)
+        let state = SgdState { parameter: parameter.0, velocity: velocity.0 };
+        let state = <Dispatch as MixerOps>::sgd_update(state, gradient.0, step);
+        [state.parameter, state.velocity].map(AnyTensor)
     };
     tensors.into_iter().map(update).collect()
 }

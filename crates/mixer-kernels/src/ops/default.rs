@@ -1,4 +1,4 @@
-//! Every operation over Burn's own primitives: what a backend runs that has nothing better.
+//! The bodies of every operation over Burn's own primitives, for a backend that has nothing better.
 
 use std::f64::consts::{FRAC_1_SQRT_2, PI};
 
@@ -6,16 +6,14 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, TensorMetadata};
 use burn::tensor::{DType, Shape};
 
-use crate::gelu::Gelu;
-use crate::mixing::MixingSpec;
-use crate::ops::MixerOps;
-use crate::precision::Precision;
-use crate::update::{AdamwConstants, AdamwStep, SgdStep};
-
-/// √(2/π), the slope of the tanh form at 0.
-pub(crate) const TANH_SLOPE: f64 = 0.797_884_560_802_865_4;
-/// The cubic coefficient of the tanh form.
-pub(crate) const TANH_CUBIC: f64 = 0.044_715;
+use super::MixerOps;
+use super::branch::{Branch, BranchGradients, Hidden, Keeping};
+use super::dense::{Dense, DenseBackward, DenseGradients, DenseParameters};
+use super::norm::{Norm, NormBackward, NormGradients};
+use super::state::{AdamwState, SgdState};
+use crate::spec::{
+    AdamwConstants, AdamwStep, Gelu, MixingSpec, Precision, SgdStep, TANH_CUBIC, TANH_SLOPE,
+};
 
 pub(crate) fn gelu_erf<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
     let cdf = normal_cdf::<B>(x.clone());
@@ -56,12 +54,8 @@ pub(crate) fn gelu_tanh_backward<B: Backend>(
 }
 
 /// Of the type of `x`, computed in f32.
-pub(crate) fn layer_norm<B: Backend>(
-    x: FloatTensor<B>,
-    gamma: FloatTensor<B>,
-    beta: FloatTensor<B>,
-    epsilon: f64,
-) -> FloatTensor<B> {
+pub(crate) fn layer_norm<B: Backend>(norm: Norm<B>, epsilon: f64) -> FloatTensor<B> {
+    let Norm { x, gamma, beta } = norm;
     let (shape, dtype) = (x.shape(), x.dtype());
     let (normal, _) = normalise::<B>(widened::<B>(x), epsilon);
     let y = B::float_mul(normal, broadcast::<B>(gamma, &shape));
@@ -69,11 +63,10 @@ pub(crate) fn layer_norm<B: Backend>(
 }
 
 pub(crate) fn layer_norm_backward<B: Backend>(
-    x: FloatTensor<B>,
-    gamma: FloatTensor<B>,
-    grad: FloatTensor<B>,
+    norm: NormBackward<B>,
     epsilon: f64,
-) -> (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>) {
+) -> NormGradients<B> {
+    let NormBackward { x, gamma, grad } = norm;
     let (shape, dtype) = (x.shape(), x.dtype());
     let last = shape.num_dims() - 1;
     let grad = widened::<B>(grad);
@@ -84,41 +77,34 @@ pub(crate) fn layer_norm_backward<B: Backend>(
     let mean_h = B::float_mean_dim(h.clone(), last);
     let mean_hn = B::float_mean_dim(B::float_mul(h.clone(), normal.clone()), last);
     let centred = B::float_sub(B::float_sub(h, mean_h), B::float_mul(normal, mean_hn));
-    (as_dtype::<B>(B::float_mul(centred, inverse_deviation), dtype), dgamma, dbeta)
+    let dx = as_dtype::<B>(B::float_mul(centred, inverse_deviation), dtype);
+    NormGradients { x: dx, gamma: dgamma, beta: dbeta }
 }
 
-pub(crate) fn mean_layer_norm<B: MixerOps>(
-    x: FloatTensor<B>,
-    gamma: FloatTensor<B>,
-    beta: FloatTensor<B>,
-    epsilon: f64,
-) -> FloatTensor<B> {
-    let shape = x.shape();
-    let mean = B::float_mean_dim(B::fused_layer_norm(widened::<B>(x), gamma, beta, epsilon), 1);
+pub(crate) fn mean_layer_norm<B: MixerOps>(norm: Norm<B>, epsilon: f64) -> FloatTensor<B> {
+    let shape = norm.x.shape();
+    let norm = Norm { x: widened::<B>(norm.x), ..norm };
+    let mean = B::float_mean_dim(B::fused_layer_norm(norm, epsilon), 1);
     B::float_reshape(mean, Shape::from(vec![shape[0], shape[2]]))
 }
 
 pub(crate) fn mean_layer_norm_backward<B: MixerOps>(
-    x: FloatTensor<B>,
-    gamma: FloatTensor<B>,
-    grad: FloatTensor<B>,
+    norm: NormBackward<B>,
     epsilon: f64,
-) -> (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>) {
+) -> NormGradients<B> {
+    let NormBackward { x, gamma, grad } = norm;
     let (shape, dtype) = (x.shape(), x.dtype());
     let share = B::float_mul_scalar(grad, (1.0 / shape[1] as f64).into());
     let share = B::float_reshape(share, Shape::from(vec![shape[0], 1, shape[2]]));
     let share = B::float_expand(share, shape);
-    let (dx, dgamma, dbeta) = B::fused_layer_norm_backward(widened::<B>(x), gamma, share, epsilon);
-    (as_dtype::<B>(dx, dtype), dgamma, dbeta)
+    let norm = NormBackward { x: widened::<B>(x), gamma, grad: share };
+    let gradients = B::fused_layer_norm_backward(norm, epsilon);
+    NormGradients { x: as_dtype::<B>(gradients.x, dtype), ..gradients }
 }
 
-/// Of the type that products are rounded to: what follows is kept in it.
-pub(crate) fn dense<B: Backend>(
-    x: FloatTensor<B>,
-    weight: FloatTensor<B>,
-    bias: FloatTensor<B>,
-    precision: Precision,
-) -> FloatTensor<B> {
+/// Of the type that products are rounded to: the next operations keep it.
+pub(crate) fn dense<B: Backend>(layer: Dense<B>, precision: Precision) -> FloatTensor<B> {
+    let Dense { x, weight, bias } = layer;
     let operand = operand_type::<B>(&x, precision);
     if operand == x.dtype() {
         return B::linear(x, weight, Some(bias));
@@ -128,54 +114,38 @@ pub(crate) fn dense<B: Backend>(
 }
 
 pub(crate) fn dense_backward<B: Backend>(
-    x: FloatTensor<B>,
-    weight: FloatTensor<B>,
-    grad: FloatTensor<B>,
+    layer: DenseBackward<B>,
     precision: Precision,
-) -> (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>) {
+) -> DenseGradients<B> {
+    let DenseBackward { x, weight, grad } = layer;
     let operand = operand_type::<B>(&x, precision);
     let dx = if operand == DType::F32 {
         B::linear_x_backward(weight, grad.clone())
     } else {
         product::<B>(grad.clone(), B::float_swap_dims(weight, 0, 1), operand)
     };
-    let (dweight, dbias) = dense_parameters_backward::<B>(x, grad, precision);
-    (dx, dweight, dbias)
+    DenseGradients { x: dx, parameters: dense_parameters_backward::<B>(x, grad, precision) }
 }
 
 pub(crate) fn dense_parameters_backward<B: Backend>(
     x: FloatTensor<B>,
     grad: FloatTensor<B>,
     precision: Precision,
-) -> (FloatTensor<B>, FloatTensor<B>) {
+) -> DenseParameters<B> {
     let operand = operand_type::<B>(&x, precision);
     if operand == x.dtype() {
-        return (B::linear_weight_backward(x, grad.clone()), B::linear_bias_backward(grad));
+        let weight = B::linear_weight_backward(x, grad.clone());
+        return DenseParameters { weight, bias: B::linear_bias_backward(grad) };
     }
-    let dweight = product::<B>(B::float_swap_dims(x, 0, 1), grad.clone(), operand);
-    (dweight, sum_rows::<B>(widened::<B>(grad)))
+    let weight = product::<B>(B::float_swap_dims(x, 0, 1), grad.clone(), operand);
+    DenseParameters { weight, bias: sum_rows::<B>(widened::<B>(grad)) }
 }
 
-/// Gradients of `x`, `gamma`, `beta`, `weight1`, `bias1`, `weight2`, `bias2`.
-pub(crate) type BranchGradients<B> = (
-    FloatTensor<B>,
-    FloatTensor<B>,
-    FloatTensor<B>,
-    FloatTensor<B>,
-    FloatTensor<B>,
-    FloatTensor<B>,
-    FloatTensor<B>,
-);
-
-pub(crate) fn mix_tokens<B: MixerOps>(
-    x: FloatTensor<B>,
-    [gamma, beta, weight1, bias1, weight2, bias2]: [FloatTensor<B>; 6],
-    branch_scale: FloatTensor<B>,
-    spec: MixingSpec,
-) -> FloatTensor<B> {
+pub(crate) fn mix_tokens<B: MixerOps>(branch: Branch<B>, spec: MixingSpec) -> FloatTensor<B> {
+    let Branch { x, gamma, beta, weight1, bias1, weight2, bias2, branch_scale } = branch;
     let (dtype, operand) = (x.dtype(), operand_type::<B>(&x, spec.precision));
     let x = widened::<B>(x);
-    let normal = B::fused_layer_norm(x.clone(), gamma, beta, spec.epsilon);
+    let normal = normalised::<B>(&x, gamma, beta, spec);
     let hidden = B::float_add(
         product::<B>(reshape::<B>(weight1, &[1, 0, 0]), normal, operand),
         reshape::<B>(bias1, &[1, 0, 1]),
@@ -189,17 +159,16 @@ pub(crate) fn mix_tokens<B: MixerOps>(
 }
 
 pub(crate) fn mix_tokens_backward<B: MixerOps>(
-    x: FloatTensor<B>,
-    [gamma, beta, weight1, bias1, weight2, bias2]: [FloatTensor<B>; 6],
-    branch_scale: FloatTensor<B>,
+    branch: Branch<B>,
     grad: FloatTensor<B>,
     spec: MixingSpec,
 ) -> BranchGradients<B> {
+    let Branch { x, gamma, beta, weight1, bias1, weight2, bias2, branch_scale } = branch;
     let (weight1_shape, weight2_shape) = (weight1.shape(), weight2.shape());
     let (bias1_shape, bias2_shape) = (bias1.shape(), bias2.shape());
     let (dtype, operand) = (x.dtype(), operand_type::<B>(&x, spec.precision));
     let (x, grad) = (widened::<B>(x), widened::<B>(grad));
-    let normal = B::fused_layer_norm(x.clone(), gamma.clone(), beta, spec.epsilon);
+    let normal = normalised::<B>(&x, gamma.clone(), beta, spec);
     let normal = as_dtype::<B>(normal, operand);
     let weight1 = as_dtype::<B>(reshape::<B>(weight1, &[1, 0, 0]), operand);
     let weight2 = as_dtype::<B>(reshape::<B>(weight2, &[1, 0, 0]), operand);
@@ -220,47 +189,53 @@ pub(crate) fn mix_tokens_backward<B: MixerOps>(
     let dweight1 = product::<B>(inner.clone(), B::float_swap_dims(normal, 1, 2), operand);
     let dweight1 = sum_to::<B>(dweight1, &[0], &weight1_shape);
     let dnormal = product::<B>(B::float_swap_dims(weight1, 1, 2), inner, operand);
-    let (dx, dgamma, dbeta) = B::fused_layer_norm_backward(x, gamma, dnormal, spec.epsilon);
-    let dx = as_dtype::<B>(B::float_add(dx, grad), dtype);
-    (dx, dgamma, dbeta, dweight1, dbias1, dweight2, dbias2)
+    let norm = NormBackward { x, gamma, grad: dnormal };
+    let norm = B::fused_layer_norm_backward(norm, spec.epsilon);
+    BranchGradients {
+        x: as_dtype::<B>(B::float_add(norm.x, grad), dtype),
+        gamma: norm.gamma,
+        beta: norm.beta,
+        weight1: dweight1,
+        bias1: dbias1,
+        weight2: dweight2,
+        bias2: dbias2,
+    }
 }
 
 /// The output and the hidden units before GELU, `[B S, D_C]`, in the type of the operands.
-pub(crate) fn mix_channels<B: MixerOps>(
-    x: FloatTensor<B>,
-    [gamma, beta, weight1, bias1, weight2, bias2]: [FloatTensor<B>; 6],
-    branch_scale: FloatTensor<B>,
-    spec: MixingSpec,
-) -> (FloatTensor<B>, FloatTensor<B>) {
+pub(crate) fn mix_channels<B: MixerOps>(branch: Branch<B>, spec: MixingSpec) -> Keeping<B> {
+    let Branch { x, gamma, beta, weight1, bias1, weight2, bias2, branch_scale } = branch;
     let (shape, dtype, operand) = (x.shape(), x.dtype(), operand_type::<B>(&x, spec.precision));
     let x = widened::<B>(x);
-    let normal = flat::<B>(B::fused_layer_norm(x.clone(), gamma, beta, spec.epsilon));
+    let normal = flat::<B>(normalised::<B>(&x, gamma, beta, spec));
     let hidden = B::float_add(product::<B>(normal, weight1, operand), reshape::<B>(bias1, &[1, 0]));
     let branch = B::float_add(
         product::<B>(gelu::<B>(hidden.clone(), spec.gelu), weight2, operand),
         reshape::<B>(bias2, &[1, 0]),
     );
     let branch = scaled::<B>(B::float_reshape(branch, shape), branch_scale);
-    (as_dtype::<B>(B::float_add(x, branch), dtype), as_dtype::<B>(hidden, operand))
+    Keeping {
+        y: as_dtype::<B>(B::float_add(x, branch), dtype),
+        hidden: as_dtype::<B>(hidden, operand),
+    }
 }
 
 pub(crate) fn mix_channels_backward<B: MixerOps>(
-    x: FloatTensor<B>,
-    [gamma, beta, weight1, bias1, weight2, bias2]: [FloatTensor<B>; 6],
-    branch_scale: FloatTensor<B>,
-    hidden: Option<FloatTensor<B>>,
+    branch: Branch<B>,
+    hidden: Hidden<B>,
     grad: FloatTensor<B>,
     spec: MixingSpec,
 ) -> BranchGradients<B> {
+    let Branch { x, gamma, beta, weight1, bias1, weight2, bias2, branch_scale } = branch;
     let (bias1_shape, bias2_shape) = (bias1.shape(), bias2.shape());
     let (shape, dtype, operand) = (x.shape(), x.dtype(), operand_type::<B>(&x, spec.precision));
     let (x, grad) = (widened::<B>(x), widened::<B>(grad));
-    let normal = flat::<B>(B::fused_layer_norm(x.clone(), gamma.clone(), beta, spec.epsilon));
+    let normal = flat::<B>(normalised::<B>(&x, gamma.clone(), beta, spec));
     let normal = as_dtype::<B>(normal, operand);
     let weight1 = as_dtype::<B>(weight1, operand);
     let hidden = match hidden {
-        Some(hidden) => widened::<B>(hidden),
-        None => B::float_add(
+        Hidden::Kept(hidden) => widened::<B>(hidden),
+        Hidden::Again => B::float_add(
             product::<B>(normal.clone(), weight1.clone(), operand),
             reshape::<B>(bias1, &[1, 0]),
         ),
@@ -277,12 +252,20 @@ pub(crate) fn mix_channels_backward<B: MixerOps>(
     let dweight1 = product::<B>(B::float_swap_dims(normal, 0, 1), inner.clone(), operand);
     let dnormal = product::<B>(inner, B::float_swap_dims(weight1, 0, 1), operand);
     let dnormal = B::float_reshape(dnormal, shape);
-    let (dx, dgamma, dbeta) = B::fused_layer_norm_backward(x, gamma, dnormal, spec.epsilon);
-    let dx = as_dtype::<B>(B::float_add(dx, grad), dtype);
-    (dx, dgamma, dbeta, dweight1, dbias1, dweight2, dbias2)
+    let norm = NormBackward { x, gamma, grad: dnormal };
+    let norm = B::fused_layer_norm_backward(norm, spec.epsilon);
+    BranchGradients {
+        x: as_dtype::<B>(B::float_add(norm.x, grad), dtype),
+        gamma: norm.gamma,
+        beta: norm.beta,
+        weight1: dweight1,
+        bias1: dbias1,
+        weight2: dweight2,
+        bias2: dbias2,
+    }
 }
 
-/// What the operands of products are rounded to. Where the device has no arithmetic in the type that was
+/// The type that the operands of products are rounded to. Where the device has no arithmetic in the type that was
 /// asked for, they are not.
 fn operand_type<B: Backend>(x: &FloatTensor<B>, precision: Precision) -> DType {
     let dtype = precision.dtype();
@@ -320,12 +303,11 @@ pub(crate) fn squared_norm<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
 }
 
 pub(crate) fn adamw_update<B: Backend>(
-    parameter: FloatTensor<B>,
+    state: AdamwState<B>,
     gradient: FloatTensor<B>,
-    first: FloatTensor<B>,
-    second: FloatTensor<B>,
     step: AdamwStep,
-) -> (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>) {
+) -> AdamwState<B> {
+    let AdamwState { parameter, first, second } = state;
     let AdamwConstants { gradient_scale, decay, beta1, beta2, rest1, rest2, .. } = step.constants();
     let AdamwConstants { correct1, correct2, epsilon, learning_rate, .. } = step.constants();
     let scale = |x: FloatTensor<B>, factor: f64| B::float_mul_scalar(x, factor.into());
@@ -337,21 +319,21 @@ pub(crate) fn adamw_update<B: Backend>(
     let deviation = B::float_add_scalar(deviation, epsilon.into());
     let change = B::float_div(scale(first.clone(), correct1), deviation);
     let decayed = if decay == 1.0 { parameter } else { scale(parameter, decay) };
-    (B::float_sub(decayed, scale(change, learning_rate)), first, second)
+    AdamwState { parameter: B::float_sub(decayed, scale(change, learning_rate)), first, second }
 }
 
 pub(crate) fn sgd_update<B: Backend>(
-    parameter: FloatTensor<B>,
+    state: SgdState<B>,
     gradient: FloatTensor<B>,
-    velocity: FloatTensor<B>,
     step: SgdStep,
-) -> (FloatTensor<B>, FloatTensor<B>) {
+) -> SgdState<B> {
+    let SgdState { parameter, velocity } = state;
     let scale = |x: FloatTensor<B>, factor: f64| B::float_mul_scalar(x, factor.into());
     let velocity =
         B::float_add(scale(velocity, step.momentum), scale(gradient, step.gradient_scale));
     let decay = step.decay();
     let change = scale(velocity.clone(), step.learning_rate);
-    (B::float_sub(scale(parameter, decay), change), velocity)
+    SgdState { parameter: B::float_sub(scale(parameter, decay), change), velocity }
 }
 
 pub(crate) fn average_update<B: Backend>(
@@ -379,6 +361,16 @@ fn gelu_backward<B: MixerOps>(
         Gelu::Erf => B::gelu_erf_backward(x, grad),
         Gelu::Tanh => B::gelu_tanh_backward(x, grad),
     }
+}
+
+/// The normalised input of a branch.
+fn normalised<B: MixerOps>(
+    x: &FloatTensor<B>,
+    gamma: FloatTensor<B>,
+    beta: FloatTensor<B>,
+    spec: MixingSpec,
+) -> FloatTensor<B> {
+    B::fused_layer_norm(Norm { x: x.clone(), gamma, beta }, spec.epsilon)
 }
 
 /// Reshapes to `dims`, where each 0 stands for the tensor's next dimension.

@@ -1,8 +1,8 @@
-//! What the processor could do at most: fused multiply-adds on registers alone.
+//! The most that the processor could do: fused multiply-adds on registers alone.
 
 use std::time::{Duration, Instant};
 
-use crate::simd::{Kernel, Simd, dispatch};
+use super::{Kernel, Simd, dispatch};
 
 /// Independent sums, enough to hide the latency of an addition on any processor of today.
 const CHAINS: usize = 12;

@@ -4,21 +4,14 @@ use burn::backend::Dispatch;
 use burn::tensor::Tensor;
 
 use crate::ops::MixerOps;
+use crate::spec::Gelu;
 
-/// Which form of GELU. Burn's own backward pass is that of the tanh form on most backends, whatever
-/// the forward pass was; these match.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Gelu {
-    /// `0.5 x (1 + tanh(√(2/π) (x + 0.044715 x³)))`, as the official JAX code.
-    Tanh,
-    /// `x Φ(x)`, as timm and PyTorch.
-    Erf,
-}
-
-/// Applies GELU to every element.
+/// GELU of every element. Burn's own backward pass is that of the tanh form on most backends, whatever the
+/// forward pass was; these match.
 ///
 /// # Shapes
 /// - input and output: any, the same
+#[must_use]
 pub fn gelu<const D: usize>(x: Tensor<D>, form: Gelu) -> Tensor<D> {
     let x = x.into_dispatch();
     Tensor::from_dispatch(match form {

@@ -4,7 +4,8 @@ use burn::backend::Dispatch;
 use burn::tensor::Tensor;
 
 use crate::ops::MixerOps;
-use crate::precision::Precision;
+use crate::ops::dense::Dense;
+use crate::spec::Precision;
 
 /// `x W + b`.
 ///
@@ -15,11 +16,8 @@ use crate::precision::Precision;
 /// - `x`: `[N, I]`, f32; output: `[N, O]`
 /// - `weight`: `[I, O]`
 /// - `bias`: `[O]`
+#[must_use]
 pub fn dense(x: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>, precision: Precision) -> Tensor<2> {
-    Tensor::from_dispatch(<Dispatch as MixerOps>::dense(
-        x.into_dispatch(),
-        weight.into_dispatch(),
-        bias.into_dispatch(),
-        precision,
-    ))
+    let (x, weight, bias) = (x.into_dispatch(), weight.into_dispatch(), bias.into_dispatch());
+    Tensor::from_dispatch(<Dispatch as MixerOps>::dense(Dense { x, weight, bias }, precision))
 }

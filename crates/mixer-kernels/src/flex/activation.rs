@@ -3,8 +3,8 @@
 //! `f32::exp` and `erff` are calls of some ten nanoseconds, which together would cost more than the
 //! matrix products of a small Mixer.
 
-use crate::default::{TANH_CUBIC, TANH_SLOPE};
 use crate::simd::Simd;
+use crate::spec::{TANH_CUBIC, TANH_SLOPE};
 
 /// An activation function.
 pub(crate) trait Activation: Copy + Send + Sync {
