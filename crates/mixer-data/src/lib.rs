@@ -42,20 +42,24 @@ pub use augment::erasing::{ErasingFill, RandomErasing};
 pub use augment::pixel_op::PixelOp;
 pub use augment::randaugment::{BigVisionOp, RandAugment, TimmOp};
 pub use augment::transform::{EvalResize, EvalTransform, TrainCrop, TrainTransform};
+pub use decode::error::DecodeError;
 pub use decode::format::PictureFormat;
+pub use decode::options::DecodeOptions;
 pub use decode::part::{Part, PartDecoder, Region};
-pub use decode::picture::{DecodeError, DecodeOptions, decode};
+pub use decode::picture::decode;
 pub use decode::read::{read_file, read_image};
 pub use decode::rgb_image::RgbImage;
 pub use error::{DataError, Place};
 pub use measure::inspect::{BrokenExample, Inspection, Quantiles, contact_sheet, inspect};
-pub use measure::speed::{Measured, time_loader, time_stages};
+pub use measure::measured::Measured;
+pub use measure::speed::{time_loader, time_stages};
 pub use measure::stage::{Stage, StageTime, StageTimes};
 pub use order::example_order::{Location, Order};
 pub use order::permutation::Permutation;
 pub use order::random::ExampleRng;
+pub use resample::interpolation::Interpolation;
 pub use resample::patches::patchify;
-pub use resample::resampler::{Interpolation, Resampler};
+pub use resample::resampler::Resampler;
 pub use shards::shard_source::{IndexState, ShardSource};
 pub use shards::shard_writer::{
     ShardManifest, ShardRecord, ShardWriterConfig, SkippedRecord, png_bytes, verify_shards,

@@ -10,8 +10,9 @@ use crate::decode::rgb_image::RgbImage;
 use crate::error::DataError;
 use crate::measure::stage::{Laps, Stage};
 use crate::order::random::ExampleRng;
+use crate::resample::interpolation::Interpolation;
 use crate::resample::patches::{Destination, Layout};
-use crate::resample::resampler::{FractionalBox, Interpolation, Output, Resampler};
+use crate::resample::resampler::{FractionalBox, Output, Resampler};
 
 /// How often a random crop is tried before the largest centred one is taken, as in torchvision.
 const CROP_ATTEMPTS: usize = 10;
@@ -556,7 +557,7 @@ mod tests {
     #[test]
     fn a_part_gives_what_the_whole_picture_gives() {
         let part_of = |image: &RgbImage, region: Region| {
-            let pixels = crate::decode::part::cut(image, region);
+            let pixels = image.cut(region);
             Part { image: pixels, region, width: image.width, height: image.height }
         };
         for (index, (width, height)) in

@@ -5,7 +5,9 @@ use std::path::Path;
 
 use fs_err as fs;
 
-use crate::decode::picture::{DecodeError, DecodeOptions, MAX_FILE_BYTES, decode};
+use crate::decode::error::DecodeError;
+use crate::decode::options::{DecodeOptions, MAX_FILE_BYTES};
+use crate::decode::picture::decode;
 use crate::decode::rgb_image::RgbImage;
 use crate::error::DataError;
 

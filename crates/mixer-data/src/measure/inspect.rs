@@ -225,8 +225,8 @@ mod tests {
 
     use super::*;
     use crate::augment::transform::TrainCrop;
-    use crate::decode::picture::DecodeOptions;
-    use crate::resample::resampler::Interpolation;
+    use crate::decode::options::DecodeOptions;
+    use crate::resample::interpolation::Interpolation;
     use crate::shards::shard_writer::png_bytes;
     use crate::sources::builtin::{BuiltinKind, BuiltinSource, BuiltinSplit};
     use crate::sources::folder::FolderSource;

@@ -1,4 +1,4 @@
-//! How fast training examples are prepared here.
+//! The speed of preparing training examples.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -7,21 +7,11 @@ use cpu_time::ProcessTime;
 
 use crate::augment::transform::TrainTransform;
 use crate::error::DataError;
+use crate::measure::measured::Measured;
 use crate::measure::stage::{StageTime, StageTimes};
 use crate::order::example_order::Order;
 use crate::sources::source::Source;
 use crate::stream::loader::{Loader, LoaderConfig, Pipeline};
-
-/// What a measurement found.
-#[derive(Clone, Copy, Debug)]
-pub struct Measured<T> {
-    /// How long it took.
-    pub time: T,
-    /// For how many examples.
-    pub examples: u64,
-    /// How many of the source could not be read and were left out.
-    pub skipped: u64,
-}
 
 /// Times a [`Loader`] that trains, workers and batches and all, with a consumer that only takes.
 ///
@@ -82,7 +72,7 @@ mod tests {
     use super::*;
     use crate::augment::transform::TrainCrop;
     use crate::measure::stage::Stage;
-    use crate::resample::resampler::Interpolation;
+    use crate::resample::interpolation::Interpolation;
     use crate::sources::builtin::{BuiltinKind, BuiltinSource, BuiltinSplit};
     use crate::stream::loader::OnCorrupt;
 

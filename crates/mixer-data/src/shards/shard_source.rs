@@ -5,7 +5,8 @@ use std::sync::OnceLock;
 
 use fs_err as fs;
 
-use crate::decode::picture::{DecodeError, DecodeOptions, MAX_FILE_BYTES};
+use crate::decode::error::DecodeError;
+use crate::decode::options::{DecodeOptions, MAX_FILE_BYTES};
 use crate::error::{DataError, Place};
 use crate::shards::shard_index::ShardIndex;
 use crate::shards::tar::{BLOCK, name_in_header};

@@ -20,12 +20,14 @@ use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::decode::error::DecodeError;
 use crate::decode::format::PictureFormat;
-use crate::decode::picture::{DecodeError, decode};
+use crate::decode::picture::decode;
 use crate::decode::rgb_image::RgbImage;
 use crate::error::{DataError, Place};
+use crate::resample::interpolation::Interpolation;
 use crate::resample::patches::Layout;
-use crate::resample::resampler::{Interpolation, Output, Resampler};
+use crate::resample::resampler::{Output, Resampler};
 use crate::shards::shard_source::CLASSES_FILE;
 use crate::shards::tar::{BLOCK, header};
 use crate::sources::labels::parse_class_names;
@@ -618,7 +620,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::decode::picture::DecodeOptions;
+    use crate::decode::options::DecodeOptions;
     use crate::shards::shard_source::ShardSource;
     use crate::sources::builtin::{BuiltinKind, BuiltinSource, BuiltinSplit};
     use crate::sources::folder::FolderSource;

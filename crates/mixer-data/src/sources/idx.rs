@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use flate2::read::MultiGzDecoder;
 use fs_err as fs;
 
-use crate::decode::picture::MAX_SIDE;
+use crate::decode::options::MAX_SIDE;
 use crate::decode::rgb_image::RgbImage;
 use crate::error::{DataError, Place};
 use crate::shards::shard_source::CLASSES_FILE;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use fs_err as fs;
 
-use crate::decode::picture::DecodeOptions;
+use crate::decode::options::DecodeOptions;
 use crate::decode::read::read_file;
 use crate::error::{DataError, Place};
 use crate::sources::fingerprint::Fingerprint;

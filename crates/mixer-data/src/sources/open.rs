@@ -6,7 +6,7 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::decode::picture::DecodeOptions;
+use crate::decode::options::DecodeOptions;
 use crate::error::DataError;
 use crate::shards::shard_source::ShardSource;
 use crate::sources::cifar::CifarSource;

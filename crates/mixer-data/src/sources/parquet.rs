@@ -26,7 +26,8 @@ use parquet::file::reader::{ChunkReader, Length};
 use parquet::file::serialized_reader::SerializedPageReader;
 use serde_json::Value;
 
-use crate::decode::picture::{DecodeError, DecodeOptions, MAX_FILE_BYTES};
+use crate::decode::error::DecodeError;
+use crate::decode::options::{DecodeOptions, MAX_FILE_BYTES};
 use crate::error::{DataError, Place};
 use crate::sources::fingerprint::Fingerprint;
 use crate::sources::labels::{DistinctLabels, Label, Meaning};

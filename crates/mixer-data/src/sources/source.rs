@@ -1,6 +1,7 @@
 //! What the loader needs to know of a data set.
 
-use crate::decode::picture::{DecodeOptions, decode};
+use crate::decode::options::DecodeOptions;
+use crate::decode::picture::decode;
 use crate::decode::rgb_image::RgbImage;
 use crate::error::DataError;
 

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::decode::picture::DecodeOptions;
+use crate::decode::options::DecodeOptions;
 use crate::error::DataError;
 use crate::order::permutation::Permutation;
 use crate::sources::fingerprint::Fingerprint;

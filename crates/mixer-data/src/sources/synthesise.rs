@@ -4,8 +4,8 @@ use std::path::Path;
 
 use fs_err as fs;
 
+use crate::decode::error::DecodeError;
 use crate::decode::format::PictureFormat;
-use crate::decode::picture::DecodeError;
 use crate::error::DataError;
 use crate::shards::shard_writer::{encode_jpeg, png_bytes};
 use crate::sources::builtin::{BuiltinKind, BuiltinSource, BuiltinSplit, NUM_FIGURES};
@@ -116,7 +116,7 @@ pub fn write_builtin(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decode::picture::DecodeOptions;
+    use crate::decode::options::DecodeOptions;
     use crate::sources::folder::FolderSource;
 
     fn synthesis(format: PictureFormat) -> Synthesis {

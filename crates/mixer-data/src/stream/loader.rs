@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use crate::augment::transform::{EvalTransform, TrainTransform};
 use crate::decode::part::PartDecoder;
 use crate::error::DataError;
-use crate::measure::speed::Measured;
+use crate::measure::measured::Measured;
 use crate::measure::stage::{Laps, Stage, StageTimes, Stopwatch};
 use crate::order::example_order::{Location, Order};
 use crate::order::random::ExampleRng;
