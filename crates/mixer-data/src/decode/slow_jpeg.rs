@@ -1,5 +1,6 @@
 //! JPEGs that mixer-jpeg leaves to another decoder, by zune-jpeg, whole.
 
+use mixer_jpeg::Region;
 use zune_core::bytestream::ZCursor;
 use zune_core::colorspace::ColorSpace;
 use zune_core::options::DecoderOptions;
@@ -53,7 +54,10 @@ fn decode_without_end(bytes: &[u8], options: &DecodeOptions) -> Result<RgbImage,
         let mut bytes = bytes.to_vec();
         bytes.extend([filler; 256]);
         bytes.extend([0xff, 0xd9]);
-        run_zune(&bytes, false, options)
+        match run_mixer_jpeg(&bytes, options) {
+            Some(image) => Ok(image),
+            None => run_zune(&bytes, false, options),
+        }
     };
     let truncated_unless_too_large = |error| match error {
         DecodeError::Broken { .. } => DecodeError::Truncated,
@@ -65,6 +69,16 @@ fn decode_without_end(bytes: &[u8], options: &DecodeOptions) -> Result<RgbImage,
         return Err(DecodeError::Truncated);
     }
     Ok(first)
+}
+
+/// The picture by the decoder that whole files go through, so that a missing end changes no pixel.
+fn run_mixer_jpeg(bytes: &[u8], options: &DecodeOptions) -> Option<RgbImage> {
+    let header = mixer_jpeg::read_header(bytes).ok()?;
+    let (width, height) = (header.width, header.height);
+    check_size(u64::from(width), u64::from(height), options).ok()?;
+    let (all, mut pixels) = (Region { left: 0, top: 0, width, height }, Vec::new());
+    mixer_jpeg::Decoder::new().decode_region(bytes, all, &mut pixels).ok()?;
+    Some(RgbImage { width, height, pixels })
 }
 
 fn run_zune(bytes: &[u8], strict: bool, options: &DecodeOptions) -> Result<RgbImage, DecodeError> {
