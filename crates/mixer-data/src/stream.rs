@@ -2,6 +2,7 @@
 //! [`mix`] draws mixup and CutMix of a batch.
 
 pub(crate) mod batch;
+pub(crate) mod batch_mix;
 pub(crate) mod in_order;
 pub(crate) mod loader;
 pub(crate) mod mix;

@@ -717,6 +717,7 @@ impl Shared {
                 epoch: first_position / order.epoch_len(*len),
                 num_tokens: image_bytes / patch_dim,
                 patch_dim,
+                mix: None,
                 skipped: Vec::new(),
             };
             queue.batches.push_back(Claims {

@@ -1,4 +1,4 @@
-//! Mixup (Zhang et al. 2018) and CutMix (Yun et al. 2019): what a batch is mixed with.
+//! Mixup (Zhang et al. 2018) and CutMix (Yun et al. 2019): settings, draws, and the pasting of boxes.
 //!
 //! One draw holds for a whole batch. CutMix copies bytes, so it is done here; mixup averages numbers,
 //! so it is left to the device, which needs the share and the partners only.
@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::DataError;
 use crate::order::random::ExampleRng;
 use crate::stream::batch::Batch;
+use crate::stream::batch_mix::{BatchMix, MixFlavour, MixKind};
 
 /// The stream of [`ExampleRng`] that mixing draws from.
 const MIX_STREAM: u64 = 0x006d_6978;
@@ -40,51 +41,12 @@ pub struct MixSpec {
     pub flavour: MixFlavour,
 }
 
-/// Which examples are mixed with each other.
-#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[serde(rename_all = "snake_case")]
-pub enum MixFlavour {
-    /// With the example before, the first with the last. Mixup's share is the larger part, at least
-    /// one half.
-    #[default]
-    BigVision,
-    /// With the example as far from the end as this one is from the start. The share is as drawn.
-    Timm,
-}
-
 fn default_switch_prob() -> f64 {
     0.5
 }
 
 fn default_prob() -> f64 {
     1.0
-}
-
-/// How one batch is mixed.
-#[derive(Clone, Debug, PartialEq)]
-pub struct BatchMix {
-    /// What is done.
-    pub kind: MixKind,
-    /// The share λ of an example's own picture and label, in `[0, 1]`; its partner's is 1 − λ.
-    pub lambda: f32,
-    /// Who is whose partner.
-    pub flavour: MixFlavour,
-}
-
-/// What is done to a batch.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum MixKind {
-    /// Nothing; λ is 1.
-    None,
-    /// Values and labels are averaged: `λ · own + (1 - λ) · partner`.
-    Mixup,
-    /// A box of the partner's picture covers the own one, and labels are averaged.
-    CutMix {
-        /// Rows of the box, px.
-        rows: Range<u32>,
-        /// Columns of the box, px.
-        columns: Range<u32>,
-    },
 }
 
 impl MixSpec {
@@ -110,7 +72,25 @@ impl MixSpec {
         Ok(())
     }
 
-    /// How the batch of a step is mixed.
+    /// Draws the mixing of the update `step`, pastes the boxes of CutMix into the batch, and leaves the
+    /// draw in [`Batch::mix`], for targets and for mixup. The microbatches of an update have one draw.
+    ///
+    /// # Errors
+    /// [`DataError::BadBuffer`] when the patches of the batch do not make up squares.
+    pub fn apply(
+        &self,
+        batch: &mut Batch,
+        seed: u64,
+        step: u64,
+        image_size: u32,
+    ) -> Result<(), DataError> {
+        let mix = self.draw(seed, step, image_size);
+        mix.apply_cutmix(batch)?;
+        batch.mix = Some(mix);
+        Ok(())
+    }
+
+    /// The mixing of the batch of a step.
     ///
     /// # Determinism
     /// A function of the seed, the step and the size, drawn in this order: whether; which of the two,
@@ -177,23 +157,6 @@ fn symmetric_beta(alpha: f64, rng: &mut ExampleRng) -> f64 {
 }
 
 impl BatchMix {
-    /// The partner of an example among the `num_examples` of a batch; itself where nothing is mixed.
-    pub fn partner(&self, example: usize, num_examples: usize) -> usize {
-        match (&self.kind, self.flavour) {
-            (MixKind::None, _) => example,
-            (_, MixFlavour::BigVision) => match example {
-                0 => num_examples.saturating_sub(1),
-                _ => example - 1,
-            },
-            (_, MixFlavour::Timm) => num_examples.saturating_sub(1).saturating_sub(example),
-        }
-    }
-
-    /// The partners of all examples of a batch.
-    pub fn partners(&self, num_examples: usize) -> Vec<usize> {
-        (0..num_examples).map(|example| self.partner(example, num_examples)).collect()
-    }
-
     /// Pastes the boxes of CutMix into the patches of a batch; without CutMix, does nothing.
     ///
     /// Labels are left as they are: λ and [`partners`](Self::partners) say how to mix them. Rows from
