@@ -71,7 +71,7 @@ pub fn replay(job: &Job, divergence: Divergence, start: Start) -> Result<Replay,
     let mut batches = BatchGradient::new(job, state.step, state.skipped_train.clone())?;
     for step in state.step..divergence.step {
         let Gradient { sum, loss, squared_norm, .. } =
-            batches.next(&mixer, step, state.loss_factor(), never, |_| ())?;
+            batches.next(&mixer, state.loss_factor(), never, |_| ())?;
         progress.update(step + 1, String::new);
         // An update that was left out, is left out.
         let is_finite = scalar(loss).is_finite() && scalar(squared_norm.clone()).is_finite();
@@ -91,7 +91,7 @@ pub fn replay(job: &Job, divergence: Divergence, start: Start) -> Result<Replay,
     let mut examples = Vec::with_capacity(plan.batch_size);
     let factor = state.loss_factor();
     let Gradient { sum, loss, squared_norm, indices, .. } =
-        batches.next(&mixer, divergence.step, factor, never, |microbatch| {
+        batches.next(&mixer, factor, never, |microbatch| {
             let losses: Vec<f32> = microbatch.losses.into_data().iter::<f32>().collect();
             for (&index, loss) in microbatch.indices.iter().zip(losses) {
                 let name = job.dataset.train.describe(index as usize);

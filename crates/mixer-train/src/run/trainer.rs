@@ -265,7 +265,7 @@ impl<'a> Run<'a> {
         let piece = self.longest_update * plan.microbatch_size as u32 / plan.batch_size as u32;
         let stop = self.stop_before(piece);
         let factor = self.state.loss_factor();
-        let gradient = self.gradient.next(mixer, step, factor, stop, |_| ())?;
+        let gradient = self.gradient.next(mixer, factor, stop, |_| ())?;
         Ok(Next::Update(started, Box::new(gradient)))
     }
 

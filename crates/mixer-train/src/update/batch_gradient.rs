@@ -65,24 +65,19 @@ impl<'a> BatchGradient<'a> {
         let normaliser = Normaliser::new(&plan.preprocessing, patch_size, &device);
         let (mix, seed) = (plan.mix.clone(), plan.seed);
         let (batch_size, image_size) = (plan.batch_size as u64, plan.model.image_size as u32);
-        let cutmix = move |batch: &mut Batch| match &mix {
-            Some(mix) => {
-                let step = batch.first_position / batch_size;
-                mix.draw(seed, step, image_size).apply_cutmix(batch)
-            }
+        let apply_mix = move |batch: &mut Batch| match &mix {
+            Some(mix) => mix.apply(batch, seed, batch.first_position / batch_size, image_size),
             None => Ok(()),
         };
-        let stream = Stream::new(loader.with_skipped(skipped), normaliser, cutmix)?;
+        let stream = Stream::new(loader.with_skipped(skipped), normaliser, apply_mix)?;
         Ok(Self { job, stream })
     }
 
-    /// The gradient of the next batch, that of update `step` (from 0), by way of a loss that is multiplied
-    /// by `loss_scale`. `stop` is asked before each microbatch and while data is waited for; asked to stop, the
+    /// The gradient of the next batch, by way of a loss that is multiplied by `loss_scale`. `stop` is asked before each microbatch and while data is waited for; asked to stop, the
     /// batch is lost, and the weights are those before it. `watch` sees each microbatch.
     pub(crate) fn next<S>(
         &mut self,
         mixer: &Mixer,
-        step: u64,
         loss_scale: f64,
         stop: impl Fn() -> Option<S>,
         mut watch: impl FnMut(Microbatch),
@@ -94,8 +89,6 @@ impl<'a> BatchGradient<'a> {
         let mut loss_sum = Tensor::<1>::zeros([1], device);
         let (mut indices, mut skipped) = (Vec::with_capacity(plan.batch_size), Vec::new());
         let mut waited = Duration::ZERO;
-        let mix =
-            plan.mix.as_ref().map(|mix| mix.draw(plan.seed, step, plan.model.image_size as u32));
         for _ in 0..microbatches {
             let Some(input) = self.stream.next(&stop)? else {
                 unreachable!("a training stream does not end");
@@ -108,8 +101,8 @@ impl<'a> BatchGradient<'a> {
             let rows = plan.microbatch_size;
             let mut targets =
                 smoothed_targets(&batch.labels, plan.model.num_classes, plan.label_smoothing);
-            let partners = mix.as_ref().map_or(Vec::new(), |mix| mix.partners(rows));
-            if let Some(mix) = &mix {
+            let partners = batch.mix.as_ref().map_or(Vec::new(), |mix| mix.partners(rows));
+            if let Some(mix) = &batch.mix {
                 targets = mixed_targets(&targets, &partners, mix.lambda);
             }
             let positions = batch.first_position..batch.first_position + rows as u64;
@@ -117,7 +110,7 @@ impl<'a> BatchGradient<'a> {
                 .drop_path
                 .branch_scales(plan.model.num_blocks, plan.seed, positions)
                 .map(|scales| normaliser.matrix(scales, 2 * plan.model.num_blocks));
-            if let Some(BatchMix { kind: MixKind::Mixup, lambda, .. }) = &mix {
+            if let Some(BatchMix { kind: MixKind::Mixup, lambda, .. }) = &batch.mix {
                 patches = normaliser.mixed(patches, &partners, *lambda);
             }
             let logits = mixer.forward_training(patches, scales);
