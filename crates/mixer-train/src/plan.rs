@@ -2,19 +2,24 @@
 //! meets the data, divisibility is checked and every default becomes a value. It is saved with the
 //! run, and `mixer config show` prints it.
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
 use mixer_data::{
     DataError, EvalResize, EvalTransform, Interpolation, MixSpec, OnCorrupt, Order, RandAugment,
-    Source, TrainCrop, TrainTransform,
+    RandomErasing, Source, TrainCrop, TrainTransform,
 };
 use mixer_model::resolution::{MAX_PARAMS, ResizeMethod};
 use mixer_model::weights::Preprocessing;
 use mixer_model::{Gelu, Metadata, MixerConfig, Variant, count};
 use serde::{Deserialize, Serialize};
 
-use crate::config::{DataConfig, HeadInit, ModelConfig, OptimizerKind, RunConfig, TrainConfig};
+use crate::config::{
+    DataConfig, DataKind, HeadInit, ModelConfig, OptimizerKind, RunConfig, TrainConfig,
+};
 use crate::disk::retention::Retention;
 use crate::error::TrainError;
-use crate::input::dataset::Dataset;
+use crate::input::dataset::{self, Dataset};
 use crate::input::preprocessing;
 use crate::run::early_stopping::EarlyStopping;
 use crate::run::on_divergence::OnDivergence;
@@ -97,7 +102,8 @@ impl DataFacts {
 }
 
 /// The weights that fine-tuning starts from, as far as a plan needs to know them.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct InitFacts {
     /// Their architecture.
     pub config: MixerConfig,
@@ -105,19 +111,7 @@ pub struct InitFacts {
     pub metadata: Metadata,
 }
 
-/// How a run starts.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct InitPlan {
-    /// Resolution of the weights, px; it differs from the model's when token mixing is expanded.
-    pub image_size: usize,
-    /// What happens to token mixing.
-    pub resolution: String,
-    /// Whether the head starts from zeros.
-    pub reset_head: bool,
-}
-
-/// A run with every value resolved.
+/// A run with every value resolved, in the sections of the configuration and under its names.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RunPlan {
@@ -125,18 +119,173 @@ pub struct RunPlan {
     pub task: Task,
     /// Seed of everything random.
     pub seed: u64,
+    /// The network.
+    pub model: ModelPlan,
+    /// How the run starts; absent in pre-training.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub init: Option<InitPlan>,
+    /// The data and how it is prepared.
+    pub data: DataPlan,
+    /// The optimizer.
+    pub optimizer: OptimizerPlan,
+    /// The learning rate over the run.
+    pub schedule: SchedulePlan,
+    /// Batches, length, loss, and how often to evaluate and save.
+    pub train: TrainPlan,
+    /// The data as it was found.
+    pub facts: DataFacts,
+}
+
+/// The network of a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ModelPlan {
+    /// Its dimensions.
+    #[serde(flatten)]
+    pub network: MixerConfig,
+    /// Probability of dropping a branch of the last block.
+    pub drop_path_rate: f64,
+    /// Treatment of kept branches; absent where none is dropped.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub drop_path_scaling: Option<DropPathScaling>,
+    /// Initial bias of the head; absent where the head of the weights is kept.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub head_bias: Option<f32>,
+}
+
+impl ModelPlan {
+    /// Stochastic depth.
+    #[must_use]
+    pub fn drop_path(&self) -> DropPath {
+        let scaling = self.drop_path_scaling.unwrap_or(DropPathScaling::None);
+        DropPath { rate: self.drop_path_rate, scaling }
+    }
+}
+
+/// How a fine-tuning starts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InitPlan {
+    /// The weights, as they were named.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub weights: Option<PathBuf>,
+    /// What happens to the head: `reset` or `keep`.
+    pub head: HeadInit,
+    /// The weights as they were found.
+    pub from: InitFacts,
+}
+
+impl InitPlan {
+    /// Whether the head starts from zeros.
+    #[must_use]
+    pub fn resets_head(&self) -> bool {
+        self.head == HeadInit::Reset
+    }
+
+    /// What happens to token mixing on the way to a network's resolution.
+    #[must_use]
+    pub fn resolution(&self, network: &MixerConfig) -> ResizeMethod {
+        ResizeMethod::between(self.from.config.image_size, network.image_size)
+    }
+}
+
+/// The data of a run and how it is prepared.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataPlan {
+    /// Kind of source, where it was named.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub source: Option<DataKind>,
+    /// The folder that the splits lie in.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub path: Option<PathBuf>,
+    /// Split to train on; absent for the built-in set.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub train: Option<String>,
+    /// Split to evaluate on; absent for the built-in set.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub val: Option<String>,
+    /// Size of the built-in training set.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub train_examples: Option<usize>,
+    /// Size of the built-in validation set.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub val_examples: Option<usize>,
+    /// How often a pass shows every training example.
+    pub repeats: u32,
+    /// Training crop.
+    pub crop: TrainCrop,
+    /// Whether every other training picture is mirrored.
+    pub flip: bool,
+    /// Random distortions.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub randaugment: Option<RandAugment>,
+    /// Random rectangles that are covered.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub erasing: Option<RandomErasing>,
+    /// Mixing of batches.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub mix: Option<MixSpec>,
+    /// How a picture gets the network's size in evaluation.
+    pub eval_resize: EvalResize,
+    /// Filter of every resize.
+    pub interpolation: Interpolation,
+    /// Mean per colour.
+    pub mean: [f32; 3],
+    /// Standard deviation per colour.
+    pub std: [f32; 3],
+    /// Whether pictures are turned as their EXIF data says; absent for the built-in set.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub apply_exif_orientation: Option<bool>,
+    /// Pixels above which a picture is refused; absent for the built-in set.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub max_pixels: Option<u64>,
+    /// What to do about unreadable examples.
+    pub on_corrupt: OnCorrupt,
+    /// Decoding threads.
+    pub workers: usize,
+    /// Memory for decoded batches that wait, MiB.
+    pub queue_mib: usize,
+}
+
+/// The optimizer of a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct OptimizerPlan {
+    /// Highest learning rate.
+    pub learning_rate: f64,
+    /// Kind and constants.
+    #[serde(flatten)]
+    pub rule: Rule,
+}
+
+/// The learning rate over a run. See [`RunPlan::learning_rate`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SchedulePlan {
+    /// Decay after warm-up.
+    pub decay: Decay,
+    /// Updates of linear warm-up from 0.
+    pub warmup_steps: u64,
+    /// The last rate as a fraction of the highest; absent unless the decay is linear.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub linear_end: Option<f64>,
+}
+
+/// Batches, length, loss, and how often a run evaluates and saves.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainPlan {
     /// Examples per update.
     pub batch_size: usize,
     /// Examples per forward and backward pass.
     pub microbatch_size: usize,
-    /// Examples per batch of evaluation.
-    pub eval_batch_size: usize,
+    /// Length in updates.
+    pub steps: u64,
     /// The loss.
     pub loss: Loss,
     /// Label smoothing.
     pub label_smoothing: f32,
-    /// Largest norm of the whole gradient; absent when it is never clipped.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
+    /// Largest norm of the whole gradient; never clipped when absent, which is written as 0.
+    #[serde(with = "absent_as_zero")]
     pub clip_norm: Option<f64>,
     /// Parameters that are not trained, by the beginnings of their names in weights files.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
@@ -150,7 +299,6 @@ pub struct RunPlan {
     /// In how many blocks the backward pass computes hidden units again.
     pub recompute_blocks: usize,
     /// What the operands of the blocks' products are rounded to.
-    #[serde(default)]
     pub precision: Precision,
     /// How the loss is scaled; absent when it is not.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -159,54 +307,40 @@ pub struct RunPlan {
     pub log_every_steps: u64,
     /// Updates between evaluations.
     pub eval_every_steps: u64,
+    /// When the run ends before its length; absent when it never does.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub early_stopping: Option<EarlyStopping>,
+    /// Examples per batch of evaluation.
+    pub eval_batch_size: usize,
     /// Updates between checkpoints.
     pub checkpoint_every_steps: u64,
     /// Checkpoints that are kept.
     pub keep_checkpoints: usize,
     /// Checkpoints whose update is a multiple of this are kept for good.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub keep_checkpoint_every_steps: Option<u64>,
     /// Whether that of the best evaluation is kept.
-    #[serde(default)]
     pub keep_best_checkpoint: bool,
     /// What to do about an update that is not finite.
-    #[serde(default)]
     pub on_divergence: OnDivergence,
-    /// Standard deviations from which on a loss or gradient norm is reported.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// Standard deviations from which on a loss or gradient norm is reported; none is when absent, which
+    /// is written as 0.
+    #[serde(with = "absent_as_zero")]
     pub outlier_z_score: Option<f64>,
-    /// When the run ends before its length; absent when it never does.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub early_stopping: Option<EarlyStopping>,
-    /// Initial bias of the head.
-    pub head_bias: f32,
-    /// How often an epoch shows every training example.
-    #[serde(skip_serializing_if = "is_one", default = "one")]
-    pub repeats: u32,
-    /// What to do about unreadable examples.
-    pub on_corrupt: OnCorrupt,
-    /// The network.
-    pub model: MixerConfig,
-    /// Stochastic depth.
-    pub drop_path: DropPath,
-    /// How the run starts; absent in pre-training.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub init: Option<InitPlan>,
-    /// The optimizer.
-    pub optimizer: Rule,
-    /// The learning rate.
-    pub schedule: Schedule,
-    /// Augmentation.
-    pub train_transform: TrainTransform,
-    /// Mixing of batches.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub mix: Option<MixSpec>,
-    /// Preprocessing of evaluation.
-    pub eval_transform: EvalTransform,
-    /// Preprocessing as it is written into weights files.
-    pub preprocessing: Preprocessing,
-    /// The data.
-    pub data: DataFacts,
+}
+
+/// A limit of which 0 means that there is none.
+mod absent_as_zero {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    #[expect(clippy::ref_option, reason = "serde passes a reference")]
+    pub(super) fn serialize<S: Serializer>(limit: &Option<f64>, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_f64(limit.unwrap_or(0.0))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<f64>, D::Error> {
+        f64::deserialize(from).map(|limit| (limit > 0.0).then_some(limit))
+    }
 }
 
 impl RunPlan {
@@ -219,9 +353,9 @@ impl RunPlan {
         config: &RunConfig,
         task: Task,
         init: Option<&InitFacts>,
-        data: DataFacts,
+        facts: DataFacts,
     ) -> Result<RunPlan, TrainError> {
-        let model = model(&config.model, init, data.classes.len())?;
+        let model = model(&config.model, init, facts.classes.len())?;
         let train = &config.train;
         let batch_size = positive("train.batch_size", train.batch_size, 512)?;
         let microbatch_size = positive("train.microbatch_size", train.microbatch_size, batch_size)?;
@@ -254,7 +388,7 @@ impl RunPlan {
                 "`data.repeats` is {repeats}, expected at most `train.batch_size`, {batch_size}: the repeats of an example belong into one update"
             )));
         }
-        let steps_per_epoch = steps_per_epoch(data.train_examples, repeats, batch_size).max(1.0);
+        let steps_per_epoch = steps_per_epoch(facts.train_examples, repeats, batch_size).max(1.0);
         let total_steps = match (train.steps, train.epochs) {
             (Some(steps), None) if steps > 0 => steps,
             (None, Some(epochs)) if epochs > 0.0 && epochs.is_finite() => {
@@ -289,13 +423,9 @@ impl RunPlan {
             Task::Finetune => OptimizerKind::Sgd,
         };
         let kind = config.optimizer.kind.unwrap_or(default_kind);
-        let (train_transform, eval_transform, preprocessing) =
-            transforms(config, init, model.image_size)?;
-        if let Some(mix) = &config.data.mix {
-            mix.check().map_err(named_by_key)?;
-        }
+        let data_plan = data_plan(&config.data, init, repeats, &facts, model.image_size)?;
         let init = match init {
-            Some(facts) => Some(init_plan(config, facts, &model, &data.classes)?),
+            Some(from) => Some(init_plan(config, from, &model, &facts.classes)?),
             None => None,
         };
         let smoothing = train.label_smoothing.unwrap_or(0.0);
@@ -320,6 +450,9 @@ impl RunPlan {
                 "unless `model.drop_path_rate` is above 0",
             ));
         }
+        let drop_path_scaling = (drop_path_rate > 0.0)
+            .then_some(config.model.drop_path_scaling.unwrap_or(DropPathScaling::None));
+        let keeps_head = init.as_ref().is_some_and(|init| !init.resets_head());
         let head_bias = config.model.head_bias.unwrap_or(0.0);
         if !head_bias.is_finite() {
             return Err(TrainError::config(format!(
@@ -354,49 +487,50 @@ impl RunPlan {
         }
         let outlier_z_score = train.outlier_z_score.unwrap_or(6.0);
         in_range("train.outlier_z_score", outlier_z_score, 0.0, f64::MAX)?;
-        if data.val_examples == 0 || data.train_examples == 0 {
+        if facts.val_examples == 0 || facts.train_examples == 0 {
             return Err(TrainError::config("a split of the data has no examples"));
         }
         let mut plan = RunPlan {
             task,
             seed: config.seed.unwrap_or(0),
-            batch_size,
-            microbatch_size,
-            eval_batch_size,
-            loss: train.loss.unwrap_or(Loss::Softmax),
-            label_smoothing: smoothing,
-            clip_norm: (clip_norm > 0.0).then_some(clip_norm),
-            freeze,
-            layer_decay: train.layer_decay,
-            ema_decay: train.ema_decay,
-            recompute_blocks,
-            precision,
-            loss_scale,
-            log_every_steps: positive("train.log_every_steps", train.log_every_steps, 10)?,
-            eval_every_steps,
-            checkpoint_every_steps,
-            keep_checkpoints: 1,
-            keep_checkpoint_every_steps: None,
-            keep_best_checkpoint: false,
-            on_divergence: OnDivergence::Stop,
-            outlier_z_score: (outlier_z_score > 0.0).then_some(outlier_z_score),
-            early_stopping: train.early_stopping,
-            head_bias,
-            repeats,
-            on_corrupt: config.data.on_corrupt.unwrap_or_default(),
-            model,
-            drop_path: DropPath {
-                rate: drop_path_rate,
-                scaling: config.model.drop_path_scaling.unwrap_or(DropPathScaling::None),
+            model: ModelPlan {
+                network: model,
+                drop_path_rate,
+                drop_path_scaling,
+                head_bias: (!keeps_head).then_some(head_bias),
             },
             init,
-            optimizer: rule(config, kind)?,
-            schedule: schedule(config, kind, total_steps)?,
-            train_transform,
-            mix: config.data.mix.clone(),
-            eval_transform,
-            preprocessing,
-            data,
+            data: data_plan,
+            optimizer: OptimizerPlan {
+                learning_rate: learning_rate(config, kind)?,
+                rule: rule(config, kind)?,
+            },
+            schedule: schedule(config, total_steps)?,
+            train: TrainPlan {
+                batch_size,
+                microbatch_size,
+                steps: total_steps,
+                loss: train.loss.unwrap_or(Loss::Softmax),
+                label_smoothing: smoothing,
+                clip_norm: (clip_norm > 0.0).then_some(clip_norm),
+                freeze,
+                layer_decay: train.layer_decay,
+                ema_decay: train.ema_decay,
+                recompute_blocks,
+                precision,
+                loss_scale,
+                log_every_steps: positive("train.log_every_steps", train.log_every_steps, 10)?,
+                eval_every_steps,
+                early_stopping: train.early_stopping,
+                eval_batch_size,
+                checkpoint_every_steps,
+                keep_checkpoints: 1,
+                keep_checkpoint_every_steps: None,
+                keep_best_checkpoint: false,
+                on_divergence: OnDivergence::Stop,
+                outlier_z_score: (outlier_z_score > 0.0).then_some(outlier_z_score),
+            },
+            facts,
         };
         plan.revise(&config.train)?;
         Ok(plan)
@@ -408,7 +542,7 @@ impl RunPlan {
     /// # Errors
     /// [`TrainError::Config`] for a value out of range.
     pub fn revise(&mut self, train: &TrainConfig) -> Result<(), TrainError> {
-        let between = self.checkpoint_every_steps;
+        let between = self.train.checkpoint_every_steps;
         if let Some(every) = train.keep_checkpoint_every_steps
             && (every == 0 || !every.is_multiple_of(between))
         {
@@ -416,10 +550,11 @@ impl RunPlan {
                 "`train.keep_checkpoint_every_steps` is {every}, expected a multiple of `train.checkpoint_every_steps`, {between}"
             )));
         }
-        self.keep_checkpoints = positive("train.keep_checkpoints", train.keep_checkpoints, 2)?;
-        self.keep_checkpoint_every_steps = train.keep_checkpoint_every_steps;
-        self.keep_best_checkpoint = train.keep_best_checkpoint.unwrap_or(false);
-        self.on_divergence = train.on_divergence.unwrap_or_default();
+        self.train.keep_checkpoints =
+            positive("train.keep_checkpoints", train.keep_checkpoints, 2)?;
+        self.train.keep_checkpoint_every_steps = train.keep_checkpoint_every_steps;
+        self.train.keep_best_checkpoint = train.keep_best_checkpoint.unwrap_or(false);
+        self.train.on_divergence = train.on_divergence.unwrap_or_default();
         Ok(())
     }
 
@@ -427,23 +562,68 @@ impl RunPlan {
     #[must_use]
     pub fn retention(&self) -> Retention {
         Retention {
-            newest: self.keep_checkpoints,
-            every_steps: self.keep_checkpoint_every_steps,
-            best: self.keep_best_checkpoint,
+            newest: self.train.keep_checkpoints,
+            every_steps: self.train.keep_checkpoint_every_steps,
+            best: self.train.keep_best_checkpoint,
+        }
+    }
+
+    /// The learning rate of each update.
+    #[must_use]
+    pub fn learning_rate(&self) -> Schedule {
+        Schedule {
+            base: self.optimizer.learning_rate,
+            decay: self.schedule.decay,
+            warmup_steps: self.schedule.warmup_steps,
+            total_steps: self.train.steps,
+            linear_end: self.schedule.linear_end.unwrap_or(0.0),
+        }
+    }
+
+    /// Augmentation.
+    #[must_use]
+    pub fn train_transform(&self) -> TrainTransform {
+        TrainTransform {
+            image_size: self.model.network.image_size as u32,
+            crop: self.data.crop.clone(),
+            flip: self.data.flip,
+            interpolation: self.data.interpolation,
+            randaugment: self.data.randaugment.clone(),
+            erasing: self.data.erasing.clone(),
+        }
+    }
+
+    /// Preparation of pictures in evaluation.
+    #[must_use]
+    pub fn eval_transform(&self) -> EvalTransform {
+        EvalTransform {
+            image_size: self.model.network.image_size as u32,
+            resize: self.data.eval_resize.clone(),
+            interpolation: self.data.interpolation,
+        }
+    }
+
+    /// Preprocessing as it is written into weights files.
+    #[must_use]
+    pub fn preprocessing(&self) -> Preprocessing {
+        let eval = self.eval_transform();
+        Preprocessing {
+            apply_exif_orientation: self.data.apply_exif_orientation.unwrap_or(false),
+            ..preprocessing::preprocessing(&eval, self.data.mean, self.data.std)
         }
     }
 
     /// Updates in one pass over the training data, which shows every example
-    /// [`repeats`](RunPlan::repeats) times; not a whole number.
+    /// [`repeats`](DataPlan::repeats) times; not a whole number.
     #[must_use]
     pub fn steps_per_epoch(&self) -> f64 {
-        steps_per_epoch(self.data.train_examples, self.repeats, self.batch_size)
+        steps_per_epoch(self.facts.train_examples, self.data.repeats, self.train.batch_size)
     }
 
     /// Which example stands at which position of the training stream.
     #[must_use]
     pub fn order(&self) -> Order {
-        Order::training(self.seed, self.repeats, self.batch_size)
+        Order::training(self.seed, self.data.repeats, self.train.batch_size)
     }
 
     /// Which parameters are trained, and how fast.
@@ -451,28 +631,28 @@ impl RunPlan {
     /// # Errors
     /// [`TrainError::Config`] for a plan that was not resolved but written by hand.
     pub fn parameter_rates(&self) -> Result<ParameterRates, TrainError> {
-        ParameterRates::new(&self.freeze, self.layer_decay, &self.model)
+        ParameterRates::new(&self.train.freeze, self.train.layer_decay, &self.model.network)
     }
 
     /// What is worth saying about a plan that is legal.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
-        if self.batch_size as u64 > self.data.train_examples {
+        if self.train.batch_size as u64 > self.facts.train_examples {
             warnings.push(format!(
                 "`train.batch_size` is {}, more than the {} training examples: a batch holds some of them twice",
-                self.batch_size, self.data.train_examples
+                self.train.batch_size, self.facts.train_examples
             ));
         }
-        let transform = &self.train_transform;
-        if self.repeats > 1 && !transform.is_random() {
+        let transform = self.train_transform();
+        if self.data.repeats > 1 && !transform.is_random() {
             warnings.push(format!(
                 "`data.repeats` is {}, but nothing in the augmentation is random: the repeats of an example are the same picture",
-                self.repeats
+                self.data.repeats
             ));
         }
-        let size = self.train_transform.image_size;
-        if let Some(RandAugment::BigVision { magnitude, .. }) = self.train_transform.randaugment
+        let size = transform.image_size;
+        if let Some(RandAugment::BigVision { magnitude, .. }) = transform.randaugment
             && 10.0 * magnitude >= f64::from(size)
         {
             warnings.push(format!(
@@ -480,14 +660,14 @@ impl RunPlan {
                 10.0 * magnitude
             ));
         }
-        if self.eval_every_steps > self.schedule.total_steps {
+        if self.train.eval_every_steps > self.train.steps {
             warnings.push(format!(
                 "`train.eval_every_steps` is {}, more than the {} updates of the run: it is evaluated only at its end",
-                self.eval_every_steps, self.schedule.total_steps
+                self.train.eval_every_steps, self.train.steps
             ));
         }
-        let evaluations = self.schedule.total_steps.div_ceil(self.eval_every_steps);
-        if let Some(EarlyStopping { patience, .. }) = self.early_stopping
+        let evaluations = self.train.steps.div_ceil(self.train.eval_every_steps);
+        if let Some(EarlyStopping { patience, .. }) = self.train.early_stopping
             && patience >= evaluations
         {
             warnings.push(format!(
@@ -495,11 +675,10 @@ impl RunPlan {
             ));
         }
         if let Some(init) = &self.init
-            && init.resolution.contains("interpolat")
+            && let method @ ResizeMethod::Interpolated = init.resolution(&self.model.network)
         {
             warnings.push(format!(
-                "token mixing is {}: an extension of the paper's method, not exact",
-                init.resolution
+                "token mixing is {method}: an extension of the paper's method, not exact"
             ));
         }
         warnings
@@ -516,16 +695,6 @@ impl RunPlan {
 
 fn steps_per_epoch(train_examples: u64, repeats: u32, batch_size: usize) -> f64 {
     train_examples as f64 * f64::from(repeats) / batch_size as f64
-}
-
-// Plans of runs that were started before there were repeats have none.
-fn one() -> u32 {
-    1
-}
-
-#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
-fn is_one(repeats: &u32) -> bool {
-    *repeats == 1
 }
 
 fn positive<T: PartialEq + From<u8>>(
@@ -707,30 +876,32 @@ fn init_plan(
     if config.model.head_bias.is_some() && !reset_head {
         return Err(no_effect("model.head_bias", "when the head of the weights is kept"));
     }
+    let metadata = Metadata { provenance: BTreeMap::new(), ..facts.metadata.clone() };
     Ok(InitPlan {
-        image_size: facts.config.image_size,
-        resolution: ResizeMethod::between(facts.config.image_size, model.image_size).to_string(),
-        reset_head,
+        weights: config.init.weights.clone(),
+        head: if reset_head { HeadInit::Reset } else { HeadInit::Keep },
+        from: InitFacts { config: facts.config.clone(), metadata },
     })
 }
 
-fn transforms(
-    config: &RunConfig,
+fn data_plan(
+    config: &DataConfig,
     init: Option<&InitFacts>,
+    repeats: u32,
+    facts: &DataFacts,
     image_size: usize,
-) -> Result<(TrainTransform, EvalTransform, Preprocessing), TrainError> {
-    let data = &config.data;
+) -> Result<DataPlan, TrainError> {
     let inherited = init.and_then(|facts| facts.metadata.preprocessing);
     let inherited_eval = inherited.map(|rule| preprocessing::eval_transform(&rule, image_size));
-    let interpolation = data
+    let interpolation = config
         .interpolation
         .or(inherited_eval.as_ref().map(|transform| transform.interpolation))
         .unwrap_or(Interpolation::Bilinear);
-    let train = train_transform(data, interpolation, image_size);
+    let train = train_transform(config, interpolation, image_size);
     train.check().map_err(named_by_key)?;
     let eval = EvalTransform {
         image_size: image_size as u32,
-        resize: data
+        resize: config
             .eval_resize
             .clone()
             .or(inherited_eval.map(|transform| transform.resize))
@@ -738,19 +909,42 @@ fn transforms(
         interpolation,
     };
     eval.check().map_err(named_by_key)?;
-    let mean = data.mean.or(inherited.map(|p| p.mean)).unwrap_or([0.5; 3]);
-    let std = data.std.or(inherited.map(|p| p.std)).unwrap_or([0.5; 3]);
+    if let Some(mix) = &config.mix {
+        mix.check().map_err(named_by_key)?;
+    }
+    let mean = config.mean.or(inherited.map(|p| p.mean)).unwrap_or([0.5; 3]);
+    let std = config.std.or(inherited.map(|p| p.std)).unwrap_or([0.5; 3]);
     if let Some(bad) = std.iter().find(|std| !(**std > 0.0 && std.is_finite())) {
         return Err(TrainError::config(format!("`data.std` holds {bad}, expected values above 0")));
     }
     if let Some(bad) = mean.iter().find(|mean| !mean.is_finite()) {
         return Err(TrainError::config(format!("`data.mean` holds {bad}, expected finite values")));
     }
-    let preprocessing = Preprocessing {
-        apply_exif_orientation: data.apply_exif_orientation.unwrap_or(false),
-        ..preprocessing::preprocessing(&eval, mean, std)
-    };
-    Ok((train, eval, preprocessing))
+    let is_builtin = config.source == Some(DataKind::Builtin);
+    let decode = dataset::decode_options(config);
+    Ok(DataPlan {
+        source: config.source,
+        path: config.path.clone(),
+        train: (!is_builtin).then(|| config.train.clone().unwrap_or_else(|| "train".to_owned())),
+        val: (!is_builtin).then(|| facts.val_split.clone()),
+        train_examples: is_builtin.then_some(config.train_examples.unwrap_or(20_000)),
+        val_examples: is_builtin.then_some(config.val_examples.unwrap_or(2000)),
+        repeats,
+        crop: train.crop,
+        flip: train.flip,
+        randaugment: train.randaugment,
+        erasing: train.erasing,
+        mix: config.mix.clone(),
+        eval_resize: eval.resize,
+        interpolation,
+        mean,
+        std,
+        apply_exif_orientation: (!is_builtin).then_some(decode.apply_orientation),
+        max_pixels: (!is_builtin).then_some(decode.max_pixels),
+        on_corrupt: config.on_corrupt.unwrap_or_default(),
+        workers: dataset::workers(config),
+        queue_mib: config.queue_mib.unwrap_or(256),
+    })
 }
 
 /// Augmentation under a configuration.
@@ -823,11 +1017,7 @@ fn rule(config: &RunConfig, kind: OptimizerKind) -> Result<Rule, TrainError> {
     }
 }
 
-fn schedule(
-    config: &RunConfig,
-    kind: OptimizerKind,
-    total_steps: u64,
-) -> Result<Schedule, TrainError> {
+fn learning_rate(config: &RunConfig, kind: OptimizerKind) -> Result<f64, TrainError> {
     let base = config.optimizer.learning_rate.unwrap_or(match kind {
         OptimizerKind::Adamw => 0.001,
         OptimizerKind::Sgd => 0.03,
@@ -837,6 +1027,10 @@ fn schedule(
             "`optimizer.learning_rate` is {base}, expected above 0"
         )));
     }
+    Ok(base)
+}
+
+fn schedule(config: &RunConfig, total_steps: u64) -> Result<SchedulePlan, TrainError> {
     let decay = config.schedule.decay.unwrap_or(Decay::Cosine);
     if config.schedule.linear_end.is_some() && decay != Decay::Linear {
         return Err(no_effect("schedule.linear_end", "unless `schedule.decay = \"linear\"`"));
@@ -849,5 +1043,6 @@ fn schedule(
             "`schedule.warmup_steps` is {warmup_steps}, expected fewer than the {total_steps} updates of the run"
         )));
     }
-    Ok(Schedule { base, decay, warmup_steps, total_steps, linear_end })
+    let linear_end = (decay == Decay::Linear).then_some(linear_end);
+    Ok(SchedulePlan { decay, warmup_steps, linear_end })
 }

@@ -59,7 +59,7 @@ fn pre_training_leaves_the_documented_run_directory_and_nothing_on_stdout() {
 
     assert_eq!(place.text("run/config.toml"), common::BUILTIN, "exactly as typed");
     let plan: toml::Table = place.text("run/plan.toml").parse().unwrap();
-    assert_eq!(plan["schedule"]["total_steps"].as_integer(), Some(6));
+    assert_eq!(plan["train"]["steps"].as_integer(), Some(6));
     assert_eq!(plan["model"]["num_classes"].as_integer(), Some(10));
     let environment = json(&place.text("run/environment.json"));
     for key in ["version", "device", "threads", "platform"] {
@@ -195,8 +195,8 @@ fn fine_tuning_leaves_what_is_frozen_as_it_was() {
         }
     }
     let plan: toml::Table = place.text("frozen/plan.toml").parse().unwrap();
-    assert_eq!(plan["freeze"].as_array().unwrap().len(), 2);
-    assert_eq!(plan["layer_decay"].as_float(), Some(0.75));
+    assert_eq!(plan["train"]["freeze"].as_array().unwrap().len(), 2);
+    assert_eq!(plan["train"]["layer_decay"].as_float(), Some(0.75));
 }
 
 #[test]
@@ -243,8 +243,8 @@ fn a_configuration_extends_another_one_and_its_run_needs_neither() {
     let show = place.mixer(&["config", "show", "configs/small/child.toml"]).succeeds();
     let plan: toml::Table = show.parse().unwrap();
     // One epoch of 12 examples in batches of 6, not the 6 updates of the parent.
-    assert_eq!(plan["schedule"]["total_steps"].as_integer(), Some(2));
-    assert_eq!(plan["eval_every_steps"].as_integer(), Some(3), "the parent's");
+    assert_eq!(plan["train"]["steps"].as_integer(), Some(2));
+    assert_eq!(plan["train"]["eval_every_steps"].as_integer(), Some(3), "the parent's");
     place.mixer(&["config", "check", "configs/small/child.toml"]).succeeds();
     let run = ["pretrain", "configs/small/child.toml", "--run-dir", "run", "--set", "seed=3"];
     place.mixer(&run).succeeds();
@@ -345,7 +345,7 @@ fn several_sweeps_make_a_grid_in_the_directory_of_the_configuration() {
     );
     let plan = place.text(&format!("runs/folder/{}/plan.toml", found[1]));
     let plan: toml::Table = plan.parse().unwrap();
-    assert_eq!(plan["train_transform"]["crop"]["pad"]["pixels"].as_integer(), Some(1));
+    assert_eq!(plan["data"]["crop"]["pad"]["pixels"].as_integer(), Some(1));
 }
 
 // Using weights.
@@ -546,7 +546,7 @@ fn configurations_are_checked_shown_and_described() {
     assert_eq!(checked, "builtin.toml: ok\n");
     let shown = place.mixer(&["config", "show", "builtin.toml"]).succeeds();
     let plan: toml::Table = shown.parse().unwrap();
-    assert_eq!(plan["schedule"]["total_steps"].as_integer(), Some(6));
+    assert_eq!(plan["train"]["steps"].as_integer(), Some(6));
     let odd = place.mixer(&["config", "check", "builtin.toml", "--set", "train.batch_size=99"]);
     assert!(odd.stderr.contains("warning: `train.batch_size` is 99"), "{odd:?}");
     odd.succeeds();

@@ -303,9 +303,14 @@ fn sheet(args: &ConfigArgs, grid: &GridArgs, out: &Path) -> Result<(), TrainErro
     }
     let (plan, dataset) = config::resolved(args)?;
     let (pictures, draws) = (grid.pictures.unwrap_or(4), grid.draws.unwrap_or(8));
-    let transform = plan.train_transform;
-    let picture =
-        contact_sheet(dataset.train, transform, plan.seed, (pictures, draws), plan.on_corrupt)?;
+    let transform = plan.train_transform();
+    let picture = contact_sheet(
+        dataset.train,
+        transform,
+        plan.seed,
+        (pictures, draws),
+        plan.data.on_corrupt,
+    )?;
     fs_err::write(out, png_bytes(&picture)?)?;
     say(format_args!(
         "{draws} draws of {pictures} pictures, {}x{} px in all",

@@ -144,8 +144,8 @@ pub(super) fn train(
     let lock = if run_dir.exists() { Some(run_dir.lock()?) } else { None };
     let (plan, dataset, initial, checkpoint) = if lock.is_some() {
         let plan = run_dir.resume(task, &config)?;
-        let dataset = Dataset::open(&config.data, plan.model.image_size)?;
-        same_data(&plan.data, &DataFacts::of(&dataset))?;
+        let dataset = Dataset::open(&config.data, plan.model.network.image_size)?;
+        same_data(&plan.facts, &DataFacts::of(&dataset))?;
         run_dir.remove_leftovers()?;
         run_dir.write_plan(&plan)?;
         let checkpoint = checkpoint::newest(&run_dir.checkpoints(), |error| {
@@ -173,7 +173,7 @@ pub(super) fn train(
             .map_err(|error| in_file_of_key(error, &args.config))?;
         (plan, dataset, initial, None)
     };
-    plan.precision.check(&device)?;
+    plan.train.precision.check(&device)?;
     if checkpoint.is_none() && args.resume == Resume::Must {
         return Err(TrainError::RunDir {
             message: "there is no checkpoint to continue from".to_owned(),
@@ -212,7 +212,7 @@ pub(super) fn train(
 
 /// Says how a run ended.
 fn summarise(outcome: &Outcome, trainer: &Trainer) {
-    let (step, total) = (outcome.step, trainer.plan.schedule.total_steps);
+    let (step, total) = (outcome.step, trainer.plan.train.steps);
     let seconds = outcome.elapsed.as_secs_f64();
     if outcome.checkpoints > 0 {
         let waited = outcome.saving.as_secs_f64();
@@ -223,7 +223,7 @@ fn summarise(outcome: &Outcome, trainer: &Trainer) {
             100.0 * waited / seconds.max(1e-9)
         ));
     }
-    match (&outcome.ended, trainer.plan.early_stopping) {
+    match (&outcome.ended, trainer.plan.train.early_stopping) {
         (Ended::TimeLimit(path), _) => {
             let saved = match path {
                 Some(path) => format!("checkpoint written: {}", path.display()),
@@ -272,9 +272,9 @@ fn replay(
         });
     }
     let plan = run_dir.resume(task, config)?;
-    let dataset = Dataset::open(&config.data, plan.model.image_size)?;
-    same_data(&plan.data, &DataFacts::of(&dataset))?;
-    plan.precision.check(&device)?;
+    let dataset = Dataset::open(&config.data, plan.model.network.image_size)?;
+    same_data(&plan.facts, &DataFacts::of(&dataset))?;
+    plan.train.precision.check(&device)?;
     // Its name alone, so that a file from elsewhere leads nowhere else.
     let beside = divergence.state.as_deref().and_then(Path::file_name);
     let checkpoint = match beside.map(|name| file.with_file_name(name)) {
@@ -347,12 +347,19 @@ pub(super) fn read_init(config: &RunConfig) -> Result<Weights, TrainError> {
 /// The weights of update 0.
 fn starting_weights(plan: &RunPlan, initial: Option<Weights>) -> Result<Weights, TrainError> {
     let Some(weights) = initial else {
-        return Ok(init::weights(&plan.model, plan.seed, plan.head_bias)?);
+        return Ok(init::weights(
+            &plan.model.network,
+            plan.seed,
+            plan.model.head_bias.unwrap_or_default(),
+        )?);
     };
-    let mut weights = weights.resized(plan.model.image_size)?;
-    weights.config.gelu = plan.model.gelu;
-    if plan.init.as_ref().is_some_and(|init| init.reset_head) {
-        weights = weights.with_fresh_head(plan.model.num_classes, plan.head_bias);
+    let mut weights = weights.resized(plan.model.network.image_size)?;
+    weights.config.gelu = plan.model.network.gelu;
+    if plan.init.as_ref().is_some_and(|init| init.resets_head()) {
+        weights = weights.with_fresh_head(
+            plan.model.network.num_classes,
+            plan.model.head_bias.unwrap_or_default(),
+        );
     }
     Ok(weights)
 }
@@ -379,29 +386,30 @@ fn same_data(planned: &DataFacts, found: &DataFacts) -> Result<(), TrainError> {
 }
 
 fn announce(plan: &RunPlan, run_dir: &RunDir, device: &str, resumed: Option<(&PathBuf, u64)>) {
-    say(format_args!("{} on {device}", plan.model));
+    say(format_args!("{} on {device}", plan.model.network));
     if let Some(init) = &plan.init {
-        let head = if init.reset_head { "reset" } else { "kept" };
+        let head = if init.resets_head() { "reset" } else { "kept" };
         say(format_args!(
             "from weights at {} px: token mixing {}, head {head}",
-            init.image_size, init.resolution
+            init.from.config.image_size,
+            init.resolution(&plan.model.network)
         ));
     }
     say(format_args!(
         "{} training and {} validation examples, {} updates of {} ({:.1} epochs)",
-        plan.data.train_examples,
-        plan.data.val_examples,
-        plan.schedule.total_steps,
-        plan.batch_size,
-        plan.schedule.total_steps as f64 / plan.steps_per_epoch()
+        plan.facts.train_examples,
+        plan.facts.val_examples,
+        plan.train.steps,
+        plan.train.batch_size,
+        plan.train.steps as f64 / plan.steps_per_epoch()
     ));
-    if !plan.freeze.is_empty()
+    if !plan.train.freeze.is_empty()
         && let Ok(rates) = plan.parameter_rates()
     {
         say(format_args!(
             "{} of {} parameters are trained",
-            rates.num_trained(&plan.model),
-            count::num_params(&plan.model)
+            rates.num_trained(&plan.model.network),
+            count::num_params(&plan.model.network)
         ));
     }
     say(format_args!("run directory {}", run_dir.path().display()));

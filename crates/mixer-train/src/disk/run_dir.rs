@@ -373,8 +373,8 @@ pub fn weights_file(path: &Path) -> Result<PathBuf, TrainError> {
 #[must_use]
 pub fn metadata(plan: &RunPlan, provenance: &[(&str, String)]) -> Metadata {
     Metadata {
-        classes: Some(plan.data.classes.clone()),
-        preprocessing: Some(plan.preprocessing),
+        classes: Some(plan.facts.classes.clone()),
+        preprocessing: Some(plan.preprocessing()),
         provenance: provenance.iter().map(|(k, v)| ((*k).to_owned(), v.clone())).collect(),
     }
 }

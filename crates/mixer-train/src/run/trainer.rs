@@ -158,13 +158,15 @@ impl Trainer {
     ) -> Result<Outcome, TrainError> {
         let started = Instant::now();
         interrupt::listen();
-        let total = self.plan.schedule.total_steps;
+        let total = self.plan.train.steps;
         let (mut run, mut mixer) = Run::start(self, initial, checkpoint)?;
         let mut last = None;
         let mut progress = Progress::new("step", total, run.state.step);
         let ended = loop {
             let step = run.state.step;
-            if self.is_due(step, self.plan.eval_every_steps) && run.state.evaluated_step < step {
+            if self.is_due(step, self.plan.train.eval_every_steps)
+                && run.state.evaluated_step < step
+            {
                 match run.evaluate(&mixer, &mut progress)? {
                     Ok(evaluation) => last = Some(evaluation),
                     Err(stop) => break run.stopped(stop, &mixer, &mut progress),
@@ -176,7 +178,8 @@ impl Trainer {
             if step == total {
                 break Ok(Ended::Finished);
             }
-            if self.plan.early_stopping.is_some_and(|rule| run.state.stagnation.is_over(rule)) {
+            if self.plan.train.early_stopping.is_some_and(|rule| run.state.stagnation.is_over(rule))
+            {
                 // So that the same command finds that nothing is left to do.
                 run.save(&mixer, &mut progress)?;
                 break Ok(Ended::StoppedEarly);
@@ -214,18 +217,18 @@ impl Trainer {
     }
 
     fn is_due(&self, step: u64, every: u64) -> bool {
-        step > 0 && (step.is_multiple_of(every) || step == self.plan.schedule.total_steps)
+        step > 0 && (step.is_multiple_of(every) || step == self.plan.train.steps)
     }
 
     fn evaluator(&self) -> Evaluator {
         Evaluator {
-            transform: self.plan.eval_transform.clone(),
-            preprocessing: self.plan.preprocessing,
-            loss: self.plan.loss,
-            batch_size: self.plan.eval_batch_size,
+            transform: self.plan.eval_transform(),
+            preprocessing: self.plan.preprocessing(),
+            loss: self.plan.train.loss,
+            batch_size: self.plan.train.eval_batch_size,
             workers: self.workers,
             queue_bytes: self.queue_bytes,
-            on_corrupt: self.plan.on_corrupt,
+            on_corrupt: self.plan.data.on_corrupt,
         }
     }
 
@@ -258,29 +261,32 @@ impl Trainer {
         let device = self.autodiff_device();
         let (weights, optimizer, mut state) = match checkpoint {
             Some(mut checkpoint) => {
-                let (rule, path) = (plan.optimizer.clone(), self.run_dir.checkpoints());
+                let (rule, path) = (plan.optimizer.rule.clone(), self.run_dir.checkpoints());
                 let on = &self.device.device;
-                let optimizer = checkpoint.take_optimizer(rule, plan.ema_decay, on, &path)?;
+                let optimizer = checkpoint.take_optimizer(rule, plan.train.ema_decay, on, &path)?;
                 (checkpoint.weights, optimizer, checkpoint.state)
             }
             None => {
-                let optimizer = Optimizer::new(plan.optimizer.clone(), plan.ema_decay);
+                let optimizer = Optimizer::new(plan.optimizer.rule.clone(), plan.train.ema_decay);
                 (initial()?, optimizer, RunState::default())
             }
         };
-        weights.check_fits(&plan.model)?;
-        state.loss_scale = state.loss_scale.or(plan.loss_scale.map(LossScale::start));
-        let compute =
-            Compute { precision: plan.precision.into(), recompute_blocks: plan.recompute_blocks };
+        weights.check_fits(&plan.model.network)?;
+        state.loss_scale = state.loss_scale.or(plan.train.loss_scale.map(LossScale::start));
+        let compute = Compute {
+            precision: plan.train.precision.into(),
+            recompute_blocks: plan.train.recompute_blocks,
+        };
         let mixer = Mixer::from_weights(weights, &device)?.with_compute(compute);
         Ok((rates.frozen(mixer), optimizer.with_rates(rates), state))
     }
 
     /// Bytes of a checkpoint, nearly: the parameters, and what the optimizer keeps of them.
     fn checkpoint_bytes(&self) -> u64 {
-        let kept =
-            1 + self.plan.optimizer.num_moments() + usize::from(self.plan.ema_decay.is_some());
-        4 * kept as u64 * count::num_params(&self.plan.model) as u64
+        let kept = 1
+            + self.plan.optimizer.rule.num_moments()
+            + usize::from(self.plan.train.ema_decay.is_some());
+        4 * kept as u64 * count::num_params(&self.plan.model.network) as u64
     }
 }
 
@@ -330,7 +336,8 @@ impl<'a> Run<'a> {
         let step = self.state.step;
         self.writer.check()?;
         let (longest_save, bytes) = (self.writer.longest_save(), trainer.checkpoint_bytes());
-        let piece = self.longest_update * plan.microbatch_size as u32 / plan.batch_size as u32;
+        let piece =
+            self.longest_update * plan.train.microbatch_size as u32 / plan.train.batch_size as u32;
         let stop = || trainer.stop_requested(piece, longest_save, bytes);
         let found = match self.gradient.next(&mixer, step, self.state.loss_factor(), stop, |_| ()) {
             Ok(Ok(found)) => found,
@@ -339,17 +346,18 @@ impl<'a> Run<'a> {
         };
         let Gradient { sum, loss, squared_norm, indices, skipped, waited } = found;
         self.since_line.waited += waited;
-        self.since_line.examples += plan.batch_size as u64;
+        self.since_line.examples += plan.train.batch_size as u64;
         self.state.skipped_train.extend(skipped.iter().map(|example| example.index));
         self.report_skipped(&skipped, "train", progress)?;
-        let lr = plan.schedule.rate(step);
+        let lr = plan.learning_rate().rate(step);
         let values = Tensor::cat(vec![loss, squared_norm.clone()], 0);
         let pending = Pending { step, lr, values, indices };
-        let clip = plan.clip_norm.map(|limit| Clip { squared_norm, limit });
+        let clip = plan.train.clip_norm.map(|limit| Clip { squared_norm, limit });
         // A GPU is given the update before anybody waits for its values, so that it always has work. What
         // is not finite is then found one update later, before anything of it is evaluated or saved. To be
         // left out, it has to be found before.
-        let may_be_left_out = plan.on_divergence != OnDivergence::Stop || plan.loss_scale.is_some();
+        let may_be_left_out =
+            plan.train.on_divergence != OnDivergence::Stop || plan.train.loss_scale.is_some();
         let is_late = trainer.device.is_gpu() && !may_be_left_out;
         let previous = if is_late {
             self.pending.replace(pending)
@@ -420,7 +428,7 @@ impl<'a> Run<'a> {
         self.state.grad_norm_sum += grad_norm;
         self.state.summed_steps += 1;
         if let (Some(rule), Some(scale)) =
-            (self.trainer.plan.loss_scale, &mut self.state.loss_scale)
+            (self.trainer.plan.train.loss_scale, &mut self.state.loss_scale)
             && scale.applied(rule)
         {
             let factor = scale.factor;
@@ -460,7 +468,7 @@ impl<'a> Run<'a> {
         progress: &mut Progress,
     ) -> Result<(), TrainError> {
         let NotFinite { quantity, value, pending: Pending { step, lr, indices, .. } } = found;
-        if let OnDivergence::Skip { at_most } = self.trainer.plan.on_divergence
+        if let OnDivergence::Skip { at_most } = self.trainer.plan.train.on_divergence
             && self.state.diverged < at_most
         {
             self.state.diverged += 1;
@@ -501,7 +509,7 @@ impl<'a> Run<'a> {
         grad_norm: f64,
         progress: &Progress,
     ) -> Result<(), TrainError> {
-        let Some(threshold) = self.trainer.plan.outlier_z_score else { return Ok(()) };
+        let Some(threshold) = self.trainer.plan.train.outlier_z_score else { return Ok(()) };
         let windows = &mut self.state.windows;
         for (quantity, value, window) in
             [("loss", loss, &mut windows.loss), (GRADIENT_NORM, grad_norm, &mut windows.grad_norm)]
@@ -529,7 +537,7 @@ impl<'a> Run<'a> {
     fn log(&mut self, step: u64, lr: f64) -> Result<(), TrainError> {
         let plan = &self.trainer.plan;
         // All updates since the last line may have been left out.
-        if !self.trainer.is_due(step, plan.log_every_steps) || self.state.summed_steps == 0 {
+        if !self.trainer.is_due(step, plan.train.log_every_steps) || self.state.summed_steps == 0 {
             return Ok(());
         }
         let n = self.state.summed_steps as f64;
@@ -584,9 +592,9 @@ impl<'a> Run<'a> {
                 Err(error) => return Err(self.saved_before(error, mixer, progress)),
             }
         }
-        self.report_skipped(&skipped, &trainer.plan.data.val_split, progress)?;
+        self.report_skipped(&skipped, &trainer.plan.facts.val_split, progress)?;
         let step = self.state.step;
-        let split = &trainer.plan.data.val_split;
+        let split = &trainer.plan.facts.val_split;
         for &(weights, Evaluation { loss, top1, top5, n }) in &evaluations {
             let (split, weights) = (split.clone(), weights.map(str::to_owned));
             let of = weights.as_ref().map_or(String::new(), |weights| format!(" {weights}"));
@@ -602,7 +610,7 @@ impl<'a> Run<'a> {
         self.state.evaluated_step = step;
         // A checkpoint from before it, as of a run that was stopped in it, does not know of it.
         self.saved = None;
-        if let Some(rule) = trainer.plan.early_stopping {
+        if let Some(rule) = trainer.plan.train.early_stopping {
             self.state.stagnation.observe(rule, evaluation.top1);
         }
         let evaluated = started.elapsed();
@@ -640,11 +648,11 @@ impl<'a> Run<'a> {
     /// Whether the update that was just done is to be saved.
     fn is_checkpoint_due(&self) -> bool {
         let (plan, step) = (&self.trainer.plan, self.state.step);
-        let is_best =
-            plan.keep_best_checkpoint && self.state.best.is_some_and(|(best, _)| best == step);
+        let is_best = plan.train.keep_best_checkpoint
+            && self.state.best.is_some_and(|(best, _)| best == step);
         // Taken in any case.
         let is_asked_for = interrupt::take_save_request() && step > 0;
-        self.trainer.is_due(step, plan.checkpoint_every_steps) || is_best || is_asked_for
+        self.trainer.is_due(step, plan.train.checkpoint_every_steps) || is_best || is_asked_for
     }
 
     /// Has a checkpoint written, if there is none of this update: it is copied to the host, and training
@@ -727,13 +735,14 @@ impl<'a> Run<'a> {
         let mut provenance = vec![
             ("mixer_version", env!("CARGO_PKG_VERSION").to_owned()),
             ("step", self.state.step.to_string()),
-            ("train_examples", plan.data.train_examples.to_string()),
+            ("train_examples", plan.facts.train_examples.to_string()),
         ];
         if let Some(init) = &plan.init {
-            provenance
-                .push(("resolution", format!("{} from {} px", init.resolution, init.image_size)));
+            let method = init.resolution(&plan.model.network);
+            let resolution = format!("{method} from {} px", init.from.config.image_size);
+            provenance.push(("resolution", resolution));
         }
-        if let Some(decay) = plan.ema_decay {
+        if let Some(decay) = plan.train.ema_decay {
             provenance.push(("ema_decay", decay.to_string()));
         }
         run_dir::metadata(plan, &provenance)

@@ -57,21 +57,23 @@ impl<'a> BatchGradient<'a> {
         let plan = &trainer.plan;
         let loader = Loader::train_in_order(
             Arc::clone(&trainer.dataset.train),
-            plan.train_transform.clone(),
+            plan.train_transform(),
             plan.seed,
             plan.order(),
-            step * plan.batch_size as u64,
+            step * plan.train.batch_size as u64,
             LoaderConfig {
-                batch_size: plan.microbatch_size,
-                patch_size: plan.model.patch_size,
+                batch_size: plan.train.microbatch_size,
+                patch_size: plan.model.network.patch_size,
                 workers: trainer.workers,
                 queue_bytes: trainer.queue_bytes,
-                on_corrupt: plan.on_corrupt,
+                on_corrupt: plan.data.on_corrupt,
             },
         )?;
-        let normaliser = Normaliser::new(&plan.preprocessing, plan.model.patch_size, device);
-        let (mix, seed) = (plan.mix.clone(), plan.seed);
-        let (batch_size, image_size) = (plan.batch_size as u64, plan.model.image_size as u32);
+        let normaliser =
+            Normaliser::new(&plan.preprocessing(), plan.model.network.patch_size, device);
+        let (mix, seed) = (plan.data.mix.clone(), plan.seed);
+        let (batch_size, image_size) =
+            (plan.train.batch_size as u64, plan.model.network.image_size as u32);
         let cutmix = move |batch: &mut Batch| match &mix {
             Some(mix) => {
                 let step = batch.first_position / batch_size;
@@ -96,13 +98,16 @@ impl<'a> BatchGradient<'a> {
     ) -> Result<Result<Gradient, Stop>, TrainError> {
         let plan = &self.trainer.plan;
         let device = &self.trainer.device.device;
-        let microbatches = plan.batch_size / plan.microbatch_size;
+        let microbatches = plan.train.batch_size / plan.train.microbatch_size;
         let mut sum = GradientSum::scaled(loss_scale);
         let mut loss_sum = Tensor::<1>::zeros([1], device);
-        let (mut indices, mut skipped) = (Vec::with_capacity(plan.batch_size), Vec::new());
+        let (mut indices, mut skipped) = (Vec::with_capacity(plan.train.batch_size), Vec::new());
         let mut waited = Duration::ZERO;
-        let mix =
-            plan.mix.as_ref().map(|mix| mix.draw(plan.seed, step, plan.model.image_size as u32));
+        let mix = plan
+            .data
+            .mix
+            .as_ref()
+            .map(|mix| mix.draw(plan.seed, step, plan.model.network.image_size as u32));
         for _ in 0..microbatches {
             let waiting = Instant::now();
             let Uploaded { pixels, mut batch } = match self.uploads.next(&stop)? {
@@ -113,25 +118,29 @@ impl<'a> BatchGradient<'a> {
             waited += waiting.elapsed();
             indices.extend_from_slice(&batch.indices);
             skipped.append(&mut batch.skipped);
-            let rows = plan.microbatch_size;
-            let mut targets =
-                smoothed_targets(&batch.labels, plan.model.num_classes, plan.label_smoothing);
+            let rows = plan.train.microbatch_size;
+            let mut targets = smoothed_targets(
+                &batch.labels,
+                plan.model.network.num_classes,
+                plan.train.label_smoothing,
+            );
             let partners = mix.as_ref().map_or(Vec::new(), |mix| mix.partners(rows));
             if let Some(mix) = &mix {
                 targets = mixed_targets(&targets, &partners, mix.lambda);
             }
             let positions = batch.first_position..batch.first_position + rows as u64;
             let scales = plan
-                .drop_path
-                .branch_scales(plan.model.num_blocks, plan.seed, positions)
-                .map(|scales| self.normaliser.matrix(scales, 2 * plan.model.num_blocks));
+                .model
+                .drop_path()
+                .branch_scales(plan.model.network.num_blocks, plan.seed, positions)
+                .map(|scales| self.normaliser.matrix(scales, 2 * plan.model.network.num_blocks));
             let mut patches = self.normaliser.normalised(pixels);
             if let Some(BatchMix { kind: MixKind::Mixup, lambda, .. }) = &mix {
                 patches = self.normaliser.mixed(patches, &partners, *lambda);
             }
             let logits = mixer.forward_training(patches, scales);
             let targets = self.normaliser.matrix(targets, rows);
-            let losses = plan.loss.per_example(logits, targets);
+            let losses = plan.train.loss.per_example(logits, targets);
             watch(Microbatch { indices: &batch.indices, losses: losses.clone().inner() });
             let loss = losses.mean() / microbatches as f64;
             loss_sum = loss_sum + loss.clone().inner();

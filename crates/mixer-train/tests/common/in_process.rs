@@ -24,7 +24,8 @@ pub fn run(name: &str, text: &str, directory: &Path) -> Result<Outcome, TrainErr
     let run_dir = RunDir::new(directory.join("run"));
     let _lock = run_dir.create(&text, &plan, &Environment::current(name)).unwrap();
     let device = DeviceEntry::new(name.to_owned(), String::new(), Device::flex());
-    let (model, seed, bias) = (plan.model.clone(), plan.seed, plan.head_bias);
+    let (model, seed, bias) =
+        (plan.model.network.clone(), plan.seed, plan.model.head_bias.unwrap_or_default());
     let (workers, queue_bytes, time_limit) = (1, 1 << 20, None);
     let trainer = Trainer { plan, dataset, run_dir, device, workers, queue_bytes, time_limit };
     trainer.run(|| Ok(init::weights(&model, seed, bias)?), None)

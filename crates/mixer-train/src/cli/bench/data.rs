@@ -120,13 +120,13 @@ fn configured(
     let (plan, dataset) = config::resolved_config(&run, path)?;
     Ok(DataBench {
         source: dataset.train,
-        transform: plan.train_transform,
+        transform: plan.train_transform(),
         loader: LoaderConfig {
-            batch_size: plan.microbatch_size,
-            patch_size: plan.model.patch_size,
+            batch_size: plan.train.microbatch_size,
+            patch_size: plan.model.network.patch_size,
             workers: dataset::workers(&run.data),
             queue_bytes: dataset::queue_bytes(&run.data),
-            on_corrupt: plan.on_corrupt,
+            on_corrupt: plan.data.on_corrupt,
         },
         seed: plan.seed,
         examples: DEFAULT_EXAMPLES,
