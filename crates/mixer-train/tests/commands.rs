@@ -5,6 +5,7 @@
 mod common;
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use common::Workplace;
 use serde_json::Value;
@@ -566,6 +567,66 @@ fn configurations_are_checked_shown_and_described() {
         }
     }
     assert!(described > 50, "only {described} keys");
+}
+
+/// As many training and validation examples and classes as `--assume` is told of the data of a file.
+fn assumed(file: &str) -> &'static str {
+    if file.contains("jft") {
+        "classes=18291,train=303000000,val=50000"
+    } else if file.contains("imagenet21k") {
+        "classes=21843,train=12700000,val=50000"
+    } else if file.contains("imagenet1k") {
+        "classes=1000,train=1281167,val=50000"
+    } else {
+        "classes=100,train=50000,val=10000"
+    }
+}
+
+#[test]
+fn every_shipped_configuration_is_shown_without_data_and_what_is_shown_is_one() {
+    let place = Workplace::new();
+    let configs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs");
+    let values = |shown: &str| -> toml::Table { shown.parse().unwrap() };
+    let mut shown = 0;
+    for folder in ["pretrain", "finetune"] {
+        for entry in std::fs::read_dir(configs.join(folder)).unwrap() {
+            let path = entry.unwrap().path();
+            let file = path.to_str().unwrap();
+            let init = if folder == "finetune" { ",init=B/16@224" } else { "" };
+            let assume = format!("{}{init}", assumed(file));
+            let show = |file: &str| place.mixer(&["config", "show", file, "--assume", &assume]);
+            let first = show(file).succeeds();
+            place.write("shown.toml", &first);
+            place.mixer(&["config", "check", "shown.toml", "--assume", &assume]).succeeds();
+            assert_eq!(values(&show("shown.toml").succeeds()), values(&first), "{file}");
+            shown += 1;
+        }
+    }
+    assert!(shown > 20, "only {shown} configurations");
+    place.mixer(&["config", "show", "builtin.toml", "--assume", "classes=2"]).fails(2, &["all of"]);
+}
+
+#[test]
+fn a_shown_value_says_where_it_comes_from() {
+    let place = Workplace::with_run();
+    let child = "extends = \"../folder.toml\"\n[train]\nbatch_size = 2\n";
+    place.write("configs/child.toml", child);
+    let args = ["config", "show", "configs/child.toml", "--init", "run", "--set", "seed=3"];
+    let shown = place.mixer(&args).succeeds();
+    let origin = |key: &str| {
+        let start = format!("{key} = ");
+        let line = shown.lines().find(|line| line.starts_with(&start));
+        line.unwrap_or_else(|| panic!("{key}: {shown}")).rsplit_once("  # ").unwrap().1.to_owned()
+    };
+    assert_eq!(origin("seed"), "--set");
+    assert_eq!(origin("batch_size"), "configs/child.toml");
+    assert_eq!(origin("steps"), "configs/../folder.toml");
+    assert_eq!(origin("hidden_dim"), "configs/../folder.toml");
+    assert_eq!(origin("mean"), "weights");
+    assert_eq!(origin("head"), "weights and data");
+    assert_eq!(origin("loss"), "default");
+    place.write("shown.toml", &shown);
+    place.mixer(&["config", "check", "shown.toml"]).succeeds();
 }
 
 #[test]

@@ -436,8 +436,8 @@ fn repeats_lengthen_an_epoch_and_are_refused_or_warned_of_where_they_make_no_sen
     assert_eq!((plain.train.eval_every_steps, repeated.train.eval_every_steps), (157, 469));
     assert_eq!(repeated.steps_per_epoch(), 3.0 * plain.steps_per_epoch());
     assert_eq!(repeated.warnings(), Vec::<String>::new());
-    let read: RunPlan = toml::from_str(&repeated.to_toml().unwrap()).unwrap();
-    assert_eq!(read, repeated);
+    let again = resolve(&["data.repeats=3", "train.steps=2344"]).unwrap();
+    assert_eq!(again, repeated);
     assert_eq!(resolve(&["data.repeats=1"]).unwrap(), plain);
 
     let message = |overrides: &[&str]| resolve(overrides).unwrap_err().to_string();
@@ -471,7 +471,8 @@ fn every_interpolation_survives_the_weights_file_under_the_name_that_timm_has_fo
 fn a_plan_survives_its_file() {
     let plan = pretrain("pretrain/imagenet1k_mixer_b16.toml", facts(1_268_355, 50_000, 1000));
     let text = plan.to_toml().unwrap();
-    assert_eq!(toml::from_str::<RunPlan>(&text).unwrap(), plan, "{text}");
+    let read = RunPlan::from_toml(&text, || panic!("the format has a number"));
+    assert_eq!(read.unwrap(), plan, "{text}");
 }
 
 #[test]
@@ -484,4 +485,62 @@ fn distortions_that_move_pictures_out_of_sight_are_warned_of() {
     assert_eq!(plan(224).warnings(), Vec::<String>::new());
     let warnings = plan(64).warnings();
     assert!(warnings[0].contains("moves pictures by 150 px, out of the 64 px"), "{warnings:?}");
+}
+
+/// The configuration that has every value of a plan resolves to it.
+fn assert_round_trip(file: &str, plan: &RunPlan) {
+    let config = plan.configuration().unwrap();
+    let text = toml::to_string(&config).unwrap();
+    let (read, _) = RunConfig::parse(&text, &[]).unwrap();
+    let init = plan.init.as_ref().map(|init| &init.from);
+    let again = RunPlan::resolve(&read, plan.task, init, plan.facts.clone()).unwrap();
+    assert_eq!(&again, plan, "{file}: {text}");
+    let read = RunPlan::from_toml(&plan.to_toml().unwrap(), || panic!("the format has a number"));
+    assert_eq!(&read.unwrap(), plan, "{file}");
+}
+
+#[test]
+fn every_shipped_configuration_survives_being_shown() {
+    for recipe in &PRETRAINING {
+        let (train, val, classes) = recipe.data;
+        assert_round_trip(recipe.file, &pretrain(recipe.file, facts(train, val, classes)));
+    }
+    for recipe in &FINETUNING {
+        let (train, val, classes) = recipe.data;
+        for file in [recipe.file, recipe.larger] {
+            assert_round_trip(file, &finetune(file, "B/16", facts(train, val, classes)));
+        }
+    }
+    let cifar = facts(50_000, 10_000, 10);
+    for file in ["pretrain/cifar10_gpu.toml", "pretrain/cifar10_mixer.toml"] {
+        assert_round_trip(file, &pretrain(file, cifar.clone()));
+    }
+    assert_round_trip("quickstart.toml", &pretrain("quickstart.toml", facts(20_000, 2000, 10)));
+}
+
+#[test]
+fn the_documentation_of_the_keys_is_what_is_said_beside_them() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/configuration.md");
+    let found = std::fs::read_to_string(path).unwrap();
+    let expected = mixer_train::config::schema::markdown();
+    let differs = found.lines().zip(expected.lines()).find(|(found, expected)| found != expected);
+    assert!(
+        found == expected,
+        "docs/configuration.md is out of date, at {differs:?}: run `mixer config docs > docs/configuration.md`"
+    );
+}
+
+#[test]
+fn epochs_are_passes_over_the_data_also_where_a_batch_is_larger() {
+    let steps = |train: u64, epochs: &str, batch: &str| {
+        let overrides = [format!("train.epochs={epochs}"), format!("train.batch_size={batch}")];
+        let path = configs_directory().join("quickstart.toml");
+        let (config, _) = RunConfig::read(&path, &overrides).unwrap();
+        let plan = RunPlan::resolve(&config, Task::Pretrain, None, facts(train, 10, 10)).unwrap();
+        plan.train.steps
+    };
+    assert_eq!(steps(720, "12", "5000"), 2);
+    assert_eq!(steps(280, "300", "4096"), 21);
+    assert_eq!(steps(10, "1", "5000"), 1);
+    assert_eq!(steps(20_000, "5", "128"), 781);
 }

@@ -10,8 +10,8 @@ use mixer_model::{MixerConfig, Variant};
 
 use super::{DeviceArg, GeluArg};
 use crate::bench::{Bench, Mode, measure};
+use crate::config::limits;
 use crate::error::TrainError;
-use crate::plan;
 use crate::update::precision::Precision;
 
 #[derive(Debug, Clone, Args)]
@@ -80,7 +80,7 @@ impl BenchArgs {
     /// The networks that are meant, by name.
     fn networks(&self) -> Result<Vec<(String, MixerConfig)>, TrainError> {
         let image_size = self.image_size.unwrap_or(224);
-        plan::check_image_size("--image-size", image_size)?;
+        limits::check_image_size("--image-size", image_size)?;
         let names = match self.models.as_slice() {
             [] => vec!["S/32".to_owned(), "S/16".to_owned()],
             models => models.to_vec(),

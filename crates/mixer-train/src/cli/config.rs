@@ -1,25 +1,42 @@
-//! `mixer config check|show|schema`.
+//! `mixer config check|show|schema|docs`.
+
+mod assume;
 
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 
+use self::assume::Assumed;
 use super::train;
-use crate::config::RunConfig;
 use crate::config::inheritance::in_file_of_key;
+use crate::config::model::IMAGE_SIZE;
+use crate::config::{RunConfig, schema};
 use crate::error::TrainError;
 use crate::input::dataset::Dataset;
-use crate::plan::{RunPlan, Task};
+use crate::plan::shown::Origins;
+use crate::plan::{InitFacts, RunPlan, Task};
 use crate::show::progress::say;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum ConfigCommand {
     /// Check a configuration against itself and its data.
-    Check(ConfigArgs),
-    /// Print every value that a run of it would use.
-    Show(ConfigArgs),
-    /// Print the JSON Schema of configurations: every key with its meaning and default.
+    Check(AssumingArgs),
+    /// Print every value that a run of it would use and where it comes from, as a configuration.
+    Show(AssumingArgs),
+    /// Print the JSON Schema of configurations: every key with its meaning, range and default.
     Schema,
+    /// Print docs/configuration.md: the same in Markdown.
+    Docs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct AssumingArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Assume data or weights instead of reading them: `classes=1000,train=1281167,val=50000`, and for
+    /// fine-tuning `init=B/16@224`.
+    #[arg(long, value_name = "FACTS")]
+    assume: Option<Assumed>,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -38,19 +55,49 @@ pub(super) fn run(command: ConfigCommand) -> Result<(), TrainError> {
     match command {
         ConfigCommand::Check(args) => {
             plan(&args)?;
-            super::print(&format!("{}: ok", args.config.display()))
+            super::print(&format!("{}: ok", args.config.config.display()))
         }
-        ConfigCommand::Show(args) => super::print(&plan(&args)?.to_toml()?),
-        ConfigCommand::Schema => super::print_json(&schemars::schema_for!(RunConfig)),
+        ConfigCommand::Show(args) => {
+            let (plan, origins) = plan(&args)?;
+            super::print(&plan.shown(&args.config.config, &origins)?)
+        }
+        ConfigCommand::Schema => super::print_json(schema::schema()),
+        ConfigCommand::Docs => super::print(schema::markdown().trim_end()),
     }
 }
 
-fn plan(args: &ConfigArgs) -> Result<RunPlan, TrainError> {
-    let (plan, _) = resolved(args)?;
+fn plan(args: &AssumingArgs) -> Result<(RunPlan, Origins), TrainError> {
+    let ConfigArgs { config: path, overrides, init } = &args.config;
+    let overrides = train::with_init(overrides, init.as_deref());
+    let (config, _) = RunConfig::read(path, &overrides)?;
+    let assumed = args.assume.clone().unwrap_or_default();
+    let plan = assumed_plan(&config, &assumed).map_err(|error| in_file_of_key(error, path))?;
     for warning in plan.warnings() {
         say(format_args!("warning: {warning}"));
     }
-    Ok(plan)
+    Ok((plan, Origins::read(path, &overrides, config)?))
+}
+
+/// The plan for what is assumed, and for what is there of the rest.
+fn assumed_plan(config: &RunConfig, assumed: &Assumed) -> Result<RunPlan, TrainError> {
+    let init = match (assumed.init(config)?, &config.init.weights) {
+        (Some(assumed), _) => Some(assumed),
+        (None, Some(_)) => {
+            let weights = train::read_init(config)?;
+            Some(InitFacts { config: weights.config, metadata: weights.metadata })
+        }
+        (None, None) => None,
+    };
+    let task = if init.is_some() { Task::Finetune } else { Task::Pretrain };
+    let facts = match assumed.data(config)? {
+        Some(facts) => facts,
+        None => {
+            let from = init.as_ref().map(|init| init.config.image_size);
+            let image_size = config.model.image_size.or(from).unwrap_or(IMAGE_SIZE);
+            Dataset::open(&config.data, image_size)?.facts()
+        }
+    };
+    RunPlan::resolve(config, task, init.as_ref(), facts)
 }
 
 /// The plan of a configuration, and its data. One that names weights is a fine-tuning job.

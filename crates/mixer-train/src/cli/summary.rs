@@ -4,8 +4,8 @@ use clap::Args;
 use mixer_model::config::VARIANTS;
 use mixer_model::{Gelu, MixerConfig, Variant, count};
 
+use crate::config::limits;
 use crate::error::TrainError;
-use crate::plan;
 
 #[derive(Debug, Clone, Args)]
 pub(super) struct SummaryArgs {
@@ -51,7 +51,7 @@ pub(super) fn run(args: &SummaryArgs) -> Result<(), TrainError> {
         let config: MixerConfig =
             Variant::parse(name)?.config(args.image_size, args.num_classes, Gelu::Tanh);
         config.validate()?;
-        plan::check_image_size("--image-size", args.image_size)?;
+        limits::check_image_size("--image-size", args.image_size)?;
         let paper = PAPER_MILLIONS
             .iter()
             .find(|(known, _)| args.image_size == 224 && known.eq_ignore_ascii_case(name))

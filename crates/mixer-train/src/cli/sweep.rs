@@ -312,7 +312,7 @@ fn check(members: &[Member]) -> Result<(), TrainError> {
         let image_size = config.model.image_size.unwrap_or(init.config.image_size);
         let facts = match data.take() {
             Some((known, size, facts)) if known == config.data && size == image_size => facts,
-            _ => DataFacts::of(&Dataset::open(&config.data, image_size)?),
+            _ => Dataset::open(&config.data, image_size)?.facts(),
         };
         RunPlan::resolve(config, Task::Finetune, Some(&init), facts.clone())
             .map_err(|error| in_file_of_key(error, &args.train.config))?;

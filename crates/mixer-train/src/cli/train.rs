@@ -145,7 +145,7 @@ pub(super) fn train(
     let (plan, dataset, initial, checkpoint) = if lock.is_some() {
         let plan = run_dir.resume(task, &config)?;
         let dataset = Dataset::open(&config.data, plan.model.network.image_size)?;
-        same_data(&plan.facts, &DataFacts::of(&dataset))?;
+        same_data(&plan.facts, &dataset.facts())?;
         run_dir.remove_leftovers()?;
         run_dir.write_plan(&plan)?;
         let checkpoint = checkpoint::newest(&run_dir.checkpoints(), |error| {
@@ -273,7 +273,7 @@ fn replay(
     }
     let plan = run_dir.resume(task, config)?;
     let dataset = Dataset::open(&config.data, plan.model.network.image_size)?;
-    same_data(&plan.facts, &DataFacts::of(&dataset))?;
+    same_data(&plan.facts, &dataset.facts())?;
     plan.train.precision.check(&device)?;
     // Its name alone, so that a file from elsewhere leads nowhere else.
     let beside = divergence.state.as_deref().and_then(Path::file_name);
@@ -330,7 +330,7 @@ pub(super) fn resolve(
         .or(facts.as_ref().map(|facts| facts.config.image_size))
         .unwrap_or(224);
     let dataset = Dataset::open(&config.data, image_size)?;
-    let plan = RunPlan::resolve(config, task, facts.as_ref(), DataFacts::of(&dataset))?;
+    let plan = RunPlan::resolve(config, task, facts.as_ref(), dataset.facts())?;
     Ok((plan, dataset))
 }
 

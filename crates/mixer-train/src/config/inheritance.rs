@@ -105,7 +105,7 @@ impl Chain {
     }
 
     /// The file in which a key stands that has its effect, `train.steps` or `train`.
-    fn file_of_key(&self, key: &str) -> Option<&Path> {
+    pub(crate) fn file_of_key(&self, key: &str) -> Option<&Path> {
         let mut parts = key.split('.');
         let (section, key) = (parts.next()?, parts.next());
         let has = |file: &&ConfigFile| match (file.document.get(section), key) {

@@ -11,7 +11,7 @@ use mixer_train::config::RunConfig;
 use mixer_train::device::DeviceEntry;
 use mixer_train::disk::run_dir::{Environment, RunDir};
 use mixer_train::input::dataset::Dataset;
-use mixer_train::plan::{DataFacts, RunPlan, Task};
+use mixer_train::plan::{RunPlan, Task};
 use mixer_train::run::trainer::{Outcome, Trainer};
 
 /// A run on Flex under another name.
@@ -20,7 +20,7 @@ pub fn run(name: &str, text: &str, directory: &Path) -> Result<Outcome, TrainErr
     std::fs::write(&path, text).unwrap();
     let (config, text) = RunConfig::read(&path, &[]).unwrap();
     let dataset = Dataset::open(&config.data, 16).unwrap();
-    let plan = RunPlan::resolve(&config, Task::Pretrain, None, DataFacts::of(&dataset)).unwrap();
+    let plan = RunPlan::resolve(&config, Task::Pretrain, None, dataset.facts()).unwrap();
     let run_dir = RunDir::new(directory.join("run"));
     let _lock = run_dir.create(&text, &plan, &Environment::current(name)).unwrap();
     let device = DeviceEntry::new(name.to_owned(), String::new(), Device::flex());

@@ -8,10 +8,10 @@ use mixer_data::{DecodeOptions, Interpolation, LoaderConfig, OnCorrupt, open_spl
 
 use crate::bench::data::{DataBench, DataMeasurement, measure};
 use crate::cli::config;
+use crate::config::limits;
 use crate::config::{DataConfig, RunConfig};
 use crate::error::TrainError;
 use crate::input::dataset;
-use crate::plan;
 
 /// What only `--mode data` takes.
 #[derive(Debug, Clone, Args)]
@@ -86,7 +86,7 @@ pub(super) fn measured(
         bench.loader.patch_size = patch_size.get();
     }
     let size = bench.transform.image_size as usize;
-    plan::check_batch("--batch-size", bench.loader.batch_size, size)?;
+    limits::check_batch("--batch-size", bench.loader.batch_size, size)?;
     bench.examples = match (args.examples, args.epochs) {
         (Some(examples), _) => examples.get() as u64,
         (None, Some(epochs)) => (bench.source.len() as u64).saturating_mul(epochs.get() as u64),
@@ -136,7 +136,7 @@ fn configured(
 /// The defaults of a configuration, for data without one.
 fn plain(args: &DataArgs, root: &Path, image_size: Option<usize>) -> Result<DataBench, TrainError> {
     let image_size = image_size.unwrap_or(224);
-    plan::check_image_size("--image-size", image_size)?;
+    limits::check_image_size("--image-size", image_size)?;
     let split = match &args.split {
         Some(split) => split.as_str(),
         None if root.join("train").is_dir() => "train",
@@ -145,7 +145,7 @@ fn plain(args: &DataArgs, root: &Path, image_size: Option<usize>) -> Result<Data
     let defaults = DataConfig::default();
     Ok(DataBench {
         source: open_split(None, root, split, None, &DecodeOptions::default())?,
-        transform: plan::train_transform(&defaults, Interpolation::default(), image_size),
+        transform: crate::plan::train_transform(&defaults, Interpolation::default(), image_size),
         loader: LoaderConfig {
             batch_size: DEFAULT_BATCH_SIZE,
             patch_size: DEFAULT_PATCH_SIZE,
