@@ -24,7 +24,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::data::REPEATS;
 use crate::config::{RunConfig, SEED, schema};
-use crate::disk::retention::Retention;
 use crate::error::TrainError;
 use crate::input::preprocessing;
 pub use crate::plan::data::DataPlan;
@@ -122,16 +121,6 @@ impl RunPlan {
             train,
             facts,
         })
-    }
-
-    /// Which checkpoints are kept.
-    #[must_use]
-    pub fn retention(&self) -> Retention {
-        Retention {
-            newest: self.train.keep_checkpoints,
-            every_steps: self.train.keep_checkpoint_every_steps,
-            best: self.train.keep_best_checkpoint,
-        }
     }
 
     /// The learning rate of each update.

@@ -696,7 +696,7 @@ fn fine_tuning_needs_weights_that_fit() {
         .fails(CONFIG, &["`model.hidden_dim` is 16, but the weights have 8"])
         .hints("leave the key out");
     finetune(&["--init", "run", "--set", "model.image_size=80000"])
-        .fails(CONFIG, &["at 80000 px", "expected at most"]);
+        .fails(CONFIG, &["`model.image_size` is 80000", "expected at most"]);
     finetune(&["--init", "run", "--set", "optimizer.beta1=0.9"])
         .fails(CONFIG, &["has no effect with SGD"]);
     assert!(!place.path("other").exists());
@@ -792,10 +792,7 @@ fn a_run_is_never_mixed_with_another() {
         .fails(CONFIG, &["holds a run already", "run"])
         .hints("--resume auto");
     pretrain_with(&place, &["seed=7"])
-        .fails(
-            CONFIG,
-            &["belongs to another configuration", "`seed` is 7 here and not set there: run"],
-        )
+        .fails(CONFIG, &["belongs to another configuration", "`seed` is 7 here and 0 there: run"])
         .hints("--run-dir");
     pretrain_with(&place, &["train.epochs=9"]).fails(CONFIG, &["`train.epochs` is 9.0"]);
     place

@@ -115,13 +115,13 @@ fn overrides_beat_the_file_and_later_ones_beat_earlier_ones() {
         }
         place.mixer(&args).succeeds().parse().unwrap()
     };
-    assert_eq!(show(&[])["batch_size"].as_integer(), Some(8));
-    assert_eq!(show(&["train.batch_size=4"])["batch_size"].as_integer(), Some(4));
+    assert_eq!(show(&[])["train"]["batch_size"].as_integer(), Some(8));
+    assert_eq!(show(&["train.batch_size=4"])["train"]["batch_size"].as_integer(), Some(4));
     let twice = show(&["train.batch_size=4", "train.batch_size=5"]);
-    assert_eq!(twice["batch_size"].as_integer(), Some(5));
+    assert_eq!(twice["train"]["batch_size"].as_integer(), Some(5));
     // A length takes the place of the other form of it: 2 epochs of 40 examples by 8.
     let epochs = show(&["train.epochs=2"]);
-    assert_eq!(epochs["schedule"]["total_steps"].as_integer(), Some(10));
+    assert_eq!(epochs["train"]["steps"].as_integer(), Some(10));
 
     // They are kept with the run, and the same ones continue it.
     let run = ["pretrain", "builtin.toml", "--run-dir", "run", "--set", "train.steps=2"];

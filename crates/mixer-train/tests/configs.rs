@@ -533,7 +533,9 @@ fn the_documentation_of_the_keys_is_what_is_said_beside_them() {
 #[test]
 fn epochs_are_passes_over_the_data_also_where_a_batch_is_larger() {
     let steps = |train: u64, epochs: &str, batch: &str| {
-        let overrides = [format!("train.epochs={epochs}"), format!("train.batch_size={batch}")];
+        let warmup = "schedule.warmup_steps=0".to_owned();
+        let length = format!("train.epochs={epochs}");
+        let overrides = [warmup, length, format!("train.batch_size={batch}")];
         let path = configs_directory().join("quickstart.toml");
         let (config, _) = RunConfig::read(&path, &overrides).unwrap();
         let plan = RunPlan::resolve(&config, Task::Pretrain, None, facts(train, 10, 10)).unwrap();

@@ -104,6 +104,11 @@ impl Chain {
         merged.to_string()
     }
 
+    /// Whether the file extends none.
+    pub(crate) fn is_single(&self) -> bool {
+        self.files.len() == 1
+    }
+
     /// The file in which a key stands that has its effect, `train.steps` or `train`.
     pub(crate) fn file_of_key(&self, key: &str) -> Option<&Path> {
         let mut parts = key.split('.');

@@ -70,7 +70,7 @@ pub(crate) fn read_text(path: &Path) -> std::io::Result<String> {
 /// The lines of a message, cut where they are too long to be read: an excerpt has whole lines of the file.
 pub(crate) fn shortened(text: &str) -> String {
     let shorten = |line: &str| match line.char_indices().nth(MAX_LINE_CHARS) {
-        Some((end, _)) => format!("{}...", &line[..end]),
+        Some((end, _)) => format!("{}…", &line[..end]),
         None => line.to_owned(),
     };
     text.lines().map(shorten).collect::<Vec<_>>().join("\n")

@@ -41,6 +41,9 @@ impl Origins {
         if self.overrides.iter().any(|entry| sets(&entry)) {
             return "--set".to_owned();
         }
+        if self.chain.is_single() {
+            return "file".to_owned();
+        }
         self.chain.file_of_key(key).unwrap_or(Path::new("-")).display().to_string()
     }
 

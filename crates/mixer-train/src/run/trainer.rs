@@ -12,6 +12,7 @@ use crate::device::DeviceEntry;
 use crate::disk::background_writer::BackgroundWriter;
 use crate::disk::checkpoint::{Checkpoint, RunState};
 use crate::disk::metrics::{Metric, MetricsFile};
+use crate::disk::retention::Retention;
 use crate::disk::run_dir::{self, RunDir};
 use crate::error::TrainError;
 use crate::input::dataset::Dataset;
@@ -308,7 +309,7 @@ impl<'a> Run<'a> {
             trainer,
             optimizer,
             metrics: MetricsFile::open(&trainer.run_dir.metrics(), state.metrics_bytes)?,
-            writer: BackgroundWriter::start(&directory, trainer.plan.retention())?,
+            writer: BackgroundWriter::start(&directory, Retention::of(&trainer.plan.train))?,
             saved: resumed_from.as_ref().map(|_| state.step),
             resumed_from,
             state,
