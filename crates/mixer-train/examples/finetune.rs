@@ -37,7 +37,7 @@ learning_rate = 0.003
 fn run(text: &str, task: Task, run_dir: &Path) -> Result<Outcome, Box<dyn std::error::Error>> {
     let options = Options::new(run_dir, device::open("auto")?);
     let session = Session::open(&Recipe::parse(text)?, task, options)?;
-    println!("{}: {}", run_dir.display(), session.job().plan.model);
+    println!("{}: {}", run_dir.display(), session.job().plan.model.network);
     Ok(session.train()?)
 }
 

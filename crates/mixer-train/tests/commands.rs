@@ -5,6 +5,7 @@
 mod common;
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use common::Workplace;
 use serde_json::Value;
@@ -59,7 +60,7 @@ fn pre_training_leaves_the_documented_run_directory_and_nothing_on_stdout() {
 
     assert_eq!(place.text("run/config.toml"), common::BUILTIN, "exactly as typed");
     let plan: toml::Table = place.text("run/plan.toml").parse().unwrap();
-    assert_eq!(plan["schedule"]["total_steps"].as_integer(), Some(6));
+    assert_eq!(plan["train"]["steps"].as_integer(), Some(6));
     assert_eq!(plan["model"]["num_classes"].as_integer(), Some(10));
     let environment = json(&place.text("run/environment.json"));
     for key in ["version", "command", "started", "device", "threads", "platform"] {
@@ -122,13 +123,13 @@ fn overrides_beat_the_file_and_later_ones_beat_earlier_ones() {
         }
         place.mixer(&args).succeeds().parse().unwrap()
     };
-    assert_eq!(show(&[])["batch_size"].as_integer(), Some(8));
-    assert_eq!(show(&["train.batch_size=4"])["batch_size"].as_integer(), Some(4));
+    assert_eq!(show(&[])["train"]["batch_size"].as_integer(), Some(8));
+    assert_eq!(show(&["train.batch_size=4"])["train"]["batch_size"].as_integer(), Some(4));
     let twice = show(&["train.batch_size=4", "train.batch_size=5"]);
-    assert_eq!(twice["batch_size"].as_integer(), Some(5));
+    assert_eq!(twice["train"]["batch_size"].as_integer(), Some(5));
     // A length takes the place of the other form of it: 2 epochs of 40 examples by 8.
     let epochs = show(&["train.epochs=2"]);
-    assert_eq!(epochs["schedule"]["total_steps"].as_integer(), Some(10));
+    assert_eq!(epochs["train"]["steps"].as_integer(), Some(10));
 
     // They are kept with the run, and the same ones continue it.
     let run = ["pretrain", "builtin.toml", "--run-dir", "run", "--set", "train.steps=2"];
@@ -203,8 +204,8 @@ fn fine_tuning_leaves_what_is_frozen_as_it_was() {
         }
     }
     let plan: toml::Table = place.text("frozen/plan.toml").parse().unwrap();
-    assert_eq!(plan["freeze"].as_array().unwrap().len(), 2);
-    assert_eq!(plan["layer_decay"].as_float(), Some(0.75));
+    assert_eq!(plan["train"]["freeze"].as_array().unwrap().len(), 2);
+    assert_eq!(plan["train"]["layer_decay"].as_float(), Some(0.75));
 }
 
 #[test]
@@ -251,8 +252,8 @@ fn a_configuration_extends_another_one_and_its_run_needs_neither() {
     let show = place.mixer(&["config", "show", "configs/small/child.toml"]).succeeds();
     let plan: toml::Table = show.parse().unwrap();
     // One epoch of 12 examples in batches of 6, not the 6 updates of the parent.
-    assert_eq!(plan["schedule"]["total_steps"].as_integer(), Some(2));
-    assert_eq!(plan["eval_every_steps"].as_integer(), Some(3), "the parent's");
+    assert_eq!(plan["train"]["steps"].as_integer(), Some(2));
+    assert_eq!(plan["train"]["eval_every_steps"].as_integer(), Some(3), "the parent's");
     place.mixer(&["config", "check", "configs/small/child.toml"]).succeeds();
     let run = ["pretrain", "configs/small/child.toml", "--run-dir", "run", "--set", "seed=3"];
     place.mixer(&run).succeeds();
@@ -353,7 +354,7 @@ fn several_sweeps_make_a_grid_in_the_directory_of_the_configuration() {
     );
     let plan = place.text(&format!("runs/folder/{}/plan.toml", found[1]));
     let plan: toml::Table = plan.parse().unwrap();
-    assert_eq!(plan["train_transform"]["crop"]["pad"]["pixels"].as_integer(), Some(1));
+    assert_eq!(plan["data"]["crop"]["pad"]["pixels"].as_integer(), Some(1));
 }
 
 // Using weights.
@@ -555,7 +556,7 @@ fn configurations_are_checked_shown_and_described() {
     assert_eq!(checked, "builtin.toml: ok\n");
     let shown = place.mixer(&["config", "show", "builtin.toml"]).succeeds();
     let plan: toml::Table = shown.parse().unwrap();
-    assert_eq!(plan["schedule"]["total_steps"].as_integer(), Some(6));
+    assert_eq!(plan["train"]["steps"].as_integer(), Some(6));
     let odd = place.mixer(&["config", "check", "builtin.toml", "--set", "train.batch_size=99"]);
     assert!(odd.stderr.contains("warning: `train.batch_size` is 99"), "{odd:?}");
     odd.succeeds();
@@ -575,6 +576,66 @@ fn configurations_are_checked_shown_and_described() {
         }
     }
     assert!(described > 50, "only {described} keys");
+}
+
+/// As many training and validation examples and classes as `--assume` is told of the data of a file.
+fn assumed(file: &str) -> &'static str {
+    if file.contains("jft") {
+        "classes=18291,train=303000000,val=50000"
+    } else if file.contains("imagenet21k") {
+        "classes=21843,train=12700000,val=50000"
+    } else if file.contains("imagenet1k") {
+        "classes=1000,train=1281167,val=50000"
+    } else {
+        "classes=100,train=50000,val=10000"
+    }
+}
+
+#[test]
+fn every_shipped_configuration_is_shown_without_data_and_what_is_shown_is_one() {
+    let place = Workplace::new();
+    let configs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs");
+    let values = |shown: &str| -> toml::Table { shown.parse().unwrap() };
+    let mut shown = 0;
+    for folder in ["pretrain", "finetune"] {
+        for entry in std::fs::read_dir(configs.join(folder)).unwrap() {
+            let path = entry.unwrap().path();
+            let file = path.to_str().unwrap();
+            let init = if folder == "finetune" { ",init=B/16@224" } else { "" };
+            let assume = format!("{}{init}", assumed(file));
+            let show = |file: &str| place.mixer(&["config", "show", file, "--assume", &assume]);
+            let first = show(file).succeeds();
+            place.write("shown.toml", &first);
+            place.mixer(&["config", "check", "shown.toml", "--assume", &assume]).succeeds();
+            assert_eq!(values(&show("shown.toml").succeeds()), values(&first), "{file}");
+            shown += 1;
+        }
+    }
+    assert!(shown > 20, "only {shown} configurations");
+    place.mixer(&["config", "show", "builtin.toml", "--assume", "classes=2"]).fails(2, &["all of"]);
+}
+
+#[test]
+fn a_shown_value_says_where_it_comes_from() {
+    let place = Workplace::with_run();
+    let child = "extends = \"../folder.toml\"\n[train]\nbatch_size = 2\n";
+    place.write("configs/child.toml", child);
+    let args = ["config", "show", "configs/child.toml", "--init", "run", "--set", "seed=3"];
+    let shown = place.mixer(&args).succeeds();
+    let origin = |key: &str| {
+        let start = format!("{key} = ");
+        let line = shown.lines().find(|line| line.starts_with(&start));
+        line.unwrap_or_else(|| panic!("{key}: {shown}")).rsplit_once("  # ").unwrap().1.to_owned()
+    };
+    assert_eq!(origin("seed"), "--set");
+    assert_eq!(origin("batch_size"), "configs/child.toml");
+    assert_eq!(origin("steps"), "configs/../folder.toml");
+    assert_eq!(origin("hidden_dim"), "configs/../folder.toml");
+    assert_eq!(origin("mean"), "weights");
+    assert_eq!(origin("head"), "weights and data");
+    assert_eq!(origin("loss"), "default");
+    place.write("shown.toml", &shown);
+    place.mixer(&["config", "check", "shown.toml"]).succeeds();
 }
 
 #[test]

@@ -109,7 +109,7 @@ fn f16_follows_f32_with_scaling_by_default() {
     run(DeviceKind::Graphics, &config, half.path()).unwrap();
     let plan = std::fs::read_to_string(half.path().join("run/plan.toml")).unwrap();
     let plan: toml::Table = plan.parse().unwrap();
-    assert_eq!(plan["loss_scale"]["initial"].as_float(), Some(65536.0));
+    assert_eq!(plan["train"]["loss_scale"]["initial"].as_float(), Some(65536.0));
     let left_out = factors(half.path()).len();
     let (half, exact) = (metrics(half.path()), metrics(exact.path()));
     let (half, exact) = (of_kind(&half, "eval"), of_kind(&exact, "eval"));

@@ -11,9 +11,10 @@ use mixer_model::{Gelu, MixerConfig, Precision, Variant};
 
 use super::{DeviceArg, Format};
 use crate::bench::Mode;
+use crate::config::limits;
+use crate::config::model::IMAGE_SIZE;
 use crate::device::DeviceEntry;
 use crate::error::TrainError;
-use crate::plan;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum BenchCommand {
@@ -44,7 +45,7 @@ pub(super) struct NetworkArgs {
     #[arg(long, default_value = "32", value_name = "N")]
     batch_size: NonZeroUsize,
     /// Side of the images, px.
-    #[arg(long, default_value_t = plan::DEFAULT_IMAGE_SIZE, value_name = "PX")]
+    #[arg(long, default_value_t = IMAGE_SIZE, value_name = "PX")]
     image_size: usize,
     /// Steps to time.
     #[arg(long, default_value = "7", value_name = "N")]
@@ -65,7 +66,7 @@ pub(super) struct NetworkArgs {
 impl NetworkArgs {
     /// The networks that are meant, by name.
     fn networks(&self, gelu: Gelu) -> Result<Vec<(String, MixerConfig)>, TrainError> {
-        plan::check_image_size("--image-size", self.image_size)?;
+        limits::check_image_size("--image-size", self.image_size)?;
         let names = match self.models.as_slice() {
             [] => vec!["S/32".to_owned(), "S/16".to_owned()],
             models => models.to_vec(),

@@ -253,9 +253,14 @@ fn sheet(args: &ConfigArgs, grid: &GridArgs, out: &Path) -> Result<(), TrainErro
     }
     let (plan, dataset) = config::resolved(args)?;
     let GridArgs { pictures, draws } = *grid;
-    let transform = plan.train_transform;
-    let picture =
-        contact_sheet(dataset.train, transform, plan.seed, (pictures, draws), plan.on_corrupt)?;
+    let transform = plan.train_transform();
+    let picture = contact_sheet(
+        dataset.train,
+        transform,
+        plan.seed,
+        (pictures, draws),
+        plan.data.on_corrupt,
+    )?;
     fs::write(out, png_bytes(&picture)?)?;
     say(format_args!(
         "{draws} draws of {pictures} pictures, {}x{} px in all",

@@ -3,8 +3,9 @@
 use clap::Args;
 use mixer_model::{Gelu, MixerConfig, VARIANTS, Variant, count};
 
+use crate::config::limits;
+use crate::config::model::IMAGE_SIZE;
 use crate::error::TrainError;
-use crate::plan;
 
 #[derive(Debug, Clone, Args)]
 pub(super) struct SummaryArgs {
@@ -12,7 +13,7 @@ pub(super) struct SummaryArgs {
     #[arg(long = "model", value_name = "B/16")]
     models: Vec<String>,
     /// Side of the input, px.
-    #[arg(long, default_value_t = plan::DEFAULT_IMAGE_SIZE)]
+    #[arg(long, default_value_t = IMAGE_SIZE)]
     image_size: usize,
     /// Outputs of the head.
     #[arg(long, default_value_t = 1000)]
@@ -39,7 +40,7 @@ pub(super) fn run(args: &SummaryArgs) -> Result<(), TrainError> {
         let variant = Variant::parse(name)?;
         let config: MixerConfig = variant.config(args.image_size, args.num_classes, Gelu::Tanh);
         config.validate()?;
-        plan::check_image_size("--image-size", args.image_size)?;
+        limits::check_image_size("--image-size", args.image_size)?;
         let paper = variant
             .paper_millions
             .filter(|_| args.image_size == 224)

@@ -302,7 +302,7 @@ fn check(members: &[Member]) -> Result<(), TrainError> {
         let image_size = recipe.image_size(Some(&init));
         let facts = match data.take() {
             Some((known, size, facts)) if known == config.data && size == image_size => facts,
-            _ => DataFacts::of(&Dataset::open(&config.data, image_size)?),
+            _ => Dataset::open(&config.data, image_size)?.facts(),
         };
         recipe.plan(Task::Finetune, Some(&init), facts.clone())?;
         weights = Some((config.init.weights.clone(), config.model.gelu, init));

@@ -122,8 +122,8 @@ pub(super) fn train(recipe: &Recipe, task: Task, options: Options) -> Result<End
         say(format_args!("warning: {warning}"));
     }
     announce(&session);
-    let total = session.job().plan.schedule.total_steps;
-    let patience = session.job().plan.early_stopping.map(|rule| rule.patience);
+    let total = session.job().plan.train.steps;
+    let patience = session.job().plan.train.early_stopping.map(|rule| rule.patience);
     let best = session.job().run_dir.best();
     let outcome = session.train()?;
     summarise(&outcome, total, patience, &best);
@@ -194,29 +194,30 @@ fn replay(recipe: &Recipe, task: Task, options: Options, file: &Path) -> Result<
 /// Says what is trained, on what and where.
 fn announce(session: &Session) {
     let Job { plan, run_dir, device, .. } = session.job();
-    say(format_args!("{} on {}", plan.model, device.name));
+    say(format_args!("{} on {}", plan.model.network, device.name));
     if let Some(init) = &plan.init {
-        let head = if init.reset_head { "reset" } else { "kept" };
+        let head = if init.resets_head() { "reset" } else { "kept" };
         say(format_args!(
             "from weights at {} px: token mixing {}, head {head}",
-            init.image_size, init.resolution
+            init.from.config.image_size,
+            init.resolution(&plan.model.network)
         ));
     }
     say(format_args!(
         "{} training and {} validation examples, {} updates of {} ({:.1} epochs)",
-        plan.data.train_examples,
-        plan.data.val_examples,
-        plan.schedule.total_steps,
-        plan.batch_size,
-        plan.schedule.total_steps as f64 / plan.steps_per_epoch()
+        plan.facts.train_examples,
+        plan.facts.val_examples,
+        plan.train.steps,
+        plan.train.batch_size,
+        plan.train.steps as f64 / plan.steps_per_epoch()
     ));
-    if !plan.freeze.is_empty()
+    if !plan.train.freeze.is_empty()
         && let Ok(rates) = plan.parameter_rates()
     {
         say(format_args!(
             "{} of {} parameters are trained",
-            rates.num_trained(&plan.model),
-            count::num_params(&plan.model)
+            rates.num_trained(&plan.model.network),
+            count::num_params(&plan.model.network)
         ));
     }
     say(format_args!("run directory {}", run_dir.path().display()));

@@ -8,6 +8,7 @@ use fs_err as fs;
 use crate::disk::checkpoint::{self, hidden, is_leftover, step_of};
 use crate::disk::operations::Disk;
 use crate::error::TrainError;
+use crate::plan::TrainPlan;
 use crate::show::progress::say;
 
 /// The choice of checkpoints that are kept.
@@ -22,6 +23,16 @@ pub struct Retention {
 }
 
 impl Retention {
+    /// That of a plan.
+    #[must_use]
+    pub fn of(plan: &TrainPlan) -> Self {
+        Self {
+            newest: plan.keep_checkpoints,
+            every_steps: plan.keep_checkpoint_every_steps,
+            best: plan.keep_best_checkpoint,
+        }
+    }
+
     /// Those to keep out of `found`: update and wholeness of each, newest first. What is damaged
     /// counts for nothing, but stays while the run may still come back to replace it.
     fn kept(&self, found: &[(u64, bool)], best: Option<u64>) -> Vec<u64> {

@@ -11,6 +11,7 @@ use crate::config::RunConfig;
 use crate::disk::atomic;
 use crate::disk::environment::{self, Environment};
 use crate::error::TrainError;
+use crate::plan::continued::Difference;
 use crate::plan::{RunPlan, Task};
 use crate::show::progress::say;
 
@@ -216,85 +217,39 @@ impl RunDir {
         Ok(())
     }
 
-    /// The plan of the run that is here, if it is a run of this task and configuration.
+    /// The plan with which this task and configuration continue the run that is here.
     ///
     /// # Errors
     /// [`TrainError::RunDir`] when it is a run of another task or configuration, with the first key
-    /// that differs.
+    /// that differs, and [`TrainError::Config`] for a configuration that makes no sense.
     pub fn resume(&self, task: Task, config: &RunConfig) -> Result<RunPlan, TrainError> {
         let refused = |message: String| {
             TrainError::run_dir(message, &self.path).with_hint(
                 "choose another one with `--run-dir`, or run the configuration that it was made with",
             )
         };
-        let text = fs::read_to_string(self.config())?;
-        let (found, _) = RunConfig::parse(&text, &[])
-            .map_err(|error| refused(format!("its `config.toml` cannot be read: {error}")))?;
-        let difference = first_difference(&identity(config.clone())?, &identity(found)?);
-        if let Some(Difference { key, wanted, found }) = difference {
-            return Err(refused(format!(
-                "the run directory belongs to another configuration: `{key}` is {wanted} here and {found} there"
-            )));
-        }
         let text = fs::read_to_string(self.plan())?;
-        let mut plan: RunPlan = toml::from_str(&text).map_err(|error| {
-            refused(format!("its `plan.toml` cannot be read: {}", error.message()))
-        })?;
+        let typed = || Ok(RunConfig::parse(&fs::read_to_string(self.config())?, &[])?.0);
+        let plan = RunPlan::from_toml(&text, typed)
+            .map_err(|error| refused(format!("its `plan.toml` cannot be read: {error}")))?;
         if plan.task != task {
             let (found, expected) = (plan.task.command(), task.command());
             return Err(refused(format!(
                 "the run directory was made by `mixer {found}`, expected one of `mixer {expected}`"
             )));
         }
-        plan.revise(&config.train)?;
-        Ok(plan)
+        let continued = plan.continued(config)?.map_err(|Difference { key, wanted, found }| {
+            refused(format!(
+                "the run directory belongs to another configuration: `{key}` is {wanted} here and {found} there"
+            ))
+        })?;
+        for Difference { key, wanted, found } in continued.rounding {
+            say(format_args!(
+                "`{key}` is {wanted} from here on, it was {found}: results differ by no more than rounding"
+            ));
+        }
+        Ok(continued.plan)
     }
-}
-
-/// What makes two configurations the same run: everything but where the data lies, what only changes
-/// speed, the weights that the run started from, which it no longer needs, what is done about updates
-/// that are not finite, and which checkpoints are kept.
-fn identity(mut config: RunConfig) -> Result<toml::Value, TrainError> {
-    config.data.path = None;
-    config.data.workers = None;
-    config.data.queue_mib = None;
-    config.init.weights = None;
-    // Ways out of a run that has diverged and of a disk that is full.
-    config.train.on_divergence = None;
-    config.train.keep_checkpoints = None;
-    config.train.keep_checkpoint_every_steps = None;
-    config.train.keep_best_checkpoint = None;
-    toml::Value::try_from(config).map_err(|error| TrainError::config(error.to_string()))
-}
-
-/// A key that two configurations do not agree on.
-struct Difference {
-    /// With dots.
-    key: String,
-    wanted: String,
-    found: String,
-}
-
-/// The first value that differs.
-fn first_difference(wanted: &toml::Value, found: &toml::Value) -> Option<Difference> {
-    let empty = toml::Table::new();
-    let table = |value: Option<&toml::Value>| value.and_then(toml::Value::as_table).cloned();
-    let shown = |value: Option<&toml::Value>| match value {
-        Some(value) => value.to_string(),
-        None => "not set".to_owned(),
-    };
-    let (a, b) = (wanted.as_table().unwrap_or(&empty), found.as_table().unwrap_or(&empty));
-    a.keys().chain(b.keys()).find_map(|key| {
-        let (wanted, found) = (a.get(key), b.get(key));
-        if wanted == found {
-            return None;
-        }
-        match (table(wanted), table(found)) {
-            (Some(wanted), Some(found)) => first_difference(&wanted.into(), &found.into())
-                .map(|rest| Difference { key: format!("{key}.{}", rest.key), ..rest }),
-            _ => Some(Difference { key: key.clone(), wanted: shown(wanted), found: shown(found) }),
-        }
-    })
 }
 
 /// The weights file that a user means: a file, or a run directory's best, or its last.
@@ -318,8 +273,8 @@ pub fn weights_file(path: &Path) -> Result<PathBuf, TrainError> {
 #[must_use]
 pub fn metadata(plan: &RunPlan, provenance: &[(&str, String)]) -> Metadata {
     Metadata {
-        classes: Some(plan.data.classes.clone()),
-        preprocessing: Some(plan.preprocessing),
+        classes: Some(plan.facts.classes.clone()),
+        preprocessing: Some(plan.preprocessing()),
         provenance: provenance.iter().map(|(k, v)| ((*k).to_owned(), v.clone())).collect(),
     }
 }

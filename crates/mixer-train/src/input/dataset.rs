@@ -8,9 +8,11 @@ use mixer_data::{
     open_split,
 };
 
+use crate::config::data::{TRAIN, TRAIN_EXAMPLES, VAL_EXAMPLES};
+use crate::config::limits::check_image_size;
 use crate::config::{DataConfig, DataKind};
 use crate::error::TrainError;
-use crate::plan::check_image_size;
+use crate::plan::facts::DataFacts;
 
 /// The two halves of a run's data.
 #[derive(Clone)]
@@ -24,6 +26,20 @@ pub struct Dataset {
 }
 
 impl Dataset {
+    /// Counts, names, and the hashes that a run which is continued compares.
+    #[must_use]
+    pub fn facts(&self) -> DataFacts {
+        let fingerprint = |source: &dyn Source| format!("{:016x}", source.fingerprint());
+        DataFacts {
+            train_examples: self.train.len() as u64,
+            val_examples: self.val.len() as u64,
+            val_split: self.val_split.clone(),
+            train_fingerprint: fingerprint(&*self.train),
+            val_fingerprint: fingerprint(&*self.val),
+            classes: self.train.class_names().to_vec(),
+        }
+    }
+
     /// Opens both splits at the network's `image_size` (which only the built-in set is drawn at).
     ///
     /// # Errors
@@ -60,8 +76,11 @@ impl Dataset {
                     Ok(Arc::new(BuiltinSource::new(kind, split, len, image_size as u32, 0)?))
                 };
                 Ok(Dataset {
-                    train: builtin(BuiltinSplit::Train, config.train_examples.unwrap_or(20_000))?,
-                    val: builtin(BuiltinSplit::Val, config.val_examples.unwrap_or(2000))?,
+                    train: builtin(
+                        BuiltinSplit::Train,
+                        config.train_examples.unwrap_or(TRAIN_EXAMPLES),
+                    )?,
+                    val: builtin(BuiltinSplit::Val, config.val_examples.unwrap_or(VAL_EXAMPLES))?,
                     val_split: "val".to_owned(),
                 })
             }
@@ -82,7 +101,7 @@ impl Dataset {
                         .with_hint("set it to the folder above `train/` and `val/`, or use `data.source = \"builtin\"`")
                 })?;
                 let options = decode_options(config);
-                let train = config.train.as_deref().unwrap_or("train");
+                let train = config.train.as_deref().unwrap_or(TRAIN);
                 let train = open_split(kind, root, train, None, &options)?;
                 let val_split = config.val.as_deref().unwrap_or(default_val_split(root, kind));
                 let val = open_split(kind, root, val_split, Some(train.class_names()), &options)
@@ -97,7 +116,7 @@ impl Dataset {
 fn no_val_folder(error: TrainError, config: &DataConfig) -> TrainError {
     match error {
         TrainError::Data(DataError::NoSuchDirectory { .. }) if config.val.is_none() => {
-            let train = config.train.as_deref().unwrap_or("train");
+            let train = config.train.as_deref().unwrap_or(TRAIN);
             let folder = train.split('[').next().unwrap_or(train);
             TrainError::DataMismatch {
                 message: error.to_string(),

@@ -3,12 +3,7 @@
 use mixer_data::{LoaderConfig, OnCorrupt};
 
 use crate::config::DataConfig;
-
-/// The most decoding threads that are started unasked.
-const MAX_DEFAULT_WORKERS: usize = 16;
-
-/// Memory for decoded batches where nothing says another size, MiB.
-const DEFAULT_QUEUE_MIB: usize = 256;
+use crate::config::data::{QUEUE_MIB, default_workers};
 
 /// The part of the machine that reads data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,8 +25,8 @@ impl Loading {
     /// As a configuration says, else the defaults.
     #[must_use]
     pub fn of(config: &DataConfig) -> Self {
-        let workers = config.workers.unwrap_or_else(|| cores().min(MAX_DEFAULT_WORKERS));
-        let queue_bytes = config.queue_mib.unwrap_or(DEFAULT_QUEUE_MIB).saturating_mul(1 << 20);
+        let workers = config.workers.unwrap_or_else(default_workers);
+        let queue_bytes = config.queue_mib.unwrap_or(QUEUE_MIB).saturating_mul(1 << 20);
         Self { workers, queue_bytes }
     }
 

@@ -49,19 +49,21 @@ impl Job {
         let rates = plan.parameter_rates()?;
         let (weights, optimizer, mut state) = match start {
             Start::Checkpoint(path, mut checkpoint) => {
-                let (rule, on) = (plan.optimizer.clone(), &self.device.device);
-                let optimizer = checkpoint.take_optimizer(rule, plan.ema_decay, on, &path)?;
+                let (rule, on) = (plan.optimizer.rule.clone(), &self.device.device);
+                let optimizer = checkpoint.take_optimizer(rule, plan.train.ema_decay, on, &path)?;
                 (checkpoint.weights, optimizer, checkpoint.state)
             }
             Start::Weights(weights) => {
-                let optimizer = Optimizer::new(plan.optimizer.clone(), plan.ema_decay);
+                let optimizer = Optimizer::new(plan.optimizer.rule.clone(), plan.train.ema_decay);
                 (*weights, optimizer, RunState::default())
             }
         };
-        weights.check_fits(&plan.model)?;
-        state.loss_scale = state.loss_scale.or(plan.loss_scale.map(LossScale::start));
-        let compute =
-            Compute { precision: plan.precision, recompute_blocks: plan.recompute_blocks };
+        weights.check_fits(&plan.model.network)?;
+        state.loss_scale = state.loss_scale.or(plan.train.loss_scale.map(LossScale::start));
+        let compute = Compute {
+            precision: plan.train.precision,
+            recompute_blocks: plan.train.recompute_blocks,
+        };
         let mixer = Mixer::from_weights(weights, &self.autodiff_device())?.with_compute(compute);
         Ok((rates.frozen(mixer), optimizer.with_rates(rates), state))
     }
@@ -69,20 +71,21 @@ impl Job {
     /// The evaluation of the plan.
     pub(crate) fn evaluator(&self) -> Evaluator {
         Evaluator {
-            transform: self.plan.eval_transform.clone(),
-            preprocessing: self.plan.preprocessing,
-            loss: self.plan.loss,
-            batch_size: self.plan.eval_batch_size,
+            transform: self.plan.eval_transform().clone(),
+            preprocessing: self.plan.preprocessing(),
+            loss: self.plan.train.loss,
+            batch_size: self.plan.train.eval_batch_size,
             loading: self.loading,
-            on_corrupt: self.plan.on_corrupt,
+            on_corrupt: self.plan.data.on_corrupt,
         }
     }
 
     /// Bytes of a checkpoint, nearly: the parameters, and what the optimizer keeps of them.
     pub(crate) fn checkpoint_bytes(&self) -> u64 {
-        let kept =
-            1 + self.plan.optimizer.num_moments() + usize::from(self.plan.ema_decay.is_some());
-        4 * kept as u64 * count::num_params(&self.plan.model) as u64
+        let kept = 1
+            + self.plan.optimizer.rule.num_moments()
+            + usize::from(self.plan.train.ema_decay.is_some());
+        4 * kept as u64 * count::num_params(&self.plan.model.network) as u64
     }
 
     /// Metadata of the weights after `step` updates.
@@ -91,13 +94,19 @@ impl Job {
         let mut provenance = vec![
             ("mixer_version", env!("CARGO_PKG_VERSION").to_owned()),
             ("step", step.to_string()),
-            ("train_examples", plan.data.train_examples.to_string()),
+            ("train_examples", plan.facts.train_examples.to_string()),
         ];
         if let Some(init) = &plan.init {
-            provenance
-                .push(("resolution", format!("{} from {} px", init.resolution, init.image_size)));
+            provenance.push((
+                "resolution",
+                format!(
+                    "{} from {} px",
+                    init.resolution(&plan.model.network),
+                    init.from.config.image_size
+                ),
+            ));
         }
-        if let Some(decay) = plan.ema_decay {
+        if let Some(decay) = plan.train.ema_decay {
             provenance.push(("ema_decay", decay.to_string()));
         }
         run_dir::metadata(plan, &provenance)

@@ -75,7 +75,7 @@ pub fn replay(job: &Job, divergence: Divergence, start: Start) -> Result<Replay,
         progress.update(step + 1, String::new);
         // An update that was left out, is left out.
         let is_finite = scalar(loss).is_finite() && scalar(squared_norm.clone()).is_finite();
-        if let (Some(rule), Some(scale)) = (plan.loss_scale, &mut state.loss_scale) {
+        if let (Some(rule), Some(scale)) = (plan.train.loss_scale, &mut state.loss_scale) {
             if is_finite {
                 scale.applied(rule)
             } else {
@@ -83,12 +83,12 @@ pub fn replay(job: &Job, divergence: Divergence, start: Start) -> Result<Replay,
             };
         }
         if is_finite {
-            let clip = plan.clip_norm.map(|limit| Clip { squared_norm, limit });
-            mixer = optimizer.update(mixer, sum, clip.as_ref(), plan.schedule.rate(step));
+            let clip = plan.train.clip_norm.map(|limit| Clip { squared_norm, limit });
+            mixer = optimizer.update(mixer, sum, clip.as_ref(), plan.learning_rate().rate(step));
         }
     }
     progress.finish();
-    let mut examples = Vec::with_capacity(plan.batch_size);
+    let mut examples = Vec::with_capacity(plan.train.batch_size);
     let factor = state.loss_factor();
     let Gradient { sum, loss, squared_norm, indices, .. } =
         batches.next(&mixer, factor, never, |microbatch| {

@@ -9,6 +9,7 @@ use mixer_model::{Weights, init};
 
 use crate::config::RunConfig;
 use crate::config::inheritance::in_file_of_key;
+use crate::config::model::IMAGE_SIZE;
 use crate::device::DeviceEntry;
 use crate::disk::checkpoint::{self, Checkpoint};
 use crate::disk::environment::Environment;
@@ -16,7 +17,7 @@ use crate::disk::run_dir::{self, RunDir};
 use crate::error::{CheckpointFault, TrainError};
 use crate::input::dataset::Dataset;
 use crate::input::loading::Loading;
-use crate::plan::{DEFAULT_IMAGE_SIZE, DataFacts, InitFacts, RunPlan, Task};
+use crate::plan::{DataFacts, InitFacts, RunPlan, Task};
 use crate::run::divergence::Divergence;
 use crate::run::interrupt;
 use crate::run::job::{Job, Start};
@@ -86,7 +87,7 @@ impl Recipe {
     #[must_use]
     pub fn image_size(&self, init: Option<&InitFacts>) -> usize {
         let of_weights = init.map(|facts| facts.config.image_size);
-        self.config.model.image_size.or(of_weights).unwrap_or(DEFAULT_IMAGE_SIZE)
+        self.config.model.image_size.or(of_weights).unwrap_or(IMAGE_SIZE)
     }
 
     /// Resolves it for data that is known already.
@@ -114,7 +115,7 @@ impl Recipe {
         let init = initial.map(InitFacts::of);
         let dataset = Dataset::open(&self.config.data, self.image_size(init.as_ref()))
             .map_err(|error| self.in_file(error))?;
-        let plan = self.plan(task, init.as_ref(), DataFacts::of(&dataset))?;
+        let plan = self.plan(task, init.as_ref(), dataset.facts())?;
         Ok((plan, dataset))
     }
 
@@ -128,7 +129,8 @@ impl Recipe {
         self.resolve(task, self.initial(task)?.as_ref())
     }
 
-    fn in_file(&self, error: TrainError) -> TrainError {
+    /// The same error, with the file that the configuration was read from.
+    pub(crate) fn in_file(&self, error: TrainError) -> TrainError {
         match &self.file {
             Some(file) => in_file_of_key(error, file),
             None => error,
@@ -218,7 +220,7 @@ impl Session {
             Opened::new_run(recipe, task)?
         };
         let Opened { plan, dataset, initial, checkpoint } = opened;
-        device.check(plan.precision)?;
+        device.check(plan.train.precision)?;
         if checkpoint.is_none() && resume == Resume::Must {
             let message = "there is no checkpoint to continue from";
             return Err(TrainError::run_dir(message, run_dir.path())
@@ -278,7 +280,7 @@ impl Session {
         }
         let plan = run_dir.resume(task, &recipe.config)?;
         let dataset = same_data(recipe, &plan)?;
-        device.check(plan.precision)?;
+        device.check(plan.train.precision)?;
         // Its name alone, so that a file from elsewhere leads nowhere else.
         let beside = divergence.state.as_deref().and_then(Path::file_name);
         let checkpoint = match beside.map(|name| file.with_file_name(name)) {
@@ -350,23 +352,26 @@ fn start(
     }
     let Some(weights) = initial else {
         return Ok(Start::Weights(Box::new(init::weights(
-            &plan.model,
+            &plan.model.network,
             plan.seed,
-            plan.head_bias,
+            plan.model.head_bias.unwrap_or_default(),
         )?)));
     };
-    let mut weights = weights.resized(plan.model.image_size)?;
-    weights.config.gelu = plan.model.gelu;
-    if plan.init.as_ref().is_some_and(|init| init.reset_head) {
-        weights = weights.with_fresh_head(plan.model.num_classes, plan.head_bias);
+    let mut weights = weights.resized(plan.model.network.image_size)?;
+    weights.config.gelu = plan.model.network.gelu;
+    if plan.init.as_ref().is_some_and(|init| init.resets_head()) {
+        weights = weights.with_fresh_head(
+            plan.model.network.num_classes,
+            plan.model.head_bias.unwrap_or_default(),
+        );
     }
     Ok(Start::Weights(Box::new(weights)))
 }
 
 /// The data of a run that is there, opened and compared with what it was started with.
 fn same_data(recipe: &Recipe, plan: &RunPlan) -> Result<Dataset, TrainError> {
-    let dataset = Dataset::open(&recipe.config.data, plan.model.image_size)?;
-    let (planned, found) = (&plan.data, DataFacts::of(&dataset));
+    let dataset = Dataset::open(&recipe.config.data, plan.model.network.image_size)?;
+    let (planned, found) = (&plan.facts, dataset.facts());
     let message = if planned.classes != found.classes {
         "the classes are not those that the run was started with".to_owned()
     } else if (planned.train_examples, planned.val_examples)

@@ -10,6 +10,7 @@ use mixer_model::{Mixer, Weights};
 
 use crate::disk::background_writer::BackgroundWriter;
 use crate::disk::checkpoint::{Checkpoint, RunState};
+use crate::disk::retention::Retention;
 use crate::error::TrainError;
 use crate::halt::{Halt, Stop};
 use crate::run::divergence::{Divergence, Values};
@@ -216,7 +217,7 @@ impl<'a> Run<'a> {
         interrupt::updated(state.step);
         interrupt::saved(state.step);
         let skipped = state.skipped_train.iter().copied();
-        let length = (state.step, job.plan.schedule.total_steps);
+        let length = (state.step, job.plan.train.steps);
         let run = Self {
             gradient: BatchGradient::new(job, state.step, skipped)?,
             journal: Journal::open(
@@ -225,7 +226,10 @@ impl<'a> Run<'a> {
                 length,
                 state.elapsed_secs,
             )?,
-            writer: BackgroundWriter::start(&job.run_dir.checkpoints(), job.plan.retention())?,
+            writer: BackgroundWriter::start(
+                &job.run_dir.checkpoints(),
+                Retention::of(&job.plan.train),
+            )?,
             job,
             time_limit,
             optimizer,
@@ -246,23 +250,24 @@ impl<'a> Run<'a> {
     /// Does what is due after the last update, and computes the gradient of the next one.
     fn next(&mut self, mixer: &Mixer) -> Result<Next, Halt> {
         let (plan, step) = (&self.job.plan, self.state.step);
-        if self.is_due(step, plan.eval_every_steps) && self.state.evaluated_step < step {
+        if self.is_due(step, plan.train.eval_every_steps) && self.state.evaluated_step < step {
             self.evaluate(mixer)?;
         }
         if self.is_checkpoint_due() {
             self.save(mixer)?;
         }
-        if step == plan.schedule.total_steps {
+        if step == plan.train.steps {
             return Ok(Next::End(Ended::Finished));
         }
-        if plan.early_stopping.is_some_and(|rule| self.state.stagnation.is_over(rule)) {
+        if plan.train.early_stopping.is_some_and(|rule| self.state.stagnation.is_over(rule)) {
             // So that the same command finds that nothing is left to do.
             self.save(mixer)?;
             return Ok(Next::End(Ended::StoppedEarly));
         }
         let started = Instant::now();
         self.writer.check()?;
-        let piece = self.longest_update * plan.microbatch_size as u32 / plan.batch_size as u32;
+        let piece =
+            self.longest_update * plan.train.microbatch_size as u32 / plan.train.batch_size as u32;
         let stop = self.stop_before(piece);
         let factor = self.state.loss_factor();
         let gradient = self.gradient.next(mixer, factor, stop, |_| ())?;
@@ -270,7 +275,7 @@ impl<'a> Run<'a> {
     }
 
     fn is_due(&self, step: u64, every: u64) -> bool {
-        step > 0 && (step.is_multiple_of(every) || step == self.job.plan.schedule.total_steps)
+        step > 0 && (step.is_multiple_of(every) || step == self.job.plan.train.steps)
     }
 
     /// The question whether to stop rather than begin something that takes as long as `piece`.
@@ -296,17 +301,18 @@ impl<'a> Run<'a> {
         let plan = &job.plan;
         let Gradient { sum, loss, squared_norm, indices, skipped, waited } = gradient;
         self.since_line.waited += waited;
-        self.since_line.examples += plan.batch_size as u64;
+        self.since_line.examples += plan.train.batch_size as u64;
         self.state.skipped_train.extend(skipped.iter().map(|example| example.index));
         self.report_skipped(&skipped, "train")?;
-        let lr = plan.schedule.rate(step);
+        let lr = plan.learning_rate().rate(step);
         let values = Tensor::cat(vec![loss, squared_norm.clone()], 0);
         let pending = Pending { step, lr, values, indices };
-        let clip = plan.clip_norm.map(|limit| Clip { squared_norm, limit });
+        let clip = plan.train.clip_norm.map(|limit| Clip { squared_norm, limit });
         // A GPU is given the update before anybody waits for its values, so that it always has work. What
         // is not finite is then found one update later, before anything of it is evaluated or saved. To be
         // left out, it has to be found before.
-        let may_be_left_out = plan.on_divergence != OnDivergence::Stop || plan.loss_scale.is_some();
+        let may_be_left_out =
+            plan.train.on_divergence != OnDivergence::Stop || plan.train.loss_scale.is_some();
         let is_late = job.device.is_gpu() && !may_be_left_out;
         let previous = if is_late {
             self.pending.replace(pending)
@@ -366,7 +372,8 @@ impl<'a> Run<'a> {
         self.state.loss_sum += loss;
         self.state.grad_norm_sum += grad_norm;
         self.state.summed_steps += 1;
-        if let (Some(rule), Some(scale)) = (self.job.plan.loss_scale, &mut self.state.loss_scale)
+        if let (Some(rule), Some(scale)) =
+            (self.job.plan.train.loss_scale, &mut self.state.loss_scale)
             && scale.applied(rule)
         {
             let factor = scale.factor;
@@ -392,7 +399,7 @@ impl<'a> Run<'a> {
     /// ends the run. `before` is the network before the update, where it is still there.
     fn diverged(&mut self, found: NotFinite, before: Option<&Mixer>) -> Result<(), TrainError> {
         let NotFinite { quantity, value, step, lr, indices } = found;
-        if let OnDivergence::Skip { at_most } = self.job.plan.on_divergence
+        if let OnDivergence::Skip { at_most } = self.job.plan.train.on_divergence
             && self.state.diverged < at_most
         {
             self.state.diverged += 1;
@@ -421,7 +428,7 @@ impl<'a> Run<'a> {
 
     /// Records the values that stand out.
     fn report_outliers(&mut self, step: u64, loss: f64, grad_norm: f64) -> Result<(), TrainError> {
-        let Some(threshold) = self.job.plan.outlier_z_score else { return Ok(()) };
+        let Some(threshold) = self.job.plan.train.outlier_z_score else { return Ok(()) };
         let windows = &mut self.state.windows;
         for (quantity, value, window) in [
             (Quantity::Loss, loss, &mut windows.loss),
@@ -438,7 +445,7 @@ impl<'a> Run<'a> {
     fn log(&mut self, step: u64, lr: f64) -> Result<(), TrainError> {
         let plan = &self.job.plan;
         // All updates since the last line may have been left out.
-        if !self.is_due(step, plan.log_every_steps) || self.state.summed_steps == 0 {
+        if !self.is_due(step, plan.train.log_every_steps) || self.state.summed_steps == 0 {
             return Ok(());
         }
         let n = self.state.summed_steps as f64;
@@ -473,10 +480,10 @@ impl<'a> Run<'a> {
             // It reads, and so passes over, what the evaluation before has read.
             evaluations.push(evaluator.run(average, device, val, stop, |_| ())?);
         }
-        self.report_skipped(&skipped, &plan.data.val_split)?;
+        self.report_skipped(&skipped, &plan.facts.val_split)?;
         for (index, &found) in evaluations.iter().enumerate() {
             let epoch = step as f64 / plan.steps_per_epoch();
-            let (split, is_average) = (plan.data.val_split.as_str(), index > 0);
+            let (split, is_average) = (plan.facts.val_split.as_str(), index > 0);
             self.journal.record(&Event::Evaluation { step, epoch, split, is_average, found })?;
             self.last = Some(found);
         }
@@ -484,7 +491,7 @@ impl<'a> Run<'a> {
         // A checkpoint from before it, as of a run that was stopped in it, does not know of it.
         self.saved = None;
         let Some(counts) = self.last else { return Ok(()) };
-        if let Some(rule) = plan.early_stopping {
+        if let Some(rule) = plan.train.early_stopping {
             self.state.stagnation.observe(rule, counts.top1);
         }
         let evaluated = started.elapsed();
@@ -515,11 +522,11 @@ impl<'a> Run<'a> {
     /// `true` where the update that was just done is to be saved.
     fn is_checkpoint_due(&self) -> bool {
         let (plan, step) = (&self.job.plan, self.state.step);
-        let is_best =
-            plan.keep_best_checkpoint && self.state.best.is_some_and(|(best, _)| best == step);
+        let is_best = plan.train.keep_best_checkpoint
+            && self.state.best.is_some_and(|(best, _)| best == step);
         // Taken in any case.
         let is_asked_for = interrupt::take_save_request() && step > 0;
-        self.is_due(step, plan.checkpoint_every_steps) || is_best || is_asked_for
+        self.is_due(step, plan.train.checkpoint_every_steps) || is_best || is_asked_for
     }
 
     /// Has a checkpoint written, if there is none of this update: it is copied to the host, and training

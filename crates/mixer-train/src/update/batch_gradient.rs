@@ -55,16 +55,21 @@ impl<'a> BatchGradient<'a> {
         let plan = &job.plan;
         let loader = Loader::train_in_order(
             Arc::clone(&job.dataset.train),
-            plan.train_transform.clone(),
+            plan.train_transform().clone(),
             plan.seed,
             plan.order(),
-            step * plan.batch_size as u64,
-            job.loading.loader(plan.microbatch_size, plan.model.patch_size, plan.on_corrupt),
+            step * plan.train.batch_size as u64,
+            job.loading.loader(
+                plan.train.microbatch_size,
+                plan.model.network.patch_size,
+                plan.data.on_corrupt,
+            ),
         )?;
-        let (patch_size, device) = (plan.model.patch_size, job.autodiff_device());
-        let normaliser = Normaliser::new(&plan.preprocessing, patch_size, &device);
-        let (mix, seed) = (plan.mix.clone(), plan.seed);
-        let (batch_size, image_size) = (plan.batch_size as u64, plan.model.image_size as u32);
+        let (patch_size, device) = (plan.model.network.patch_size, job.autodiff_device());
+        let normaliser = Normaliser::new(&plan.preprocessing(), patch_size, &device);
+        let (mix, seed) = (plan.data.mix.clone(), plan.seed);
+        let (batch_size, image_size) =
+            (plan.train.batch_size as u64, plan.model.network.image_size as u32);
         let apply_mix = move |batch: &mut Batch| match &mix {
             Some(mix) => mix.apply(batch, seed, batch.first_position / batch_size, image_size),
             None => Ok(()),
@@ -84,10 +89,10 @@ impl<'a> BatchGradient<'a> {
     ) -> Result<Gradient, Halt<S>> {
         let plan = &self.job.plan;
         let device = &self.job.device.device;
-        let microbatches = plan.batch_size / plan.microbatch_size;
+        let microbatches = plan.train.batch_size / plan.train.microbatch_size;
         let mut sum = GradientSum::scaled(loss_scale);
         let mut loss_sum = Tensor::<1>::zeros([1], device);
-        let (mut indices, mut skipped) = (Vec::with_capacity(plan.batch_size), Vec::new());
+        let (mut indices, mut skipped) = (Vec::with_capacity(plan.train.batch_size), Vec::new());
         let mut waited = Duration::ZERO;
         for _ in 0..microbatches {
             let Some(input) = self.stream.next(&stop)? else {
@@ -98,24 +103,28 @@ impl<'a> BatchGradient<'a> {
             waited += waited_now;
             indices.extend_from_slice(&batch.indices);
             skipped.append(&mut batch.skipped);
-            let rows = plan.microbatch_size;
-            let mut targets =
-                smoothed_targets(&batch.labels, plan.model.num_classes, plan.label_smoothing);
+            let rows = plan.train.microbatch_size;
+            let mut targets = smoothed_targets(
+                &batch.labels,
+                plan.model.network.num_classes,
+                plan.train.label_smoothing,
+            );
             let partners = batch.mix.as_ref().map_or(Vec::new(), |mix| mix.partners(rows));
             if let Some(mix) = &batch.mix {
                 targets = mixed_targets(&targets, &partners, mix.lambda);
             }
             let positions = batch.first_position..batch.first_position + rows as u64;
             let scales = plan
-                .drop_path
-                .branch_scales(plan.model.num_blocks, plan.seed, positions)
-                .map(|scales| normaliser.matrix(scales, 2 * plan.model.num_blocks));
+                .model
+                .drop_path()
+                .branch_scales(plan.model.network.num_blocks, plan.seed, positions)
+                .map(|scales| normaliser.matrix(scales, 2 * plan.model.network.num_blocks));
             if let Some(BatchMix { kind: MixKind::Mixup, lambda, .. }) = &batch.mix {
                 patches = normaliser.mixed(patches, &partners, *lambda);
             }
             let logits = mixer.forward_training(patches, scales);
             let targets = normaliser.matrix(targets, rows);
-            let losses = plan.loss.per_example(logits, targets);
+            let losses = plan.train.loss.per_example(logits, targets);
             watch(Microbatch { indices: &batch.indices, losses: losses.clone().inner() });
             let loss = losses.mean() / microbatches as f64;
             loss_sum = loss_sum + loss.clone().inner();

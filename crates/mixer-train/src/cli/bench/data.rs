@@ -9,6 +9,8 @@ use mixer_data::{DecodeOptions, Interpolation, OnCorrupt, open_split};
 use crate::bench::data::{DataBench, DataMeasurement, measure};
 use crate::cli::{self, Format};
 use crate::config::DataConfig;
+use crate::config::limits;
+use crate::config::model::IMAGE_SIZE;
 use crate::error::TrainError;
 use crate::input::loading::Loading;
 use crate::plan;
@@ -78,7 +80,7 @@ fn bench(args: &DataArgs) -> Result<DataBench, TrainError> {
         bench.loader.patch_size = patch_size.get();
     }
     let size = bench.transform.image_size as usize;
-    plan::check_batch("--batch-size", bench.loader.batch_size, size)?;
+    limits::check_batch("--batch-size", bench.loader.batch_size, size)?;
     bench.examples = match (args.examples, args.epochs) {
         (Some(examples), _) => examples.get() as u64,
         (None, Some(epochs)) => (bench.source.len() as u64).saturating_mul(epochs.get() as u64),
@@ -108,11 +110,11 @@ fn configured(args: &DataArgs, path: &Path) -> Result<DataBench, TrainError> {
     let (plan, dataset) = recipe.resolve_by_itself()?;
     Ok(DataBench {
         source: dataset.train,
-        transform: plan.train_transform,
+        transform: plan.train_transform(),
         loader: Loading::of(&recipe.config.data).loader(
-            plan.microbatch_size,
-            plan.model.patch_size,
-            plan.on_corrupt,
+            plan.train.microbatch_size,
+            plan.model.network.patch_size,
+            plan.data.on_corrupt,
         ),
         seed: plan.seed,
         examples: DEFAULT_EXAMPLES,
@@ -121,8 +123,8 @@ fn configured(args: &DataArgs, path: &Path) -> Result<DataBench, TrainError> {
 
 /// The defaults of a configuration, for data without one.
 fn plain(args: &DataArgs, root: &Path) -> Result<DataBench, TrainError> {
-    let image_size = args.image_size.unwrap_or(plan::DEFAULT_IMAGE_SIZE);
-    plan::check_image_size("--image-size", image_size)?;
+    let image_size = args.image_size.unwrap_or(IMAGE_SIZE);
+    limits::check_image_size("--image-size", image_size)?;
     let split = match &args.split {
         Some(split) => split.as_str(),
         None if root.join("train").is_dir() => "train",
