@@ -122,8 +122,8 @@ enum GeluArg {
 impl From<GeluArg> for mixer_model::Gelu {
     fn from(arg: GeluArg) -> Self {
         match arg {
-            GeluArg::Tanh => mixer_model::Gelu::Tanh,
-            GeluArg::Erf => mixer_model::Gelu::Erf,
+            GeluArg::Tanh => Self::Tanh,
+            GeluArg::Erf => Self::Erf,
         }
     }
 }

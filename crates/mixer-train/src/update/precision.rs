@@ -24,9 +24,9 @@ impl Precision {
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
-            Precision::F32 => "f32",
-            Precision::Bf16 => "bf16",
-            Precision::F16 => "f16",
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+            Self::F16 => "f16",
         }
     }
 }
@@ -34,9 +34,9 @@ impl Precision {
 impl From<Precision> for mixer_model::Precision {
     fn from(precision: Precision) -> Self {
         match precision {
-            Precision::F32 => mixer_model::Precision::F32,
-            Precision::Bf16 => mixer_model::Precision::Bf16,
-            Precision::F16 => mixer_model::Precision::F16,
+            Precision::F32 => Self::F32,
+            Precision::Bf16 => Self::Bf16,
+            Precision::F16 => Self::F16,
         }
     }
 }
