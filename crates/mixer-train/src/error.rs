@@ -120,10 +120,10 @@ impl CheckpointFault {
     /// Advice for the user.
     fn hint(self) -> Option<&'static str> {
         match self {
-            CheckpointFault::CannotWrite | CheckpointFault::CannotWriteMetrics => {
+            Self::CannotWrite | Self::CannotWriteMetrics => {
                 Some("older checkpoints are untouched: make room and run the same command again")
             }
-            CheckpointFault::CannotContinue => {
+            Self::CannotContinue => {
                 Some("restore one, or remove the directory to have the run start again")
             }
             _ => None,
@@ -189,28 +189,28 @@ const WEIGHTS: &str = "weights are a run directory, or a .safetensors, .npz or .
 
 impl TrainError {
     /// A configuration error that belongs to no file yet.
-    pub fn config(message: impl Into<String>) -> TrainError {
-        TrainError::Config { message: message.into(), hint: None, path: None }
+    pub fn config(message: impl Into<String>) -> Self {
+        Self::Config { message: message.into(), hint: None, path: None }
     }
 
     /// A command line that makes no sense.
-    pub fn usage(message: impl Into<String>) -> TrainError {
-        TrainError::Usage { message: message.into(), hint: None }
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self::Usage { message: message.into(), hint: None }
     }
 
     /// A run directory that cannot be used.
-    pub fn run_dir(message: impl Into<String>, path: impl Into<PathBuf>) -> TrainError {
-        TrainError::RunDir { message: message.into(), hint: None, path: path.into() }
+    pub fn run_dir(message: impl Into<String>, path: impl Into<PathBuf>) -> Self {
+        Self::RunDir { message: message.into(), hint: None, path: path.into() }
     }
 
     /// Data that is not what the run needs.
-    pub fn data_mismatch(message: impl Into<String>) -> TrainError {
-        TrainError::DataMismatch { message: message.into(), hint: None }
+    pub fn data_mismatch(message: impl Into<String>) -> Self {
+        Self::DataMismatch { message: message.into(), hint: None }
     }
 
     /// A device that cannot be used.
-    pub fn device(message: impl Into<String>) -> TrainError {
-        TrainError::Device { message: message.into(), hint: None }
+    pub fn device(message: impl Into<String>) -> Self {
+        Self::Device { message: message.into(), hint: None }
     }
 
     /// A failure about the checkpoint, or what belongs to it, at `path`.
@@ -218,18 +218,18 @@ impl TrainError {
         fault: CheckpointFault,
         reason: impl Into<String>,
         path: impl Into<PathBuf>,
-    ) -> TrainError {
-        TrainError::Checkpoint { fault, reason: reason.into(), path: path.into() }
+    ) -> Self {
+        Self::Checkpoint { fault, reason: reason.into(), path: path.into() }
     }
 
     /// The same error with advice; only kinds that carry a hint change.
     #[must_use]
-    pub fn with_hint(mut self, advice: impl Into<String>) -> TrainError {
-        if let TrainError::Usage { hint, .. }
-        | TrainError::Config { hint, .. }
-        | TrainError::DataMismatch { hint, .. }
-        | TrainError::RunDir { hint, .. }
-        | TrainError::Device { hint, .. } = &mut self
+    pub fn with_hint(mut self, advice: impl Into<String>) -> Self {
+        if let Self::Usage { hint, .. }
+        | Self::Config { hint, .. }
+        | Self::DataMismatch { hint, .. }
+        | Self::RunDir { hint, .. }
+        | Self::Device { hint, .. } = &mut self
         {
             *hint = Some(advice.into());
         }
@@ -238,8 +238,8 @@ impl TrainError {
 
     /// The same error with the file that it was found in.
     #[must_use]
-    pub fn in_file(mut self, file: &Path) -> TrainError {
-        if let TrainError::Config { path: path @ None, .. } = &mut self {
+    pub fn in_file(mut self, file: &Path) -> Self {
+        if let Self::Config { path: path @ None, .. } = &mut self {
             *path = Some(file.to_owned());
         }
         self
@@ -249,25 +249,25 @@ impl TrainError {
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
-            TrainError::Usage { .. } => exit_code::USAGE,
-            TrainError::Config { .. } | TrainError::RunDir { .. } => exit_code::CONFIG,
-            TrainError::Data(
+            Self::Usage { .. } => exit_code::USAGE,
+            Self::Config { .. } | Self::RunDir { .. } => exit_code::CONFIG,
+            Self::Data(
                 DataError::BadSetting { .. }
                 | DataError::BadSplit { .. }
                 | DataError::SplitOutOfRange { .. },
             ) => exit_code::CONFIG,
-            TrainError::Data(_) | TrainError::DataMismatch { .. } => exit_code::DATA,
-            TrainError::Model(
+            Self::Data(_) | Self::DataMismatch { .. } => exit_code::DATA,
+            Self::Model(
                 ModelError::UnknownVariant { .. }
                 | ModelError::ZeroDimension { .. }
                 | ModelError::IndivisibleImage { .. }
                 | ModelError::ResizeTooLarge { .. },
             ) => exit_code::CONFIG,
-            TrainError::Model(_) | TrainError::Checkpoint { .. } => exit_code::WEIGHTS,
-            TrainError::Diverged { .. } => exit_code::DIVERGED,
-            TrainError::Device { .. } => exit_code::DEVICE,
-            TrainError::Interrupted { .. } => exit_code::INTERRUPTED,
-            TrainError::Io(_) => exit_code::UNEXPECTED,
+            Self::Model(_) | Self::Checkpoint { .. } => exit_code::WEIGHTS,
+            Self::Diverged { .. } => exit_code::DIVERGED,
+            Self::Device { .. } => exit_code::DEVICE,
+            Self::Interrupted { .. } => exit_code::INTERRUPTED,
+            Self::Io(_) => exit_code::UNEXPECTED,
         }
     }
 
@@ -275,56 +275,56 @@ impl TrainError {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
-            TrainError::Usage { hint, .. }
-            | TrainError::Config { hint, .. }
-            | TrainError::DataMismatch { hint, .. }
-            | TrainError::RunDir { hint, .. }
-            | TrainError::Device { hint, .. } => hint.clone(),
-            TrainError::Data(DataError::NoSuchDirectory { path }) => {
+            Self::Usage { hint, .. }
+            | Self::Config { hint, .. }
+            | Self::DataMismatch { hint, .. }
+            | Self::RunDir { hint, .. }
+            | Self::Device { hint, .. } => hint.clone(),
+            Self::Data(DataError::NoSuchDirectory { path }) => {
                 Some(if path.parent().is_some_and(Path::is_dir) {
                     DATA_LAYOUT.to_owned()
                 } else {
                     "a relative path starts at the current directory".to_owned()
                 })
             }
-            TrainError::Data(
+            Self::Data(
                 DataError::NoClassFolders { .. } | DataError::SingleClass { .. },
             ) => Some(DATA_LAYOUT.to_owned()),
-            TrainError::Data(DataError::EmptyClass { .. }) => {
+            Self::Data(DataError::EmptyClass { .. }) => {
                 Some("put pictures into the folder, or remove it".to_owned())
             }
-            TrainError::Data(DataError::UnknownClass { .. }) => Some(
+            Self::Data(DataError::UnknownClass { .. }) => Some(
                 "the known classes are those of the training folder, or those that the weights name"
                     .to_owned(),
             ),
-            TrainError::Data(DataError::TooManyCorrupt { .. }) => Some(
+            Self::Data(DataError::TooManyCorrupt { .. }) => Some(
                 "remove or repair the files, or raise `data.on_corrupt.skip.at_most`".to_owned(),
             ),
-            TrainError::Data(DataError::BadExample { .. }) => Some(
+            Self::Data(DataError::BadExample { .. }) => Some(
                 "remove or repair the file; in training, `--set data.on_corrupt.skip.at_most=10` passes over a few"
                     .to_owned(),
             ),
-            TrainError::Model(ModelError::IndivisibleImage { patch_size, image_size }) => {
+            Self::Model(ModelError::IndivisibleImage { patch_size, image_size }) => {
                 let below = (image_size / patch_size).max(1) * patch_size;
                 Some(format!("an image size of {below} or {} would do", below + patch_size))
             }
-            TrainError::Model(ModelError::Io { source })
+            Self::Model(ModelError::Io { source })
                 if source.kind() == std::io::ErrorKind::NotFound =>
             {
                 Some(WEIGHTS.to_owned())
             }
             // Without advice of its own it is of no known format, rather than damaged.
-            TrainError::Model(ModelError::Unreadable { hint, .. }) => {
+            Self::Model(ModelError::Unreadable { hint, .. }) => {
                 Some(hint.unwrap_or(WEIGHTS).to_owned())
             }
-            TrainError::Diverged { .. } => Some(
+            Self::Diverged { .. } => Some(
                 "a lower `optimizer.learning_rate`, a longer `schedule.warmup_steps` or a smaller \
                  `train.clip_norm` usually helps; the same command continues from the last checkpoint, and \
                  `--set train.on_divergence.skip.at_most=N` leaves N such updates out"
                     .to_owned(),
             ),
-            TrainError::Checkpoint { fault, .. } => fault.hint().map(str::to_owned),
-            TrainError::Interrupted { .. } => {
+            Self::Checkpoint { fault, .. } => fault.hint().map(str::to_owned),
+            Self::Interrupted { .. } => {
                 Some("run the same command again to continue".to_owned())
             }
             _ => None,

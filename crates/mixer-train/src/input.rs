@@ -2,8 +2,8 @@
 //! [`loading`] says with how many threads it is read; [`stream`] brings batches to the device, one ahead;
 //! the [`Normaliser`](normaliser::Normaliser) makes tensors of them, and nothing else does.
 
-pub mod dataset;
-pub mod loading;
-pub mod normaliser;
+pub(crate) mod dataset;
+pub(crate) mod loading;
+pub(crate) mod normaliser;
 pub mod preprocessing;
 pub(crate) mod stream;

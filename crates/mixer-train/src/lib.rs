@@ -8,7 +8,7 @@ pub mod config;
 pub mod device;
 pub mod disk;
 pub mod error;
-pub mod halt;
+mod halt;
 pub mod input;
 #[doc(hidden)]
 pub mod internals;

@@ -2,15 +2,15 @@
 //! [`trainer`]; [`journal`] tells of it. Evaluations, everything that stops a run before its time, and what is
 //! done about updates that are not finite live here too.
 
-pub mod divergence;
-pub mod early_stopping;
+pub(crate) mod divergence;
+pub(crate) mod early_stopping;
 pub mod evaluation;
 pub(crate) mod interrupt;
 pub mod job;
 pub(crate) mod journal;
-pub mod on_divergence;
+pub(crate) mod on_divergence;
 pub(crate) mod outliers;
-pub mod quantity;
+pub(crate) mod quantity;
 pub mod replay;
 pub mod session;
 pub mod time_limit;

@@ -112,7 +112,7 @@ pub enum Limit {
 }
 
 impl Limit {
-    fn of(stages: &[StageMeasurement], workers: usize, cores: usize, cores_in_use: f64) -> Limit {
+    fn of(stages: &[StageMeasurement], workers: usize, cores: usize, cores_in_use: f64) -> Self {
         let waiting_ms = stages.iter().find(|found| found.stage == Stage::Read);
         let waiting_ms = waiting_ms.map_or(0.0, |read| read.ms - read.cpu_ms);
         let largest = stages.iter().max_by(|a, b| a.cpu_ms.total_cmp(&b.cpu_ms));
@@ -121,14 +121,14 @@ impl Limit {
         match largest {
             Some(largest) if waiting_ms <= largest.cpu_ms => {
                 if cores_in_use < BUSY * threads.min(cores) as f64 || threads > cores {
-                    Limit::Cores { got: cores_in_use, workers }
+                    Self::Cores { got: cores_in_use, workers }
                 } else if threads < cores {
-                    Limit::Workers { workers, cores }
+                    Self::Workers { workers, cores }
                 } else {
-                    Limit::Stage { stage: largest.stage, share: largest.share }
+                    Self::Stage { stage: largest.stage, share: largest.share }
                 }
             }
-            _ => Limit::Reading { waiting_ms },
+            _ => Self::Reading { waiting_ms },
         }
     }
 }
@@ -136,17 +136,17 @@ impl Limit {
 impl std::fmt::Display for Limit {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Limit::Reading { waiting_ms } => write!(
+            Self::Reading { waiting_ms } => write!(
                 f,
                 "reading: an example waits {waiting_ms:.2} ms for the disk, longer than any stage works"
             ),
-            Limit::Workers { workers, cores } => {
+            Self::Workers { workers, cores } => {
                 write!(f, "the number of workers: {workers} for {cores} cores")
             }
-            Limit::Cores { got, workers } => {
+            Self::Cores { got, workers } => {
                 write!(f, "the cores: of those, {got:.2} had time for {workers} worker(s)")
             }
-            Limit::Stage { stage, share } => write!(
+            Self::Stage { stage, share } => write!(
                 f,
                 "{}: {:.0} % of the work, on every core that there is",
                 stage.name(),

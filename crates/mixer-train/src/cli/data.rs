@@ -129,10 +129,10 @@ pub(super) enum FileFormat {
 }
 
 impl From<FileFormat> for PictureFormat {
-    fn from(format: FileFormat) -> PictureFormat {
+    fn from(format: FileFormat) -> Self {
         match format {
-            FileFormat::Jpeg => PictureFormat::Jpeg,
-            FileFormat::Png => PictureFormat::Png,
+            FileFormat::Jpeg => Self::Jpeg,
+            FileFormat::Png => Self::Png,
         }
     }
 }

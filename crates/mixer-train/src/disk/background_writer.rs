@@ -69,7 +69,7 @@ impl BackgroundWriter {
                     drop(report.send(worker.work(job)));
                 }
             })?;
-        Ok(BackgroundWriter {
+        Ok(Self {
             jobs: Some(jobs),
             reports,
             thread: Some(thread),

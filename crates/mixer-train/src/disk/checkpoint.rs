@@ -112,9 +112,9 @@ impl Checkpoint {
         optimizer: &Optimizer,
         state: RunState,
         metadata: Metadata,
-    ) -> Result<Checkpoint, TrainError> {
+    ) -> Result<Self, TrainError> {
         let (optimizer_step, moments) = optimizer.to_host();
-        Ok(Checkpoint { state, weights: mixer.to_weights(metadata)?, moments, optimizer_step })
+        Ok(Self { state, weights: mixer.to_weights(metadata)?, moments, optimizer_step })
     }
 
     /// Takes out the optimizer that it holds.
@@ -226,7 +226,7 @@ impl Checkpoint {
     ///
     /// # Errors
     /// [`TrainError::Checkpoint`] that names the damaged file.
-    pub fn read(path: &Path) -> Result<Checkpoint, TrainError> {
+    pub fn read(path: &Path) -> Result<Self, TrainError> {
         verify(path)?;
         let state = read_state(path)?;
         if let Some(step) = step_of(path).filter(|step| *step != state.step) {
@@ -236,7 +236,7 @@ impl Checkpoint {
         let weights = Weights::read(&path.join(MODEL), None)?;
         let (optimizer_step, moments) = read_moments(&path.join(OPTIMIZER))
             .map_err(|reason| broken(path, format!("`{OPTIMIZER}`: {reason}")))?;
-        Ok(Checkpoint { state, weights, moments, optimizer_step })
+        Ok(Self { state, weights, moments, optimizer_step })
     }
 }
 
@@ -389,9 +389,9 @@ struct HashedFile {
 }
 
 impl HashedFile {
-    fn new(file: Box<dyn NewFile>) -> HashedFile {
+    fn new(file: Box<dyn NewFile>) -> Self {
         let file = BufWriter::with_capacity(BUFFER_BYTES, file);
-        HashedFile { file, hash: Sha256::new(), bytes: 0 }
+        Self { file, hash: Sha256::new(), bytes: 0 }
     }
 
     /// Waits until it is on disk.

@@ -124,7 +124,7 @@ impl MetricsFile {
     ///
     /// # Errors
     /// [`TrainError::Checkpoint`] when it cannot be opened or written to.
-    pub fn open(path: &Path, length: u64) -> Result<MetricsFile, TrainError> {
+    pub fn open(path: &Path, length: u64) -> Result<Self, TrainError> {
         let mut options = fs::OpenOptions::new();
         let options = options.create(true).truncate(false).read(true).write(true);
         let mut file = options.open(path).map_err(|error| cannot_write(path, &error))?;
@@ -142,7 +142,7 @@ impl MetricsFile {
         file.set_len(bytes)
             .and_then(|()| file.seek(SeekFrom::End(0)))
             .map_err(|error| cannot_write(path, &error))?;
-        Ok(MetricsFile { file, bytes })
+        Ok(Self { file, bytes })
     }
 
     /// Appends one line.

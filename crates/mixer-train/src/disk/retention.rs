@@ -58,8 +58,8 @@ pub(crate) struct Pruner {
 }
 
 impl Pruner {
-    pub(crate) fn new(retention: Retention) -> Pruner {
-        Pruner { retention, checked: HashMap::new() }
+    pub(crate) fn new(retention: Retention) -> Self {
+        Self { retention, checked: HashMap::new() }
     }
 
     /// Removes what is not kept, and what a killed process was writing. `written` has just been written

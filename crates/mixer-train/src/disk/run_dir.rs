@@ -27,8 +27,8 @@ pub struct RunDir {
 impl RunDir {
     /// Names a run directory; nothing is touched.
     #[must_use]
-    pub fn new(path: impl Into<PathBuf>) -> RunDir {
-        RunDir { path: path.into() }
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into() }
     }
 
     /// The directory.

@@ -44,7 +44,7 @@ impl Dataset {
     ///
     /// # Errors
     /// [`TrainError`] when the configuration makes no sense or the data cannot be read.
-    pub fn open(config: &DataConfig, image_size: usize) -> Result<Dataset, TrainError> {
+    pub fn open(config: &DataConfig, image_size: usize) -> Result<Self, TrainError> {
         match config.source {
             Some(DataKind::Builtin) => {
                 for (key, set) in [
@@ -75,7 +75,7 @@ impl Dataset {
                     let kind = BuiltinKind::Shapes;
                     Ok(Arc::new(BuiltinSource::new(kind, split, len, image_size as u32, 0)?))
                 };
-                Ok(Dataset {
+                Ok(Self {
                     train: builtin(
                         BuiltinSplit::Train,
                         config.train_examples.unwrap_or(TRAIN_EXAMPLES),
@@ -106,7 +106,7 @@ impl Dataset {
                 let val_split = config.val.as_deref().unwrap_or(default_val_split(root, kind));
                 let val = open_split(kind, root, val_split, Some(train.class_names()), &options)
                     .map_err(|error| no_val_folder(error.into(), config))?;
-                Ok(Dataset { train, val, val_split: val_split.to_owned() })
+                Ok(Self { train, val, val_split: val_split.to_owned() })
             }
         }
     }

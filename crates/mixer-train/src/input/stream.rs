@@ -202,7 +202,7 @@ mod tests {
             while let Some(Input { patches, batch, .. }) = next(&mut stream).unwrap() {
                 let mut whole = expected.next_batch().unwrap().unwrap();
                 brighten(&mut whole).unwrap();
-                let wanted = normaliser().patches(&whole);
+                let wanted = normaliser().normalised(normaliser().upload(&whole));
                 assert_eq!(patches.into_data(), wanted.into_data());
                 whole.patches.clear();
                 assert_eq!(batch, whole);

@@ -63,7 +63,7 @@ impl Divergence {
         }
         fs::create_dir_all(&directory)?;
         let file = directory.join(format!("{}.json", checkpoint::directory_name(self.step)));
-        let write = |divergence: &Divergence| -> Result<(), TrainError> {
+        let write = |divergence: &Self| -> Result<(), TrainError> {
             let json = serde_json::to_vec_pretty(divergence).map_err(std::io::Error::other)?;
             Ok(atomic::write(&file, &json)?)
         };
@@ -80,7 +80,7 @@ impl Divergence {
     ///
     /// # Errors
     /// [`TrainError::Checkpoint`] when it cannot be read or is another file.
-    pub fn read(file: &Path) -> Result<Divergence, TrainError> {
+    pub fn read(file: &Path) -> Result<Self, TrainError> {
         let failed = |reason: String| {
             TrainError::checkpoint(CheckpointFault::CannotReadDivergence, reason, file)
         };

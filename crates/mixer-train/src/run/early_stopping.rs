@@ -30,7 +30,7 @@ impl Stagnation {
     /// Takes note of an evaluation.
     pub fn observe(&mut self, rule: EarlyStopping, top1: f64) {
         if self.reference.is_none_or(|reference| top1 > reference + rule.min_delta) {
-            *self = Stagnation { reference: Some(top1), evaluations: 0 };
+            *self = Self { reference: Some(top1), evaluations: 0 };
         } else {
             self.evaluations += 1;
         }

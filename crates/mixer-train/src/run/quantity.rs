@@ -18,8 +18,8 @@ pub enum Quantity {
 impl fmt::Display for Quantity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Quantity::Loss => "loss",
-            Quantity::GradientNorm => "gradient norm",
+            Self::Loss => "loss",
+            Self::GradientNorm => "gradient norm",
         })
     }
 }

@@ -122,7 +122,7 @@ impl Replay {
     /// As a text for people.
     #[must_use]
     pub fn report(&self) -> String {
-        let Replay { divergence, loss, grad_norm, examples, parameters, .. } = self;
+        let Self { divergence, loss, grad_norm, examples, parameters, .. } = self;
         let step = divergence.step;
         let mut text = format!("update {step}: loss {loss}, gradient norm {grad_norm}\n");
         text += &format!("\n{:>12}  {:>9}  example\n", "loss", "index");

@@ -17,8 +17,8 @@ pub struct TimeLimit {
 impl TimeLimit {
     /// So long after `start`. What the clock of the wall does is of no matter.
     #[must_use]
-    pub fn after(start: Instant, length: Duration) -> Option<TimeLimit> {
-        start.checked_add(length).map(|deadline| TimeLimit { deadline })
+    pub fn after(start: Instant, length: Duration) -> Option<Self> {
+        start.checked_add(length).map(|deadline| Self { deadline })
     }
 
     /// `true` where there is time for `work`, and for saving after it. Saving may take twice as long as it

@@ -22,8 +22,7 @@ use crate::run::on_divergence::OnDivergence;
 use crate::run::quantity::Quantity;
 use crate::run::time_limit::TimeLimit;
 use crate::update::batch_gradient::{BatchGradient, Gradient};
-use crate::update::optimizer::Clip;
-use crate::update::optimizer::Optimizer;
+use crate::update::optimizer::{Clip, Optimizer};
 
 /// The events at which a run ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,7 +78,7 @@ struct NotFinite {
 impl Pending {
     /// Reads the values; waits until the device has them.
     fn read(self) -> Result<(Values, f64), NotFinite> {
-        let Pending { step, lr, values, indices } = self;
+        let Self { step, lr, values, indices } = self;
         // SYNC: the loss and the norm in one read.
         let values = values.into_data();
         let mut values = values.iter::<f32>().map(f64::from);

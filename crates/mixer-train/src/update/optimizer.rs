@@ -44,8 +44,8 @@ impl Rule {
     /// Moments that it keeps of every parameter.
     pub(crate) fn num_moments(&self) -> usize {
         match self {
-            Rule::Adamw { .. } => 2,
-            Rule::Sgd { .. } => 1,
+            Self::Adamw { .. } => 2,
+            Self::Sgd { .. } => 1,
         }
     }
 }
@@ -85,16 +85,16 @@ pub struct GradientSum {
 }
 
 impl Default for GradientSum {
-    fn default() -> GradientSum {
-        GradientSum::scaled(1.0)
+    fn default() -> Self {
+        Self::scaled(1.0)
     }
 }
 
 impl GradientSum {
     /// Of losses that are multiplied by a factor.
     #[must_use]
-    pub fn scaled(loss_scale: f64) -> GradientSum {
-        GradientSum { loss_scale, sums: BTreeMap::new() }
+    pub fn scaled(loss_scale: f64) -> Self {
+        Self { loss_scale, sums: BTreeMap::new() }
     }
 
     /// Adds the gradients of one microbatch.
@@ -130,16 +130,16 @@ impl GradientSum {
 impl Optimizer {
     /// Nothing kept yet. With `ema_decay` there will be a moving average of the weights.
     #[must_use]
-    pub fn new(rule: Rule, ema_decay: Option<f64>) -> Optimizer {
+    pub fn new(rule: Rule, ema_decay: Option<f64>) -> Self {
         let rates = ParameterRates::default();
-        Optimizer { rule, ema_decay, rates, step: 0, kept: BTreeMap::new() }
+        Self { rule, ema_decay, rates, step: 0, kept: BTreeMap::new() }
     }
 
     /// The same optimizer with a learning rate of its own for each parameter. What is frozen has no
     /// gradient, and so neither update nor decay nor moments.
     #[must_use]
-    pub fn with_rates(self, rates: ParameterRates) -> Optimizer {
-        Optimizer { rates, ..self }
+    pub fn with_rates(self, rates: ParameterRates) -> Self {
+        Self { rates, ..self }
     }
 
     /// Applies one update; `None` for `clip` never clips.
@@ -203,7 +203,7 @@ impl Optimizer {
         step: u64,
         state: BTreeMap<String, HostTensor>,
         device: &Device,
-    ) -> Result<Optimizer, String> {
+    ) -> Result<Self, String> {
         let mut kept: BTreeMap<String, Kept> = BTreeMap::new();
         // A `BTreeMap` yields `a.0` before `a.1`, so moments come in their order.
         for (name, tensor) in state {
@@ -235,7 +235,7 @@ impl Optimizer {
             }
         }
         let rates = ParameterRates::default();
-        Ok(Optimizer { rule, ema_decay, rates, step, kept })
+        Ok(Self { rule, ema_decay, rates, step, kept })
     }
 
     /// Decay of the average in this update: that of the plan, but less in the first ones, so that the

@@ -31,14 +31,14 @@ impl ParameterRates {
         freeze: &[String],
         layer_decay: Option<f64>,
         config: &MixerConfig,
-    ) -> Result<ParameterRates, TrainError> {
+    ) -> Result<Self, TrainError> {
         if let Some(decay) = layer_decay.filter(|decay| !(*decay > 0.0 && *decay <= 1.0)) {
             return Err(TrainError::config(format!(
                 "`train.layer_decay` is {decay}, expected above 0 and at most 1"
             )));
         }
         let last_layer = config.num_blocks.saturating_add(1);
-        let rates = ParameterRates { freeze: freeze.to_vec(), layer_decay, last_layer };
+        let rates = Self { freeze: freeze.to_vec(), layer_decay, last_layer };
         if freeze.is_empty() {
             return Ok(rates);
         }
