@@ -266,7 +266,7 @@ impl Gpu {
     pub(super) fn timed(
         &mut self,
         what: impl FnOnce() -> (String, f64),
-        work: impl FnOnce(&Gpu) -> Result<(), Error>,
+        work: impl FnOnce(&Self) -> Result<(), Error>,
     ) -> Result<(), Error> {
         if self.profile.is_none() {
             return work(self);

@@ -59,21 +59,18 @@ impl Epilogue {
     pub(super) fn has_bias(self) -> bool {
         matches!(
             self,
-            Epilogue::Bias
-                | Epilogue::BiasGelu
-                | Epilogue::BiasGeluKeeping
-                | Epilogue::GeluSlopeSums
-                | Epilogue::ColumnSums
+            Self::Bias
+                | Self::BiasGelu
+                | Self::BiasGeluKeeping
+                | Self::GeluSlopeSums
+                | Self::ColumnSums
         )
     }
 
     pub(super) fn has_kept(self) -> bool {
         matches!(
             self,
-            Epilogue::BiasGeluKeeping
-                | Epilogue::GeluKeeping
-                | Epilogue::GeluSlope
-                | Epilogue::GeluSlopeSums
+            Self::BiasGeluKeeping | Self::GeluKeeping | Self::GeluSlope | Self::GeluSlopeSums
         )
     }
 }
