@@ -1,9 +1,9 @@
-//! What a plan needs to know of the world: the data and the weights as they were found.
+//! Facts that a plan needs: the data and the weights as they were found.
 
 use mixer_model::{Metadata, MixerConfig};
 use serde::{Deserialize, Serialize};
 
-/// What a plan needs to know of the data.
+/// The data as it was found, as far as a plan needs to know it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataFacts {

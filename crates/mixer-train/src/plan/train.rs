@@ -43,18 +43,18 @@ pub struct TrainPlan {
     /// Decay of the moving average of the weights; absent when none is kept.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub ema_decay: Option<f64>,
-    /// In how many blocks the backward pass computes hidden units again.
+    /// Blocks whose hidden units the backward pass computes again.
     pub recompute_blocks: usize,
-    /// What the operands of the blocks' products are rounded to.
+    /// Rounding of the operands of the blocks' products.
     pub precision: Precision,
-    /// How the loss is scaled; absent when it is not.
+    /// Scaling of the loss; absent when there is none.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub loss_scale: Option<LossScaling>,
     /// Updates between lines of metrics.
     pub log_every_steps: u64,
     /// Updates between evaluations.
     pub eval_every_steps: u64,
-    /// When the run ends before its length; absent when it never does.
+    /// End of the run before its length; absent when it never ends so.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub early_stopping: Option<EarlyStopping>,
     /// Examples per batch of evaluation.
@@ -66,9 +66,9 @@ pub struct TrainPlan {
     /// Checkpoints whose update is a multiple of this are kept for good.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub keep_checkpoint_every_steps: Option<u64>,
-    /// Whether that of the best evaluation is kept.
+    /// Retention of that of the best evaluation.
     pub keep_best_checkpoint: bool,
-    /// What to do about an update that is not finite.
+    /// Fate of an update that is not finite.
     pub on_divergence: OnDivergence,
     /// Standard deviations from which on a loss or gradient norm is reported; none is when absent, which
     /// is written as 0.
