@@ -34,6 +34,9 @@ pub const PRECISION: Precision = Precision::F32;
 /// Updates between lines of metrics.
 pub const LOG_EVERY_STEPS: u64 = 10;
 
+/// Evaluation before the first update.
+pub const EVAL_AT_START: bool = false;
+
 /// Checkpoints that are kept.
 pub const KEEP_CHECKPOINTS: usize = 2;
 
@@ -130,6 +133,12 @@ pub struct TrainConfig {
     /// Updates between evaluations; the last update is always evaluated.
     #[schemars(extend("x-unit" = "updates", "minimum" = 1, "x-default" = "one epoch, rounded up", "x-from" = "data", "x-resume" = "free"))]
     pub eval_every_steps: Option<u64>,
+    /// Evaluation before the first update too.
+    ///
+    /// In fine-tuning that keeps the head, it says what the weights can do already. It counts as an evaluation
+    /// for `best.safetensors` and `early_stopping`.
+    #[schemars(extend("default" = EVAL_AT_START, "x-resume" = "free"))]
+    pub eval_at_start: Option<bool>,
     /// The end of a run that no longer improves, `{ patience = 5, min_delta = 0.001 }`.
     ///
     /// The run ends when `patience` evaluations in a row have not improved top-1 on `data.val` by more than

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::TrainConfig;
 use crate::config::limits::{MAX_STEPS, check_batch};
 use crate::config::train::{
-    BATCH_SIZE, CLIP_NORM, KEEP_BEST_CHECKPOINT, KEEP_CHECKPOINTS, LABEL_SMOOTHING,
+    BATCH_SIZE, CLIP_NORM, EVAL_AT_START, KEEP_BEST_CHECKPOINT, KEEP_CHECKPOINTS, LABEL_SMOOTHING,
     LOG_EVERY_STEPS, LOSS, ON_DIVERGENCE, OUTLIER_Z_SCORE, PRECISION, RECOMPUTE_BLOCKS,
 };
 use crate::error::TrainError;
@@ -54,6 +54,9 @@ pub struct TrainPlan {
     pub log_every_steps: u64,
     /// Updates between evaluations.
     pub eval_every_steps: u64,
+    /// Evaluation before its first update.
+    #[serde(default)]
+    pub eval_at_start: bool,
     /// End of the run before its length; absent when it never ends so.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub early_stopping: Option<EarlyStopping>,
@@ -144,6 +147,7 @@ impl TrainPlan {
             loss_scale,
             log_every_steps: config.log_every_steps.unwrap_or(LOG_EVERY_STEPS),
             eval_every_steps,
+            eval_at_start: config.eval_at_start.unwrap_or(EVAL_AT_START),
             early_stopping: config.early_stopping,
             eval_batch_size,
             checkpoint_every_steps,

@@ -165,9 +165,10 @@ impl Trainer {
         let mut progress = Progress::new("step", total, run.state.step);
         let ended = loop {
             let step = run.state.step;
-            if self.is_due(step, self.plan.train.eval_every_steps)
-                && run.state.evaluated_step < step
-            {
+            let is_due = self.is_due(step, self.plan.train.eval_every_steps)
+                && run.state.evaluated_step < step;
+            let is_first = self.plan.train.eval_at_start && step == 0 && run.state.best.is_none();
+            if is_due || is_first {
                 match run.evaluate(&mixer, &mut progress)? {
                     Ok(evaluation) => last = Some(evaluation),
                     Err(stop) => break run.stopped(stop, &mixer, &mut progress),
