@@ -38,7 +38,7 @@ use crate::run::early_stopping::EarlyStopping;
 use crate::update::parameter_rates::ParameterRates;
 use crate::update::schedule::Schedule;
 
-/// What a run is for; it decides a few defaults.
+/// Purpose of a run; it decides a few defaults.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Task {
@@ -63,13 +63,13 @@ impl Task {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RunPlan {
-    /// What the run is for.
+    /// Its purpose.
     pub task: Task,
     /// Seed of everything random.
     pub seed: u64,
     /// The network.
     pub model: ModelPlan,
-    /// How the run starts; absent in pre-training.
+    /// The start of a fine-tuning; absent in pre-training.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub init: Option<InitPlan>,
     /// The data and how it is prepared.
@@ -175,13 +175,13 @@ impl RunPlan {
         pass(&self.facts, self.data.repeats) / self.train.batch_size as f64
     }
 
-    /// Which example stands at which position of the training stream.
+    /// Order of the examples in the training stream.
     #[must_use]
     pub fn order(&self) -> Order {
         Order::training(self.seed, self.data.repeats, self.train.batch_size)
     }
 
-    /// Which parameters are trained, and how fast.
+    /// Parameters that are trained, and how fast.
     ///
     /// # Errors
     /// [`TrainError::Config`] for a plan that was not resolved but written by hand.
@@ -189,7 +189,7 @@ impl RunPlan {
         ParameterRates::new(&self.train.freeze, self.train.layer_decay, &self.model.network)
     }
 
-    /// What is worth saying about a plan that is legal.
+    /// Remarks on a plan that is legal.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();

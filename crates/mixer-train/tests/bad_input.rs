@@ -794,7 +794,8 @@ fn a_run_is_never_mixed_with_another() {
     pretrain_with(&place, &["seed=7"])
         .fails(CONFIG, &["belongs to another configuration", "`seed` is 7 here and 0 there: run"])
         .hints("--run-dir");
-    pretrain_with(&place, &["train.epochs=9"]).fails(CONFIG, &["`train.epochs` is 9.0"]);
+    pretrain_with(&place, &["train.epochs=9"])
+        .fails(CONFIG, &["`train.steps` is 27 here and 6 there"]);
     place
         .mixer(&["finetune", "folder.toml", "--run-dir", "run", "--init", "run"])
         .fails(CONFIG, &["was made by `mixer pretrain`", "run"])

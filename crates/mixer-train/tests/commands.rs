@@ -209,6 +209,27 @@ fn fine_tuning_leaves_what_is_frozen_as_it_was() {
 }
 
 #[test]
+fn a_run_is_evaluated_before_its_first_update_where_it_is_asked_for() {
+    let place = Workplace::with_pictures();
+    let run = ["pretrain", "folder.toml", "--run-dir", "run", "--set", "train.eval_at_start=true"];
+    place.mixer(&run).succeeds();
+    place.mixer(&["pretrain", "folder.toml", "--run-dir", "plain"]).succeeds();
+    let evaluations = |run: &str| -> Vec<(u64, f64)> {
+        let text = place.text(&format!("{run}/metrics.jsonl"));
+        let lines = text.lines().map(json).filter(|line| line["kind"] == "eval");
+        lines.map(|l| (l["step"].as_u64().unwrap(), l["loss"].as_f64().unwrap())).collect()
+    };
+    let (asked, plain) = (evaluations("run"), evaluations("plain"));
+    assert_eq!(asked[0].0, 0);
+    // It changes nothing of what follows.
+    assert_eq!(asked[1..], plain[..]);
+    assert!(place.read("run/final.safetensors") == place.read("plain/final.safetensors"));
+    // A run may be continued without it.
+    let without = ["pretrain", "folder.toml", "--run-dir", "run"];
+    assert!(place.mixer(&without).stderr.contains("already done"));
+}
+
+#[test]
 fn a_run_without_improvement_stops_early_with_all_its_files() {
     let place = Workplace::with_pictures();
     let mut run = vec!["pretrain", "folder.toml", "--run-dir", "run"];

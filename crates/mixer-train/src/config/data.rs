@@ -20,13 +20,13 @@ pub const TRAIN_EXAMPLES: usize = 20_000;
 /// Size of the built-in validation set.
 pub const VAL_EXAMPLES: usize = 2000;
 
-/// How often a pass shows every training example.
+/// Times that a pass shows every training example.
 pub const REPEATS: u32 = 1;
 
 /// Training crop, the paper's choice (Szegedy et al. 2015).
 pub const CROP: TrainCrop = TrainCrop::Inception { area: (0.05, 1.0), aspect: (0.75, 4.0 / 3.0) };
 
-/// Whether every other training picture is mirrored.
+/// Mirroring of every other training picture.
 pub const FLIP: bool = true;
 
 /// Preparation for evaluation.
@@ -44,7 +44,7 @@ pub const STD: [f32; 3] = [0.5; 3];
 /// The least standard deviation that can be meant.
 pub const MIN_STD: f64 = 0.001;
 
-/// Whether pictures are turned as their EXIF data says.
+/// Turning of pictures as their EXIF data says.
 pub const APPLY_EXIF_ORIENTATION: bool = false;
 
 /// Pixels above which a picture is refused.
@@ -59,7 +59,7 @@ pub const WORKERS_AT_MOST: usize = 16;
 /// Memory for decoded batches that wait, MiB.
 pub const QUEUE_MIB: usize = 256;
 
-/// Where examples come from.
+/// Layout of data on disk, and the set that needs no disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DataKind {
@@ -80,7 +80,7 @@ pub enum DataKind {
 }
 
 impl DataKind {
-    /// How it lies on disk; `None` for what does not.
+    /// The layout as the data crate knows it; `None` for what is not on disk.
     #[must_use]
     pub fn on_disk(self) -> Option<SourceKind> {
         match self {
@@ -110,7 +110,7 @@ pub fn default_workers() -> usize {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct DataConfig {
-    /// How the data lies on disk.
+    /// Layout of the data on disk.
     ///
     /// See [datasets/README.md](../datasets/README.md). `builtin`: ten procedural shapes and textures, drawn
     /// at `model.image_size`; needs no files.
@@ -135,7 +135,7 @@ pub struct DataConfig {
     /// Size of the built-in validation set; only for `builtin`.
     #[schemars(extend("x-unit" = "examples", "minimum" = 1, "default" = VAL_EXAMPLES))]
     pub val_examples: Option<usize>,
-    /// Repeated augmentation: how often a pass shows every training example, each time augmented anew.
+    /// Repeated augmentation: times that a pass shows every training example, each time augmented anew.
     ///
     /// Hoffer et al. 2019. The repeats of an example meet in one update (as far as the ends of passes allow),
     /// `batch_size / repeats` examples apart, so that mixup does not mix a picture with itself. A pass has as
@@ -152,7 +152,7 @@ pub struct DataConfig {
     /// `area` is a part of the picture's, `aspect` width ÷ height.
     #[schemars(extend("default" = CROP))]
     pub crop: Option<TrainCrop>,
-    /// Whether every other training picture is mirrored, at random.
+    /// Mirroring of every other training picture, at random.
     #[schemars(extend("default" = FLIP))]
     pub flip: Option<bool>,
     /// Random distortions after mirroring (Cubuk et al. 2019), of one of two flavours.
@@ -196,7 +196,7 @@ pub struct DataConfig {
     /// Standard deviation per colour of pixels in [0, 1], divided by.
     #[schemars(extend("x-unit" = "three numbers", "minimum" = MIN_STD, "default" = STD, "x-from" = "preprocessing"))]
     pub std: Option<[f32; 3]>,
-    /// Whether pictures are turned as their EXIF data says.
+    /// Turning of pictures as their EXIF data says.
     ///
     /// It is written into weights files, and `mixer evaluate` and `mixer predict` follow it.
     #[schemars(extend("default" = APPLY_EXIF_ORIENTATION))]

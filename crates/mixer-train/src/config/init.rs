@@ -27,7 +27,7 @@ pub struct InitConfig {
     pub head: Option<HeadInit>,
 }
 
-/// What fine-tuning does to the head.
+/// Fate of the head in fine-tuning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum HeadInit {

@@ -63,7 +63,7 @@ pub struct ModelConfig {
     /// Stochastic depth: probability of dropping a branch of the last block, linear from 0 at the first.
     #[schemars(extend("x-unit" = "probability", "minimum" = 0, "exclusiveMaximum" = 1, "default" = DROP_PATH_RATE))]
     pub drop_path_rate: Option<f64>,
-    /// Whether kept branches are divided by their probability (`keep`, timm) or not (`none`, the paper's code).
+    /// Treatment of kept branches: divided by their probability (`keep`, timm) or not (`none`, the paper's code).
     #[schemars(extend("default" = DROP_PATH_SCALING))]
     pub drop_path_scaling: Option<DropPathScaling>,
     /// Initial bias of the head; an error when fine-tuning keeps the head.

@@ -27,13 +27,13 @@ pub const BETA1: f64 = 0.9;
 /// Decay of the second moment.
 pub const BETA2: f64 = 0.999;
 
-/// What is added to the root of the second moment.
+/// Summand of the root of the second moment.
 pub const EPSILON: f64 = 1e-8;
 
 /// The least of it: at 0, the first update of a head of zeros is 0 / 0.
 pub const MIN_EPSILON: f64 = 1e-30;
 
-/// Which optimizer.
+/// Rule of the update.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OptimizerKind {

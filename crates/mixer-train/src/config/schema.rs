@@ -1,4 +1,4 @@
-//! What is said of a key beside its field: JSON Schema with ranges and defaults, the check of a
+//! All that is said of keys beside their fields: JSON Schema with ranges and defaults, the check of a
 //! configuration against the ranges, and which keys a run that is continued may change.
 //!
 //! A field says it in `#[schemars(extend(…))]`: `default`, `minimum`, `maximum`, `exclusiveMinimum` and
@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 use crate::config::RunConfig;
 use crate::error::TrainError;
 
-/// What may become of a key when a run is continued.
+/// Freedom of a key when a run is continued.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
     /// It stays: another value makes another run.
@@ -71,7 +71,7 @@ impl Key {
         format!("{}.{}", self.section, self.name)
     }
 
-    /// What may become of it when a run is continued.
+    /// Its freedom when a run is continued.
     #[must_use]
     pub fn change(&self) -> Change {
         match self.word("x-resume") {
@@ -82,7 +82,7 @@ impl Key {
         }
     }
 
-    /// Who decides it where nobody typed it and it is no default: `weights`, `preprocessing` (of the
+    /// Decider of it where nobody typed it and it is no default: `weights`, `preprocessing` (of the
     /// weights), or in words.
     #[must_use]
     pub fn decided_by(&self) -> Option<&'static str> {
@@ -111,7 +111,7 @@ impl Key {
         }
     }
 
-    /// What its values look like: unit, range, the words that it may be.
+    /// Form of its values: unit, range, the words that it may be.
     #[must_use]
     pub fn values(&self) -> String {
         let mut parts: Vec<String> = self.word("x-unit").map(str::to_owned).into_iter().collect();
@@ -229,7 +229,7 @@ pub(crate) fn check_ranges(config: &RunConfig) -> Result<(), TrainError> {
     Ok(())
 }
 
-/// What serde makes of a configuration or a plan.
+/// A configuration or a plan as a table.
 ///
 /// # Errors
 /// [`TrainError::Config`] for a number that TOML cannot hold.
@@ -337,7 +337,7 @@ fn property(
     Some((name.as_str(), facts.as_object()?))
 }
 
-/// What a `$ref` leads to.
+/// The definition that a `$ref` leads to.
 fn referenced(facts: &'static Map<String, Value>) -> Option<&'static Value> {
     let path = facts.get("$ref")?.as_str()?.strip_prefix('#')?;
     schema().pointer(path)
@@ -365,7 +365,7 @@ fn toml_of(value: &Value) -> String {
     }
 }
 
-/// What is known of the fields of this name in tables that are values: `"big_vision"` or `"timm"`.
+/// All that is known of the fields of this name in tables that are values: `"big_vision"` or `"timm"`.
 pub(crate) fn values_of_field(name: &str) -> Option<String> {
     fn collect(value: &Value, name: &str, found: &mut Vec<String>) {
         if let Some(field) = value.get("properties").and_then(|properties| properties.get(name)) {

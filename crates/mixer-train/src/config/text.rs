@@ -76,7 +76,7 @@ pub(crate) fn shortened(text: &str) -> String {
     text.lines().map(shorten).collect::<Vec<_>>().join("\n")
 }
 
-/// What is wrong when a file is.
+/// First words of an error in a file.
 pub(crate) const INVALID: &str = "invalid configuration";
 
 /// An error of overrides, which stand in no file: without the excerpt that names lines of one.
@@ -221,7 +221,7 @@ const SYNONYMS: [(&str, &str); 24] = [
     ("cutmix", "data.mix.cutmix_alpha"),
 ];
 
-/// What stands in a message between `before` and the next backtick.
+/// Text in a message between `before` and the next backtick.
 fn named<'a>(message: &'a str, before: &str) -> Option<&'a str> {
     Some(message.split_once(before)?.1.split_once('`')?.0)
 }

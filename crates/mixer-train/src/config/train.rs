@@ -28,16 +28,19 @@ pub const LAYER_DECAY: f64 = 1.0;
 /// Blocks whose hidden units are computed again.
 pub const RECOMPUTE_BLOCKS: usize = 0;
 
-/// What operands are rounded to.
+/// Rounding of operands: none.
 pub const PRECISION: Precision = Precision::F32;
 
 /// Updates between lines of metrics.
 pub const LOG_EVERY_STEPS: u64 = 10;
 
+/// Evaluation before the first update.
+pub const EVAL_AT_START: bool = false;
+
 /// Checkpoints that are kept.
 pub const KEEP_CHECKPOINTS: usize = 2;
 
-/// Whether the checkpoint of the best evaluation is kept.
+/// Retention of the checkpoint of the best evaluation.
 pub const KEEP_BEST_CHECKPOINT: bool = false;
 
 /// Fate of an update that is not finite.
@@ -67,7 +70,7 @@ pub struct TrainConfig {
     /// Length in updates; either this or `epochs`.
     #[schemars(extend("x-unit" = "updates", "minimum" = 1, "maximum" = MAX_STEPS))]
     pub steps: Option<u64>,
-    /// `softmax` is cross-entropy, `sigmoid` binary cross-entropy per class, summed.
+    /// Loss: `softmax` is cross-entropy, `sigmoid` binary cross-entropy per class, summed.
     ///
     /// `sigmoid` goes with `model.head_bias`.
     #[schemars(extend("default" = LOSS))]
@@ -106,7 +109,7 @@ pub struct TrainConfig {
     /// time. At most `num_blocks`.
     #[schemars(extend("x-unit" = "blocks", "minimum" = 0, "default" = RECOMPUTE_BLOCKS, "x-resume" = "rounding"))]
     pub recompute_blocks: Option<usize>,
-    /// What the operands of the blocks' matrix products are rounded to.
+    /// Rounding of the operands of the blocks' matrix products.
     ///
     /// Weights, their gradients, moments, normalisation, activation, loss and sums stay f32. On GPUs,
     /// activations from the stem to the last block are kept in it too. `bf16` needs a GPU that computes in it
@@ -130,6 +133,12 @@ pub struct TrainConfig {
     /// Updates between evaluations; the last update is always evaluated.
     #[schemars(extend("x-unit" = "updates", "minimum" = 1, "x-default" = "one epoch, rounded up", "x-from" = "data", "x-resume" = "free"))]
     pub eval_every_steps: Option<u64>,
+    /// Evaluation before the first update too.
+    ///
+    /// In fine-tuning that keeps the head, it says what the weights can do already. It counts as an evaluation
+    /// for `best.safetensors` and `early_stopping`.
+    #[schemars(extend("default" = EVAL_AT_START, "x-resume" = "free"))]
+    pub eval_at_start: Option<bool>,
     /// The end of a run that no longer improves, `{ patience = 5, min_delta = 0.001 }`.
     ///
     /// The run ends when `patience` evaluations in a row have not improved top-1 on `data.val` by more than
@@ -142,7 +151,7 @@ pub struct TrainConfig {
     /// Updates between checkpoints; the last update always has one.
     #[schemars(extend("x-unit" = "updates", "minimum" = 1, "x-default" = "`eval_every_steps`", "x-from" = "data", "x-resume" = "free"))]
     pub checkpoint_every_steps: Option<u64>,
-    /// The newest checkpoints, so many, are kept and older ones removed; damaged ones do not count.
+    /// Number of newest checkpoints that are kept; older ones are removed, and damaged ones do not count.
     #[schemars(extend("x-unit" = "checkpoints", "minimum" = 1, "default" = KEEP_CHECKPOINTS, "x-resume" = "free"))]
     pub keep_checkpoints: Option<usize>,
     /// Checkpoints whose update is a multiple of this are kept for good.
@@ -150,7 +159,7 @@ pub struct TrainConfig {
     /// It is itself a multiple of `checkpoint_every_steps`.
     #[schemars(extend("x-unit" = "updates", "minimum" = 1, "x-default" = "none", "x-resume" = "free"))]
     pub keep_checkpoint_every_steps: Option<u64>,
-    /// Whether the checkpoint of the best evaluation is kept too.
+    /// Retention of the checkpoint of the best evaluation too.
     ///
     /// Where none is due at an evaluation that is the best so far, one is written. (The weights of the best
     /// evaluation are in `best.safetensors` in any case.)

@@ -41,11 +41,11 @@ pub struct DataPlan {
     /// Size of the built-in validation set.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub val_examples: Option<usize>,
-    /// How often a pass shows every training example.
+    /// Times that a pass shows every training example.
     pub repeats: u32,
     /// Training crop.
     pub crop: TrainCrop,
-    /// Whether every other training picture is mirrored.
+    /// Mirroring of every other training picture.
     pub flip: bool,
     /// Random distortions.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -56,7 +56,7 @@ pub struct DataPlan {
     /// Mixing of batches.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub mix: Option<MixSpec>,
-    /// How a picture gets the network's size in evaluation.
+    /// Way of a picture to the network's size in evaluation.
     pub eval_resize: EvalResize,
     /// Filter of every resize.
     pub interpolation: Interpolation,
@@ -64,13 +64,13 @@ pub struct DataPlan {
     pub mean: [f32; 3],
     /// Standard deviation per colour.
     pub std: [f32; 3],
-    /// Whether pictures are turned as their EXIF data says; absent for the built-in set.
+    /// Turning of pictures as their EXIF data says; absent for the built-in set.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub apply_exif_orientation: Option<bool>,
     /// Pixels above which a picture is refused; absent for the built-in set.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub max_pixels: Option<u64>,
-    /// What to do about unreadable examples.
+    /// Fate of unreadable examples.
     pub on_corrupt: OnCorrupt,
     /// Decoding threads.
     pub workers: usize,

@@ -19,7 +19,7 @@ pub struct InitPlan {
     /// The weights, as they were named.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub weights: Option<PathBuf>,
-    /// What happens to the head: `reset` or `keep`.
+    /// Fate of the head: `reset` or `keep`.
     pub head: HeadInit,
     /// The weights as they were found.
     pub from: InitFacts,
@@ -63,7 +63,7 @@ impl InitPlan {
         self.head == HeadInit::Reset
     }
 
-    /// What happens to token mixing on the way to a network's resolution.
+    /// Change of token mixing on the way to a network's resolution.
     #[must_use]
     pub fn resolution(&self, network: &MixerConfig) -> ResizeMethod {
         ResizeMethod::between(self.from.config.image_size, network.image_size)

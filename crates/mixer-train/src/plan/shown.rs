@@ -11,7 +11,7 @@ use crate::config::{RunConfig, text_of_override};
 use crate::error::TrainError;
 use crate::plan::RunPlan;
 
-/// What decided the values of a plan.
+/// Origins of the values of a plan.
 #[derive(Debug)]
 pub struct Origins {
     typed: RunConfig,

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::TrainConfig;
 use crate::config::limits::{MAX_STEPS, check_batch};
 use crate::config::train::{
-    BATCH_SIZE, CLIP_NORM, KEEP_BEST_CHECKPOINT, KEEP_CHECKPOINTS, LABEL_SMOOTHING,
+    BATCH_SIZE, CLIP_NORM, EVAL_AT_START, KEEP_BEST_CHECKPOINT, KEEP_CHECKPOINTS, LABEL_SMOOTHING,
     LOG_EVERY_STEPS, LOSS, ON_DIVERGENCE, OUTLIER_Z_SCORE, PRECISION, RECOMPUTE_BLOCKS,
 };
 use crate::error::TrainError;
@@ -43,18 +43,21 @@ pub struct TrainPlan {
     /// Decay of the moving average of the weights; absent when none is kept.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub ema_decay: Option<f64>,
-    /// In how many blocks the backward pass computes hidden units again.
+    /// Blocks whose hidden units the backward pass computes again.
     pub recompute_blocks: usize,
-    /// What the operands of the blocks' products are rounded to.
+    /// Rounding of the operands of the blocks' products.
     pub precision: Precision,
-    /// How the loss is scaled; absent when it is not.
+    /// Scaling of the loss; absent when there is none.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub loss_scale: Option<LossScaling>,
     /// Updates between lines of metrics.
     pub log_every_steps: u64,
     /// Updates between evaluations.
     pub eval_every_steps: u64,
-    /// When the run ends before its length; absent when it never does.
+    /// Evaluation before its first update.
+    #[serde(default)]
+    pub eval_at_start: bool,
+    /// End of the run before its length; absent when it never ends so.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub early_stopping: Option<EarlyStopping>,
     /// Examples per batch of evaluation.
@@ -66,9 +69,9 @@ pub struct TrainPlan {
     /// Checkpoints whose update is a multiple of this are kept for good.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub keep_checkpoint_every_steps: Option<u64>,
-    /// Whether that of the best evaluation is kept.
+    /// Retention of that of the best evaluation.
     pub keep_best_checkpoint: bool,
-    /// What to do about an update that is not finite.
+    /// Fate of an update that is not finite.
     pub on_divergence: OnDivergence,
     /// Standard deviations from which on a loss or gradient norm is reported; none is when absent, which
     /// is written as 0.
@@ -144,6 +147,7 @@ impl TrainPlan {
             loss_scale,
             log_every_steps: config.log_every_steps.unwrap_or(LOG_EVERY_STEPS),
             eval_every_steps,
+            eval_at_start: config.eval_at_start.unwrap_or(EVAL_AT_START),
             early_stopping: config.early_stopping,
             eval_batch_size,
             checkpoint_every_steps,

@@ -249,7 +249,10 @@ impl<'a> Run<'a> {
     /// Does what is due after the last update, and computes the gradient of the next one.
     fn next(&mut self, mixer: &Mixer) -> Result<Next, Halt> {
         let (plan, step) = (&self.job.plan, self.state.step);
-        if self.is_due(step, plan.train.eval_every_steps) && self.state.evaluated_step < step {
+        let is_due =
+            self.is_due(step, plan.train.eval_every_steps) && self.state.evaluated_step < step;
+        let is_first = plan.train.eval_at_start && step == 0 && self.state.best.is_none();
+        if is_due || is_first {
             self.evaluate(mixer)?;
         }
         if self.is_checkpoint_due() {

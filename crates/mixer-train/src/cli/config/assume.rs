@@ -16,7 +16,7 @@ const MAX_CLASSES: u64 = 1_000_000;
 /// Classes of weights that are assumed without a number: those of ImageNet-21k.
 const WEIGHTS_CLASSES: usize = 21_843;
 
-/// What is assumed: `classes=1000,train=1281167,val=50000`, and for fine-tuning `init=B/16@224`.
+/// Assumed facts: `classes=1000,train=1281167,val=50000`, and for fine-tuning `init=B/16@224`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Assumed {
     classes: Option<u64>,
