@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Compares `mixer bench --mode data` with other ways from JPEG files to training batches, on the CPU.
+"""Compares `mixer bench data` with other ways from JPEG files to training batches, on the CPU.
 
 Run     cargo build --release
         python3 scripts/bench_data.py FOLDER [--rounds 5]
@@ -218,7 +218,7 @@ def run(command):
 
 
 def mixer(args, *more, workers=1):
-    command = [args.mixer, "bench", "--mode", "data", "--workers", str(workers), "--batch-size", str(BATCH)]
+    command = [args.mixer, "bench", "data", "--workers", str(workers), "--batch-size", str(BATCH)]
     return json.loads(run(command + ["--examples", str(args.examples), "--format", "json", *more]))
 
 

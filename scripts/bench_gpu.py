@@ -290,19 +290,13 @@ def run_worker(args, kind, sample_memory=False, **spec):
     return run_process(args, [sys.executable, __file__, "--worker", json.dumps(spec)], sample_memory)
 
 
-@functools.cache
-def takes_warmup(mixer):
-    done = subprocess.run([mixer, "bench", "--help"], capture_output=True, text=True, check=False)
-    return "--warmup" in done.stdout
-
-
 def measure(args, contender, model, mode, precision, batch):
     if contender != "mixer":
         case = {"model": model, "mode": mode, "precision": precision, "batch_size": batch}
         return run_worker(args, contender, sample_memory=args.device == "cuda", **case)
-    command = [args.mixer, "bench", "--model", model, "--mode", mode, "--batch-size", str(batch)]
-    command += ["--precision", precision, "--device", args.device, "--steps", str(args.steps), "--format", "json"]
-    command += ["--warmup", str(args.warmup)] if takes_warmup(args.mixer) else []
+    command = [args.mixer, "bench", mode, "--model", model, "--batch-size", str(batch)]
+    command += ["--precision", precision, "--device", args.device, "--steps", str(args.steps)]
+    command += ["--warmup", str(args.warmup), "--format", "json"]
     return run_process(args, command + args.mixer_args, sample_memory=args.device == "cuda")
 
 

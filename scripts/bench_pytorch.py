@@ -103,7 +103,7 @@ def measure(args, contender, model):
     environment["OMP_NUM_THREADS"] = str(args.threads)
     name, batch = model.split(":")
     if contender == "mixer":
-        command = [args.mixer, "bench", "--model", name, "--batch-size", batch, "--mode", args.mode]
+        command = [args.mixer, "bench", args.mode, "--model", name, "--batch-size", batch]
         command += ["--steps", str(args.steps), "--threads", str(args.threads), "--device", "flex"]
         command += ["--precision", args.precision, "--format", "json"]
     else:

@@ -61,7 +61,7 @@ resume() {
 profile() {
     "$MIXER" devices
     for model in B/16=512 S/16=1024; do
-        "$MIXER" bench --model "${model%=*}" --batch-size "${model#*=}" --precision bf16 --gelu tanh \
+        "$MIXER" bench train --model "${model%=*}" --batch-size "${model#*=}" --precision bf16 --gelu tanh \
             --device "$device" --steps 5 --warmup 3 --profile
     done
 }
@@ -85,7 +85,7 @@ cifar() {
 products() {
     for model in B/16=512 S/16=1024; do
         for format in table json; do
-            "$MIXER" bench --mode products --model "${model%=*}" --batch-size "${model#*=}" --precision bf16 \
+            "$MIXER" bench products --model "${model%=*}" --batch-size "${model#*=}" --precision bf16 \
                 --device "$device" --steps 20 --warmup 5 --format $format |
                 tee "$out/products_$(tr / _ <<< "${model%=*}").$format"
         done
@@ -133,7 +133,7 @@ more_peers() {
     # shellcheck disable=SC2086
     python3 scripts/bench_gpu.py --mixer "$MIXER" --json "$out/peers_f32.json" --precision f32 --models B/16 \
         --modes train ${PEERS_ARGS:-}
-    "$MIXER" bench --model B/16 --batch-size 512 --precision bf16 --gelu tanh --device "$device" --steps 10 \
+    "$MIXER" bench train --model B/16 --batch-size 512 --precision bf16 --gelu tanh --device "$device" --steps 10 \
         --recompute-blocks 12
 }
 

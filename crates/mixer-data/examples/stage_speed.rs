@@ -5,7 +5,7 @@
 //! cargo run --release -p mixer-data --example stage_speed -- FOLDER [EXAMPLES [SPLIT]]
 //! ```
 //!
-//! Inception crop to 224 px and mirroring. `mixer bench --mode data` measures the same for any
+//! Inception crop to 224 px and mirroring. `mixer bench data` measures the same for any
 //! configuration, and the whole loader besides.
 //!
 //! The limit is the time to read the Huffman codes, tables included, that the crops of the same

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::decode::DecodeError;
+use crate::decode::error::DecodeError;
 
 /// An error of the data pipeline.
 ///

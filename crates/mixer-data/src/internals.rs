@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use crate::error::DataError;
-use crate::shard_index::{ShardIndex, scan_shard};
+use crate::shards::shard_index::{ShardIndex, scan_shard};
 
 /// Walks over a tar shard and looks for examples.
 pub fn tar(bytes: &[u8]) -> bool {
@@ -20,20 +20,20 @@ pub fn shard_index(bytes: &[u8]) -> bool {
 
 /// Reads a list, labels and synsets.
 pub fn list(bytes: &[u8]) -> bool {
-    crate::list::parse_any(bytes, Path::new("fuzz"))
+    crate::sources::list::parse_any(bytes, Path::new("fuzz"))
 }
 
 /// Reads a file of CIFAR-10 and of CIFAR-100.
 pub fn cifar(bytes: &[u8]) -> bool {
     let read = |label_bytes, classes| {
-        crate::cifar::read_labels(bytes, Path::new("fuzz"), label_bytes, classes).is_ok()
+        crate::sources::cifar::read_labels(bytes, Path::new("fuzz"), label_bytes, classes).is_ok()
     };
     read(1, 10) | read(2, 100)
 }
 
 /// Reads a file of pictures and a file of labels, packed and not.
 pub fn idx(bytes: &[u8]) -> bool {
-    crate::idx::parse_any(bytes, Path::new("fuzz"))
+    crate::sources::idx::parse_any(bytes, Path::new("fuzz"))
 }
 
 /// Reads all labels and pictures of a Parquet file, and says how many.
@@ -42,7 +42,7 @@ pub fn idx(bytes: &[u8]) -> bool {
 /// When something in it is broken.
 #[cfg(feature = "parquet")]
 pub fn read_parquet(bytes: Vec<u8>) -> Result<usize, DataError> {
-    let table = crate::parquet::Table::open(bytes, Path::new("fuzz"))?;
+    let table = crate::sources::parquet::Table::open(bytes, Path::new("fuzz"))?;
     let mut rows = 0;
     for group in 0..table.num_groups() {
         let labels = table.labels(group)?;

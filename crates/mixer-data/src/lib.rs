@@ -24,92 +24,61 @@
 #![deny(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a failed test may panic"))]
 
-mod affine;
-mod batch;
-mod builtin;
-mod cifar;
-mod colour_ops;
+mod augment;
 mod decode;
-mod erasing;
 mod error;
-mod fingerprint;
-mod folder;
-mod format;
-mod idx;
-mod in_order;
-mod inspect;
 #[doc(hidden)]
 pub mod internals;
-mod labels;
-mod list;
-mod loader;
-mod mix;
-mod normal;
-mod open;
+mod measure;
 mod order;
-#[cfg(feature = "parquet")]
-mod parquet;
-mod part;
-mod patches;
-mod pattern;
-mod permutation;
-mod pixel_op;
-mod randaugment;
-mod random;
-mod read;
-mod read_at;
 mod resample;
-mod rgb_image;
-mod shard_index;
-mod shard_writer;
 mod shards;
-mod source;
-mod speed;
-mod split;
-mod stage;
-mod subset;
-mod synthesise;
-mod tar;
-mod transform;
+mod sources;
+mod stream;
 
-#[cfg(feature = "parquet")]
-pub use self::parquet::ParquetSource;
-pub use affine::Sampling;
-pub use batch::{Batch, SkippedExample};
-pub use builtin::{BuiltinKind, BuiltinSource, BuiltinSplit};
-pub use cifar::CifarSource;
-pub use colour_ops::Arithmetic;
-pub use decode::{DecodeError, DecodeOptions, decode};
-pub use erasing::{ErasingFill, RandomErasing};
+pub use augment::affine::Sampling;
+pub use augment::colour_ops::Arithmetic;
+pub use augment::erasing::{ErasingFill, RandomErasing};
+pub use augment::pixel_op::PixelOp;
+pub use augment::randaugment::{BigVisionOp, RandAugment, TimmOp};
+pub use augment::transform::{EvalResize, EvalTransform, TrainCrop, TrainTransform};
+pub use decode::error::DecodeError;
+pub use decode::format::PictureFormat;
+pub use decode::options::DecodeOptions;
+pub use decode::part::{Part, PartDecoder, Region};
+pub use decode::picture::decode;
+pub use decode::read::{read_file, read_image};
+pub use decode::rgb_image::RgbImage;
 pub use error::{DataError, Place};
-pub use folder::FolderSource;
-pub use format::PictureFormat;
-pub use idx::IdxSource;
-pub use inspect::{BrokenExample, Inspection, Quantiles, contact_sheet, inspect};
-pub use labels::read_class_names;
-pub use list::ListSource;
-pub use loader::{Loader, LoaderConfig, OnCorrupt};
-pub use mix::{BatchMix, MixFlavour, MixKind, MixSpec};
-pub use open::{SourceKind, open_split};
-pub use order::{Location, Order};
-pub use part::{Part, PartDecoder, Region};
-pub use patches::patchify;
-pub use permutation::Permutation;
-pub use pixel_op::PixelOp;
-pub use randaugment::{BigVisionOp, RandAugment, TimmOp};
-pub use random::ExampleRng;
-pub use read::{read_file, read_image};
-pub use resample::{Interpolation, Resampler};
-pub use rgb_image::RgbImage;
-pub use shard_writer::{
+pub use measure::inspect::{BrokenExample, Inspection, Quantiles, contact_sheet, inspect};
+pub use measure::measured::Measured;
+pub use measure::speed::{time_loader, time_stages};
+pub use measure::stage::{Stage, StageTime, StageTimes};
+pub use order::example_order::{Location, Order};
+pub use order::permutation::Permutation;
+pub use order::random::ExampleRng;
+pub use resample::interpolation::Interpolation;
+pub use resample::patches::patchify;
+pub use resample::resampler::Resampler;
+pub use shards::shard_source::{IndexState, ShardSource};
+pub use shards::shard_writer::{
     ShardManifest, ShardRecord, ShardWriterConfig, SkippedRecord, png_bytes, verify_shards,
     write_shards,
 };
-pub use shards::{IndexState, ShardSource};
-pub use source::{Example, Source};
-pub use speed::{Measured, time_loader, time_stages};
-pub use split::{SplitBound, SplitRange, SplitSpec};
-pub use stage::{Stage, StageTime, StageTimes};
-pub use subset::Subset;
-pub use synthesise::{Synthesis, write_builtin};
-pub use transform::{EvalResize, EvalTransform, TrainCrop, TrainTransform};
+pub use sources::builtin::{BuiltinKind, BuiltinSource, BuiltinSplit};
+pub use sources::cifar::CifarSource;
+pub use sources::folder::FolderSource;
+pub use sources::idx::IdxSource;
+pub use sources::labels::read_class_names;
+pub use sources::list::ListSource;
+pub use sources::open::{SourceKind, open_split};
+#[cfg(feature = "parquet")]
+pub use sources::parquet::ParquetSource;
+pub use sources::source::{Example, Source};
+pub use sources::split::{SplitBound, SplitRange, SplitSpec};
+pub use sources::subset::Subset;
+pub use sources::synthesise::{Synthesis, write_builtin};
+pub use stream::batch::{Batch, SkippedExample};
+pub use stream::batch_mix::{BatchMix, MixFlavour, MixKind};
+pub use stream::loader::{Loader, LoaderConfig, OnCorrupt};
+pub use stream::mix::MixSpec;

@@ -1,27 +1,15 @@
-//! What callers see: the size of a picture, and a decoder that keeps its working memory.
+//! The interface: the size of a picture, and a decoder that keeps its working memory.
 
 use crate::frame::Frame;
 use crate::pixels::{CodesOnly, Portable};
-use crate::region::{Job, Window};
+use crate::region::Region;
+use crate::region_job::{Job, Window};
 use crate::scan::BlockCoding;
 use crate::unsupported::Unsupported;
 #[cfg(target_arch = "x86_64")]
 use crate::vector::Avx2;
 
-/// A rectangle of pixels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Region {
-    /// Pixels to the left of it.
-    pub left: u32,
-    /// Pixels above it.
-    pub top: u32,
-    /// Its width, px.
-    pub width: u32,
-    /// Its height, px.
-    pub height: u32,
-}
-
-/// What the header says of the picture.
+/// The size of a picture, as its header has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Header {
@@ -44,7 +32,7 @@ pub fn read_header(bytes: &[u8]) -> Result<Header, Unsupported> {
     Ok(Header { width: frame.width as u32, height: frame.height as u32 })
 }
 
-/// Which implementation of the arithmetic is used. The pixels are the same.
+/// An implementation of the arithmetic. The pixels are the same.
 #[derive(Clone, Copy)]
 enum Processor {
     Any,

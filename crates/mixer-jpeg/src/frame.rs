@@ -180,20 +180,27 @@ impl<'a> Frame<'a> {
     }
 }
 
-/// The code of the marker that `bytes` begin with, its segment without the length, and what follows.
-fn next_segment(bytes: &[u8]) -> Result<(u8, &[u8], &[u8]), Unsupported> {
-    let Some((0xff, mut rest)) = bytes.split_first() else {
-        return Err(Unsupported::Header);
+/// The code of the next marker in `bytes`, its segment without the length, and the bytes behind it.
+///
+/// PARITY: bytes before the marker are stepped over, as libjpeg does.
+fn next_segment(mut bytes: &[u8]) -> Result<(u8, &[u8], &[u8]), Unsupported> {
+    let rest = loop {
+        let at = bytes.iter().position(|&byte| byte == 0xff).ok_or(Unsupported::Header)?;
+        let mut rest = &bytes[at + 1..];
+        // Any number of fill bytes may stand before a code.
+        while let [0xff, behind @ ..] = rest {
+            rest = behind;
+        }
+        match rest {
+            [0, behind @ ..] => bytes = behind,
+            _ => break rest,
+        }
     };
-    // Any number of fill bytes may stand before a code.
-    while let [0xff, behind @ ..] = rest {
-        rest = behind;
-    }
     let [code, high, low, rest @ ..] = rest else {
         return Err(Unsupported::Header);
     };
     let length = usize::from(u16::from_be_bytes([*high, *low]));
-    // The markers without a segment (00, TEM, RSTn, SOI, EOI) have no business here. Their next
+    // The markers without a segment (TEM, RSTn, SOI, EOI) have no business here. Their next
     // bytes were taken for a length, but the caller refuses them before it goes on.
     let length = length.checked_sub(2).ok_or(Unsupported::Header)?;
     let (segment, behind) = rest.split_at_checked(length).ok_or(Unsupported::Header)?;

@@ -46,10 +46,12 @@ mod pixels;
 mod plane;
 mod portable;
 mod region;
+mod region_job;
 mod scan;
 mod unsupported;
 #[cfg(target_arch = "x86_64")]
 mod vector;
 
-pub use decoder::{Decoder, Header, Region, read_header};
+pub use decoder::{Decoder, Header, read_header};
+pub use region::Region;
 pub use unsupported::Unsupported;

@@ -13,11 +13,11 @@ use wgpu::{Backend, Backends, DeviceType, Instance, InstanceDescriptor};
 pub struct Adapter {
     /// The device, which nothing has opened yet.
     pub device: Device,
-    /// What the driver calls it, and the graphics API.
+    /// The driver's name of it, and the graphics API.
     pub name: String,
-    /// Whether it is a program on the CPU that plays a GPU.
+    /// It is a program on the CPU that plays a GPU.
     pub is_software: bool,
-    /// Why its results would be wrong, where they would.
+    /// The reason why its results would be wrong, where they would.
     pub flaw: Option<&'static str>,
 }
 

@@ -1,11 +1,11 @@
-//! Tensors of whatever rank in one list: what an update does to each element needs no shape, and on a GPU
+//! Tensors of whatever rank in one list. An update treats every element alike and needs no shape; on a GPU,
 //! giving every parameter another one, and back, would take longer than the update.
 
 use burn::backend::ops::FloatTensorOps;
 use burn::backend::{Dispatch, TensorMetadata};
 use burn::tensor::{Shape, Tensor, TensorData};
 
-/// What Burn calls a tensor of any backend and rank.
+/// Burn's type of a tensor of any backend and rank.
 pub(crate) type Primitive = burn::backend::tensor::FloatTensor<Dispatch>;
 
 /// A tensor of floats without autodiff, of any rank.
@@ -13,8 +13,8 @@ pub(crate) type Primitive = burn::backend::tensor::FloatTensor<Dispatch>;
 pub struct AnyTensor(pub(crate) Primitive);
 
 impl<const D: usize> From<Tensor<D>> for AnyTensor {
-    fn from(tensor: Tensor<D>) -> AnyTensor {
-        AnyTensor(tensor.into_dispatch())
+    fn from(tensor: Tensor<D>) -> Self {
+        Self(tensor.into_dispatch())
     }
 }
 
@@ -37,18 +37,18 @@ impl AnyTensor {
 
     /// The same values in another shape.
     #[must_use]
-    pub fn reshaped(self, dims: &[usize]) -> AnyTensor {
+    pub fn reshaped(self, dims: &[usize]) -> Self {
         if self.0.shape().to_vec() == dims {
             return self;
         }
-        AnyTensor(Dispatch::float_reshape(self.0, Shape::from(dims.to_vec())))
+        Self(Dispatch::float_reshape(self.0, Shape::from(dims.to_vec())))
     }
 
     /// Zeros of the same shape and type in the same place.
     #[must_use]
-    pub fn zeros_like(&self) -> AnyTensor {
+    pub fn zeros_like(&self) -> Self {
         let (shape, device, dtype) = (self.0.shape(), self.0.device(), self.0.dtype());
-        AnyTensor(Dispatch::float_zeros(shape, &device, dtype.into()))
+        Self(Dispatch::float_zeros(shape, &device, dtype.into()))
     }
 
     /// Copies it to the host. SYNC: waits for the device.

@@ -1,4 +1,4 @@
-//! CUDA by hand: the operations on NVIDIA GPUs, with products by cuBLASLt and everything between them by
+//! The room of CUDA by hand: the operations on NVIDIA GPUs, with products by cuBLASLt and everything between them by
 //! kernels of ours, on Burn's tensors.
 //!
 //! The libraries are loaded when a device is first used. Where one is missing, or a network has sizes
@@ -8,9 +8,11 @@
 //! The work goes to a stream of ours. Before an operation it waits for all that Burn has asked of the
 //! device, and afterwards what Burn asks waits for it, so that both may use the same memory.
 
+mod address;
 mod bridge;
 mod gpu;
 mod mixing;
+mod multiply;
 mod product;
 mod update;
 
@@ -22,18 +24,20 @@ use burn::tensor::{DType, Shape, Tensor};
 use burn_cubecl::CubeDevice;
 
 use crate::any_tensor::AnyTensor;
-use crate::default;
-use crate::mixing::MixingSpec;
-use crate::ops::MixerOps;
-use crate::precision::Precision;
-use crate::update::{AdamwStep, Clip, SgdStep};
+use crate::clip::Clip;
+use crate::ops::branch::{Branch, BranchGradients, Hidden, Keeping};
+use crate::ops::dense::{Dense, DenseBackward, DenseGradients, DenseParameters};
+use crate::ops::norm::{Norm, NormBackward, NormGradients};
+use crate::ops::{MixerOps, default};
+use crate::spec::{AdamwStep, MixingSpec, Precision, SgdStep};
 
+use address::Address;
 use bridge::{Buffer, Output, register};
 pub use gpu::CudaTime;
-use gpu::Gpu;
-use mixing::{Dims, Gradients, Parameters};
+use gpu::{Error, Gpu};
+use mixing::{Affine, Dims, Gradients, Half, Normed, NormedGradients};
 pub use product::CudaProduct;
-use update::Entry;
+use update::{Entry, Limit};
 
 /// Most channels that the kernels hold in registers.
 const MAX_CHANNELS: usize = 1536;
@@ -41,19 +45,19 @@ const MAX_CHANNELS: usize = 1536;
 type Float = FloatTensor<Cube>;
 type SharedGpu = Arc<Mutex<Gpu>>;
 
-/// What the driver calls a CUDA device, and its memory. Opens nothing.
+/// The driver's name of a CUDA device, and its memory. Opens nothing.
 #[must_use]
 pub fn cuda_device_name(index: usize) -> Option<String> {
     gpu::name(index).ok()
 }
 
-/// Why the kernels of this crate do not run on a CUDA device; `None` when they do.
+/// The reason why the kernels of this crate do not run on a CUDA device; `None` when they do.
 #[must_use]
 pub fn cuda_fallback_reason(index: usize) -> Option<String> {
     gpu::open(index).err()
 }
 
-/// Whether the kernels of this crate run on a CUDA device, and multiply operands of this precision there.
+/// True where the kernels of this crate run on a CUDA device, and multiply operands of this precision there.
 #[must_use]
 pub fn cuda_multiplies(index: usize, precision: Precision) -> bool {
     gpu::open(index).is_ok_and(|gpu| gpu.lock().is_ok_and(|gpu| gpu.multiplies(precision)))
@@ -65,11 +69,11 @@ pub fn cuda_memory_in_use(index: usize) -> Option<usize> {
     gpu::open(index).ok()?.lock().ok()?.memory_in_use().ok()
 }
 
-/// What cuBLASLt takes for a product of noise by the fastest of its ways, seconds; `None` where it cannot be
+/// Seconds that cuBLASLt takes for a product of noise by the fastest of its ways; `None` where it cannot be
 /// had.
 ///
 /// # Errors
-/// What the driver or the library said.
+/// The words of the driver or the library.
 pub fn cuda_product_seconds(
     index: usize,
     precision: Precision,
@@ -127,36 +131,6 @@ fn dense_dims(rows: usize, outputs: usize, precision: Precision) -> Option<Dims>
     fits.then_some(Dims { b: 1, s: rows, c: 8, hidden: 0, element: precision })
 }
 
-fn scale_of(spec: &MixingSpec, scale: &Buffer) -> u64 {
-    if spec.scaled { scale.address } else { 0 }
-}
-
-/// Inputs 1 to 6 of a mixing operation.
-fn parameters_of(inputs: &[Buffer]) -> Parameters {
-    let at = |i: usize| inputs[i].address;
-    Parameters {
-        gamma: at(1),
-        beta: at(2),
-        weight1: at(3),
-        bias1: at(4),
-        weight2: at(5),
-        bias2: at(6),
-    }
-}
-
-fn gradients_of(outputs: &[Buffer]) -> Gradients {
-    let at = |i: usize| outputs[i].address;
-    Gradients {
-        x: at(0),
-        gamma: at(1),
-        beta: at(2),
-        weight1: at(3),
-        bias1: at(4),
-        weight2: at(5),
-        bias2: at(6),
-    }
-}
-
 fn like(tensor: &Float) -> Output {
     Output::New(tensor.shape(), tensor.dtype())
 }
@@ -165,323 +139,277 @@ fn f32_like(tensor: &Float) -> Output {
     Output::New(tensor.shape(), DType::F32)
 }
 
-/// The only tensor of an operation with one output.
-fn one(mut tensors: Vec<Float>) -> Float {
-    match tensors.pop() {
-        Some(tensor) => tensor,
-        None => unreachable!("every output that is described is there"),
-    }
+/// The gradients of a branch's tensors: activations in their own type, parameters in f32.
+fn branch_gradients(branch: &Branch<Cube>) -> [Output; 7] {
+    let Branch { x, gamma, beta, weight1, bias1, weight2, bias2, .. } = branch;
+    let [gamma, beta, weight1, bias1, weight2, bias2] =
+        [gamma, beta, weight1, bias1, weight2, bias2].map(f32_like);
+    [like(x), gamma, beta, weight1, bias1, weight2, bias2]
 }
 
-fn seven(tensors: Vec<Float>) -> default::BranchGradients<Cube> {
-    match <[Float; 7]>::try_from(tensors) {
-        Ok([x, gamma, beta, w1, b1, w2, b2]) => (x, gamma, beta, w1, b1, w2, b2),
-        Err(_) => unreachable!("every output that is described is there"),
-    }
+/// The first `N` addresses. Operations have as many buffers as they were described with.
+fn addresses<const N: usize>(buffers: &[Buffer]) -> [Address; N] {
+    std::array::from_fn(|i| buffers[i].address)
 }
 
-fn three(tensors: Vec<Float>) -> (Float, Float, Float) {
-    match <[Float; 3]>::try_from(tensors) {
-        Ok([a, b, c]) => (a, b, c),
-        Err(_) => unreachable!("every output that is described is there"),
-    }
-}
-
-/// Outputs of the backward pass of a branch.
-fn branch_gradients(x: &Float, parameters: [&Float; 6]) -> Vec<Output> {
-    std::iter::once(like(x)).chain(parameters.map(f32_like)).collect()
-}
-
-impl MixerOps for Cube {
-    fn fused_layer_norm(x: Float, gamma: Float, beta: Float, epsilon: f64) -> Float {
-        let Some((gpu, d)) = branch_of(&x, 0) else {
-            return default::layer_norm::<Cube>(x, gamma, beta, epsilon);
-        };
-        let outputs = vec![like(&x)];
-        one(register("layer_norm", gpu, vec![x, gamma, beta], outputs, move |gpu, i, o| {
-            gpu.layer_norm(i[0].address, (i[1].address, i[2].address), o[0].address, &d, epsilon)
-        }))
-    }
-
-    fn fused_layer_norm_backward(
-        x: Float,
-        gamma: Float,
-        grad: Float,
-        epsilon: f64,
-    ) -> (Float, Float, Float) {
-        let Some((gpu, d)) = branch_of(&x, 0).filter(|_| x.dtype() == grad.dtype()) else {
-            return default::layer_norm_backward::<Cube>(x, gamma, grad, epsilon);
-        };
-        let outputs = vec![like(&x), f32_like(&gamma), f32_like(&gamma)];
-        let inputs = vec![x, gamma, grad];
-        three(register("layer_norm_backward", gpu, inputs, outputs, move |gpu, i, o| {
-            let inputs = (i[0].address, i[1].address, i[2].address);
-            let outputs = (o[0].address, o[1].address, o[2].address);
-            gpu.layer_norm_backward(inputs, outputs, &d, epsilon)
-        }))
-    }
-
-    fn mean_layer_norm(x: Float, gamma: Float, beta: Float, epsilon: f64) -> Float {
-        let Some((gpu, d)) = branch_of(&x, 0) else {
-            return default::mean_layer_norm::<Cube>(x, gamma, beta, epsilon);
-        };
-        let outputs = vec![Output::New(Shape::from(vec![d.b, d.c]), DType::F32)];
-        one(register("mean_layer_norm", gpu, vec![x, gamma, beta], outputs, move |gpu, i, o| {
-            gpu.mean_norm(i[0].address, (i[1].address, i[2].address), o[0].address, &d, epsilon)
-        }))
-    }
-
-    fn mean_layer_norm_backward(
-        x: Float,
-        gamma: Float,
-        grad: Float,
-        epsilon: f64,
-    ) -> (Float, Float, Float) {
-        let Some((gpu, d)) = branch_of(&x, 0) else {
-            return default::mean_layer_norm_backward::<Cube>(x, gamma, grad, epsilon);
-        };
-        let outputs = vec![like(&x), f32_like(&gamma), f32_like(&gamma)];
-        let inputs = vec![x, gamma, grad];
-        three(register("mean_layer_norm_backward", gpu, inputs, outputs, move |gpu, i, o| {
-            let inputs = (i[0].address, i[1].address, i[2].address);
-            let outputs = (o[0].address, o[1].address, o[2].address);
-            gpu.mean_norm_backward(inputs, outputs, &d, epsilon)
-        }))
-    }
-
-    fn dense(x: Float, weight: Float, bias: Float, precision: Precision) -> Float {
-        let (shape, n) = (x.shape(), bias.shape()[0]);
-        let (rows, k) = (shape[0], shape[1]);
-        let Some((gpu, d)) = gpu_of(&x).zip(dense_dims(rows, n, precision)) else {
-            return default::dense::<Cube>(x, weight, bias, precision);
-        };
-        let outputs = vec![Output::New(Shape::from(vec![rows, n]), precision.dtype())];
-        one(register("dense", gpu, vec![x, weight, bias], outputs, move |gpu, i, o| {
-            let parameters = (i[1].address, i[2].address);
-            gpu.linear(i[0].address, parameters, o[0].address, (rows, k, n), &d)
-        }))
-    }
-
-    fn dense_backward(
-        x: Float,
-        weight: Float,
-        grad: Float,
-        precision: Precision,
-    ) -> (Float, Float, Float) {
-        let (rows, k, n) = (x.shape()[0], x.shape()[1], grad.shape()[1]);
-        let Some((gpu, d)) = gpu_of(&x).zip(dense_dims(rows, n, precision)) else {
-            return default::dense_backward::<Cube>(x, weight, grad, precision);
-        };
-        let outputs = vec![like(&x)];
-        let (dweight, dbias) = dense_parameters(&gpu, &x, &weight, &grad, d);
-        let inputs = vec![weight, grad];
-        let dx = one(register("dense_backward", gpu, inputs, outputs, move |gpu, i, o| {
-            let inputs = (i[0].address, i[1].address);
-            gpu.linear_backward_input(inputs, o[0].address, (rows, k, n), &d)
-        }));
-        (dx, dweight, dbias)
-    }
-
-    fn dense_parameters_backward(
-        x: Float,
-        weight: Float,
-        grad: Float,
-        precision: Precision,
-    ) -> (Float, Float) {
-        let (rows, n) = (x.shape()[0], grad.shape()[1]);
-        let Some((gpu, d)) = gpu_of(&x).zip(dense_dims(rows, n, precision)) else {
-            return default::dense_parameters_backward::<Cube>(x, grad, precision);
-        };
-        dense_parameters(&gpu, &x, &weight, &grad, d)
-    }
-
-    fn mix_tokens(
-        x: Float,
-        gamma: Float,
-        beta: Float,
-        weight1: Float,
-        bias1: Float,
-        weight2: Float,
-        bias2: Float,
-        branch_scale: Float,
-        spec: MixingSpec,
-    ) -> Float {
-        let Some((gpu, d)) = branch_of(&x, bias1.shape()[0]) else {
-            let parameters = [gamma, beta, weight1, bias1, weight2, bias2];
-            return default::mix_tokens::<Cube>(x, parameters, branch_scale, spec);
-        };
-        let outputs = vec![like(&x)];
-        let inputs = vec![x, gamma, beta, weight1, bias1, weight2, bias2, branch_scale];
-        one(register("mix_tokens", gpu, inputs, outputs, move |gpu, i, o| {
-            let scale = scale_of(&spec, &i[7]);
-            gpu.mix_tokens(i[0].address, &parameters_of(i), scale, o[0].address, &d, &spec)
-        }))
-    }
-
-    fn mix_tokens_backward(
-        x: Float,
-        gamma: Float,
-        beta: Float,
-        weight1: Float,
-        bias1: Float,
-        weight2: Float,
-        bias2: Float,
-        branch_scale: Float,
-        grad: Float,
-        spec: MixingSpec,
-    ) -> default::BranchGradients<Cube> {
-        let Some((gpu, d)) = branch_of(&x, bias1.shape()[0]) else {
-            let parameters = [gamma, beta, weight1, bias1, weight2, bias2];
-            return default::mix_tokens_backward::<Cube>(x, parameters, branch_scale, grad, spec);
-        };
-        let outputs = branch_gradients(&x, [&gamma, &beta, &weight1, &bias1, &weight2, &bias2]);
-        let inputs = vec![x, gamma, beta, weight1, bias1, weight2, bias2, branch_scale, grad];
-        seven(register("mix_tokens_backward", gpu, inputs, outputs, move |gpu, i, o| {
-            let (x, scale, grad) = (i[0].address, scale_of(&spec, &i[7]), i[8].address);
-            let gradients = gradients_of(o);
-            gpu.mix_tokens_backward(x, &parameters_of(i), scale, grad, &gradients, &d, &spec)
-        }))
-    }
-
-    fn mix_channels(
-        x: Float,
-        gamma: Float,
-        beta: Float,
-        weight1: Float,
-        bias1: Float,
-        weight2: Float,
-        bias2: Float,
-        branch_scale: Float,
-        spec: MixingSpec,
-    ) -> Float {
-        let Some((gpu, d)) = branch_of(&x, bias1.shape()[0]) else {
-            let parameters = [gamma, beta, weight1, bias1, weight2, bias2];
-            return default::mix_channels::<Cube>(x, parameters, branch_scale, spec).0;
-        };
-        let outputs = vec![like(&x)];
-        let inputs = vec![x, gamma, beta, weight1, bias1, weight2, bias2, branch_scale];
-        one(register("mix_channels", gpu, inputs, outputs, move |gpu, i, o| {
-            let scale = scale_of(&spec, &i[7]);
-            gpu.mix_channels(i[0].address, &parameters_of(i), scale, o[0].address, 0, &d, &spec)
-        }))
-    }
-
-    fn mix_channels_keeping(
-        x: Float,
-        gamma: Float,
-        beta: Float,
-        weight1: Float,
-        bias1: Float,
-        weight2: Float,
-        bias2: Float,
-        branch_scale: Float,
-        spec: MixingSpec,
-    ) -> (Float, Float) {
-        let Some((gpu, d)) = branch_of(&x, bias1.shape()[0]) else {
-            let parameters = [gamma, beta, weight1, bias1, weight2, bias2];
-            return default::mix_channels::<Cube>(x, parameters, branch_scale, spec);
-        };
-        let kept = Output::New(Shape::from(vec![2 * d.b * d.s, d.hidden]), x.dtype());
-        let outputs = vec![like(&x), kept];
-        let inputs = vec![x, gamma, beta, weight1, bias1, weight2, bias2, branch_scale];
-        let mut both = register("mix_channels_keeping", gpu, inputs, outputs, move |gpu, i, o| {
-            let (x, scale) = (i[0].address, scale_of(&spec, &i[7]));
-            let (out, kept) = (o[0].address, o[1].address);
-            gpu.mix_channels(x, &parameters_of(i), scale, out, kept, &d, &spec)
-        });
-        let hidden = both.pop();
-        match (both.pop(), hidden) {
-            (Some(out), Some(hidden)) => (out, hidden),
-            _ => unreachable!("every output that is described is there"),
-        }
-    }
-
-    fn mix_channels_backward(
-        x: Float,
-        gamma: Float,
-        beta: Float,
-        weight1: Float,
-        bias1: Float,
-        weight2: Float,
-        bias2: Float,
-        branch_scale: Float,
-        grad: Float,
-        spec: MixingSpec,
-    ) -> default::BranchGradients<Cube> {
-        let parameters = [gamma, beta, weight1, bias1, weight2, bias2];
-        channels_backward(x, parameters, branch_scale, None, grad, spec)
-    }
-
-    fn mix_channels_backward_kept(
-        x: Float,
-        gamma: Float,
-        beta: Float,
-        weight1: Float,
-        bias1: Float,
-        weight2: Float,
-        bias2: Float,
-        branch_scale: Float,
-        hidden: Float,
-        grad: Float,
-        spec: MixingSpec,
-    ) -> default::BranchGradients<Cube> {
-        let parameters = [gamma, beta, weight1, bias1, weight2, bias2];
-        channels_backward(x, parameters, branch_scale, Some(hidden), grad, spec)
-    }
-}
-
-fn channels_backward(
-    x: Float,
-    parameters: [Float; 6],
-    branch_scale: Float,
-    hidden: Option<Float>,
-    grad: Float,
-    spec: MixingSpec,
-) -> default::BranchGradients<Cube> {
-    let Some((gpu, d)) = branch_of(&x, parameters[3].shape()[0]) else {
-        return default::mix_channels_backward::<Cube>(
-            x,
-            parameters,
-            branch_scale,
-            hidden,
-            grad,
-            spec,
-        );
-    };
-    let outputs = branch_gradients(&x, parameters.each_ref());
-    let mut inputs = vec![x];
-    inputs.extend(parameters);
-    inputs.extend([branch_scale, grad]);
-    inputs.extend(hidden);
-    seven(register("mix_channels_backward", gpu, inputs, outputs, move |gpu, i, o| {
-        let (x, scale, grad) = (i[0].address, scale_of(&spec, &i[7]), i[8].address);
-        let kept = i.get(9).map_or(0, |kept| kept.address);
-        let gradients = gradients_of(o);
-        gpu.mix_channels_backward(x, &parameters_of(i), scale, kept, grad, &gradients, &d, &spec)
+/// An operation of `I` inputs and `O` outputs, whose body gets their addresses.
+fn operation<const I: usize, const O: usize>(
+    name: &'static str,
+    gpu: SharedGpu,
+    inputs: [Float; I],
+    outputs: [Output; O],
+    body: impl Fn(&mut Gpu, [Address; I], [Address; O]) -> Result<(), Error> + Send + Sync + 'static,
+) -> [Float; O] {
+    all(register(name, gpu, inputs.into(), outputs.into(), move |gpu, inputs, outputs| {
+        body(gpu, addresses(inputs), addresses(outputs))
     }))
 }
 
-/// Gradients of a dense layer's weight and bias.
+/// An operation on a branch and `I` more inputs. `scaled` says that its scale is to be multiplied by.
+fn branch_operation<const I: usize, const O: usize>(
+    name: &'static str,
+    gpu: SharedGpu,
+    (branch, scaled): (Branch<Cube>, bool),
+    more: [Float; I],
+    outputs: [Output; O],
+    body: impl Fn(&mut Gpu, &Half, [Address; I], [Address; O]) -> Result<(), Error>
+    + Send
+    + Sync
+    + 'static,
+) -> [Float; O] {
+    let (tensors, scale) = branch.into_array();
+    let inputs = tensors.into_iter().chain([scale]).chain(more).collect();
+    all(register(name, gpu, inputs, outputs.into(), move |gpu, inputs, outputs| {
+        let [x, gamma, beta, weight1, bias1, weight2, bias2, scale] = addresses(inputs);
+        let (norm, scale) = (Affine { gamma, beta }, scaled.then_some(scale));
+        let half = Half { x, norm, weight1, bias1, weight2, bias2, scale };
+        body(gpu, &half, addresses(&inputs[8..]), addresses(outputs))
+    }))
+}
+
+fn all<const O: usize>(tensors: Vec<Float>) -> [Float; O] {
+    match tensors.try_into() {
+        Ok(tensors) => tensors,
+        Err(_) => unreachable!("every output that is described is there"),
+    }
+}
+
+impl MixerOps for Cube {
+    fn fused_layer_norm(norm: Norm<Self>, epsilon: f64) -> Float {
+        let Some((gpu, d)) = branch_of(&norm.x, 0) else {
+            return default::layer_norm::<Self>(norm, epsilon);
+        };
+        let Norm { x, gamma, beta } = norm;
+        let (inputs, outputs) = ([x.clone(), gamma, beta], [like(&x)]);
+        let [y] = operation("layer_norm", gpu, inputs, outputs, move |gpu, inputs, [y]| {
+            let [x, gamma, beta] = inputs;
+            gpu.layer_norm(x, Affine { gamma, beta }, y, &d, epsilon)
+        });
+        y
+    }
+
+    fn fused_layer_norm_backward(norm: NormBackward<Self>, epsilon: f64) -> NormGradients<Self> {
+        let same_type = norm.x.dtype() == norm.grad.dtype();
+        let Some((gpu, d)) = branch_of(&norm.x, 0).filter(|_| same_type) else {
+            return default::layer_norm_backward::<Self>(norm, epsilon);
+        };
+        norm_backward("layer_norm_backward", gpu, norm, move |gpu, norm, gradients| {
+            gpu.layer_norm_backward(norm, gradients, &d, epsilon)
+        })
+    }
+
+    fn mean_layer_norm(norm: Norm<Self>, epsilon: f64) -> Float {
+        let Some((gpu, d)) = branch_of(&norm.x, 0) else {
+            return default::mean_layer_norm::<Self>(norm, epsilon);
+        };
+        let Norm { x, gamma, beta } = norm;
+        let outputs = [Output::New(Shape::from(vec![d.b, d.c]), DType::F32)];
+        let inputs = [x, gamma, beta];
+        let [y] = operation("mean_layer_norm", gpu, inputs, outputs, move |gpu, inputs, [y]| {
+            let [x, gamma, beta] = inputs;
+            gpu.mean_norm(x, Affine { gamma, beta }, y, &d, epsilon)
+        });
+        y
+    }
+
+    fn mean_layer_norm_backward(norm: NormBackward<Self>, epsilon: f64) -> NormGradients<Self> {
+        let Some((gpu, d)) = branch_of(&norm.x, 0) else {
+            return default::mean_layer_norm_backward::<Self>(norm, epsilon);
+        };
+        norm_backward("mean_layer_norm_backward", gpu, norm, move |gpu, norm, gradients| {
+            gpu.mean_norm_backward(norm, gradients, &d, epsilon)
+        })
+    }
+
+    fn dense(layer: Dense<Self>, precision: Precision) -> Float {
+        let (shape, n) = (layer.x.shape(), layer.bias.shape()[0]);
+        let (rows, k) = (shape[0], shape[1]);
+        let Some((gpu, d)) = gpu_of(&layer.x).zip(dense_dims(rows, n, precision)) else {
+            return default::dense::<Self>(layer, precision);
+        };
+        let Dense { x, weight, bias } = layer;
+        let outputs = [Output::New(Shape::from(vec![rows, n]), precision.dtype())];
+        let [y] = operation("dense", gpu, [x, weight, bias], outputs, move |gpu, inputs, [y]| {
+            let [x, weight, bias] = inputs;
+            gpu.linear(x, (weight, bias), y, (rows, k, n), &d)
+        });
+        y
+    }
+
+    fn dense_backward(layer: DenseBackward<Self>, precision: Precision) -> DenseGradients<Self> {
+        let (rows, k, n) = (layer.x.shape()[0], layer.x.shape()[1], layer.grad.shape()[1]);
+        let Some((gpu, d)) = gpu_of(&layer.x).zip(dense_dims(rows, n, precision)) else {
+            return default::dense_backward::<Self>(layer, precision);
+        };
+        let outputs = [like(&layer.x)];
+        let parameters = dense_parameters(&gpu, &layer, d);
+        let inputs = [layer.weight, layer.grad];
+        let [x] = operation("dense_backward", gpu, inputs, outputs, move |gpu, inputs, [dx]| {
+            let [weight, grad] = inputs;
+            gpu.linear_backward_input(weight, grad, dx, (rows, k, n), &d)
+        });
+        DenseGradients { x, parameters }
+    }
+
+    fn dense_parameters_backward(
+        layer: DenseBackward<Self>,
+        precision: Precision,
+    ) -> DenseParameters<Self> {
+        let (rows, n) = (layer.x.shape()[0], layer.grad.shape()[1]);
+        let Some((gpu, d)) = gpu_of(&layer.x).zip(dense_dims(rows, n, precision)) else {
+            return default::dense_parameters_backward::<Self>(layer.x, layer.grad, precision);
+        };
+        dense_parameters(&gpu, &layer, d)
+    }
+
+    fn mix_tokens(branch: Branch<Self>, spec: MixingSpec) -> Float {
+        let Some((gpu, d)) = branch_of(&branch.x, branch.bias1.shape()[0]) else {
+            return default::mix_tokens::<Self>(branch, spec);
+        };
+        let (outputs, inputs) = ([like(&branch.x)], (branch, spec.scaled));
+        let [y] =
+            branch_operation("mix_tokens", gpu, inputs, [], outputs, move |gpu, p, [], [y]| {
+                gpu.mix_tokens(p, y, &d, &spec)
+            });
+        y
+    }
+
+    fn mix_tokens_backward(
+        branch: Branch<Self>,
+        grad: Float,
+        spec: MixingSpec,
+    ) -> BranchGradients<Self> {
+        let Some((gpu, d)) = branch_of(&branch.x, branch.bias1.shape()[0]) else {
+            return default::mix_tokens_backward::<Self>(branch, grad, spec);
+        };
+        let (outputs, inputs) = (branch_gradients(&branch), (branch, spec.scaled));
+        let name = "mix_tokens_backward";
+        BranchGradients::from_array(branch_operation(
+            name,
+            gpu,
+            inputs,
+            [grad],
+            outputs,
+            move |gpu, p, [grad], gradients| {
+                gpu.mix_tokens_backward(p, grad, &Gradients::from_array(gradients), &d, &spec)
+            },
+        ))
+    }
+
+    fn mix_channels(branch: Branch<Self>, spec: MixingSpec) -> Float {
+        let Some((gpu, d)) = branch_of(&branch.x, branch.bias1.shape()[0]) else {
+            return default::mix_channels::<Self>(branch, spec).y;
+        };
+        let (outputs, inputs) = ([like(&branch.x)], (branch, spec.scaled));
+        let name = "mix_channels";
+        let [y] = branch_operation(name, gpu, inputs, [], outputs, move |gpu, p, [], [y]| {
+            gpu.mix_channels(p, y, None, &d, &spec)
+        });
+        y
+    }
+
+    fn mix_channels_keeping(branch: Branch<Self>, spec: MixingSpec) -> Keeping<Self> {
+        let Some((gpu, d)) = branch_of(&branch.x, branch.bias1.shape()[0]) else {
+            return default::mix_channels::<Self>(branch, spec);
+        };
+        let kept = Output::New(Shape::from(vec![2 * d.b * d.s, d.hidden]), branch.x.dtype());
+        let (outputs, inputs) = ([like(&branch.x), kept], (branch, spec.scaled));
+        let name = "mix_channels_keeping";
+        let [y, hidden] =
+            branch_operation(name, gpu, inputs, [], outputs, move |gpu, p, [], [y, hidden]| {
+                gpu.mix_channels(p, y, Some(hidden), &d, &spec)
+            });
+        Keeping { y, hidden }
+    }
+
+    fn mix_channels_backward(
+        branch: Branch<Self>,
+        hidden: Hidden<Self>,
+        grad: Float,
+        spec: MixingSpec,
+    ) -> BranchGradients<Self> {
+        let Some((gpu, d)) = branch_of(&branch.x, branch.bias1.shape()[0]) else {
+            return default::mix_channels_backward::<Self>(branch, hidden, grad, spec);
+        };
+        let (outputs, inputs) = (branch_gradients(&branch), (branch, spec.scaled));
+        let name = "mix_channels_backward";
+        let body = move |gpu: &mut Gpu, p: &Half, kept, grad, gradients| {
+            gpu.mix_channels_backward(p, kept, grad, &Gradients::from_array(gradients), &d, &spec)
+        };
+        BranchGradients::from_array(match hidden {
+            Hidden::Kept(hidden) => branch_operation(
+                name,
+                gpu,
+                inputs,
+                [grad, hidden],
+                outputs,
+                move |gpu, p, [grad, hidden], to| body(gpu, p, Some(hidden), grad, to),
+            ),
+            Hidden::Again => {
+                let body =
+                    move |gpu: &mut Gpu, p: &Half, [grad]: [Address; 1], to: [Address; 7]| {
+                        body(gpu, p, None, grad, to)
+                    };
+                branch_operation(name, gpu, inputs, [grad], outputs, body)
+            }
+        })
+    }
+}
+
+/// Gradients of a normalisation.
+fn norm_backward(
+    name: &'static str,
+    gpu: SharedGpu,
+    norm: NormBackward<Cube>,
+    body: impl Fn(&mut Gpu, Normed, NormedGradients) -> Result<(), Error> + Send + Sync + 'static,
+) -> NormGradients<Cube> {
+    let NormBackward { x, gamma, grad } = norm;
+    let outputs = [like(&x), f32_like(&gamma), f32_like(&gamma)];
+    let [x, gamma, beta] =
+        operation(name, gpu, [x, gamma, grad], outputs, move |gpu, inputs, outputs| {
+            let ([x, gamma, grad], [dx, dgamma, dbeta]) = (inputs, outputs);
+            let gradients = NormedGradients { x: dx, gamma: dgamma, beta: dbeta };
+            body(gpu, Normed { x, gamma, grad }, gradients)
+        });
+    NormGradients { x, gamma, beta }
+}
+
+/// Gradients of a dense layer's parameters.
 fn dense_parameters(
     gpu: &SharedGpu,
-    x: &Float,
-    weight: &Float,
-    grad: &Float,
+    layer: &DenseBackward<Cube>,
     d: Dims,
-) -> (Float, Float) {
+) -> DenseParameters<Cube> {
+    let DenseBackward { x, weight, grad } = layer;
     let (rows, k, n) = (x.shape()[0], x.shape()[1], grad.shape()[1]);
-    let outputs = vec![f32_like(weight), Output::New(Shape::from(vec![n]), DType::F32)];
-    let inputs = vec![x.clone(), grad.clone()];
-    let mut both =
-        register("dense_parameters", Arc::clone(gpu), inputs, outputs, move |gpu, i, o| {
-            let inputs = (i[0].address, i[1].address);
-            gpu.linear_backward(inputs, (o[0].address, o[1].address), (rows, k, n), &d)
+    let outputs = [f32_like(weight), Output::New(Shape::from(vec![n]), DType::F32)];
+    let (gpu, inputs) = (Arc::clone(gpu), [x.clone(), grad.clone()]);
+    let [weight, bias] =
+        operation("dense_parameters", gpu, inputs, outputs, move |gpu, [x, grad], outputs| {
+            let [weight, bias] = outputs;
+            gpu.linear_backward(x, grad, (weight, bias), (rows, k, n), &d)
         });
-    let bias = both.pop();
-    match (both.pop(), bias) {
-        (Some(weight), Some(bias)) => (weight, bias),
-        _ => unreachable!("every output that is described is there"),
-    }
+    DenseParameters { weight, bias }
 }
 
 /// The GPU of many tensors, where it is one of ours and all are f32.
@@ -503,7 +431,7 @@ fn in_one_launch<const I: usize, const O: usize>(
     changed: [usize; O],
     own: Vec<(f64, f64)>,
     clip: Option<&Clip>,
-    launch: impl Fn(&mut Gpu, &[Entry], (u64, f64)) -> Result<(), String> + Send + Sync + 'static,
+    launch: impl Fn(&mut Gpu, &[Entry], Limit) -> Result<(), Error> + Send + Sync + 'static,
 ) -> Vec<[AnyTensor; O]> {
     let norm = clip.map(|clip| AnyTensor::from(clip.squared_norm.clone()));
     let tensors = groups.into_iter().flatten().chain(norm);
@@ -513,10 +441,10 @@ fn in_one_launch<const I: usize, const O: usize>(
     let changed = register(name, gpu, inputs, outputs.collect(), move |gpu, inputs, outputs| {
         let groups = own.iter().zip(inputs.chunks_exact(I)).zip(outputs.chunks_exact(O));
         let entry_of = groups.map(|((&(decay, rate), inputs), outputs)| {
-            let output = |i: usize| outputs.get(i).map_or(0, |buffer| buffer.address);
+            let output = |i: usize| outputs.get(i).map(|buffer| buffer.address);
             Entry {
                 value: output(0),
-                gradient: inputs[1].address,
+                gradient: Some(inputs[1].address),
                 first: output(1),
                 second: output(2),
                 len: outputs[0].shape.num_elements(),
@@ -527,8 +455,8 @@ fn in_one_launch<const I: usize, const O: usize>(
         let entries: Vec<Entry> = entry_of.collect();
         // The squared norm is the last input, where there is one.
         let clip = match (inputs.last(), limit) {
-            (Some(norm), Some(limit)) => (norm.address, limit),
-            _ => (0, 0.0),
+            (Some(norm), Some(limit)) => Limit { squared_norm: Some(norm.address), limit },
+            _ => Limit::default(),
         };
         launch(gpu, &entries, clip)
     });
@@ -538,7 +466,7 @@ fn in_one_launch<const I: usize, const O: usize>(
 
 /// One AdamW update of all parameters in one launch, where they are on a GPU of ours; else they are given
 /// back.
-#[allow(clippy::type_complexity, reason = "what was given is given back")]
+#[expect(clippy::type_complexity, reason = "what was given is given back")]
 pub(crate) fn adamw_update(
     tensors: Vec<([AnyTensor; 4], AdamwStep)>,
     clip: Option<&Clip>,
@@ -556,7 +484,7 @@ pub(crate) fn adamw_update(
 }
 
 /// As [`adamw_update`], by gradient descent with momentum.
-#[allow(clippy::type_complexity, reason = "what was given is given back")]
+#[expect(clippy::type_complexity, reason = "what was given is given back")]
 pub(crate) fn sgd_update(
     tensors: Vec<([AnyTensor; 3], SgdStep)>,
     clip: Option<&Clip>,
@@ -595,14 +523,15 @@ pub(crate) fn squared_norm(tensors: &[AnyTensor]) -> Option<Tensor<1>> {
         let entries: Vec<Entry> = inputs
             .iter()
             .map(|input| Entry {
-                gradient: input.address,
+                gradient: Some(input.address),
                 len: input.shape.num_elements(),
                 ..Entry::default()
             })
             .collect();
         gpu.squared_norm(&entries, outputs[0].address)
     });
-    Some(Tensor::from_primitive::<Cube>(one(norm)))
+    let [norm] = all(norm);
+    Some(Tensor::from_primitive::<Cube>(norm))
 }
 
 fn primitive(tensor: AnyTensor) -> Option<Float> {

@@ -1,4 +1,4 @@
-//! What Burn's GPU backends compile and measure, kept between runs: without it every process would spend
+//! The kernels and measurements of Burn's GPU backends, kept between runs: without it every process would spend
 //! minutes on finding out again which kernels are the fastest.
 
 use cubecl_runtime::config::cache::CacheConfig;

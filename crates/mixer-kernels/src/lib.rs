@@ -1,71 +1,63 @@
-//! The operations of MLP-Mixer that Burn does not have, or does not have exactly, as one backend
-//! extension: every operation has a default body over Burn's primitives, which runs on any
-//! backend, a hand-written backward pass, and a hand-written forward where that pays.
+#![doc = include_str!("../README.md")]
+//!
+//! ## Where to find what
 //!
 //! ```text
-//! mixing, update, gelu, layer_norm  what others call: plain tensors in, plain tensors out
-//!   └─ ops (MixerOps)               the trait
-//!        ├─ default                 bodies over Burn's primitives, for any backend
-//!        ├─ autodiff                one node per operation, backward by hand
-//!        ├─ cuda                    NVIDIA GPUs by hand: cuBLASLt and kernels of ours
-//!        └─ flex                    the CPU by hand
-//!             ├─ activation         GELU on vectors
-//!             ├─ simd               the one door to vector instructions
-//!             └─ pool               memory that is used again
+//! functions                       the functions above: plain tensors in, plain tensors out
+//!   └─ ops (MixerOps)             the operations of a backend, and their tensors by name
+//!        ├─ ops/default           bodies over Burn's primitives, for any backend
+//!        ├─ ops/autodiff          one node per operation, backward by hand
+//!        ├─ cuda                  NVIDIA GPUs by hand
+//!        └─ flex                  the CPU by hand
+//!             ├─ simd             the one door to vector instructions
+//!             └─ pool             memory that is used again
+//! spec                            values that say how an operation is carried out
+//! any_tensor, clip                tensors of whatever rank in one list; clipping of gradients
+//! adapters, kernel_cache          GPUs that wgpu reaches; their kernels, kept between runs
 //! ```
+#![warn(clippy::undocumented_unsafe_blocks, clippy::use_self)]
 
 #[cfg(not(any(feature = "flex", feature = "ndarray", feature = "wgpu", feature = "cuda")))]
 compile_error!("enable at least one backend feature: flex, ndarray, wgpu or cuda");
 
-#[cfg(feature = "flex")]
-mod activation;
 #[cfg(feature = "wgpu")]
 mod adapters;
 mod any_tensor;
-mod autodiff;
+mod clip;
 #[cfg(feature = "cuda")]
 mod cuda;
-mod default;
-mod dense;
 #[cfg(feature = "flex")]
 mod flex;
-mod gelu;
+mod functions;
 #[cfg(feature = "gpu")]
 mod kernel_cache;
-mod layer_norm;
-mod mixing;
 mod ops;
 #[cfg(feature = "flex")]
-mod peak;
-#[cfg(feature = "flex")]
 mod pool;
-mod precision;
 #[cfg(feature = "flex")]
 mod simd;
-mod update;
+mod spec;
 
 #[cfg(feature = "wgpu")]
 pub use adapters::{Adapter, adapters};
 pub use any_tensor::AnyTensor;
+pub use clip::Clip;
 #[cfg(feature = "cuda")]
 pub use cuda::{
     CudaProduct, CudaTime, cuda_device_name, cuda_fallback_reason, cuda_memory_in_use,
     cuda_multiplies, cuda_product_seconds, cuda_profile,
 };
-pub use dense::dense;
-pub use gelu::{Gelu, gelu};
+pub use functions::dense::dense;
+pub use functions::gelu::gelu;
+pub use functions::layer_norm::{NormParameters, layer_norm, mean_layer_norm};
+pub use functions::mixing::{MixingParameters, mix_channels, mix_tokens};
+pub use functions::update::{adamw_update, average_update, sgd_update, squared_norm};
 #[cfg(feature = "gpu")]
 pub use kernel_cache::keep_gpu_kernels;
-pub use layer_norm::{layer_norm, mean_layer_norm};
-pub use mixing::{MixingParameters, MixingSpec, mix_channels, mix_tokens};
-pub use ops::MixerOps;
-#[cfg(feature = "flex")]
-pub use peak::fma_peak;
 #[cfg(feature = "flex")]
 pub use pool::PoolAllocator;
-pub use precision::Precision;
+#[cfg(feature = "flex")]
+pub use simd::peak::fma_peak;
 #[cfg(feature = "flex")]
 pub use simd::{InstructionSet, bf16_is_native, instruction_set};
-pub use update::{
-    AdamwStep, Clip, SgdStep, adamw_update, average_update, sgd_update, squared_norm,
-};
+pub use spec::{AdamwStep, Gelu, MixingSpec, Precision, SgdStep};

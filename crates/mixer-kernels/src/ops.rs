@@ -1,19 +1,42 @@
-//! The backend extension: which operations there are.
+//! The backend extension: the operations that there are, each with the backends that have it.
 //!
-//! The backward operations are part of the trait because a backend that writes the forward pass by
-//! hand wants to write the backward pass by hand too.
+//! Backward operations are part of the trait because a backend that writes the forward pass by hand wants
+//! to write the backward pass by hand too. Tensors have names ([`branch`], [`norm`], [`dense`], [`state`]),
+//! so that none of the eight of a block's half takes another's place unnoticed.
+//!
+//! ```text
+//! MixerOps
+//!   ├─ default     bodies over Burn's primitives, for any backend
+//!   ├─ autodiff    one node per operation, backward by hand
+//!   ├─ flex        the CPU by hand
+//!   └─ cuda        NVIDIA GPUs by hand
+//! ```
+//!
+//! One thing goes past the trait: `functions/update.rs` asks `cuda` for an update before it asks
+//! [`MixerOps::adamw_update`] and its like. On a GPU all parameters are to be updated in one launch, and an
+//! operation of a backend extension takes tensors one by one and no `Vec` of them (Burn 0.22.1).
 
-// Burn deprecates its ndarray backend; it stays here as the second CPU backend that numbers are checked
-// against, until it is gone.
-#![allow(deprecated)]
+// Burn deprecates its ndarray backend; here it stays until it is gone.
+#![cfg_attr(
+    feature = "ndarray",
+    expect(deprecated, reason = "the second CPU backend, which numbers are checked against")
+)]
+
+mod autodiff;
+pub(crate) mod branch;
+pub(crate) mod default;
+pub(crate) mod dense;
+pub(crate) mod norm;
+pub(crate) mod state;
 
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, backend_extension};
 
-use crate::default;
-use crate::mixing::MixingSpec;
-use crate::precision::Precision;
-use crate::update::{AdamwStep, SgdStep};
+use self::branch::{Branch, BranchGradients, Hidden, Keeping};
+use self::dense::{Dense, DenseBackward, DenseGradients, DenseParameters};
+use self::norm::{Norm, NormBackward, NormGradients};
+use self::state::{AdamwState, SgdState};
+use crate::spec::{AdamwStep, MixingSpec, Precision, SgdStep};
 
 /// Mixer's operations on a Burn backend.
 #[backend_extension(
@@ -44,233 +67,101 @@ pub trait MixerOps: Backend {
         default::gelu_tanh_backward::<Self>(x, grad)
     }
 
-    /// Layer normalisation over the last dimension. `x` is `[…, C]`, `gamma` and `beta` are `[C]`; the
-    /// result has the type of `x`.
-    fn fused_layer_norm(
-        x: FloatTensor<Self>,
-        gamma: FloatTensor<Self>,
-        beta: FloatTensor<Self>,
-        epsilon: f64,
-    ) -> FloatTensor<Self> {
-        default::layer_norm::<Self>(x, gamma, beta, epsilon)
+    /// Layer normalisation over the last dimension. The result has the type of `x`.
+    fn fused_layer_norm(#[extension_type] norm: Norm<Self>, epsilon: f64) -> FloatTensor<Self> {
+        default::layer_norm::<Self>(norm, epsilon)
     }
 
-    /// Gradients of [`MixerOps::fused_layer_norm`] with respect to `x`, `gamma` and `beta`.
+    /// Gradients of [`MixerOps::fused_layer_norm`].
     ///
     /// With `n` the normalised input and `h = grad · gamma`:
     /// `dx = (h − mean(h) − n · mean(h · n)) / √(var + epsilon)`, `dgamma = Σ grad · n`,
     /// `dbeta = Σ grad`, the sums over all rows. The statistics are taken again from `x`, which
     /// costs one pass and saves keeping an activation.
     fn fused_layer_norm_backward(
-        x: FloatTensor<Self>,
-        gamma: FloatTensor<Self>,
-        grad: FloatTensor<Self>,
+        #[extension_type] norm: NormBackward<Self>,
         epsilon: f64,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        default::layer_norm_backward::<Self>(x, gamma, grad, epsilon)
+    ) -> NormGradients<Self> {
+        default::layer_norm_backward::<Self>(norm, epsilon)
     }
 
     /// The mean over tokens of [`MixerOps::fused_layer_norm`]: `x` is `[B, S, C]`, the result
     /// `[B, C]`, f32.
-    fn mean_layer_norm(
-        x: FloatTensor<Self>,
-        gamma: FloatTensor<Self>,
-        beta: FloatTensor<Self>,
-        epsilon: f64,
-    ) -> FloatTensor<Self> {
-        default::mean_layer_norm::<Self>(x, gamma, beta, epsilon)
+    fn mean_layer_norm(#[extension_type] norm: Norm<Self>, epsilon: f64) -> FloatTensor<Self> {
+        default::mean_layer_norm::<Self>(norm, epsilon)
     }
 
-    /// Gradients of [`MixerOps::mean_layer_norm`] with respect to `x`, `gamma` and `beta`; `grad` is
-    /// `[B, C]`.
+    /// Gradients of [`MixerOps::mean_layer_norm`]; `grad` is `[B, C]`.
     fn mean_layer_norm_backward(
-        x: FloatTensor<Self>,
-        gamma: FloatTensor<Self>,
-        grad: FloatTensor<Self>,
+        #[extension_type] norm: NormBackward<Self>,
         epsilon: f64,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        default::mean_layer_norm_backward::<Self>(x, gamma, grad, epsilon)
+    ) -> NormGradients<Self> {
+        default::mean_layer_norm_backward::<Self>(norm, epsilon)
     }
 
-    /// `x W + b`. `x` is `[N, I]`, `weight` `[I, O]`, `bias` `[O]`.
+    /// `x W + b`.
     ///
     /// A backend that keeps activations in the type of `precision` gives the result in it; what follows
     /// takes activations of either type, and gives what it was given.
-    fn dense(
-        x: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
-        bias: FloatTensor<Self>,
-        precision: Precision,
-    ) -> FloatTensor<Self> {
-        default::dense::<Self>(x, weight, bias, precision)
+    fn dense(#[extension_type] layer: Dense<Self>, precision: Precision) -> FloatTensor<Self> {
+        default::dense::<Self>(layer, precision)
     }
 
-    /// Gradients of [`MixerOps::dense`] with respect to `x`, `weight` and `bias`.
+    /// Gradients of [`MixerOps::dense`].
     fn dense_backward(
-        x: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
-        grad: FloatTensor<Self>,
+        #[extension_type] layer: DenseBackward<Self>,
         precision: Precision,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        default::dense_backward::<Self>(x, weight, grad, precision)
+    ) -> DenseGradients<Self> {
+        default::dense_backward::<Self>(layer, precision)
     }
 
-    /// Gradients of [`MixerOps::dense`] with respect to `weight` and `bias` alone.
+    /// Gradients of [`MixerOps::dense`] with respect to its parameters alone.
     fn dense_parameters_backward(
-        x: FloatTensor<Self>,
-        _weight: FloatTensor<Self>,
-        grad: FloatTensor<Self>,
+        #[extension_type] layer: DenseBackward<Self>,
         precision: Precision,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        default::dense_parameters_backward::<Self>(x, grad, precision)
+    ) -> DenseParameters<Self> {
+        default::dense_parameters_backward::<Self>(layer.x, layer.grad, precision)
     }
 
     /// Token mixing with normalisation and residual addition:
     /// `x + scale · (W₂ gelu(W₁ LN(x) + b₁) + b₂)` for each example.
-    ///
-    /// `x` is `[B, S, C]`, `gamma` and `beta` are `[C]`, `weight1` is `[D_S, S]`, `bias1` `[D_S]`,
-    /// `weight2` `[S, D_S]`, `bias2` `[S]`, `branch_scale` `[B]`.
-    #[allow(clippy::too_many_arguments)]
-    fn mix_tokens(
-        x: FloatTensor<Self>,
-        gamma: FloatTensor<Self>,
-        beta: FloatTensor<Self>,
-        weight1: FloatTensor<Self>,
-        bias1: FloatTensor<Self>,
-        weight2: FloatTensor<Self>,
-        bias2: FloatTensor<Self>,
-        branch_scale: FloatTensor<Self>,
-        spec: MixingSpec,
-    ) -> FloatTensor<Self> {
-        let parameters = [gamma, beta, weight1, bias1, weight2, bias2];
-        default::mix_tokens::<Self>(x, parameters, branch_scale, spec)
+    fn mix_tokens(#[extension_type] branch: Branch<Self>, spec: MixingSpec) -> FloatTensor<Self> {
+        default::mix_tokens::<Self>(branch, spec)
     }
 
-    /// Gradients of [`MixerOps::mix_tokens`] with respect to `x`, `gamma`, `beta`, `weight1`,
-    /// `bias1`, `weight2` and `bias2`. The hidden units are computed again.
-    #[allow(clippy::too_many_arguments, clippy::type_complexity)]
+    /// Gradients of [`MixerOps::mix_tokens`]. The hidden units are computed again.
     fn mix_tokens_backward(
-        x: FloatTensor<Self>,
-        gamma: FloatTensor<Self>,
-        beta: FloatTensor<Self>,
-        weight1: FloatTensor<Self>,
-        bias1: FloatTensor<Self>,
-        weight2: FloatTensor<Self>,
-        bias2: FloatTensor<Self>,
-        branch_scale: FloatTensor<Self>,
+        #[extension_type] branch: Branch<Self>,
         grad: FloatTensor<Self>,
         spec: MixingSpec,
-    ) -> (
-        FloatTensor<Self>,
-        FloatTensor<Self>,
-        FloatTensor<Self>,
-        FloatTensor<Self>,
-        FloatTensor<Self>,
-        FloatTensor<Self>,
-        FloatTensor<Self>,
-    ) {
-        let parameters = [gamma, beta, weight1, bias1, weight2, bias2];
-        default::mix_tokens_backward::<Self>(x, parameters, branch_scale, grad, spec)
+    ) -> BranchGradients<Self> {
+        default::mix_tokens_backward::<Self>(branch, grad, spec)
     }
 
     /// Channel mixing with normalisation and residual addition:
     /// `x + scale · (gelu(LN(x) W₁ + b₁) W₂ + b₂)` for each token.
-    ///
-    /// `x` is `[B, S, C]`, `gamma` and `beta` are `[C]`, `weight1` is `[C, D_C]`, `bias1` `[D_C]`,
-    /// `weight2` `[D_C, C]`, `bias2` `[C]`, `branch_scale` `[B]`.
-    #[allow(clippy::too_many_arguments)]
-    fn mix_channels(
-        x: FloatTensor<Self>,
-        gamma: FloatTensor<Self>,
-        beta: FloatTensor<Self>,
-        weight1: FloatTensor<Self>,
-        bias1: FloatTensor<Self>,
-        weight2: FloatTensor<Self>,
-        bias2: FloatTensor<Self>,
-        branch_scale: FloatTensor<Self>,
-        spec: MixingSpec,
-    ) -> FloatTensor<Self> {
-        let parameters = [gamma, beta, weight1, bias1, weight2, bias2];
-        default::mix_channels::<Self>(x, parameters, branch_scale, spec).0
+    fn mix_channels(#[extension_type] branch: Branch<Self>, spec: MixingSpec) -> FloatTensor<Self> {
+        default::mix_channels::<Self>(branch, spec).y
     }
 
     /// [`MixerOps::mix_channels`] and the hidden units before GELU, in whatever layout the backend's
     /// [`MixerOps::mix_channels_backward`] likes.
-    #[allow(clippy::too_many_arguments)]
     fn mix_channels_keeping(
-        x: FloatTensor<Self>,
-        gamma: FloatTensor<Self>,
-        beta: FloatTensor<Self>,
-        weight1: FloatTensor<Self>,
-        bias1: FloatTensor<Self>,
-        weight2: FloatTensor<Self>,
-        bias2: FloatTensor<Self>,
-        branch_scale: FloatTensor<Self>,
+        #[extension_type] branch: Branch<Self>,
         spec: MixingSpec,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        let parameters = [gamma, beta, weight1, bias1, weight2, bias2];
-        default::mix_channels::<Self>(x, parameters, branch_scale, spec)
+    ) -> Keeping<Self> {
+        default::mix_channels::<Self>(branch, spec)
     }
 
-    /// Gradients of [`MixerOps::mix_channels`], as of [`MixerOps::mix_tokens_backward`].
-    #[allow(clippy::too_many_arguments, clippy::type_complexity)]
+    /// Gradients of [`MixerOps::mix_channels`], with the hidden units that
+    /// [`MixerOps::mix_channels_keeping`] gave, or computed again.
     fn mix_channels_backward(
-        x: FloatTensor<Self>,
-        gamma: FloatTensor<Self>,
-        beta: FloatTensor<Self>,
-        weight1: FloatTensor<Self>,
-        bias1: FloatTensor<Self>,
-        weight2: FloatTensor<Self>,
-        bias2: FloatTensor<Self>,
-        branch_scale: FloatTensor<Self>,
+        #[extension_type] branch: Branch<Self>,
+        #[extension_type] hidden: Hidden<Self>,
         grad: FloatTensor<Self>,
         spec: MixingSpec,
-    ) -> (
-        FloatTensor<Self>,
-        FloatTensor<Self>,
-        FloatTensor<Self>,
-        FloatTensor<Self>,
-        FloatTensor<Self>,
-        FloatTensor<Self>,
-        FloatTensor<Self>,
-    ) {
-        let parameters = [gamma, beta, weight1, bias1, weight2, bias2];
-        default::mix_channels_backward::<Self>(x, parameters, branch_scale, None, grad, spec)
-    }
-
-    /// [`MixerOps::mix_channels_backward`] with the hidden units that
-    /// [`MixerOps::mix_channels_keeping`] gave.
-    #[allow(clippy::too_many_arguments, clippy::type_complexity)]
-    fn mix_channels_backward_kept(
-        x: FloatTensor<Self>,
-        gamma: FloatTensor<Self>,
-        beta: FloatTensor<Self>,
-        weight1: FloatTensor<Self>,
-        bias1: FloatTensor<Self>,
-        weight2: FloatTensor<Self>,
-        bias2: FloatTensor<Self>,
-        branch_scale: FloatTensor<Self>,
-        hidden: FloatTensor<Self>,
-        grad: FloatTensor<Self>,
-        spec: MixingSpec,
-    ) -> (
-        FloatTensor<Self>,
-        FloatTensor<Self>,
-        FloatTensor<Self>,
-        FloatTensor<Self>,
-        FloatTensor<Self>,
-        FloatTensor<Self>,
-        FloatTensor<Self>,
-    ) {
-        let parameters = [gamma, beta, weight1, bias1, weight2, bias2];
-        default::mix_channels_backward::<Self>(
-            x,
-            parameters,
-            branch_scale,
-            Some(hidden),
-            grad,
-            spec,
-        )
+    ) -> BranchGradients<Self> {
+        default::mix_channels_backward::<Self>(branch, hidden, grad, spec)
     }
 
     /// `Σ x²`, `[1]`.
@@ -278,25 +169,22 @@ pub trait MixerOps: Backend {
         default::squared_norm::<Self>(x)
     }
 
-    /// The new parameter, first and second moment: see [`adamw_update`](crate::adamw_update).
+    /// The state after an update: see [`adamw_update`](crate::adamw_update).
     fn adamw_update(
-        parameter: FloatTensor<Self>,
+        #[extension_type] state: AdamwState<Self>,
         gradient: FloatTensor<Self>,
-        first: FloatTensor<Self>,
-        second: FloatTensor<Self>,
         step: AdamwStep,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        default::adamw_update::<Self>(parameter, gradient, first, second, step)
+    ) -> AdamwState<Self> {
+        default::adamw_update::<Self>(state, gradient, step)
     }
 
-    /// The new parameter and velocity: see [`sgd_update`](crate::sgd_update).
+    /// The state after an update: see [`sgd_update`](crate::sgd_update).
     fn sgd_update(
-        parameter: FloatTensor<Self>,
+        #[extension_type] state: SgdState<Self>,
         gradient: FloatTensor<Self>,
-        velocity: FloatTensor<Self>,
         step: SgdStep,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        default::sgd_update::<Self>(parameter, gradient, velocity, step)
+    ) -> SgdState<Self> {
+        default::sgd_update::<Self>(state, gradient, step)
     }
 
     /// The new average: see [`average_update`](crate::average_update).

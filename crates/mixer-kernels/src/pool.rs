@@ -13,7 +13,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// A cache line, the unit of the pool.
 #[derive(Debug, Clone, Copy)]
 #[repr(align(64))]
-pub(crate) struct Line(#[allow(dead_code, reason = "read through a pointer")] [f32; LINE]);
+pub(crate) struct Line(#[expect(dead_code, reason = "read through a pointer")] [f32; LINE]);
 
 /// Floats on a cache line.
 pub(crate) const LINE: usize = 16;
@@ -25,7 +25,7 @@ const CHUNK_LINES: usize = 256 << 20 >> 6;
 /// map fresh pages for it, and unmap them when it is freed.
 const LARGE: usize = 128 << 10;
 
-/// Which pool. They are apart so that a kernel's scratch leaves no holes between tensors.
+/// The pool of a piece, by how long it is used. The two are apart so that a kernel's scratch leaves no holes between tensors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Lifetime {
     /// Longer than a call: tensors.
@@ -56,7 +56,7 @@ static SCRATCH: Mutex<Pool> = Mutex::new(Pool { chunks: Vec::new() });
 
 impl Chunk {
     /// `None` when the system has no memory left.
-    fn new(lines: usize) -> Option<Chunk> {
+    fn new(lines: usize) -> Option<Self> {
         let bytes = lines.checked_add(1)?.checked_mul(size_of::<Line>())?;
         // Zeroed, so that whatever is read from the pool is initialised. For the system that is no
         // work, but only at an alignment of its own: else every page would be written to.
@@ -66,7 +66,7 @@ impl Chunk {
         let skipped = block.align_offset(align_of::<Line>());
         // SAFETY: there is one line more than is needed.
         let first = unsafe { block.add(skipped) }.cast();
-        Some(Chunk { first, lines, free: BTreeMap::from([(0, lines)]) })
+        Some(Self { first, lines, free: BTreeMap::from([(0, lines)]) })
     }
 
     fn take(&mut self, lines: usize) -> Option<NonNull<Line>> {
@@ -164,7 +164,7 @@ pub(crate) unsafe fn put(piece: NonNull<Line>, lines: usize, lifetime: Lifetime)
 #[derive(Debug, Clone, Copy, Default)]
 pub struct PoolAllocator;
 
-/// How many lines a block takes in the pool; `None` for the system's blocks.
+/// The lines that a block takes in the pool; `None` for the system's blocks.
 fn pooled(layout: Layout) -> Option<usize> {
     let large = layout.size() >= LARGE && layout.align() <= align_of::<Line>();
     large.then(|| layout.size().div_ceil(size_of::<Line>()))
@@ -179,7 +179,7 @@ unsafe impl GlobalAlloc for PoolAllocator {
                 let taken = pool(Lifetime::Tensor).take(lines);
                 taken.map_or(std::ptr::null_mut(), |piece| piece.as_ptr().cast())
             }
-            // SAFETY: the caller's promise, here and below.
+            // SAFETY: the caller's promise.
             None => unsafe { System.alloc(layout) },
         }
     }
@@ -187,12 +187,14 @@ unsafe impl GlobalAlloc for PoolAllocator {
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         match (pooled(layout), NonNull::new(block)) {
             (Some(lines), Some(block)) => pool(Lifetime::Tensor).put(block.cast(), lines),
+            // SAFETY: the caller's promise; a block that is not of the pool is the system's.
             _ => unsafe { System.dealloc(block, layout) },
         }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         match pooled(layout) {
+            // SAFETY: the caller's promise; the block has the layout's size.
             Some(_) => unsafe {
                 let block = self.alloc(layout);
                 if !block.is_null() {
@@ -200,6 +202,7 @@ unsafe impl GlobalAlloc for PoolAllocator {
                 }
                 block
             },
+            // SAFETY: the caller's promise.
             None => unsafe { System.alloc_zeroed(layout) },
         }
     }
@@ -208,8 +211,10 @@ unsafe impl GlobalAlloc for PoolAllocator {
         // SAFETY: the caller's promise.
         let new_layout = unsafe { Layout::from_size_align_unchecked(new_size, layout.align()) };
         if pooled(layout).is_none() && pooled(new_layout).is_none() {
+            // SAFETY: the caller's promise; the block is the system's.
             return unsafe { System.realloc(block, layout, new_size) };
         }
+        // SAFETY: the caller's promise; both blocks have what is copied, and are two.
         unsafe {
             let new = self.alloc(new_layout);
             if !new.is_null() {

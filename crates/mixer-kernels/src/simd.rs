@@ -8,6 +8,7 @@
 mod half;
 #[cfg(target_arch = "aarch64")]
 mod neon;
+pub(crate) mod peak;
 mod portable;
 #[cfg(target_arch = "x86_64")]
 mod x86;
@@ -89,7 +90,7 @@ pub(crate) trait Simd: Copy + Send + Sync {
 /// Code that is compiled for every instruction set. `run` and everything it calls must be
 /// `#[inline(always)]`, for only then do the instructions reach it.
 pub(crate) trait Kernel {
-    /// Does it.
+    /// Runs with a set of instructions.
     fn run<S: Simd>(self, s: S);
 }
 
@@ -105,7 +106,7 @@ pub enum InstructionSet {
     /// 128-bit registers, in pairs.
     #[cfg(target_arch = "aarch64")]
     Neon,
-    /// What every processor of the architecture has, through the compiler's own vectorisation.
+    /// The instructions that every processor of the architecture has, through the compiler's own vectorisation.
     Portable,
 }
 
@@ -115,33 +116,33 @@ impl InstructionSet {
     pub fn name(self) -> &'static str {
         match self {
             #[cfg(target_arch = "x86_64")]
-            InstructionSet::Avx512 => "avx512",
+            Self::Avx512 => "avx512",
             #[cfg(target_arch = "x86_64")]
-            InstructionSet::Avx2 => "avx2",
+            Self::Avx2 => "avx2",
             #[cfg(target_arch = "aarch64")]
             InstructionSet::Neon => "neon",
-            InstructionSet::Portable => "portable",
+            Self::Portable => "portable",
         }
     }
 
-    /// Those that this processor has, best first.
+    /// The sets that this processor has, best first.
     #[must_use]
-    pub fn available() -> Vec<InstructionSet> {
+    pub fn available() -> Vec<Self> {
         let mut sets = Vec::new();
         #[cfg(target_arch = "x86_64")]
         {
             if x86::Avx512::<false>::detect().is_some() {
-                sets.push(InstructionSet::Avx512);
+                sets.push(Self::Avx512);
             }
             if x86::Avx2::detect().is_some() {
-                sets.push(InstructionSet::Avx2);
+                sets.push(Self::Avx2);
             }
         }
         #[cfg(target_arch = "aarch64")]
         if neon::Neon::detect().is_some() {
             sets.push(InstructionSet::Neon);
         }
-        sets.push(InstructionSet::Portable);
+        sets.push(Self::Portable);
         sets
     }
 }
@@ -159,7 +160,7 @@ pub fn instruction_set() -> InstructionSet {
     })
 }
 
-/// Whether this processor multiplies bf16 by itself (AVX512-BF16), and [`instruction_set`] lets it.
+/// True where this processor multiplies bf16 by itself (AVX512-BF16), and [`instruction_set`] lets it.
 #[must_use]
 pub fn bf16_is_native() -> bool {
     #[cfg(target_arch = "x86_64")]

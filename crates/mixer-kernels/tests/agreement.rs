@@ -5,14 +5,14 @@
 //! of a vector, more than one piece of parallel work, and tensors that are windows into others,
 //! transposed, reversed or shared.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::f64::consts::{PI, SQRT_2};
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use mixer_kernels::{
-    Gelu, MixingParameters, MixingSpec, Precision, average_update, gelu, layer_norm, mix_channels,
-    mix_tokens,
+    Gelu, MixingParameters, MixingSpec, NormParameters, Precision, average_update, gelu,
+    layer_norm, mix_channels, mix_tokens,
 };
 
 const EPSILON: f64 = 1e-6;
@@ -32,7 +32,7 @@ fn devices() -> Vec<(&'static str, Device)> {
         #[cfg(feature = "flex")]
         ("flex", Device::flex()),
         #[cfg(feature = "ndarray")]
-        #[allow(deprecated, reason = "the second backend that numbers are checked against")]
+        #[expect(deprecated, reason = "the second backend that numbers are checked against")]
         ("ndarray", Device::ndarray()),
     ]
 }
@@ -55,7 +55,7 @@ impl Random {
     }
 }
 
-/// How a tensor lies in memory.
+/// The layout of a tensor in memory.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Layout {
     /// In order, and all of its buffer.
@@ -284,7 +284,11 @@ fn gradients_that_others_read_are_left_alone() {
             let gamma = tensor(&[1.5; 101], [101], &device);
             let operations: [&dyn Fn(Tensor<3>) -> Tensor<3>; 3] =
                 [&|x| gelu(x, Gelu::Tanh), &|x| gelu(x, Gelu::Erf), &|x| {
-                    layer_norm(x, gamma.clone(), gamma.clone(), EPSILON)
+                    layer_norm(
+                        x,
+                        NormParameters { gamma: gamma.clone(), beta: gamma.clone() },
+                        EPSILON,
+                    )
                 }];
             let weights = wide(&upstream.values());
             for operation in operations {
@@ -322,7 +326,11 @@ fn broadcast_gradients_are_read_element_by_element() {
         let gamma = Random(8).values(101, 1.0, 0.5);
         let norm = Norm::of(&wide(&x.values()), &wide(&gamma), &vec![1.0; 2 * 131 * 101]);
         let [gamma, beta] = [&gamma, &gamma].map(|v| tensor(v, [101], &device).require_grad());
-        let y = layer_norm(x.tensor(), gamma.clone(), beta.clone(), EPSILON);
+        let y = layer_norm(
+            x.tensor(),
+            NormParameters { gamma: gamma.clone(), beta: beta.clone() },
+            EPSILON,
+        );
         let gradients = y.sum().backward();
         norm.check_gradients(
             name,
@@ -413,12 +421,16 @@ fn layer_norm_agrees_with_float64() {
                 .collect();
             let largest = expected.iter().fold(0.0, |a: f64, b| a.max(b.abs()));
             let [gamma, beta] = [&gamma, &beta].map(|v| tensor(v, [c], &device));
-            let y = layer_norm(x.tensor(), gamma.clone(), beta.clone(), EPSILON);
+            let y = layer_norm(
+                x.tensor(),
+                NormParameters { gamma: gamma.clone(), beta: beta.clone() },
+                EPSILON,
+            );
             assert_eq!(y.dims(), shape, "{what}");
             let expected = expected.iter().map(|&y| (y, NORM_TOLERANCE * largest));
             assert_within(&what, &values(y), expected.clone());
             assert_eq!(x.values(), before, "{what}: the input was changed");
-            let y = layer_norm(x.layout.view(x.buffer), gamma, beta, EPSILON);
+            let y = layer_norm(x.layout.view(x.buffer), NormParameters { gamma, beta }, EPSILON);
             assert_within(&what, &values(y), expected);
         }
     }
@@ -436,7 +448,11 @@ fn gradients_of_layer_norm_agree_with_float64() {
             let gamma = Random(14).values(c, 1.0, 0.5);
             let norm = Norm::of(&wide(&x.values()), &wide(&gamma), &wide(&upstream.values()));
             let [gamma, beta] = [&gamma, &gamma].map(|v| tensor(v, [c], &device).require_grad());
-            let y = layer_norm(x.tensor(), gamma.clone(), beta.clone(), EPSILON);
+            let y = layer_norm(
+                x.tensor(),
+                NormParameters { gamma: gamma.clone(), beta: beta.clone() },
+                EPSILON,
+            );
             let gradients = (y * upstream.tensor()).sum().backward();
             norm.check_gradients(
                 &what,
@@ -459,7 +475,11 @@ fn a_large_mean_costs_no_more_than_its_own_rounding() {
             let x64 = wide(&x.values());
             let expected = Norm::of(&x64, &[1.0; 257], &x64).normal;
             let [ones, zeros] = [1.0, 0.0].map(|v| tensor(&[v; 257], [257], &device));
-            let y = values(layer_norm(x.tensor(), ones, zeros, EPSILON));
+            let y = values(layer_norm(
+                x.tensor(),
+                NormParameters { gamma: ones, beta: zeros },
+                EPSILON,
+            ));
             let largest = y.iter().zip(&expected).map(|(y, e)| (f64::from(*y) - e).abs());
             println!("{name}, mean {centre}: {:.2e}", largest.fold(0.0, f64::max));
             assert_within(name, &y, expected.iter().map(|&y| (y, 2e-4)));
@@ -477,7 +497,11 @@ fn constant_rows_give_the_shift() {
             let x = tensor(&[value; 39], [3, 1, c], &device).require_grad();
             let beta = Random(16).values(c, 0.0, 1.0);
             let gamma = tensor(&vec![1.5; c], [c], &device);
-            let y = layer_norm(x.clone(), gamma, tensor(&beta, [c], &device), EPSILON);
+            let y = layer_norm(
+                x.clone(),
+                NormParameters { gamma, beta: tensor(&beta, [c], &device) },
+                EPSILON,
+            );
             let expected = beta.iter().cycle().take(3 * c).map(|&beta| (f64::from(beta), 1e-3));
             assert_within(name, &values(y.clone()), expected.collect::<Vec<_>>().into_iter());
             let gradient = values(x.grad(&y.powi_scalar(2).sum().backward()).unwrap());
@@ -647,7 +671,11 @@ fn default_bodies_are_exact_in_float64() {
             close("dgelu", gradient.into_data(), expected, 1e-12);
         }
         let norm = Norm::of(&x64, &g64, &w64);
-        let y = layer_norm(x.clone(), gamma.clone(), beta.clone(), EPSILON);
+        let y = layer_norm(
+            x.clone(),
+            NormParameters { gamma: gamma.clone(), beta: beta.clone() },
+            EPSILON,
+        );
         let expected = norm.normal.iter().enumerate().map(|(i, n)| n * g64[i % c] + b64[i % c]);
         close("layer_norm", y.clone().into_data(), expected.collect(), 1e-12);
         let gradients = (y * w).sum().backward();
@@ -675,7 +703,11 @@ fn any_number_of_threads_gives_the_same_bits() {
             put(values(y.clone()));
             put(x.gradient(&(y * upstream.tensor()).sum().backward()));
         }
-        let y = layer_norm(x.tensor(), gamma.clone(), beta.clone(), EPSILON);
+        let y = layer_norm(
+            x.tensor(),
+            NormParameters { gamma: gamma.clone(), beta: beta.clone() },
+            EPSILON,
+        );
         put(values(y.clone()));
         let gradients = (y * upstream.tensor()).sum().backward();
         put(x.gradient(&gradients));

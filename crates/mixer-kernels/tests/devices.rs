@@ -2,13 +2,13 @@
 //! updates. Without a GPU that leaves the default bodies in f16, on the CPU.
 
 #![cfg(feature = "flex")]
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use burn::tensor::{Device, FloatDType, Tensor, TensorData};
 use mixer_kernels::{
-    AdamwStep, AnyTensor, Clip, Gelu, MixingParameters, MixingSpec, Precision, SgdStep,
-    adamw_update, average_update, dense, layer_norm, mean_layer_norm, mix_channels, mix_tokens,
-    sgd_update, squared_norm,
+    AdamwStep, AnyTensor, Clip, Gelu, MixingParameters, MixingSpec, NormParameters, Precision,
+    SgdStep, adamw_update, average_update, dense, layer_norm, mean_layer_norm, mix_channels,
+    mix_tokens, sgd_update, squared_norm,
 };
 
 const EPSILON: f64 = 1e-6;
@@ -37,7 +37,7 @@ const SHAPE_IN_SOFTWARE: [usize; 3] = [2, 12, 64];
 
 /// The first GPU of every kind, the tolerance of its f32, and whether it is a program on the CPU.
 fn gpus() -> Vec<(&'static str, Device, f64, bool)> {
-    #[allow(unused_mut, reason = "without a GPU feature nothing is added")]
+    #[cfg_attr(not(feature = "gpu"), expect(unused_mut, reason = "nothing is added without a GPU"))]
     let mut gpus: Vec<(&'static str, Device, f64, bool)> = Vec::new();
     #[cfg(feature = "cuda")]
     if let Some(device) = Device::enumerate(burn::tensor::DeviceType::Cuda).into_iter().next() {
@@ -237,8 +237,16 @@ fn layers_around_the_blocks_agree_with_the_cpu() {
         let head = tensor::<2>(6, [264, 10], 0.1, 0.0, &device).require_grad();
         let head_bias = tensor::<1>(7, [10], 0.1, 0.0, &device).require_grad();
         let tokens = dense(x, weight.clone(), bias.clone(), precision).reshape([2, 49, 264]);
-        let normal = layer_norm(tokens.clone(), gamma.clone(), beta.clone(), EPSILON);
-        let features = mean_layer_norm(tokens, gamma.clone(), beta.clone(), EPSILON);
+        let normal = layer_norm(
+            tokens.clone(),
+            NormParameters { gamma: gamma.clone(), beta: beta.clone() },
+            EPSILON,
+        );
+        let features = mean_layer_norm(
+            tokens,
+            NormParameters { gamma: gamma.clone(), beta: beta.clone() },
+            EPSILON,
+        );
         let logits = dense(features.clone(), head.clone(), head_bias.clone(), Precision::F32);
         let upstream = tensor::<2>(8, [2, 10], 1.0, 0.0, &device);
         let more = tensor::<3>(9, [2, 49, 264], 0.1, 0.0, &device);

@@ -2,17 +2,17 @@
 
 use std::path::PathBuf;
 
-use crate::config::MixerConfig;
-
 /// An architecture that cannot be built, or weights that cannot be read, written or fitted.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ModelError {
     /// No variant has that name.
-    #[error("unknown variant `{found}`, expected one of S/32, S/16, B/32, B/16, L/32, L/16, H/14")]
+    #[error("unknown variant `{found}`, expected one of {expected}")]
     UnknownVariant {
-        /// What was asked for.
+        /// The name that was asked for.
         found: String,
+        /// The names that there are.
+        expected: String,
     },
     /// A dimension is zero.
     #[error("`{name}` is 0, expected at least 1")]
@@ -40,11 +40,11 @@ pub enum ModelError {
     Unreadable {
         /// `npz`, `safetensors` or `pth`.
         format: &'static str,
-        /// What is wrong with it.
+        /// The fault.
         reason: String,
         /// The file.
         path: PathBuf,
-        /// What to do about it.
+        /// The way out, where there is one.
         hint: Option<&'static str>,
     },
     /// Its tensors are not those of a Mixer.
@@ -56,10 +56,10 @@ pub enum ModelError {
         path: PathBuf,
     },
     /// Nearly the tensors of a Mixer.
-    #[error("incomplete weights of {config}: {}\n{differences}", path.display())]
+    #[error("incomplete weights of {network}: {}\n{differences}", path.display())]
     TensorMismatch {
-        /// What most of its tensors, or its metadata, say it is.
-        config: Box<MixerConfig>,
+        /// The network that most of its tensors, or its metadata, say it is.
+        network: String,
         /// The file.
         path: PathBuf,
         /// Every difference, one line each.
@@ -75,20 +75,29 @@ pub enum ModelError {
     },
     /// A change of resolution to a network that no machine holds.
     #[error(
-        "at {image_size} px the network would have {num_params} parameters, expected at most {}",
-        crate::resolution::MAX_PARAMS
+        "at {image_size} px the network would have {num_params} parameters, expected at most {max_params}"
     )]
     ResizeTooLarge {
         /// The image side asked for, px.
         image_size: usize,
         /// Its parameters; saturated.
         num_params: u64,
+        /// Most parameters of a network.
+        max_params: u64,
+    },
+    /// Pictures that are not of the network's size.
+    #[error("pictures of shape {found:?}, expected [B, 3, {image_size}, {image_size}]")]
+    ImageShape {
+        /// Their shape.
+        found: [usize; 4],
+        /// The image side that the network is for, px.
+        image_size: usize,
     },
     /// The tensors do not fit the model that was asked for.
-    #[error("weights do not fit {config}:\n{differences}")]
+    #[error("weights do not fit {network}:\n{differences}")]
     Mismatch {
         /// The model.
-        config: Box<MixerConfig>,
+        network: String,
         /// Every difference, one line each.
         differences: String,
     },

@@ -2,9 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use crate::config::MixerConfig;
+use burn::tensor::Device;
+
 use crate::error::ModelError;
-use crate::weights::{HostTensor, Metadata, Weights};
+use crate::mixer::config::MixerConfig;
+use crate::mixer::mixer::Mixer;
+use crate::parameters::{Role, parameters};
+use crate::tensor::HostTensor;
+use crate::weights::metadata::Metadata;
+use crate::weights::weights::Weights;
 
 /// A normal distribution cut at two standard deviations has this deviation; draws are divided by it.
 const TRUNCATED_DEVIATION: f64 = 0.879_625_661_034_239_8;
@@ -19,25 +25,54 @@ const TRUNCATED_DEVIATION: f64 = 0.879_625_661_034_239_8;
 /// Flax's defaults, as used by `vit_jax/models_mixer.py@c6de1e5`.
 pub fn weights(config: &MixerConfig, seed: u64, head_bias: f32) -> Result<Weights, ModelError> {
     config.validate()?;
-    let tensors: BTreeMap<String, HostTensor> = Weights::expected_tensors(config)
+    let tensors: BTreeMap<String, HostTensor> = parameters(config)
         .into_iter()
         .enumerate()
-        .map(|(index, (name, shape))| {
-            let is_norm = name.contains("norm");
-            let tensor = match (name.as_str(), is_norm, shape.len()) {
-                ("head.bias", ..) => HostTensor::filled(&shape, head_bias),
-                ("head.weight", ..) => HostTensor::filled(&shape, 0.0),
-                (_, true, _) => HostTensor::filled(&shape, f32::from(name.ends_with("weight"))),
-                (_, false, 1) => HostTensor::filled(&shape, 0.0),
-                _ => lecun_normal(&shape, &mut SplitMix::new(seed, index as u64)),
+        .map(|(index, spec)| {
+            let filled = |value| HostTensor::filled(&spec.shape, value);
+            let tensor = match spec.role {
+                // A parameter's place in the table is the stream that it is drawn from.
+                Role::Kernel => lecun_normal(&spec.shape, &mut SplitMix::new(seed, index as u64)),
+                Role::Scale => filled(1.0),
+                Role::Bias | Role::Shift | Role::HeadKernel => filled(0.0),
+                Role::HeadBias => filled(head_bias),
             };
-            (name, tensor)
+            (spec.name, tensor)
         })
         .collect();
     Weights::new(config.clone(), tensors, Metadata::default())
 }
 
-/// Draws a kernel whose outputs are its first dimension and whose inputs are all others.
+impl Mixer {
+    /// A freshly initialised network: LeCun truncated normal kernels, zero biases, a zero head with
+    /// every bias at `head_bias`.
+    ///
+    /// # Errors
+    /// [`ModelError`] when the dimensions do not make a network.
+    ///
+    /// # Determinism
+    /// The same seed gives the same parameters on every device.
+    pub fn init(
+        config: &MixerConfig,
+        seed: u64,
+        head_bias: f32,
+        device: &Device,
+    ) -> Result<Self, ModelError> {
+        Self::from_weights(weights(config, seed, head_bias)?, device)
+    }
+}
+
+impl MixerConfig {
+    /// A freshly initialised network, by seed 0 and with a head of zeros; [`Mixer::init`] takes others.
+    ///
+    /// # Errors
+    /// [`ModelError`] when the dimensions do not make a network.
+    pub fn init(&self, device: &Device) -> Result<Mixer, ModelError> {
+        Mixer::init(self, 0, 0.0, device)
+    }
+}
+
+/// A kernel with drawn values; its outputs are the first axis, its inputs all others.
 fn lecun_normal(shape: &[usize], random: &mut SplitMix) -> HostTensor {
     let inputs: usize = shape.iter().skip(1).product();
     let deviation = (1.0 / inputs as f64).sqrt() / TRUNCATED_DEVIATION;
@@ -53,10 +88,10 @@ fn lecun_normal(shape: &[usize], random: &mut SplitMix) -> HostTensor {
 struct SplitMix(u64);
 
 impl SplitMix {
-    fn new(seed: u64, stream: u64) -> SplitMix {
-        let mut mixed = SplitMix(seed);
-        let start = mixed.next() ^ SplitMix(stream.wrapping_add(0x6d69_7865_7273_7465)).next();
-        SplitMix(start)
+    fn new(seed: u64, stream: u64) -> Self {
+        let mut mixed = Self(seed);
+        let start = mixed.next() ^ Self(stream.wrapping_add(0x6d69_7865_7273_7465)).next();
+        Self(start)
     }
 
     fn next(&mut self) -> u64 {
@@ -86,7 +121,8 @@ impl SplitMix {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Gelu, Variant};
+    use crate::mixer::config::Gelu;
+    use crate::mixer::variants::Variant;
 
     fn deviation(values: &[f32]) -> f64 {
         let n = values.len() as f64;

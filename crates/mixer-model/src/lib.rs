@@ -1,26 +1,29 @@
-//! The MLP-Mixer family (Tolstikhin et al. 2021, arXiv 2105.01601) on Burn, and its weights.
+#![doc = include_str!("../README.md")]
 //!
-//! Symbols used throughout: `B` batch · `P` patch side (px) · `S` tokens · `C` channels ·
-//! `D_S` token-MLP width · `D_C` channel-MLP width · `K` classes · `L` blocks.
+//! ## Where to find what
+//!
+//! - [`mixer`]: the network, and what it is made of. [`Mixer`], [`MixerConfig`] and [`Variant`] are there.
+//! - [`weights`]: weights and their files. [`Weights`] is there, with all that a file may hold.
+//! - [`parameters()`]: the table of parameters, which the rest follows from.
+//! - [`init`]: initial weights. [`count`]: parameters, products and memory of an architecture.
+//! - [`ModelError`]: everything that can go wrong.
 
-pub mod block;
-pub mod compute;
-pub mod config;
+#![forbid(unsafe_code)]
+
 pub mod count;
-pub mod error;
+mod error;
 pub mod init;
 #[doc(hidden)]
 pub mod internals;
-pub mod layer_norm;
 pub mod mixer;
-pub mod mlp;
-mod parameter;
-pub mod resolution;
+mod parameters;
+mod tensor;
+mod transfer;
 pub mod weights;
 
-pub use compute::Compute;
-pub use config::{Gelu, MixerConfig, Variant};
 pub use error::ModelError;
-pub use mixer::{Intermediates, Mixer};
+pub use mixer::{Compute, Gelu, Intermediates, Mixer, MixerConfig, VARIANTS, Variant};
 pub use mixer_kernels::Precision;
-pub use weights::{HostTensor, Metadata, Weights};
+pub use parameters::{ParameterSpec, Role, parameters};
+pub use tensor::HostTensor;
+pub use weights::{Metadata, Weights};

@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 use flate2::Compression;
 use flate2::write::DeflateEncoder;
 use mixer_model::ModelError;
+use mixer_model::Weights;
 use mixer_model::internals::justified_bytes;
-use mixer_model::weights::Weights;
 
 #[global_allocator]
 static ALLOCATOR: allocation::Counting = allocation::Counting;
@@ -72,32 +72,32 @@ struct Member {
     /// Checksum, stored bytes, bytes.
     local: (u32, u32, u32),
     directory: (u32, u32, u32),
-    /// Where the directory says that it begins; where it does, otherwise.
+    /// Beginning by the directory's words; the true one, otherwise.
     start: Option<u32>,
 }
 
 impl Member {
-    fn stored(name: &str, content: &[u8]) -> Member {
-        Member::new(name, 0, content.to_vec(), content)
+    fn stored(name: &str, content: &[u8]) -> Self {
+        Self::new(name, 0, content.to_vec(), content)
     }
 
-    fn deflated(name: &str, content: &[u8]) -> Member {
+    fn deflated(name: &str, content: &[u8]) -> Self {
         let mut encoder = DeflateEncoder::new(Vec::new(), Compression::best());
         encoder.write_all(content).unwrap();
-        Member::new(name, 8, encoder.finish().unwrap(), content)
+        Self::new(name, 8, encoder.finish().unwrap(), content)
     }
 
-    fn new(name: &str, method: u16, stored: Vec<u8>, content: &[u8]) -> Member {
+    fn new(name: &str, method: u16, stored: Vec<u8>, content: &[u8]) -> Self {
         let sizes = (
             crc32fast::hash(content),
             u32::try_from(stored.len()).unwrap(),
             u32::try_from(content.len()).unwrap(),
         );
         let name = name.to_owned();
-        Member { name, method, flags: 0, stored, local: sizes, directory: sizes, start: None }
+        Self { name, method, flags: 0, stored, local: sizes, directory: sizes, start: None }
     }
 
-    fn saying(mut self, change: impl Fn(&mut (u32, u32, u32))) -> Member {
+    fn saying(mut self, change: impl Fn(&mut (u32, u32, u32))) -> Self {
         change(&mut self.local);
         change(&mut self.directory);
         self

@@ -1,4 +1,4 @@
-//! What must hold of the network whatever its weights are.
+//! Properties that the network has whatever its weights are.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -7,8 +7,7 @@ mod common;
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Tensor, TensorData};
 use common::{Difference, devices, fixture, to_device};
-use mixer_model::config::Variant;
-use mixer_model::{Gelu, HostTensor, Mixer, MixerConfig, Weights, count};
+use mixer_model::{Gelu, HostTensor, Mixer, MixerConfig, Variant, Weights, count, parameters};
 
 /// Between two orders of the same sums.
 const ROUNDING: f64 = 2e-6;
@@ -248,9 +247,9 @@ fn every_parameter_has_its_name_in_weights_files() {
         .map(|(path, len)| (Mixer::weights_name(&path).expect(&path), len))
         .collect();
     // All dimensions of the fixture are different, so that sizes tell a wrong name.
-    let mut expected: Vec<(String, usize)> = Weights::expected_tensors(&weights.config)
+    let mut expected: Vec<(String, usize)> = parameters(&weights.config)
         .into_iter()
-        .map(|(name, shape)| (name, shape.iter().product()))
+        .map(|spec| (spec.name, spec.shape.iter().product()))
         .collect();
     found.sort();
     expected.sort();

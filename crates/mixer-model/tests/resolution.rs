@@ -1,4 +1,4 @@
-//! What a change of resolution does to the function that a network computes, against a forward pass in
+//! The effect of a change of resolution on the function that a network computes, against a forward pass in
 //! plain loops and `f64` that shares no code with the model.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -6,9 +6,8 @@
 use std::collections::BTreeMap;
 use std::f64::consts::PI;
 
-use mixer_model::config::{Gelu, MixerConfig};
-use mixer_model::resolution::ResizeMethod;
-use mixer_model::weights::{HostTensor, Metadata, Weights};
+use mixer_model::weights::ResizeMethod;
+use mixer_model::{Gelu, HostTensor, Metadata, MixerConfig, Weights, parameters};
 
 /// SplitMix64, so that the tests need no seed file and no random-number crate.
 struct Random(u64);
@@ -26,12 +25,12 @@ impl Random {
 
 fn random_weights(config: &MixerConfig, seed: u64) -> Weights {
     let mut random = Random(seed);
-    let tensors: BTreeMap<String, HostTensor> = Weights::expected_tensors(config)
+    let tensors: BTreeMap<String, HostTensor> = parameters(config)
         .into_iter()
-        .map(|(name, shape)| {
-            let len = shape.iter().product();
+        .map(|spec| {
+            let len = spec.shape.iter().product();
             let data = (0..len).map(|_| (0.7 * random.next()) as f32).collect();
-            (name, HostTensor { shape, data })
+            (spec.name, HostTensor { shape: spec.shape, data })
         })
         .collect();
     Weights::new(config.clone(), tensors, Metadata::default()).unwrap()

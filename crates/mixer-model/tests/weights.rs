@@ -7,10 +7,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::io::{Cursor, Write};
 use std::path::{Path, PathBuf};
 
-use mixer_model::ModelError;
-use mixer_model::config::{Gelu, MixerConfig};
-use mixer_model::weights::{
-    HostTensor, Interpolation, Metadata, Preprocessing, ResizeRule, Weights, WeightsFormat,
+use mixer_model::weights::{Interpolation, Preprocessing, ResizeRule, WeightsFormat};
+use mixer_model::{
+    Gelu, HostTensor, Metadata, MixerConfig, ModelError, ParameterSpec, Weights, parameters,
 };
 use safetensors::tensor::{Dtype, TensorView};
 use tempfile::TempDir;
@@ -34,9 +33,9 @@ fn tiny() -> MixerConfig {
 /// Every value of every tensor different, and exact in f16.
 fn tiny_tensors() -> BTreeMap<String, HostTensor> {
     let mut count = 0;
-    Weights::expected_tensors(&tiny())
+    parameters(&tiny())
         .into_iter()
-        .map(|(name, shape)| {
+        .map(|ParameterSpec { name, shape, .. }| {
             let len: usize = shape.iter().product();
             let data = (0..len)
                 .map(|_| {

@@ -1,25 +1,27 @@
-//! How fast a Mixer trains or infers here, with data already in memory; in [`products`], how fast its matrix
-//! products are by themselves; in [`data`], how fast data comes.
+//! The speed of a Mixer that trains or infers here, with data already in memory; in [`products`], that of its
+//! matrix products by themselves; in [`data`], that of reading data.
 
-pub mod data;
-pub mod products;
+pub(crate) mod data;
+pub(crate) mod products;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
+use fs_err as fs;
 use mixer_data::{Batch, ExampleRng};
 use mixer_model::{Compute, Mixer, MixerConfig, count};
 use serde::Serialize;
 
+use crate::device::DeviceEntry;
 use crate::error::TrainError;
 use crate::input::normaliser::Normaliser;
 use crate::update::loss::{Loss, smoothed_targets};
 use crate::update::optimizer::{Clip, GradientSum, Optimizer, Rule};
-use crate::update::precision::Precision;
+use mixer_model::Precision;
 
-/// What is measured.
+/// The kinds of steps that are measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
@@ -34,15 +36,15 @@ pub enum Mode {
 pub struct Measurement {
     /// Name of the variant.
     pub model: String,
-    /// What was measured.
+    /// The kind of step.
     pub mode: Mode,
-    /// What the operands of the blocks' products were rounded to.
+    /// Precision of the operands of the blocks' products.
     pub precision: Precision,
     /// Images per step.
     pub batch_size: usize,
     /// Side of the images, px.
     pub image_size: usize,
-    /// Where.
+    /// Name of the device.
     pub device: String,
     /// Threads of a CPU backend.
     pub threads: usize,
@@ -67,18 +69,18 @@ pub struct Measurement {
     pub device_memory_mb: Option<f64>,
 }
 
-/// What to measure.
+/// A measurement to make.
 #[derive(Debug, Clone)]
 pub struct Bench {
     /// Name for the result.
     pub model: String,
     /// The architecture.
     pub config: MixerConfig,
-    /// What.
+    /// The kind of step.
     pub mode: Mode,
     /// Images per step.
     pub batch_size: usize,
-    /// How the network is computed.
+    /// Precision that the network is computed in.
     pub precision: Precision,
     /// In how many blocks the backward pass computes hidden units again.
     pub recompute_blocks: usize,
@@ -87,25 +89,27 @@ pub struct Bench {
     /// Steps before that.
     pub warmup: usize,
     /// The CUDA device whose kernels' times are to be accounted for.
+    #[cfg_attr(not(feature = "cuda"), expect(dead_code, reason = "there are no such devices"))]
     pub profile: Option<usize>,
 }
 
-/// Measures on `device`, called `name`.
+/// Measures on a device.
 ///
 /// # Errors
 /// [`TrainError::Model`] when the architecture is none.
-pub fn measure(bench: &Bench, name: &str, device: &Device) -> Result<Measurement, TrainError> {
+pub fn measure(bench: &Bench, entry: &DeviceEntry) -> Result<Measurement, TrainError> {
+    let device = &entry.device;
     // The peak counts from the start of the process, so only the first measurement has one.
     static FIRST: AtomicBool = AtomicBool::new(true);
     let before = FIRST.swap(false, Ordering::Relaxed).then(|| memory("VmRSS:")).flatten();
-    let device_before = device_memory(name, device);
+    let device_before = device_memory(entry);
     let mut times = match bench.mode {
         Mode::Train => train(bench, &device.clone().autodiff())?,
         Mode::Infer => infer(bench, device)?,
     };
     let peak_memory = memory("VmHWM:").zip(before).map(|(peak, before)| peak - before);
     let device_memory_mb =
-        device_memory(name, device).zip(device_before).map(|(after, before)| after - before);
+        device_memory(entry).zip(device_before).map(|(after, before)| after - before);
     times.sort_by(f64::total_cmp);
     let median = (times[(times.len() - 1) / 2] + times[times.len() / 2]) / 2.0;
     let operations = match bench.mode {
@@ -113,14 +117,14 @@ pub fn measure(bench: &Bench, name: &str, device: &Device) -> Result<Measurement
         Mode::Infer => 2 * count::macs(&bench.config),
     };
     let gflops = operations as f64 * bench.batch_size as f64 / median / 1e9;
-    let fma_peak_gflops = cpu_peak(name);
+    let fma_peak_gflops = cpu_peak(entry);
     Ok(Measurement {
         model: bench.model.clone(),
         mode: bench.mode,
         precision: bench.precision,
         batch_size: bench.batch_size,
         image_size: bench.config.image_size,
-        device: name.to_owned(),
+        device: entry.name.clone(),
         threads: rayon::current_num_threads(),
         steps: times.len(),
         step_ms: median * 1e3,
@@ -135,12 +139,12 @@ pub fn measure(bench: &Bench, name: &str, device: &Device) -> Result<Measurement
 }
 
 #[cfg(feature = "flex")]
-fn cpu_peak(device: &str) -> Option<f64> {
-    matches!(device, "flex" | "ndarray").then(|| mixer_kernels::fma_peak() / 1e9)
+fn cpu_peak(device: &DeviceEntry) -> Option<f64> {
+    (!device.is_gpu()).then(|| mixer_kernels::fma_peak() / 1e9)
 }
 
 #[cfg(not(feature = "flex"))]
-fn cpu_peak(_device: &str) -> Option<f64> {
+fn cpu_peak(_device: &DeviceEntry) -> Option<f64> {
     None
 }
 
@@ -150,6 +154,7 @@ fn batch(bench: &Bench) -> Batch {
     let mut random = ExampleRng::new(0, 0, 0, 0);
     let len = bench.batch_size * config.num_tokens() * config.patch_dim();
     Batch {
+        mix: None,
         patches: (0..len).map(|_| (random.uniform() * 255.0) as u8).collect(),
         labels: (0..bench.batch_size)
             .map(|_| (random.uniform() * config.num_classes as f64) as u32)
@@ -182,8 +187,7 @@ fn timed(bench: &Bench, mut step: impl FnMut()) -> Vec<f64> {
 }
 
 fn mixer(bench: &Bench, device: &Device) -> Result<Mixer, TrainError> {
-    let compute =
-        Compute { precision: bench.precision.into(), recompute_blocks: bench.recompute_blocks };
+    let compute = Compute { precision: bench.precision, recompute_blocks: bench.recompute_blocks };
     Ok(Mixer::init(&bench.config, 0, 0.0, device)?.with_compute(compute))
 }
 
@@ -232,12 +236,12 @@ fn infer(bench: &Bench, device: &Device) -> Result<Vec<f64>, TrainError> {
         drop(logits);
     });
     match failed {
-        Some(error) => Err(TrainError::Device { message: error.to_string(), hint: None }),
+        Some(error) => Err(TrainError::device(error.to_string())),
         None => Ok(times),
     }
 }
 
-/// What took how long on the CUDA device `index` since the warm-up, as lines of text, ms per step.
+/// Time of each kernel on the CUDA device `index` since the warm-up, as lines of text, ms per step.
 #[cfg(feature = "cuda")]
 #[must_use]
 pub fn profile(bench: &Bench, index: usize) -> String {
@@ -257,21 +261,21 @@ pub fn profile(bench: &Bench, index: usize) -> String {
 
 /// Memory in use on a CUDA device, by whomever, MB.
 #[cfg(feature = "cuda")]
-fn device_memory(name: &str, device: &Device) -> Option<f64> {
-    let index = name.strip_prefix("cuda:")?.parse().ok()?;
+fn device_memory(entry: &DeviceEntry) -> Option<f64> {
+    let index = entry.cuda_index()?;
     // The context is opened by the first tensor and is not counted.
-    Tensor::<1>::zeros([1], device).into_data();
+    Tensor::<1>::zeros([1], &entry.device).into_data();
     mixer_kernels::cuda_memory_in_use(index).map(|bytes| bytes as f64 / 1e6)
 }
 
 #[cfg(not(feature = "cuda"))]
-fn device_memory(_name: &str, _device: &Device) -> Option<f64> {
+fn device_memory(_entry: &DeviceEntry) -> Option<f64> {
     None
 }
 
 /// A line of the kernel's account of this process' memory, in MB.
 fn memory(field: &str) -> Option<f64> {
-    let status = fs_err::read_to_string("/proc/self/status").ok()?;
+    let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix(field))?;
     let kibibytes: f64 = line.split_whitespace().next()?.parse().ok()?;
     Some(kibibytes * 1024.0 / 1e6)

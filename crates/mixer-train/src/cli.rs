@@ -18,8 +18,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use mixer_model::{Gelu, Precision};
 
+use crate::classifier::Classifier;
 use crate::device::{self, DeviceEntry};
 use crate::error::{TrainError, exit_code};
 use crate::show::progress::{self, say};
@@ -61,8 +64,9 @@ enum Command {
     Evaluate(evaluate::EvaluateArgs),
     /// Classify pictures.
     Predict(predict::PredictArgs),
-    /// Measure the speed of training or inference here on synthetic data, or that of reading data.
-    Bench(bench::BenchArgs),
+    /// Measure the speed of training, of inference or of reading data here.
+    #[command(subcommand)]
+    Bench(bench::BenchCommand),
     /// Parameters, products and memory of an architecture.
     Summary(summary::SummaryArgs),
     /// Look into, convert or resize weights files.
@@ -102,20 +106,42 @@ impl DeviceArg {
     }
 }
 
-/// Form of GELU on the command line.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum GeluArg {
-    Tanh,
-    Erf,
+/// Form of a result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Table,
+    Json,
 }
 
-impl From<GeluArg> for mixer_model::Gelu {
-    fn from(arg: GeluArg) -> Self {
-        match arg {
-            GeluArg::Tanh => mixer_model::Gelu::Tanh,
-            GeluArg::Erf => mixer_model::Gelu::Erf,
-        }
-    }
+/// A value of an argument, its name, and its line in `--help`.
+type Named<T> = (T, &'static str, &'static str);
+
+/// Takes one of a few values by its name.
+fn one_of<T: Copy + Send + Sync + 'static>(
+    values: &'static [Named<T>],
+) -> impl TypedValueParser<Value = T> {
+    let names = values.iter().map(|(_, name, help)| PossibleValue::new(*name).help(*help));
+    PossibleValuesParser::new(names).try_map(|found| {
+        let value = values.iter().find(|(_, name, _)| *name == found);
+        value.map(|(value, ..)| *value).ok_or("no such value")
+    })
+}
+
+/// Takes a form of GELU.
+fn gelu() -> impl TypedValueParser<Value = Gelu> {
+    one_of(&[
+        (Gelu::Tanh, "tanh", "The official JAX code's"),
+        (Gelu::Erf, "erf", "PyTorch's default, and timm's"),
+    ])
+}
+
+/// Takes a precision.
+fn precision() -> impl TypedValueParser<Value = Precision> {
+    one_of(&[
+        (Precision::F32, "f32", "Not rounded"),
+        (Precision::Bf16, "bf16", "For GPUs, and CPUs that multiply it (AVX512-BF16)"),
+        (Precision::F16, "f16", "With loss scaling: for GPUs that have no bf16"),
+    ])
 }
 
 /// Preprocessing on the command line.
@@ -134,31 +160,43 @@ struct WeightsArg {
     #[arg(value_name = "WEIGHTS")]
     weights: PathBuf,
     /// Override the form of GELU [default: the file's; tanh for .npz, erf for timm's files].
-    #[arg(long, value_enum)]
-    gelu: Option<GeluArg>,
+    #[arg(long, value_parser = gelu())]
+    gelu: Option<Gelu>,
 }
 
 impl WeightsArg {
     fn read(&self) -> Result<mixer_model::Weights, TrainError> {
-        crate::disk::run_dir::read_weights(&self.weights, self.gelu.map(Into::into))
+        crate::disk::run_dir::read_weights(&self.weights, self.gelu)
     }
 }
 
-/// How a picture is prepared for weights: what `--preprocess` says, else the file, else the default.
-fn preprocessing(
-    weights: &mixer_model::Weights,
-    arg: Option<PreprocessArg>,
-) -> mixer_model::weights::Preprocessing {
-    use mixer_model::weights::ResizeRule;
-    let mut rule = weights.metadata.preprocessing.unwrap_or_default();
-    match arg {
-        None => {}
-        Some(PreprocessArg::Squash) => rule.resize = ResizeRule::Squash,
-        Some(PreprocessArg::ResmallCrop) => {
-            rule.resize = ResizeRule::ResmallCrop { fraction: 0.875 }
+/// The weights of a command that computes with some, and how.
+#[derive(Debug, Clone, Args)]
+struct ClassifierArgs {
+    #[command(flatten)]
+    weights: WeightsArg,
+    /// Preparation of pictures [default: as the weights say, else resmall-crop].
+    #[arg(long, value_enum)]
+    preprocess: Option<PreprocessArg>,
+    /// Precision that the operands of the blocks' products are rounded to.
+    #[arg(long, value_parser = precision(), default_value_t = Precision::F32)]
+    precision: Precision,
+}
+
+impl ClassifierArgs {
+    fn open(&self, device: &DeviceEntry) -> Result<Classifier, TrainError> {
+        use mixer_model::weights::ResizeRule;
+        let weights = self.weights.read()?;
+        let mut rule = weights.metadata.preprocessing.unwrap_or_default();
+        match self.preprocess {
+            None => {}
+            Some(PreprocessArg::Squash) => rule.resize = ResizeRule::Squash,
+            Some(PreprocessArg::ResmallCrop) => {
+                rule.resize = ResizeRule::ResmallCrop { fraction: 0.875 }
+            }
         }
+        Classifier::new(weights, device)?.with_preprocessing(rule).with_precision(self.precision)
     }
-    rule
 }
 
 /// Runs the command line of this process.
@@ -212,11 +250,11 @@ fn use_threads(threads: Option<NonZeroUsize>) -> Result<(), TrainError> {
 
 fn run(command: Command) -> Result<(), TrainError> {
     match command {
-        Command::Pretrain(args) => train::pretrain(args),
-        Command::Finetune(args) => train::finetune(args),
+        Command::Pretrain(args) => train::pretrain(&args),
+        Command::Finetune(args) => train::finetune(&args),
         Command::Evaluate(args) => evaluate::run(&args),
         Command::Predict(args) => predict::run(&args),
-        Command::Bench(args) => bench::run(&args),
+        Command::Bench(command) => bench::run(&command),
         Command::Summary(args) => summary::run(&args),
         Command::Weights(command) => weights::run(command),
         Command::Data(command) => data::run(command),

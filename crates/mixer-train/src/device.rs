@@ -5,62 +5,96 @@ use burn::tensor::Device;
 use burn::tensor::DeviceType;
 
 use crate::error::TrainError;
-use crate::update::precision::Precision;
+use mixer_model::Precision;
+
+/// The kinds of devices, by backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeviceKind {
+    /// The CPU, with kernels of our own.
+    Flex,
+    /// The CPU, as Burn's second implementation.
+    Ndarray,
+    /// A GPU through the graphics interface.
+    Graphics,
+    /// An NVIDIA GPU, by its number.
+    Cuda(usize),
+}
 
 /// A device that this binary can use, as `mixer devices` lists it.
 #[derive(Debug, Clone)]
 pub struct DeviceEntry {
-    /// What `--device` takes.
+    /// Its kind.
+    pub kind: DeviceKind,
+    /// Name, as `--device` takes it.
     pub name: String,
-    /// What it is.
+    /// Description for people.
     pub description: String,
     /// The device.
     pub device: Device,
-    /// Whether it is a program on the CPU that plays a GPU, many times slower than the CPU backend.
+    /// `true` for a program on the CPU that plays a GPU, many times slower than the CPU backend.
     pub is_software_gpu: bool,
-    /// Why its results would be wrong, where they would.
+    /// Reason for which its results would be wrong, where they would.
     pub flaw: Option<&'static str>,
 }
 
 impl DeviceEntry {
     /// A device of which nothing is to be said but what it is.
     #[must_use]
-    pub fn new(name: String, description: String, device: Device) -> Self {
-        Self { name, description, device, is_software_gpu: false, flaw: None }
+    pub fn new(kind: DeviceKind, name: String, description: String, device: Device) -> Self {
+        Self { kind, name, description, device, is_software_gpu: false, flaw: None }
     }
 
-    /// Whether it computes by itself what it is asked, while the program goes on.
+    /// `true` where it computes by itself what it is asked, while the program goes on.
     #[must_use]
     pub fn is_gpu(&self) -> bool {
-        !matches!(self.name.as_str(), "flex" | "ndarray")
+        !matches!(self.kind, DeviceKind::Flex | DeviceKind::Ndarray)
     }
 
     /// Its number among the CUDA devices, where it is one.
     #[must_use]
     pub fn cuda_index(&self) -> Option<usize> {
-        self.name.strip_prefix("cuda:")?.parse().ok()
+        if let DeviceKind::Cuda(index) = self.kind { Some(index) } else { None }
     }
 
-    /// Whether it multiplies operands of this precision, and not more slowly than f32.
+    /// `true` where it multiplies operands of this precision, and not more slowly than f32.
     #[must_use]
     pub fn multiplies(&self, precision: Precision) -> bool {
         if precision == Precision::F32 {
             return true;
         }
         #[cfg(feature = "flex")]
-        if self.name == "flex" {
+        if self.kind == DeviceKind::Flex {
             return precision == Precision::Bf16 && mixer_kernels::bf16_is_native();
         }
         #[cfg(feature = "cuda")]
-        if self.cuda_index().is_some_and(|i| mixer_kernels::cuda_multiplies(i, precision.into())) {
+        if self.cuda_index().is_some_and(|i| mixer_kernels::cuda_multiplies(i, precision)) {
             return true;
         }
-        self.is_gpu()
-            && self.device.supports_dtype(mixer_kernels::Precision::from(precision).dtype())
+        self.is_gpu() && self.device.supports_dtype(precision.dtype())
+    }
+
+    /// Refuses a precision that it does not multiply in.
+    ///
+    /// # Errors
+    /// [`TrainError::Device`] with what would be needed.
+    pub fn check(&self, precision: Precision) -> Result<(), TrainError> {
+        if self.multiplies(precision) {
+            return Ok(());
+        }
+        let needs = match precision {
+            Precision::F16 => "it needs a GPU that computes in f16",
+            _ => {
+                "it needs a GPU that computes in bf16 (NVIDIA: compute capability 8.0), or `flex` on a CPU \
+                 with AVX512-BF16 (Intel Sapphire Rapids, AMD Zen 4 and later)"
+            }
+        };
+        let (precision, device) = (precision.name(), &self.name);
+        let message = format!("precision `{precision}` is not supported on device `{device}`");
+        Err(unusable(message, format!("{needs}; elsewhere use precision `f32`")))
     }
 }
 
-/// What a device of wgpu is called, by what its shaders are written in: SPIR-V or WGSL.
+/// Name of the devices of wgpu, by what their shaders are written in: SPIR-V or WGSL.
 #[cfg(feature = "wgpu")]
 const GRAPHICS: &str = if cfg!(feature = "vulkan") { "vulkan" } else { "wgpu" };
 
@@ -84,27 +118,34 @@ pub fn available() -> Vec<DeviceEntry> {
     for (index, device) in Device::enumerate(DeviceType::Cuda).into_iter().enumerate() {
         let found = mixer_kernels::cuda_device_name(index);
         let description = found.unwrap_or_else(|| "NVIDIA GPU".to_owned());
-        entries.push(DeviceEntry::new(format!("cuda:{index}"), description, device));
+        let kind = DeviceKind::Cuda(index);
+        entries.push(DeviceEntry::new(kind, format!("cuda:{index}"), description, device));
     }
     #[cfg(feature = "wgpu")]
     for (index, adapter) in mixer_kernels::adapters().iter().enumerate() {
         let (description, device) = (adapter.name.clone(), adapter.device.clone());
-        let entry = DeviceEntry::new(format!("{GRAPHICS}:{index}"), description, device);
+        let name = format!("{GRAPHICS}:{index}");
+        let entry = DeviceEntry::new(DeviceKind::Graphics, name, description, device);
         entries.push(DeviceEntry {
             is_software_gpu: adapter.is_software,
             flaw: adapter.flaw,
             ..entry
         });
     }
-    let mut push = |name: &str, description: &str, device| {
-        entries.push(DeviceEntry::new(name.to_owned(), description.to_owned(), device));
+    let mut push = |kind, name: &str, description: &str, device| {
+        entries.push(DeviceEntry::new(kind, name.to_owned(), description.to_owned(), device));
     };
     #[cfg(feature = "flex")]
-    push("flex", "CPU (also called `cpu`)", Device::flex());
+    push(DeviceKind::Flex, "flex", "CPU (also called `cpu`)", Device::flex());
     #[cfg(feature = "ndarray")]
-    // Deprecated upstream, kept as the second CPU backend for as long as it is there.
-    #[allow(deprecated)]
-    push("ndarray", "CPU, second implementation for cross-checks", Device::ndarray());
+    // The second CPU backend.
+    #[expect(deprecated, reason = "kept for as long as it is there")]
+    push(
+        DeviceKind::Ndarray,
+        "ndarray",
+        "CPU, second implementation for cross-checks",
+        Device::ndarray(),
+    );
     entries
 }
 
@@ -168,7 +209,7 @@ pub fn open(requested: &str) -> Result<DeviceEntry, TrainError> {
     }
 }
 
-/// What somebody who expects a GPU should know about the device that was opened for `requested`.
+/// A note to somebody who expects a GPU about the device that was opened for `requested`.
 #[must_use]
 pub fn note(requested: &str, entry: &DeviceEntry) -> Option<String> {
     let for_gpus = cfg!(any(feature = "wgpu", feature = "cuda"));
@@ -184,7 +225,7 @@ pub fn note(requested: &str, entry: &DeviceEntry) -> Option<String> {
 }
 
 fn unusable(message: String, hint: String) -> TrainError {
-    TrainError::Device { message, hint: Some(hint) }
+    TrainError::device(message).with_hint(hint)
 }
 
 #[cfg(test)]

@@ -1,10 +1,12 @@
 //! A run on disk: [`run_dir`] says which file is where, [`checkpoint`] and [`metrics`] what is in them.
-//! [`background_writer`] writes checkpoints behind the training, [`retention`] says which are kept, and
-//! [`operations`] are what a test has fail.
+//! [`background_writer`] writes checkpoints behind the training, [`retention`] says which are kept,
+//! [`operations`] are what a test has fail, and [`atomic`] writes small files.
 
+pub(crate) mod atomic;
 pub(crate) mod background_writer;
 pub mod checkpoint;
+pub(crate) mod environment;
 pub mod metrics;
 pub(crate) mod operations;
-pub mod retention;
+pub(crate) mod retention;
 pub mod run_dir;

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use mixer_data::DataError;
 use mixer_model::ModelError;
 
+use crate::run::quantity::Quantity;
+
 /// Exit codes of the `mixer` binary; part of its interface.
 pub mod exit_code {
     /// Done.
@@ -27,24 +29,24 @@ pub mod exit_code {
     pub const INTERRUPTED: u8 = 130;
 }
 
-/// Why a command ended early.
+/// A reason for which a command ended early.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TrainError {
     /// The command line asks for something that makes no sense.
     #[error("{message}")]
     Usage {
-        /// What was found and what was expected.
+        /// Found and expected.
         message: String,
-        /// What to do about it.
+        /// Advice.
         hint: Option<String>,
     },
     /// The configuration is wrong.
     #[error("{}", located(message, path.as_deref()))]
     Config {
-        /// What was found, what was expected, and the key; further lines show the place.
+        /// Found, expected, and the key; further lines show the place.
         message: String,
-        /// What to do about it.
+        /// Advice.
         hint: Option<String>,
         /// The configuration file, where one was read.
         path: Option<PathBuf>,
@@ -55,20 +57,20 @@ pub enum TrainError {
     /// The data is readable but not what the run needs.
     #[error("{message}")]
     DataMismatch {
-        /// What was found and what was expected.
+        /// Found and expected.
         message: String,
-        /// What to do about it.
+        /// Advice.
         hint: Option<String>,
     },
     /// Weights cannot be read, written or fitted.
     #[error(transparent)]
     Model(#[from] ModelError),
-    /// A checkpoint cannot be read or written.
-    #[error("{action}: {reason}: {}", path.display())]
+    /// A checkpoint, or what belongs to it, cannot be read or written.
+    #[error("{fault}: {reason}: {}", path.display())]
     Checkpoint {
-        /// What was being done.
-        action: &'static str,
-        /// What went wrong.
+        /// The kind of failure.
+        fault: CheckpointFault,
+        /// The failure.
         reason: String,
         /// The file or directory.
         path: PathBuf,
@@ -76,9 +78,9 @@ pub enum TrainError {
     /// The run directory cannot be used.
     #[error("{message}: {}", path.display())]
     RunDir {
-        /// What is wrong with it.
+        /// The fault that was found.
         message: String,
-        /// What to do about it.
+        /// Advice.
         hint: Option<String>,
         /// The directory.
         path: PathBuf,
@@ -86,8 +88,8 @@ pub enum TrainError {
     /// Training left the finite numbers.
     #[error("{quantity} is {value} at step {step}: training diverged, the update was not applied")]
     Diverged {
-        /// `loss` or `gradient norm`.
-        quantity: &'static str,
+        /// The quantity that is not finite.
+        quantity: Quantity,
         /// Its value.
         value: f64,
         /// The update that it belongs to.
@@ -96,9 +98,9 @@ pub enum TrainError {
     /// The device cannot be used.
     #[error("{message}")]
     Device {
-        /// What was asked for and what is there.
+        /// Asked for, and available.
         message: String,
-        /// What to do about it.
+        /// Advice.
         hint: Option<String>,
     },
     /// The user stopped the run.
@@ -112,6 +114,21 @@ pub enum TrainError {
     /// Reading or writing a file failed; the source names the path.
     #[error(transparent)]
     Io(#[from] std::io::Error),
+}
+
+impl CheckpointFault {
+    /// Advice for the user.
+    fn hint(self) -> Option<&'static str> {
+        match self {
+            Self::CannotWrite | Self::CannotWriteMetrics => {
+                Some("older checkpoints are untouched: make room and run the same command again")
+            }
+            Self::CannotContinue => {
+                Some("restore one, or remove the directory to have the run start again")
+            }
+            _ => None,
+        }
+    }
 }
 
 fn interrupted(step: u64, path: Option<&Path>) -> String {
@@ -130,42 +147,89 @@ fn located(message: &str, path: Option<&Path>) -> String {
     }
 }
 
-/// What was being done when a checkpoint could not be written.
-pub(crate) const CANNOT_WRITE_CHECKPOINT: &str = "cannot write the checkpoint";
+/// The kinds of failure about checkpoints and what belongs to them. Each begins a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum CheckpointFault {
+    /// A checkpoint could not be written.
+    #[error("cannot write the checkpoint")]
+    CannotWrite,
+    /// A line of metrics, on which the next checkpoint counts, could not be written.
+    #[error("cannot write the metrics")]
+    CannotWriteMetrics,
+    /// A line of metrics could not be read.
+    #[error("cannot read the metrics")]
+    CannotReadMetrics,
+    /// No checkpoint of a run could be read.
+    #[error("cannot continue")]
+    CannotContinue,
+    /// A checkpoint is not what its manifest says.
+    #[error("damaged checkpoint")]
+    Damaged,
+    /// Some of the files that were to be verified are damaged.
+    #[error("verified")]
+    Verified,
+    /// Weights have values that are not finite.
+    #[error("not finite")]
+    NotFinite,
+    /// The file of an update that was not finite could not be read.
+    #[error("cannot read the divergence")]
+    CannotReadDivergence,
+    /// There is no checkpoint to replay an update from.
+    #[error("cannot replay")]
+    CannotReplay,
+}
 
-/// What was being done when no checkpoint could be read.
-pub(crate) const CANNOT_CONTINUE: &str = "cannot continue";
-
-/// What was being done when a line of metrics could not be written.
-pub(crate) const CANNOT_WRITE_METRICS: &str = "cannot write the metrics";
-
-/// Where pictures are looked for.
+/// The layout of data folders.
 const DATA_LAYOUT: &str = "a data folder holds one folder per split, as `train/` and `val/`, and each \
                            of these one folder per class with its pictures inside; a split called `.` is \
                            the folder itself";
 
-/// What counts as weights.
+/// The forms of weights.
 const WEIGHTS: &str = "weights are a run directory, or a .safetensors, .npz or .pth file";
 
 impl TrainError {
     /// A configuration error that belongs to no file yet.
-    pub fn config(message: impl Into<String>) -> TrainError {
-        TrainError::Config { message: message.into(), hint: None, path: None }
+    pub fn config(message: impl Into<String>) -> Self {
+        Self::Config { message: message.into(), hint: None, path: None }
     }
 
     /// A command line that makes no sense.
-    pub fn usage(message: impl Into<String>) -> TrainError {
-        TrainError::Usage { message: message.into(), hint: None }
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self::Usage { message: message.into(), hint: None }
+    }
+
+    /// A run directory that cannot be used.
+    pub fn run_dir(message: impl Into<String>, path: impl Into<PathBuf>) -> Self {
+        Self::RunDir { message: message.into(), hint: None, path: path.into() }
+    }
+
+    /// Data that is not what the run needs.
+    pub fn data_mismatch(message: impl Into<String>) -> Self {
+        Self::DataMismatch { message: message.into(), hint: None }
+    }
+
+    /// A device that cannot be used.
+    pub fn device(message: impl Into<String>) -> Self {
+        Self::Device { message: message.into(), hint: None }
+    }
+
+    /// A failure about the checkpoint, or what belongs to it, at `path`.
+    pub fn checkpoint(
+        fault: CheckpointFault,
+        reason: impl Into<String>,
+        path: impl Into<PathBuf>,
+    ) -> Self {
+        Self::Checkpoint { fault, reason: reason.into(), path: path.into() }
     }
 
     /// The same error with advice; only kinds that carry a hint change.
     #[must_use]
-    pub fn with_hint(mut self, advice: impl Into<String>) -> TrainError {
-        if let TrainError::Usage { hint, .. }
-        | TrainError::Config { hint, .. }
-        | TrainError::DataMismatch { hint, .. }
-        | TrainError::RunDir { hint, .. }
-        | TrainError::Device { hint, .. } = &mut self
+    pub fn with_hint(mut self, advice: impl Into<String>) -> Self {
+        if let Self::Usage { hint, .. }
+        | Self::Config { hint, .. }
+        | Self::DataMismatch { hint, .. }
+        | Self::RunDir { hint, .. }
+        | Self::Device { hint, .. } = &mut self
         {
             *hint = Some(advice.into());
         }
@@ -174,8 +238,8 @@ impl TrainError {
 
     /// The same error with the file that it was found in.
     #[must_use]
-    pub fn in_file(mut self, file: &Path) -> TrainError {
-        if let TrainError::Config { path: path @ None, .. } = &mut self {
+    pub fn in_file(mut self, file: &Path) -> Self {
+        if let Self::Config { path: path @ None, .. } = &mut self {
             *path = Some(file.to_owned());
         }
         self
@@ -185,92 +249,82 @@ impl TrainError {
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
-            TrainError::Usage { .. } => exit_code::USAGE,
-            TrainError::Config { .. } | TrainError::RunDir { .. } => exit_code::CONFIG,
-            TrainError::Data(
+            Self::Usage { .. } => exit_code::USAGE,
+            Self::Config { .. } | Self::RunDir { .. } => exit_code::CONFIG,
+            Self::Data(
                 DataError::BadSetting { .. }
                 | DataError::BadSplit { .. }
                 | DataError::SplitOutOfRange { .. },
             ) => exit_code::CONFIG,
-            TrainError::Data(_) | TrainError::DataMismatch { .. } => exit_code::DATA,
-            TrainError::Model(
+            Self::Data(_) | Self::DataMismatch { .. } => exit_code::DATA,
+            Self::Model(
                 ModelError::UnknownVariant { .. }
                 | ModelError::ZeroDimension { .. }
                 | ModelError::IndivisibleImage { .. }
                 | ModelError::ResizeTooLarge { .. },
             ) => exit_code::CONFIG,
-            TrainError::Model(_) | TrainError::Checkpoint { .. } => exit_code::WEIGHTS,
-            TrainError::Diverged { .. } => exit_code::DIVERGED,
-            TrainError::Device { .. } => exit_code::DEVICE,
-            TrainError::Interrupted { .. } => exit_code::INTERRUPTED,
-            TrainError::Io(_) => exit_code::UNEXPECTED,
+            Self::Model(_) | Self::Checkpoint { .. } => exit_code::WEIGHTS,
+            Self::Diverged { .. } => exit_code::DIVERGED,
+            Self::Device { .. } => exit_code::DEVICE,
+            Self::Interrupted { .. } => exit_code::INTERRUPTED,
+            Self::Io(_) => exit_code::UNEXPECTED,
         }
     }
 
-    /// What the user can do about it.
+    /// Advice for the user.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
-            TrainError::Usage { hint, .. }
-            | TrainError::Config { hint, .. }
-            | TrainError::DataMismatch { hint, .. }
-            | TrainError::RunDir { hint, .. }
-            | TrainError::Device { hint, .. } => hint.clone(),
-            TrainError::Data(DataError::NoSuchDirectory { path }) => {
+            Self::Usage { hint, .. }
+            | Self::Config { hint, .. }
+            | Self::DataMismatch { hint, .. }
+            | Self::RunDir { hint, .. }
+            | Self::Device { hint, .. } => hint.clone(),
+            Self::Data(DataError::NoSuchDirectory { path }) => {
                 Some(if path.parent().is_some_and(Path::is_dir) {
                     DATA_LAYOUT.to_owned()
                 } else {
                     "a relative path starts at the current directory".to_owned()
                 })
             }
-            TrainError::Data(
+            Self::Data(
                 DataError::NoClassFolders { .. } | DataError::SingleClass { .. },
             ) => Some(DATA_LAYOUT.to_owned()),
-            TrainError::Data(DataError::EmptyClass { .. }) => {
+            Self::Data(DataError::EmptyClass { .. }) => {
                 Some("put pictures into the folder, or remove it".to_owned())
             }
-            TrainError::Data(DataError::UnknownClass { .. }) => Some(
+            Self::Data(DataError::UnknownClass { .. }) => Some(
                 "the known classes are those of the training folder, or those that the weights name"
                     .to_owned(),
             ),
-            TrainError::Data(DataError::TooManyCorrupt { .. }) => Some(
+            Self::Data(DataError::TooManyCorrupt { .. }) => Some(
                 "remove or repair the files, or raise `data.on_corrupt.skip.at_most`".to_owned(),
             ),
-            TrainError::Data(DataError::BadExample { .. }) => Some(
+            Self::Data(DataError::BadExample { .. }) => Some(
                 "remove or repair the file; in training, `--set data.on_corrupt.skip.at_most=10` passes over a few"
                     .to_owned(),
             ),
-            TrainError::Model(ModelError::IndivisibleImage { patch_size, image_size }) => {
+            Self::Model(ModelError::IndivisibleImage { patch_size, image_size }) => {
                 let below = (image_size / patch_size).max(1) * patch_size;
                 Some(format!("an image size of {below} or {} would do", below + patch_size))
             }
-            TrainError::Model(ModelError::Io { source })
+            Self::Model(ModelError::Io { source })
                 if source.kind() == std::io::ErrorKind::NotFound =>
             {
                 Some(WEIGHTS.to_owned())
             }
-            // Of no known format, rather than damaged.
-            TrainError::Model(ModelError::Unreadable { hint: Some(hint), .. }) => {
-                Some((*hint).to_owned())
+            // Without advice of its own it is of no known format, rather than damaged.
+            Self::Model(ModelError::Unreadable { hint, .. }) => {
+                Some(hint.unwrap_or(WEIGHTS).to_owned())
             }
-            TrainError::Model(ModelError::Unreadable { format, .. }) if format.contains(',') => {
-                Some(WEIGHTS.to_owned())
-            }
-            TrainError::Diverged { .. } => Some(
+            Self::Diverged { .. } => Some(
                 "a lower `optimizer.learning_rate`, a longer `schedule.warmup_steps` or a smaller \
                  `train.clip_norm` usually helps; the same command continues from the last checkpoint, and \
                  `--set train.on_divergence.skip.at_most=N` leaves N such updates out"
                     .to_owned(),
             ),
-            TrainError::Checkpoint {
-                action: CANNOT_WRITE_CHECKPOINT | CANNOT_WRITE_METRICS, ..
-            } => Some(
-                "older checkpoints are untouched: make room and run the same command again".to_owned(),
-            ),
-            TrainError::Checkpoint { action: CANNOT_CONTINUE, .. } => Some(
-                "restore one, or remove the directory to have the run start again".to_owned(),
-            ),
-            TrainError::Interrupted { .. } => {
+            Self::Checkpoint { fault, .. } => fault.hint().map(str::to_owned),
+            Self::Interrupted { .. } => {
                 Some("run the same command again to continue".to_owned())
             }
             _ => None,

@@ -1,8 +1,9 @@
-//! Data of a configuration on its way into the network. A [`Dataset`](dataset::Dataset) opens it;
-//! [`uploads`] brings batches to the device, one ahead; the [`Normaliser`](normaliser::Normaliser) makes
-//! tensors of them, and nothing else does.
+//! Data on its way into the network. A [`Dataset`](dataset::Dataset) opens what a configuration names,
+//! [`loading`] says with how many threads it is read; [`stream`] brings batches to the device, one ahead;
+//! the [`Normaliser`](normaliser::Normaliser) makes tensors of them, and nothing else does.
 
-pub mod dataset;
-pub mod normaliser;
+pub(crate) mod dataset;
+pub(crate) mod loading;
+pub(crate) mod normaliser;
 pub mod preprocessing;
-pub(crate) mod uploads;
+pub(crate) mod stream;

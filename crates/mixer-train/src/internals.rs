@@ -1,4 +1,4 @@
-//! What fuzz targets reach of the inside. Not part of the interface.
+//! The inside as far as fuzz targets reach it. Not part of the interface.
 //!
 //! Each function takes bytes that may be anything, and must neither panic nor allocate more than
 //! they justify.
@@ -6,8 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use mixer_model::config::{Gelu, MixerConfig};
-use mixer_model::{HostTensor, Metadata, Weights};
+use mixer_model::{Gelu, HostTensor, Metadata, MixerConfig, Weights, parameters};
 use sha2::{Digest, Sha256};
 
 use crate::config::RunConfig;
@@ -75,9 +74,9 @@ fn scratch() -> std::path::PathBuf {
 }
 
 fn sound_checkpoint(folder: &Path) -> Option<std::path::PathBuf> {
-    let tensors = Weights::expected_tensors(&tiny())
+    let tensors = parameters(&tiny())
         .into_iter()
-        .map(|(name, shape)| (name, HostTensor::filled(&shape, 0.5)))
+        .map(|spec| (spec.name, HostTensor::filled(&spec.shape, 0.5)))
         .collect();
     let weights = Weights::new(tiny(), tensors, Metadata::default()).ok()?;
     let moments = BTreeMap::from([("head.bias.m".to_owned(), HostTensor::filled(&[2], 0.0))]);

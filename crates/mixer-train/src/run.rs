@@ -1,13 +1,17 @@
-//! A run from its start to its end: the loop of [`trainer`], evaluations, everything that stops it before
-//! its time, and what is done about updates that are not finite.
+//! A run from its start to its end. A [`session`] opens it, a [`job`] is what it is made of, the loop is
+//! [`trainer`]; [`journal`] tells of it. Evaluations, everything that stops a run before its time, and what is
+//! done about updates that are not finite live here too.
 
-pub mod divergence;
-pub mod early_stopping;
+pub(crate) mod divergence;
+pub(crate) mod early_stopping;
 pub mod evaluation;
-pub mod interrupt;
-pub mod on_divergence;
-pub mod outliers;
+pub(crate) mod interrupt;
+pub mod job;
+pub(crate) mod journal;
+pub(crate) mod on_divergence;
+pub(crate) mod outliers;
+pub(crate) mod quantity;
 pub mod replay;
-pub mod stop;
+pub mod session;
 pub mod time_limit;
 pub mod trainer;

@@ -2,4 +2,4 @@
 //! the bar.
 
 pub(crate) mod console;
-pub mod progress;
+pub(crate) mod progress;

@@ -3,10 +3,9 @@
 //! to one update and needs no run around it lives here.
 
 pub(crate) mod batch_gradient;
-pub mod drop_path;
+pub(crate) mod drop_path;
 pub mod loss;
-pub mod loss_scale;
+pub(crate) mod loss_scale;
 pub mod optimizer;
 pub mod parameter_rates;
-pub mod precision;
 pub mod schedule;

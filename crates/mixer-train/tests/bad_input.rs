@@ -148,8 +148,8 @@ fn a_value_out_of_range_is_named_with_what_was_found_and_what_was_expected() {
     for (entry, found, expected) in [
         ("train.batch_size=0", "`train.batch_size` is 0", "at least 1"),
         ("train.microbatch_size=3", "`train.batch_size` is 4", "a multiple of"),
-        ("train.steps=0", "0 updates", "above 0"),
-        ("train.epochs=-1", "0 updates", "above 0"),
+        ("train.steps=0", "`train.steps` is 0", "at least 1"),
+        ("train.epochs=-1", "`train.epochs` is -1", "above 0"),
         ("train.epochs=1e300", "updates long", "at most"),
         ("train.label_smoothing=1.5", "`train.label_smoothing` is 1.5", "below 1"),
         ("train.clip_norm=-1", "`train.clip_norm` is -1", "at least 0"),
@@ -162,9 +162,12 @@ fn a_value_out_of_range_is_named_with_what_was_found_and_what_was_expected() {
         ("schedule.warmup_steps=6", "`schedule.warmup_steps` is 6", "fewer than the 6 updates"),
         ("model.drop_path_rate=1", "`model.drop_path_rate` is 1", "below 1"),
         ("model.head_bias=nan", "`model.head_bias` is NaN", "a finite value"),
-        ("model.image_size=0", "`image_size` is 0", "at least 1"),
-        ("model.num_blocks=0", "`num_blocks` is 0", "at least 1"),
-        ("data.std=[0, 1, 1]", "`data.std` holds 0", "above 0"),
+        ("model.image_size=0", "`model.image_size` is 0", "at least 1"),
+        ("model.num_blocks=0", "`model.num_blocks` is 0", "at least 1"),
+        ("data.std=[0, 1, 1]", "`data.std` holds 0", "at least 0.001"),
+        ("data.std=[1e-40, 1, 1]", "`data.std` holds", "at least 0.001"),
+        ("optimizer.learning_rate=1e300", "`optimizer.learning_rate` is 1", "at most"),
+        ("optimizer.epsilon=0", "`optimizer.epsilon` is 0", "at least"),
         ("data.mean=[nan, 0, 0]", "`data.mean` holds NaN", "finite"),
         ("data.crop.pad.pixels=4000", "`data.crop.pad.pixels` is 4000", "at most"),
         (
@@ -327,6 +330,13 @@ fn keys_without_effect_are_refused() {
         &["data.source=builtin"],
         &["init.head=keep"],
         &["model.drop_path_scaling=keep"],
+        &["data.mix={}"],
+        &["data.mix.mixup_alpha=0"],
+        &["data.mix={mixup_alpha=0.5, prob=0}"],
+        &["data.mix={mixup_alpha=0.5, switch_prob=0.3}"],
+        &["data.mix={mixup_alpha=0.5, cutmix_alpha=1, switch_prob=0}"],
+        &["data.mix.mixup_alpha=0.5", "train.microbatch_size=1"],
+        &["data.erasing.probability=0"],
     ] {
         let outcome = pretrain_with(&place, overrides).fails(CONFIG, &[]);
         let says =
@@ -686,7 +696,7 @@ fn fine_tuning_needs_weights_that_fit() {
         .fails(CONFIG, &["`model.hidden_dim` is 16, but the weights have 8"])
         .hints("leave the key out");
     finetune(&["--init", "run", "--set", "model.image_size=80000"])
-        .fails(CONFIG, &["at 80000 px", "expected at most"]);
+        .fails(CONFIG, &["`model.image_size` is 80000", "expected at most"]);
     finetune(&["--init", "run", "--set", "optimizer.beta1=0.9"])
         .fails(CONFIG, &["has no effect with SGD"]);
     assert!(!place.path("other").exists());
@@ -782,10 +792,7 @@ fn a_run_is_never_mixed_with_another() {
         .fails(CONFIG, &["holds a run already", "run"])
         .hints("--resume auto");
     pretrain_with(&place, &["seed=7"])
-        .fails(
-            CONFIG,
-            &["belongs to another configuration", "`seed` is 7 here and not set there: run"],
-        )
+        .fails(CONFIG, &["belongs to another configuration", "`seed` is 7 here and 0 there: run"])
         .hints("--run-dir");
     pretrain_with(&place, &["train.epochs=9"]).fails(CONFIG, &["`train.epochs` is 9.0"]);
     place

@@ -5,6 +5,7 @@
 mod common;
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use common::Workplace;
 use serde_json::Value;
@@ -59,12 +60,14 @@ fn pre_training_leaves_the_documented_run_directory_and_nothing_on_stdout() {
 
     assert_eq!(place.text("run/config.toml"), common::BUILTIN, "exactly as typed");
     let plan: toml::Table = place.text("run/plan.toml").parse().unwrap();
-    assert_eq!(plan["schedule"]["total_steps"].as_integer(), Some(6));
+    assert_eq!(plan["train"]["steps"].as_integer(), Some(6));
     assert_eq!(plan["model"]["num_classes"].as_integer(), Some(10));
     let environment = json(&place.text("run/environment.json"));
-    for key in ["version", "device", "threads", "platform"] {
+    for key in ["version", "command", "started", "device", "threads", "platform"] {
         assert!(keys(&environment).contains(key), "{environment}");
     }
+    let command = environment["command"].as_array().unwrap();
+    assert_eq!(command[1..], ["pretrain", "builtin.toml", "--run-dir", "run"]);
 
     // The same command again finds nothing left to do, and changes nothing.
     let before = (place.read("run/final.safetensors"), place.read("run/metrics.jsonl"));
@@ -81,14 +84,20 @@ fn every_line_of_metrics_is_an_object_with_the_documented_keys() {
     let place = Workplace::new();
     place.mixer(&["pretrain", "builtin.toml", "--run-dir", "run"]).succeeds();
     let text = place.text("run/metrics.jsonl");
-    let train: BTreeSet<&str> =
-        ["kind", "step", "epoch", "loss", "lr", "grad_norm", "images_per_sec", "data_wait"].into();
-    let eval: BTreeSet<&str> = ["kind", "step", "split", "loss", "top1", "top5", "n"].into();
+    let clock = ["elapsed_secs", "time"];
+    let train = ["kind", "step", "epoch", "loss", "lr", "grad_norm", "images_per_sec", "data_wait"];
+    let eval = ["kind", "step", "split", "loss", "top1", "top5", "n"];
+    let train: BTreeSet<&str> = train.into_iter().chain(clock).collect();
+    let eval: BTreeSet<&str> = eval.into_iter().chain(clock).collect();
+    let mut elapsed = 0.0;
     let mut steps = Vec::new();
     for line in text.lines().map(json) {
         let kind = line["kind"].as_str().unwrap();
         let documented = if kind == "train" { &train } else { &eval };
         assert_eq!(&keys(&line), documented, "{line}");
+        let now = line["elapsed_secs"].as_f64().unwrap();
+        assert!(now >= elapsed, "{line}");
+        elapsed = now;
         steps.push((kind.to_owned(), line["step"].as_u64().unwrap()));
     }
     let expected = [("train", 2), ("eval", 3), ("train", 4), ("train", 6), ("eval", 6)];
@@ -114,13 +123,13 @@ fn overrides_beat_the_file_and_later_ones_beat_earlier_ones() {
         }
         place.mixer(&args).succeeds().parse().unwrap()
     };
-    assert_eq!(show(&[])["batch_size"].as_integer(), Some(8));
-    assert_eq!(show(&["train.batch_size=4"])["batch_size"].as_integer(), Some(4));
+    assert_eq!(show(&[])["train"]["batch_size"].as_integer(), Some(8));
+    assert_eq!(show(&["train.batch_size=4"])["train"]["batch_size"].as_integer(), Some(4));
     let twice = show(&["train.batch_size=4", "train.batch_size=5"]);
-    assert_eq!(twice["batch_size"].as_integer(), Some(5));
+    assert_eq!(twice["train"]["batch_size"].as_integer(), Some(5));
     // A length takes the place of the other form of it: 2 epochs of 40 examples by 8.
     let epochs = show(&["train.epochs=2"]);
-    assert_eq!(epochs["schedule"]["total_steps"].as_integer(), Some(10));
+    assert_eq!(epochs["train"]["steps"].as_integer(), Some(10));
 
     // They are kept with the run, and the same ones continue it.
     let run = ["pretrain", "builtin.toml", "--run-dir", "run", "--set", "train.steps=2"];
@@ -195,8 +204,8 @@ fn fine_tuning_leaves_what_is_frozen_as_it_was() {
         }
     }
     let plan: toml::Table = place.text("frozen/plan.toml").parse().unwrap();
-    assert_eq!(plan["freeze"].as_array().unwrap().len(), 2);
-    assert_eq!(plan["layer_decay"].as_float(), Some(0.75));
+    assert_eq!(plan["train"]["freeze"].as_array().unwrap().len(), 2);
+    assert_eq!(plan["train"]["layer_decay"].as_float(), Some(0.75));
 }
 
 #[test]
@@ -243,8 +252,8 @@ fn a_configuration_extends_another_one_and_its_run_needs_neither() {
     let show = place.mixer(&["config", "show", "configs/small/child.toml"]).succeeds();
     let plan: toml::Table = show.parse().unwrap();
     // One epoch of 12 examples in batches of 6, not the 6 updates of the parent.
-    assert_eq!(plan["schedule"]["total_steps"].as_integer(), Some(2));
-    assert_eq!(plan["eval_every_steps"].as_integer(), Some(3), "the parent's");
+    assert_eq!(plan["train"]["steps"].as_integer(), Some(2));
+    assert_eq!(plan["train"]["eval_every_steps"].as_integer(), Some(3), "the parent's");
     place.mixer(&["config", "check", "configs/small/child.toml"]).succeeds();
     let run = ["pretrain", "configs/small/child.toml", "--run-dir", "run", "--set", "seed=3"];
     place.mixer(&run).succeeds();
@@ -345,7 +354,7 @@ fn several_sweeps_make_a_grid_in_the_directory_of_the_configuration() {
     );
     let plan = place.text(&format!("runs/folder/{}/plan.toml", found[1]));
     let plan: toml::Table = plan.parse().unwrap();
-    assert_eq!(plan["train_transform"]["crop"]["pad"]["pixels"].as_integer(), Some(1));
+    assert_eq!(plan["data"]["crop"]["pad"]["pixels"].as_integer(), Some(1));
 }
 
 // Using weights.
@@ -500,10 +509,11 @@ fn the_summary_counts_the_paper_s_variants_exactly() {
     let place = Workplace::new();
     let table = place.mixer(&["summary"]).succeeds();
     let rows: Vec<Vec<&str>> =
-        table.lines().skip(1).take(7).map(|line| line.split_whitespace().collect()).collect();
+        table.lines().skip(1).take(8).map(|line| line.split_whitespace().collect()).collect();
     let expected = [
         ["S/32", "49", "19104624", "18591624", "19"],
         ["S/16", "196", "18528264", "18015264", "18"],
+        ["S/8", "784", "20646504", "20133504", "-"],
         ["B/32", "49", "60293428", "59524428", "60"],
         ["B/16", "196", "59880472", "59111472", "59"],
         ["L/32", "49", "206939264", "205914264", "206"],
@@ -546,7 +556,7 @@ fn configurations_are_checked_shown_and_described() {
     assert_eq!(checked, "builtin.toml: ok\n");
     let shown = place.mixer(&["config", "show", "builtin.toml"]).succeeds();
     let plan: toml::Table = shown.parse().unwrap();
-    assert_eq!(plan["schedule"]["total_steps"].as_integer(), Some(6));
+    assert_eq!(plan["train"]["steps"].as_integer(), Some(6));
     let odd = place.mixer(&["config", "check", "builtin.toml", "--set", "train.batch_size=99"]);
     assert!(odd.stderr.contains("warning: `train.batch_size` is 99"), "{odd:?}");
     odd.succeeds();
@@ -566,6 +576,66 @@ fn configurations_are_checked_shown_and_described() {
         }
     }
     assert!(described > 50, "only {described} keys");
+}
+
+/// As many training and validation examples and classes as `--assume` is told of the data of a file.
+fn assumed(file: &str) -> &'static str {
+    if file.contains("jft") {
+        "classes=18291,train=303000000,val=50000"
+    } else if file.contains("imagenet21k") {
+        "classes=21843,train=12700000,val=50000"
+    } else if file.contains("imagenet1k") {
+        "classes=1000,train=1281167,val=50000"
+    } else {
+        "classes=100,train=50000,val=10000"
+    }
+}
+
+#[test]
+fn every_shipped_configuration_is_shown_without_data_and_what_is_shown_is_one() {
+    let place = Workplace::new();
+    let configs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs");
+    let values = |shown: &str| -> toml::Table { shown.parse().unwrap() };
+    let mut shown = 0;
+    for folder in ["pretrain", "finetune"] {
+        for entry in std::fs::read_dir(configs.join(folder)).unwrap() {
+            let path = entry.unwrap().path();
+            let file = path.to_str().unwrap();
+            let init = if folder == "finetune" { ",init=B/16@224" } else { "" };
+            let assume = format!("{}{init}", assumed(file));
+            let show = |file: &str| place.mixer(&["config", "show", file, "--assume", &assume]);
+            let first = show(file).succeeds();
+            place.write("shown.toml", &first);
+            place.mixer(&["config", "check", "shown.toml", "--assume", &assume]).succeeds();
+            assert_eq!(values(&show("shown.toml").succeeds()), values(&first), "{file}");
+            shown += 1;
+        }
+    }
+    assert!(shown > 20, "only {shown} configurations");
+    place.mixer(&["config", "show", "builtin.toml", "--assume", "classes=2"]).fails(2, &["all of"]);
+}
+
+#[test]
+fn a_shown_value_says_where_it_comes_from() {
+    let place = Workplace::with_run();
+    let child = "extends = \"../folder.toml\"\n[train]\nbatch_size = 2\n";
+    place.write("configs/child.toml", child);
+    let args = ["config", "show", "configs/child.toml", "--init", "run", "--set", "seed=3"];
+    let shown = place.mixer(&args).succeeds();
+    let origin = |key: &str| {
+        let start = format!("{key} = ");
+        let line = shown.lines().find(|line| line.starts_with(&start));
+        line.unwrap_or_else(|| panic!("{key}: {shown}")).rsplit_once("  # ").unwrap().1.to_owned()
+    };
+    assert_eq!(origin("seed"), "--set");
+    assert_eq!(origin("batch_size"), "configs/child.toml");
+    assert_eq!(origin("steps"), "configs/../folder.toml");
+    assert_eq!(origin("hidden_dim"), "configs/../folder.toml");
+    assert_eq!(origin("mean"), "weights");
+    assert_eq!(origin("head"), "weights and data");
+    assert_eq!(origin("loss"), "default");
+    place.write("shown.toml", &shown);
+    place.mixer(&["config", "check", "shown.toml"]).succeeds();
 }
 
 #[test]
@@ -607,26 +677,22 @@ fn synthesised_pictures_are_folders_that_can_be_inspected_and_trained_on() {
 }
 
 #[test]
-fn what_training_sees_is_drawn_by_either_spelling() {
+fn what_training_sees_is_drawn_and_no_file_is_written_over() {
     let place = Workplace::with_pictures();
     let grid = ["--pictures", "3", "--draws", "2", "--set", "data.repeats=2"];
-    let sheet = ["data", "sheet", "folder.toml", "--out", "sheet.png"];
-    place.mixer(&[&sheet[..], &grid].concat()).succeeds();
-    let inspect = ["data", "inspect", "--augment", "folder.toml", "--out", "inspect.png"];
-    place.mixer(&[&inspect[..], &grid].concat()).succeeds();
-    assert_eq!(place.read("inspect.png"), place.read("sheet.png"));
-    let again = place.mixer(&[&inspect[..], &grid].concat());
-    again.fails(2, &["the file exists already: inspect.png"]);
+    let sheet = ["data", "sheet", "folder.toml", "--out"];
+    place.mixer(&[&sheet[..], &["sheet.png"], &grid].concat()).succeeds();
+    let again = place.mixer(&[&sheet[..], &["sheet.png"], &grid].concat());
+    again.fails(2, &["the file exists already: sheet.png"]);
 
-    // The folder and the split on the command line are those that are drawn.
+    // The same again is the same picture, other data another one.
+    place.mixer(&[&sheet[..], &["same.png"], &grid].concat()).succeeds();
+    assert_eq!(place.read("same.png"), place.read("sheet.png"));
     place.pictures("other", &["blue", "red", "green"]);
-    let inspect = ["data", "inspect", "other", "--split", "val", "--augment", "folder.toml"];
-    place.mixer(&[&inspect[..], &["--out", "other.png"], &grid].concat()).succeeds();
-    let sheet = ["data", "sheet", "folder.toml", "--set", "data.path=other", "--set"];
-    let out = ["data.train=val", "--out", "same.png"];
-    place.mixer(&[&sheet[..], &out, &grid].concat()).succeeds();
-    assert_eq!(place.read("other.png"), place.read("same.png"));
-    place.mixer(&["data", "inspect", "other", "--draws", "3"]).fails(2, &["no effect without"]);
+    let other = ["other.png", "--set", "data.path=other", "--set", "data.train=val"];
+    place.mixer(&[&sheet[..], &other, &grid].concat()).succeeds();
+    assert_ne!(place.read("other.png"), place.read("sheet.png"));
+    place.mixer(&["data", "inspect", "other", "--draws", "3"]).fails(2, &["--draws"]);
     place.mixer(&["data", "inspect"]).fails(2, &["DATA"]);
 }
 
@@ -653,7 +719,7 @@ fn completions_help_and_version_go_to_stdout() {
 #[test]
 fn bench_measures_the_products_of_a_training_step() {
     let place = Workplace::new();
-    let args = ["bench", "--mode", "products", "--model", "s/32", "--image-size", "64"];
+    let args = ["bench", "products", "--model", "s/32", "--image-size", "64"];
     let args = [&args[..], &["--batch-size", "2", "--steps", "1", "--warmup", "0"]].concat();
     let args = [&args[..], &["--device", "cpu"]].concat();
     let found = json(&place.mixer(&[&args[..], &["--format", "json"]].concat()).succeeds());
@@ -675,15 +741,15 @@ fn bench_measures_the_products_of_a_training_step() {
     let table = place.mixer(&args).succeeds();
     assert!(table.contains("token 2 dW"), "{table}");
     let outcome = place.mixer(&[&args[..], &["--profile"]].concat());
-    outcome.fails(2, &["`--profile` has no effect with `--mode products`"]);
+    outcome.fails(2, &["--profile"]);
 }
 
 #[test]
 fn bench_measures_training_and_inference() {
     let place = Workplace::new();
     for mode in ["train", "infer"] {
-        let args = ["bench", "--model", "s/32", "--image-size", "32", "--batch-size", "2"];
-        let more = ["--steps", "2", "--mode", mode, "--threads", "1", "--device", "cpu"];
+        let args = ["bench", mode, "--model", "s/32", "--image-size", "32", "--batch-size", "2"];
+        let more = ["--steps", "2", "--threads", "1", "--device", "cpu"];
         let found =
             json(&place.mixer(&[&args[..], &more, &["--format", "json"]].concat()).succeeds());
         let [row] = found.as_array().unwrap().as_slice() else { panic!("{found}") };
@@ -705,7 +771,7 @@ fn bench_measures_the_stages_of_data() {
         (&["--config", "builtin.toml", "--examples", "50"][..], false),
         (&["--data", "data", "--image-size", "16", "--batch-size", "8", "--epochs", "5"], true),
     ] {
-        let command = ["bench", "--mode", "data", "--workers", "1", "--format", "json"];
+        let command = ["bench", "data", "--workers", "1", "--format", "json"];
         let found = json(&place.mixer(&[&command[..], arguments].concat()).succeeds());
         assert_eq!(found["mode"], "data");
         assert_eq!((&found["workers"], &found["batch_size"]), (&json("1"), &json("8")));
@@ -725,19 +791,19 @@ fn bench_measures_the_stages_of_data() {
             assert_eq!(works, decodes || row["stage"] != "decode", "{row}");
         }
     }
-    let table = place.mixer(&["bench", "--mode", "data", "--config", "builtin.toml"]).succeeds();
+    let table = place.mixer(&["bench", "data", "--config", "builtin.toml"]).succeeds();
     assert!(table.contains("limited by") && table.contains("patchify"), "{table}");
 }
 
 #[test]
-fn bench_refuses_options_of_another_mode() {
+fn a_benchmark_takes_its_own_options_and_no_others() {
     let place = Workplace::with_pictures();
     let bench = |args: &[&str]| place.mixer(&[&["bench"], args].concat());
-    bench(&["--mode", "data"]).fails(2, &["needs data"]);
-    bench(&["--mode", "data", "--data", "data", "--steps", "3"]).fails(2, &["--steps"]);
-    bench(&["--mode", "infer", "--data", "data"]).fails(2, &["--data", "--mode data"]);
-    let bad = ["--mode", "data", "--config", "builtin.toml", "--set", "data.crop=7"];
-    bench(&bad).fails(3, &["data.crop"]);
+    bench(&["data"]).fails(2, &["--data"]);
+    bench(&["data", "--data", "data", "--steps", "3"]).fails(2, &["--steps"]);
+    bench(&["infer", "--data", "data"]).fails(2, &["--data"]);
+    bench(&["infer", "--recompute-blocks", "1"]).fails(2, &["--recompute-blocks"]);
+    bench(&["data", "--config", "builtin.toml", "--set", "data.crop=7"]).fails(3, &["data.crop"]);
 }
 
 #[test]

@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use mixer_data::{RandAugment, TrainCrop};
+use mixer_model::weights::ResizeMethod;
 use mixer_model::{Gelu, Metadata, Variant};
 use mixer_train::config::RunConfig;
 use mixer_train::plan::{DataFacts, InitFacts, RunPlan, Task};
@@ -204,14 +205,17 @@ fn grouped(number: u64) -> String {
 
 /// Millions of training examples, `4,243.8`.
 fn millions(plan: &RunPlan) -> String {
-    let tenths = (plan.schedule.total_steps * plan.batch_size as u64 + 50_000) / 100_000;
+    let tenths = (plan.train.steps * plan.train.batch_size as u64 + 50_000) / 100_000;
     format!("{}.{}", grouped(tenths / 10), tenths % 10)
 }
 
 /// Floating-point operations of the run, `2.9e19`.
 fn flops(plan: &RunPlan) -> String {
-    let examples = plan.schedule.total_steps * plan.batch_size as u64;
-    format!("{:.1e}", examples as f64 * mixer_model::count::training_flops(&plan.model) as f64)
+    let examples = plan.train.steps * plan.train.batch_size as u64;
+    format!(
+        "{:.1e}",
+        examples as f64 * mixer_model::count::training_flops(&plan.model.network) as f64
+    )
 }
 
 fn assert_header_has(file: &str, line: &str) {
@@ -258,33 +262,44 @@ fn pre_training_recipes_are_those_of_the_papers_table() {
         let file = recipe.file;
         let (train, val, classes) = recipe.data;
         let plan = pretrain(file, facts(train, val, classes));
-        assert_eq!(plan.model.variant_name(), Some(recipe.variant), "{file}");
-        assert_eq!((plan.model.image_size, plan.model.gelu), (224, Gelu::Tanh), "{file}");
-        assert_eq!(mixer_model::count::num_params(&plan.model), recipe.num_params, "{file}");
-        assert_eq!((plan.batch_size, plan.schedule.total_steps), (4096, recipe.steps), "{file}");
-        assert_eq!(plan.schedule.base, recipe.learning_rate, "{file}");
+        assert_eq!(plan.model.network.variant_name(), Some(recipe.variant), "{file}");
+        assert_eq!(
+            (plan.model.network.image_size, plan.model.network.gelu),
+            (224, Gelu::Tanh),
+            "{file}"
+        );
+        assert_eq!(
+            mixer_model::count::num_params(&plan.model.network),
+            recipe.num_params,
+            "{file}"
+        );
+        assert_eq!((plan.train.batch_size, plan.train.steps), (4096, recipe.steps), "{file}");
+        assert_eq!(plan.optimizer.learning_rate, recipe.learning_rate, "{file}");
         assert_eq!((plan.schedule.decay, plan.schedule.warmup_steps), (Decay::Linear, 10_000));
-        assert_eq!((plan.clip_norm, plan.loss), (Some(1.0), Loss::Sigmoid), "{file}");
+        assert_eq!((plan.train.clip_norm, plan.train.loss), (Some(1.0), Loss::Sigmoid), "{file}");
         // About -ln K, at which the sigmoid loss starts from the frequency of a class.
-        assert!((plan.head_bias + (classes as f32).ln()).abs() < 0.05, "{file}");
+        assert!(
+            (plan.model.head_bias.unwrap_or_default() + (classes as f32).ln()).abs() < 0.05,
+            "{file}"
+        );
         let adamw = Rule::Adamw {
             beta1: 0.9,
             beta2: 0.999,
             epsilon: 1e-8,
             weight_decay: recipe.weight_decay,
         };
-        assert_eq!(plan.optimizer, adamw, "{file}");
-        assert_eq!(plan.drop_path.rate, recipe.drop_path_rate, "{file}");
+        assert_eq!(plan.optimizer.rule, adamw, "{file}");
+        assert_eq!(plan.model.drop_path().rate, recipe.drop_path_rate, "{file}");
         let magnitude = recipe.augmentation.map(|(magnitude, _)| magnitude);
-        let randaugment = plan.train_transform.randaugment.as_ref().map(|ours| match ours {
+        let randaugment = plan.train_transform().randaugment.as_ref().map(|ours| match ours {
             RandAugment::BigVision { layers: 2, magnitude } => *magnitude,
             other => panic!("{file}: {other:?}"),
         });
         assert_eq!(randaugment, magnitude, "{file}");
-        let mixup = plan.mix.as_ref().map(|mix| mix.mixup_alpha);
+        let mixup = plan.data.mix.as_ref().map(|mix| mix.mixup_alpha);
         assert_eq!(mixup, recipe.augmentation.map(|(_, p)| p), "{file}");
         let (low, high) = (0.05, 1.0);
-        let crop = &plan.train_transform.crop;
+        let crop = &plan.train_transform().crop;
         assert!(
             matches!(crop, TrainCrop::Inception { area, .. } if *area == (low, high)),
             "{file}"
@@ -313,20 +328,28 @@ fn fine_tuning_recipes_are_those_of_the_paper_at_both_resolutions() {
                 let what = format!("{file} with {variant}");
                 let head = (hidden_dim + 1) * classes as u64;
                 let expanded = if image_size == 448 { added } else { 0 };
-                let found = mixer_model::count::num_params(&plan.model);
+                let found = mixer_model::count::num_params(&plan.model.network);
                 assert_eq!(found, at_224 + expanded + head, "{what}");
-                assert_eq!(plan.model.image_size, image_size, "{what}");
-                assert_eq!((plan.batch_size, plan.schedule.total_steps), (512, recipe.steps));
-                assert_eq!(plan.schedule.base, 0.03, "{what}");
+                assert_eq!(plan.model.network.image_size, image_size, "{what}");
+                assert_eq!((plan.train.batch_size, plan.train.steps), (512, recipe.steps));
+                assert_eq!(plan.optimizer.learning_rate, 0.03, "{what}");
                 assert_eq!(plan.schedule.decay, Decay::Cosine, "{what}");
                 assert_eq!(plan.schedule.warmup_steps, recipe.warmup_steps, "{what}");
                 let sgd = Rule::Sgd { momentum: 0.9, weight_decay: 0.0 };
-                assert_eq!((plan.optimizer.clone(), plan.clip_norm), (sgd, Some(1.0)), "{what}");
-                assert_eq!((plan.loss, plan.label_smoothing), (Loss::Softmax, 0.0), "{what}");
+                assert_eq!(
+                    (plan.optimizer.rule.clone(), plan.train.clip_norm),
+                    (sgd, Some(1.0)),
+                    "{what}"
+                );
+                assert_eq!(
+                    (plan.train.loss, plan.train.label_smoothing),
+                    (Loss::Softmax, 0.0),
+                    "{what}"
+                );
                 let start = plan.init.as_ref().unwrap();
-                assert!(start.reset_head, "{what}");
+                assert!(start.resets_head(), "{what}");
                 let resolution = if image_size == 448 { "exact ×2" } else { "unchanged" };
-                assert_eq!(start.resolution, resolution, "{what}");
+                assert_eq!(start.resolution(&plan.model.network).to_string(), resolution, "{what}");
                 assert_eq!(plan.warnings(), Vec::<String>::new(), "{what}");
                 let cost = match variant {
                     "B/16" => format!(
@@ -358,25 +381,28 @@ fn learning_rates_of_the_fine_tuning_recipes_can_be_compared_on_pictures_held_ba
 #[test]
 fn quick_start_is_five_epochs_of_a_small_mixer() {
     let plan = pretrain("quickstart.toml", facts(20_000, 2000, 10));
-    assert_eq!(plan.schedule.total_steps, 781);
-    assert_eq!((plan.model.num_tokens(), plan.model.tokens_mlp_dim), (64, 32));
+    assert_eq!(plan.train.steps, 781);
+    assert_eq!((plan.model.network.num_tokens(), plan.model.network.tokens_mlp_dim), (64, 32));
     assert_eq!(plan.warnings(), Vec::<String>::new());
 }
 
 #[test]
 fn the_learning_rate_of_the_imagenet_recipe_is_big_visions() {
     let plan = pretrain("pretrain/imagenet1k_mixer_b16.toml", facts(1_268_355, 50_000, 1000));
-    assert!((plan.schedule.rate(10_000) - 0.001).abs() < 1e-12);
-    assert!((plan.schedule.rate(92_897) - 1e-8).abs() < 1e-15);
+    assert!((plan.learning_rate().rate(10_000) - 0.001).abs() < 1e-12);
+    assert!((plan.learning_rate().rate(92_897) - 1e-8).abs() < 1e-15);
 }
 
 #[test]
 fn cifar_on_a_gpu_is_150_epochs_in_bf16() {
     let plan = pretrain("pretrain/cifar10_gpu.toml", facts(50_000, 10_000, 10));
-    assert_eq!(plan.schedule.total_steps, 14_648);
-    assert_eq!(mixer_model::count::num_params(&plan.model), 4_360_970);
-    assert_eq!((plan.model.num_tokens(), plan.precision.name()), (64, "bf16"));
-    assert!(plan.mix.is_some() && plan.ema_decay.is_some());
+    assert_eq!(plan.train.steps, 14_648);
+    assert_eq!(mixer_model::count::num_params(&plan.model.network), 4_360_970);
+    assert_eq!(
+        (plan.model.network.num_tokens(), plan.train.precision.to_string().as_str()),
+        (64, "bf16")
+    );
+    assert!(plan.data.mix.is_some() && plan.train.ema_decay.is_some());
     assert_eq!(plan.warnings(), Vec::<String>::new());
 }
 
@@ -385,18 +411,18 @@ fn cifar_fine_tuning_doubles_the_resolution_exactly_and_keeps_the_head() {
     let data = facts(50_000, 10_000, 10);
     let weights = pretrain("pretrain/cifar10_mixer.toml", data.clone());
     let init = InitFacts {
-        config: weights.model.clone(),
+        config: weights.model.network.clone(),
         metadata: Metadata { classes: Some(data.classes.clone()), ..Metadata::default() },
     };
     let config = read("finetune/cifar10_64px.toml");
     let plan = RunPlan::resolve(&config, Task::Finetune, Some(&init), data).unwrap();
     let start = plan.init.as_ref().unwrap();
     assert_eq!(
-        (start.image_size, start.resolution.as_str(), start.reset_head),
-        (32, "exact ×2", false)
+        (start.from.config.image_size, start.resolution(&plan.model.network), start.resets_head()),
+        (32, ResizeMethod::Exact { factor: 2 }, false)
     );
-    assert_eq!(plan.model.tokens_mlp_dim, 4 * weights.model.tokens_mlp_dim);
-    assert_eq!(plan.model.num_tokens(), 256);
+    assert_eq!(plan.model.network.tokens_mlp_dim, 4 * weights.model.network.tokens_mlp_dim);
+    assert_eq!(plan.model.network.num_tokens(), 256);
 }
 
 #[test]
@@ -409,14 +435,12 @@ fn repeats_lengthen_an_epoch_and_are_refused_or_warned_of_where_they_make_no_sen
     };
     let plain = resolve(&[]).unwrap();
     let repeated = resolve(&["data.repeats=3"]).unwrap();
-    assert_eq!((plain.schedule.total_steps, repeated.schedule.total_steps), (781, 2344));
-    assert_eq!((plain.eval_every_steps, repeated.eval_every_steps), (157, 469));
+    assert_eq!((plain.train.steps, repeated.train.steps), (781, 2344));
+    assert_eq!((plain.train.eval_every_steps, repeated.train.eval_every_steps), (157, 469));
     assert_eq!(repeated.steps_per_epoch(), 3.0 * plain.steps_per_epoch());
     assert_eq!(repeated.warnings(), Vec::<String>::new());
-    let read: RunPlan = toml::from_str(&repeated.to_toml().unwrap()).unwrap();
-    assert_eq!(read, repeated);
-    // The plan of a run from before there were repeats has no such line.
-    assert!(!plain.to_toml().unwrap().contains("repeats"));
+    let again = resolve(&["data.repeats=3", "train.steps=2344"]).unwrap();
+    assert_eq!(again, repeated);
     assert_eq!(resolve(&["data.repeats=1"]).unwrap(), plain);
 
     let message = |overrides: &[&str]| resolve(overrides).unwrap_err().to_string();
@@ -435,13 +459,13 @@ fn every_interpolation_survives_the_weights_file_under_the_name_that_timm_has_fo
         let (config, _) = RunConfig::read(&path, &overrides).unwrap();
         let data = facts(20_000, 2000, 10);
         let plan = RunPlan::resolve(&config, Task::Pretrain, None, data).unwrap();
-        let written = serde_json::to_value(plan.preprocessing).unwrap();
+        let written = serde_json::to_value(plan.preprocessing()).unwrap();
         assert_eq!(written["interpolation"], timms);
         let read = serde_json::from_value(written).unwrap();
-        let size = plan.model.image_size;
+        let size = plan.model.network.image_size;
         assert_eq!(
             mixer_train::input::preprocessing::eval_transform(&read, size),
-            plan.eval_transform
+            plan.eval_transform()
         );
     }
 }
@@ -450,7 +474,8 @@ fn every_interpolation_survives_the_weights_file_under_the_name_that_timm_has_fo
 fn a_plan_survives_its_file() {
     let plan = pretrain("pretrain/imagenet1k_mixer_b16.toml", facts(1_268_355, 50_000, 1000));
     let text = plan.to_toml().unwrap();
-    assert_eq!(toml::from_str::<RunPlan>(&text).unwrap(), plan, "{text}");
+    let read = RunPlan::from_toml(&text, || panic!("the format has a number"));
+    assert_eq!(read.unwrap(), plan, "{text}");
 }
 
 #[test]
@@ -463,4 +488,64 @@ fn distortions_that_move_pictures_out_of_sight_are_warned_of() {
     assert_eq!(plan(224).warnings(), Vec::<String>::new());
     let warnings = plan(64).warnings();
     assert!(warnings[0].contains("moves pictures by 150 px, out of the 64 px"), "{warnings:?}");
+}
+
+/// The configuration that has every value of a plan resolves to it.
+fn assert_round_trip(file: &str, plan: &RunPlan) {
+    let config = plan.configuration().unwrap();
+    let text = toml::to_string(&config).unwrap();
+    let (read, _) = RunConfig::parse(&text, &[]).unwrap();
+    let init = plan.init.as_ref().map(|init| &init.from);
+    let again = RunPlan::resolve(&read, plan.task, init, plan.facts.clone()).unwrap();
+    assert_eq!(&again, plan, "{file}: {text}");
+    let read = RunPlan::from_toml(&plan.to_toml().unwrap(), || panic!("the format has a number"));
+    assert_eq!(&read.unwrap(), plan, "{file}");
+}
+
+#[test]
+fn every_shipped_configuration_survives_being_shown() {
+    for recipe in &PRETRAINING {
+        let (train, val, classes) = recipe.data;
+        assert_round_trip(recipe.file, &pretrain(recipe.file, facts(train, val, classes)));
+    }
+    for recipe in &FINETUNING {
+        let (train, val, classes) = recipe.data;
+        for file in [recipe.file, recipe.larger] {
+            assert_round_trip(file, &finetune(file, "B/16", facts(train, val, classes)));
+        }
+    }
+    let cifar = facts(50_000, 10_000, 10);
+    for file in ["pretrain/cifar10_gpu.toml", "pretrain/cifar10_mixer.toml"] {
+        assert_round_trip(file, &pretrain(file, cifar.clone()));
+    }
+    assert_round_trip("quickstart.toml", &pretrain("quickstart.toml", facts(20_000, 2000, 10)));
+}
+
+#[test]
+fn the_documentation_of_the_keys_is_what_is_said_beside_them() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/configuration.md");
+    let found = std::fs::read_to_string(path).unwrap();
+    let expected = mixer_train::config::schema::markdown();
+    let differs = found.lines().zip(expected.lines()).find(|(found, expected)| found != expected);
+    assert!(
+        found == expected,
+        "docs/configuration.md is out of date, at {differs:?}: run `mixer config docs > docs/configuration.md`"
+    );
+}
+
+#[test]
+fn epochs_are_passes_over_the_data_also_where_a_batch_is_larger() {
+    let steps = |train: u64, epochs: &str, batch: &str| {
+        let warmup = "schedule.warmup_steps=0".to_owned();
+        let length = format!("train.epochs={epochs}");
+        let overrides = [warmup, length, format!("train.batch_size={batch}")];
+        let path = configs_directory().join("quickstart.toml");
+        let (config, _) = RunConfig::read(&path, &overrides).unwrap();
+        let plan = RunPlan::resolve(&config, Task::Pretrain, None, facts(train, 10, 10)).unwrap();
+        plan.train.steps
+    };
+    assert_eq!(steps(720, "12", "5000"), 2);
+    assert_eq!(steps(280, "300", "4096"), 21);
+    assert_eq!(steps(10, "1", "5000"), 1);
+    assert_eq!(steps(20_000, "5", "128"), 781);
 }

@@ -230,7 +230,7 @@ fn what_is_kept_may_be_changed_when_a_run_is_continued() {
     assert!(!leftover.exists());
     let plan: toml::Table =
         std::fs::read_to_string(run.join("plan.toml")).unwrap().parse().unwrap();
-    assert_eq!(plan["keep_checkpoints"].as_integer(), Some(1));
+    assert_eq!(plan["train"]["keep_checkpoints"].as_integer(), Some(1));
     assert_same_run(&run, &expected);
 }
 

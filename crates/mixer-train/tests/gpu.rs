@@ -9,8 +9,8 @@ mod common;
 use std::time::Duration;
 
 use common::Workplace;
+use mixer_model::Precision;
 use mixer_train::device;
-use mixer_train::update::precision::Precision;
 use serde_json::Value;
 
 /// Relative error of a loss that a GPU may have: its products may be TF32.

@@ -10,6 +10,7 @@ use std::path::Path;
 
 use common::in_process::{metrics, run, weights};
 use mixer_train::TrainError;
+use mixer_train::device::DeviceKind;
 use serde_json::Value;
 
 const CONFIG: &str = r#"
@@ -49,9 +50,13 @@ fn factors(directory: &Path) -> Vec<(u64, f64)> {
 #[test]
 fn a_factor_that_overflows_nothing_changes_no_bit() {
     let (plain, scaled) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    run("flex", CONFIG, plain.path()).unwrap();
-    run("flex", &format!("{CONFIG}\n    loss_scale = {{ initial = 1024 }}"), scaled.path())
-        .unwrap();
+    run(DeviceKind::Flex, CONFIG, plain.path()).unwrap();
+    run(
+        DeviceKind::Flex,
+        &format!("{CONFIG}\n    loss_scale = {{ initial = 1024 }}"),
+        scaled.path(),
+    )
+    .unwrap();
     assert_eq!(metrics(scaled.path()), metrics(plain.path()));
     assert!(weights(scaled.path()) == weights(plain.path()));
 }
@@ -65,9 +70,9 @@ fn an_overflow_leaves_the_update_out_and_halves_the_factor() {
     );
     let mut all = Vec::new();
     // As on a GPU, where an update that may be left out is waited for.
-    for name in ["flex", "cuda:0"] {
+    for kind in [DeviceKind::Flex, DeviceKind::Cuda(0)] {
         let directory = tempfile::tempdir().unwrap();
-        run(name, &config, directory.path()).unwrap();
+        run(kind, &config, directory.path()).unwrap();
         let factors = factors(directory.path());
         assert_eq!(factors[0], (1, 2.0_f64.powi(69)));
         let grown = factors.windows(2).filter(|pair| pair[1].1 == 2.0 * pair[0].1).count();
@@ -90,20 +95,21 @@ fn a_gradient_that_overflows_without_any_factor_ends_the_run() {
     )
     .replacen("[optimizer]\n    learning_rate = 0.01\n", "", 1);
     let directory = tempfile::tempdir().unwrap();
-    let error = run("flex", &config, directory.path()).unwrap_err();
+    let error = run(DeviceKind::Flex, &config, directory.path()).unwrap_err();
     assert!(matches!(error, TrainError::Diverged { .. }), "{error}");
 }
 
 #[test]
 fn f16_follows_f32_with_scaling_by_default() {
     let (exact, half) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    run("flex", CONFIG, exact.path()).unwrap();
+    run(DeviceKind::Flex, CONFIG, exact.path()).unwrap();
     // The default factor would grow no further in so few updates.
     let config = format!("{CONFIG}\n    precision = \"f16\"");
-    run("flex", &config, half.path()).unwrap();
+    // No CPU multiplies f16, but tensors of it there are.
+    run(DeviceKind::Graphics, &config, half.path()).unwrap();
     let plan = std::fs::read_to_string(half.path().join("run/plan.toml")).unwrap();
     let plan: toml::Table = plan.parse().unwrap();
-    assert_eq!(plan["loss_scale"]["initial"].as_float(), Some(65536.0));
+    assert_eq!(plan["train"]["loss_scale"]["initial"].as_float(), Some(65536.0));
     let left_out = factors(half.path()).len();
     let (half, exact) = (metrics(half.path()), metrics(exact.path()));
     let (half, exact) = (of_kind(&half, "eval"), of_kind(&exact, "eval"));

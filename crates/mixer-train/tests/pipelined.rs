@@ -8,6 +8,7 @@ mod common;
 
 use common::in_process::{metrics, run, weights};
 use mixer_train::TrainError;
+use mixer_train::device::DeviceKind;
 
 const CONFIG: &str = r#"
     [model]
@@ -32,8 +33,8 @@ const CONFIG: &str = r#"
 #[test]
 fn a_run_whose_values_are_read_late_is_the_same_run() {
     let (at_once, late) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    run("flex", CONFIG, at_once.path()).unwrap();
-    run("cuda:0", CONFIG, late.path()).unwrap();
+    run(DeviceKind::Flex, CONFIG, at_once.path()).unwrap();
+    run(DeviceKind::Cuda(0), CONFIG, late.path()).unwrap();
     assert_eq!(metrics(late.path()), metrics(at_once.path()));
     assert!(weights(late.path()) == weights(at_once.path()));
 }
@@ -43,14 +44,14 @@ fn a_loss_that_is_not_finite_is_found_before_anything_of_it_is_written() {
     let diverging = format!(
         "{CONFIG}\n    clip_norm = 0\n\n    [optimizer]\n    kind = \"sgd\"\n    learning_rate = 1e30\n"
     );
-    for name in ["flex", "cuda:0"] {
+    for kind in [DeviceKind::Flex, DeviceKind::Cuda(0)] {
         let directory = tempfile::tempdir().unwrap();
-        let error = run(name, &diverging, directory.path()).unwrap_err();
-        assert!(matches!(error, TrainError::Diverged { .. }), "{name}: {error}");
+        let error = run(kind, &diverging, directory.path()).unwrap_err();
+        assert!(matches!(error, TrainError::Diverged { .. }), "{kind:?}: {error}");
         let written: Vec<_> = std::fs::read_dir(directory.path().join("run/checkpoints"))
             .map(|entries| entries.map(|entry| entry.unwrap().file_name()).collect())
             .unwrap_or_default();
-        assert!(written.is_empty(), "{name}: {written:?}");
-        assert!(!directory.path().join("run/best.safetensors").exists(), "{name}");
+        assert!(written.is_empty(), "{kind:?}: {written:?}");
+        assert!(!directory.path().join("run/best.safetensors").exists(), "{kind:?}");
     }
 }

@@ -1,7 +1,7 @@
 //! The two passes of a resize, which exist for every kind of processor: portable, and in vector
 //! instructions.
 
-use super::weights::Weights;
+use crate::resample::weights::Weights;
 
 /// Fraction bits of a value between the passes.
 ///

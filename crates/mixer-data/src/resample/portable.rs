@@ -1,6 +1,6 @@
 //! The passes of a resize in plain Rust: what they are.
 
-use super::passes::{COLOURS, Columns, FRACTION_BITS, Passes, ROWS};
+use crate::resample::passes::{COLOURS, Columns, FRACTION_BITS, Passes, ROWS};
 
 /// Columns that the vertical pass works on at once, so that their sums stay in registers.
 const BLOCK: usize = 32;

@@ -4,9 +4,9 @@
 
 use std::arch::x86_64::*;
 
-use super::passes::{COLOURS, Columns, FRACTION_BITS, MARGIN, Passes, ROWS};
-use super::portable::Portable;
-use super::weights::Weights;
+use crate::resample::passes::{COLOURS, Columns, FRACTION_BITS, MARGIN, Passes, ROWS};
+use crate::resample::portable::Portable;
+use crate::resample::weights::Weights;
 
 /// Proof that the processor has AVX2: only [`Avx2::detect`] makes one.
 #[derive(Clone, Copy)]

@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use super::Interpolation;
+use crate::resample::interpolation::Interpolation;
 
 /// The most fraction bits of a weight. With more, sums of 32 bits could overflow: a value between the
 /// passes has at most 15 bits, and magnitudes of weights add up to less than 1.3.

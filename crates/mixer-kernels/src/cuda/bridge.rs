@@ -18,6 +18,7 @@ use cubecl_runtime::runtime::Runtime;
 use cubecl_runtime::server::ServerStorage;
 use cubecl_runtime::storage::{ComputeStorage, ManagedResource};
 
+use super::address::Address;
 use super::gpu::{Error, Gpu};
 
 type Server = <CudaRuntime as Runtime>::Server;
@@ -25,26 +26,29 @@ type Resource = <<Server as ServerStorage>::Storage as ComputeStorage>::Resource
 
 /// A tensor whose memory stays where it is for as long as this lives.
 pub(super) struct Buffer {
-    /// Where its first element is.
-    pub(super) address: u64,
+    /// The place of its first element.
+    pub(super) address: Address,
     pub(super) shape: Shape,
     pub(super) dtype: DType,
-    /// Whether nobody else will read it, so that it may be written to.
+    /// True where nobody else will read it, so that it may be written to.
     pub(super) owned: bool,
     tensor: CubeTensor,
     _resource: ManagedResource<Resource>,
 }
 
 impl Buffer {
-    fn new(tensor: CubeTensor) -> Result<Buffer, Error> {
+    fn new(tensor: CubeTensor) -> Result<Self, Error> {
         let tensor = kernel::into_contiguous(tensor);
         let owned = tensor.handle.can_mut();
         let resource = tensor
             .client
             .get_resource::<Server>(tensor.handle.clone())
             .map_err(|error| format!("a tensor's memory: {error}"))?;
-        Ok(Buffer {
-            address: resource.resource().ptr,
+        // SAFETY: the resource, which is kept beside the address, holds the memory where it is; whatever Burn
+        // has do with it later waits for our stream.
+        let address = unsafe { Address::new(resource.resource().ptr) };
+        Ok(Self {
+            address: address.ok_or_else(|| "a tensor has no memory".to_owned())?,
             shape: tensor.meta.shape().clone(),
             dtype: tensor.dtype,
             owned,
@@ -53,14 +57,14 @@ impl Buffer {
         })
     }
 
-    fn empty(like: &CubeTensor, shape: Shape, dtype: DType) -> Result<Buffer, Error> {
+    fn empty(like: &CubeTensor, shape: Shape, dtype: DType) -> Result<Self, Error> {
         let handle = like.client.empty(shape.num_elements() * dtype.size());
         let (client, device) = (like.client.clone(), like.device.clone());
-        Buffer::new(CubeTensor::new_contiguous(client, device, shape, handle, dtype))
+        Self::new(CubeTensor::new_contiguous(client, device, shape, handle, dtype))
     }
 }
 
-/// What an output is made of.
+/// The memory of an output.
 #[derive(Debug, Clone)]
 pub(super) enum Output {
     /// Memory of its own.
@@ -122,7 +126,8 @@ impl<F: Body> Native<F> {
                 && inputs[*input].address != buffer.address
             {
                 let bytes = buffer.shape.num_elements() * buffer.dtype.size();
-                gpu.copy(buffer.address, inputs[*input].address, bytes)?;
+                // SAFETY: both are tensors of that many bytes.
+                unsafe { gpu.copy(buffer.address, inputs[*input].address, bytes)? };
             }
         }
         (self.body)(&mut gpu, &inputs, &outputs)?;

@@ -9,11 +9,12 @@ use cudarc::driver::result as driver;
 use cudarc::driver::sys;
 use cudarc::{cublaslt, nvrtc};
 
-use crate::precision::Precision;
+use crate::spec::Precision;
 
+use super::address::Address;
 use super::product::{ProductKey, Tuned};
 
-/// Why something could not be done, in words: it travels through Burn's own error.
+/// The reason why something could not be done, in words: it travels through Burn's own error.
 pub(super) type Error = String;
 
 /// The scratch memory that products may use, bytes: what NVIDIA recommends for Hopper.
@@ -32,15 +33,15 @@ pub(super) struct Gpu {
     pub(super) before: sys::CUevent,
     pub(super) after: sys::CUevent,
     pub(super) lt: cublaslt::sys::cublasLtHandle_t,
-    pub(super) workspace: u64,
-    scratch: (u64, usize),
+    pub(super) workspace: Address,
+    scratch: Option<(Address, usize)>,
     modules: HashMap<(Precision, usize), HashMap<&'static str, sys::CUfunction>>,
     pub(super) products: HashMap<ProductKey, Option<Tuned>>,
     profile: Option<HashMap<String, CudaTime>>,
     context_events: bool,
     capability: (i32, i32),
     pub(super) multiprocessors: u32,
-    /// What memory moves at most, bytes per ms.
+    /// The most that memory moves, bytes per ms.
     pub(super) bandwidth: f32,
 }
 
@@ -48,12 +49,12 @@ pub(super) struct Gpu {
 // two threads from doing so at once.
 unsafe impl Send for Gpu {}
 
-/// What one kernel, or one shape of product, took.
+/// The time that one kernel, or one shape of product, took.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CudaTime {
     /// The kernel, or the shapes of the product.
     pub what: String,
-    /// How often it ran.
+    /// Number of runs.
     pub count: usize,
     /// All runs together, ms.
     pub milliseconds: f64,
@@ -65,7 +66,9 @@ pub struct CudaTime {
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Arg {
     /// An address on the device.
-    Pointer(u64),
+    Pointer(Address),
+    /// An address, or none.
+    Optional(Option<Address>),
     /// `i64`.
     Long(usize),
     /// `int`.
@@ -100,7 +103,7 @@ const KERNELS: [&str; 19] = [
 /// The GPU with this index, opened on first use.
 ///
 /// # Errors
-/// Which library is missing, or what the driver said.
+/// The library that is missing, or the words of the driver.
 pub(super) fn open(index: usize) -> Result<Arc<Mutex<Gpu>>, Error> {
     type Opened = BTreeMap<usize, Result<Arc<Mutex<Gpu>>, Error>>;
     static OPENED: OnceLock<Mutex<Opened>> = OnceLock::new();
@@ -112,7 +115,7 @@ pub(super) fn open(index: usize) -> Result<Arc<Mutex<Gpu>>, Error> {
         .clone()
 }
 
-/// What the driver calls a GPU, and its memory.
+/// The driver's name of a GPU, and its memory.
 pub(super) fn name(index: usize) -> Result<String, Error> {
     // SAFETY: asks the loader for the library's names, and runs nothing of its.
     if !unsafe { sys::is_culib_present() } {
@@ -132,7 +135,7 @@ pub(super) fn driver_error(what: &str) -> impl Fn(driver::DriverError) -> Error 
 }
 
 impl Gpu {
-    fn new(index: usize) -> Result<Gpu, Error> {
+    fn new(index: usize) -> Result<Self, Error> {
         // SAFETY: asks the loader for each library's names, and runs nothing of theirs.
         let present = unsafe {
             [
@@ -175,7 +178,7 @@ impl Gpu {
                 .map_err(driver_error("cuDriverGetVersion"))?;
             let lt =
                 cublaslt::result::create_handle().map_err(|e| format!("cublasLtCreate: {e}"))?;
-            Ok(Gpu {
+            Ok(Self {
                 context,
                 stream: driver::stream::create(driver::stream::StreamKind::NonBlocking)
                     .map_err(driver_error("cuStreamCreate"))?,
@@ -183,7 +186,7 @@ impl Gpu {
                 after: event()?,
                 lt,
                 workspace: allocate(WORKSPACE)?,
-                scratch: (0, 0),
+                scratch: None,
                 modules: HashMap::new(),
                 products: HashMap::new(),
                 profile: None,
@@ -195,7 +198,7 @@ impl Gpu {
         }
     }
 
-    /// Whether it multiplies operands of this precision: f16 since Volta, bf16 since Ampere.
+    /// True where it multiplies operands of this precision: f16 since Volta, bf16 since Ampere.
     pub(super) fn multiplies(&self, precision: Precision) -> bool {
         match precision {
             Precision::F32 => true,
@@ -250,7 +253,7 @@ impl Gpu {
         Ok(total - free)
     }
 
-    /// What took how long since the last call, the longest first; from the first call on there is an
+    /// The times since the last call, the longest first; from the first call on there is an
     /// account.
     pub(super) fn profile(&mut self) -> Vec<CudaTime> {
         let times = self.profile.replace(HashMap::new()).unwrap_or_default();
@@ -297,39 +300,52 @@ impl Gpu {
         Ok(())
     }
 
-    /// Scratch memory of these sizes in bytes, until the next call.
-    pub(super) fn scratch<const N: usize>(&mut self, sizes: [usize; N]) -> Result<[u64; N], Error> {
+    /// Scratch memory of these sizes in bytes, until the next call. A piece of size 0 has an address, too.
+    pub(super) fn scratch<const N: usize>(
+        &mut self,
+        sizes: [usize; N],
+    ) -> Result<[Address; N], Error> {
         let padded = sizes.map(|size| size.next_multiple_of(ALIGNMENT));
-        let total = padded.iter().sum::<usize>();
-        if total > self.scratch.1 {
-            self.synchronise()?;
-            let (old, size) = std::mem::take(&mut self.scratch);
-            if size > 0 {
-                // SAFETY: nothing on the stream uses it any more.
-                unsafe { driver::free_sync(old) }.map_err(driver_error("cuMemFree"))?;
+        let total = padded.iter().sum::<usize>().max(ALIGNMENT);
+        let first = match self.scratch {
+            Some((first, size)) if size >= total => first,
+            _ => {
+                self.synchronise()?;
+                if let Some((old, _)) = self.scratch.take() {
+                    // SAFETY: it was allocated here, and nothing on the stream uses it any more.
+                    unsafe { driver::free_sync(old.get()) }.map_err(driver_error("cuMemFree"))?;
+                }
+                let first = allocate(total)?;
+                self.scratch = Some((first, total));
+                first
             }
-            self.scratch = (allocate(total)?, total);
-        }
-        let mut next = self.scratch.0;
+        };
+        let mut next = first;
         Ok(padded.map(|size| {
             let address = next;
-            next += size as u64;
+            next = next.plus(size);
             address
         }))
     }
 
     /// Copies bytes from the host.
-    pub(super) fn upload(&self, to: u64, bytes: &[u8]) -> Result<(), Error> {
-        // SAFETY: the caller has reserved that many bytes. From pageable memory, the driver has read
-        // them when this returns.
-        unsafe { driver::memcpy_htod_async(to, bytes, self.stream) }
+    ///
+    /// # Safety
+    /// There must be room for that many bytes.
+    pub(super) unsafe fn upload(&self, to: Address, bytes: &[u8]) -> Result<(), Error> {
+        // SAFETY: the caller's promise. From pageable memory, the driver has read the bytes when this
+        // returns.
+        unsafe { driver::memcpy_htod_async(to.get(), bytes, self.stream) }
             .map_err(driver_error("cuMemcpyHtoDAsync"))
     }
 
-    /// Values in [0.5, 1), of either sign: a pattern of a megabyte, again and again.
-    pub(super) fn fill_with_noise(
+    /// Writes values in [0.5, 1), of either sign: a pattern of a megabyte, again and again.
+    ///
+    /// # Safety
+    /// There must be room for that many bytes.
+    pub(super) unsafe fn fill_with_noise(
         &self,
-        to: u64,
+        to: Address,
         bytes: usize,
         element: Precision,
     ) -> Result<(), Error> {
@@ -353,20 +369,33 @@ impl Gpu {
         }
         for start in (0..bytes).step_by(pattern.len()) {
             let len = pattern.len().min(bytes - start);
-            self.upload(to + start as u64, &pattern[..len])?;
+            // SAFETY: the caller's promise.
+            unsafe { self.upload(to.plus(start), &pattern[..len])? };
         }
         Ok(())
     }
 
     /// Copies bytes on the device.
-    pub(super) fn copy(&self, to: u64, from: u64, bytes: usize) -> Result<(), Error> {
-        // SAFETY: the caller has reserved that many bytes at both.
-        unsafe { driver::memcpy_dtod_async(to, from, bytes, self.stream) }
+    ///
+    /// # Safety
+    /// That many bytes must be there, twice.
+    pub(super) unsafe fn copy(
+        &self,
+        to: Address,
+        from: Address,
+        bytes: usize,
+    ) -> Result<(), Error> {
+        // SAFETY: the caller's promise.
+        unsafe { driver::memcpy_dtod_async(to.get(), from.get(), bytes, self.stream) }
             .map_err(driver_error("cuMemcpyDtoDAsync"))
     }
 
     /// Starts a kernel on blocks of `block` threads.
-    pub(super) fn launch(
+    ///
+    /// # Safety
+    /// `args` must be those that the kernel in `kernels.cu` declares, in its order, and at every address there
+    /// must be as much memory as the kernel reaches with such a grid and such sizes.
+    pub(super) unsafe fn launch(
         &mut self,
         kernel: Kernel,
         grid: (usize, usize),
@@ -378,7 +407,8 @@ impl Gpu {
         let mut slots: Vec<u64> = args
             .iter()
             .map(|arg| match *arg {
-                Arg::Pointer(address) => address,
+                Arg::Pointer(address) => address.get(),
+                Arg::Optional(address) => address.map_or(0, Address::get),
                 Arg::Long(value) => value as u64,
                 Arg::Int(value) => u64::from(value as u32),
                 Arg::Float(value) => u64::from((value as f32).to_bits()),
@@ -390,8 +420,8 @@ impl Gpu {
         let grid = (grid.0 as u32, grid.1 as u32, 1);
         self.timed(
             || (kernel.name.to_owned(), 0.0),
-            // SAFETY: callers pass the arguments that the kernel declares, with addresses of memory that
-            // lives until the stream has passed this point.
+            // SAFETY: the caller's promise; the memory of an [`Address`] lives until the stream has passed
+            // this point.
             |gpu| unsafe {
                 driver::launch_kernel(
                     function,
@@ -473,12 +503,15 @@ pub(super) struct Kernel {
     pub(super) lanes: usize,
 }
 
-fn allocate(bytes: usize) -> Result<u64, Error> {
+/// Memory that nobody frees but [`Gpu::scratch`].
+fn allocate(bytes: usize) -> Result<Address, Error> {
+    let megabytes = bytes.div_ceil(1_000_000);
     // SAFETY: a context is current.
-    unsafe { driver::malloc_sync(bytes) }.map_err(|error| {
-        format!(
-            "{} MB of GPU memory: {error:?}; a smaller batch may fit",
-            bytes.div_ceil(1_000_000)
-        )
-    })
+    let allocated = unsafe { driver::malloc_sync(bytes) };
+    let number = allocated.map_err(|error| {
+        format!("{megabytes} MB of GPU memory: {error:?}; a smaller batch may fit")
+    })?;
+    // SAFETY: it was just allocated, and is freed when the stream has passed all that uses it.
+    let address = unsafe { Address::new(number) };
+    address.ok_or_else(|| format!("{megabytes} MB of GPU memory: the driver gave none"))
 }

@@ -6,10 +6,9 @@
 //! gradient falls out of that of the weight. Rows are filled up to a multiple of eight, which is what
 //! tensor cores want of a row in bytes.
 
-use crate::gelu::Gelu;
-use crate::mixing::MixingSpec;
-use crate::precision::Precision;
+use crate::spec::{Gelu, MixingSpec, Precision};
 
+use super::address::Address;
 use super::gpu::{Arg, Error, Gpu, Kernel};
 use super::product::{Epilogue, Matrix, Product};
 
@@ -18,27 +17,58 @@ const ROWS_PER_BLOCK: usize = 8;
 /// Most memory that gradients of single examples take before they are summed, bytes.
 const SLOT_BYTES: usize = 192 << 20;
 
-/// Addresses of the parameters of a branch.
+/// The parameters of a normalisation.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Parameters {
-    pub(super) gamma: u64,
-    pub(super) beta: u64,
-    pub(super) weight1: u64,
-    pub(super) bias1: u64,
-    pub(super) weight2: u64,
-    pub(super) bias2: u64,
+pub(super) struct Affine {
+    pub(super) gamma: Address,
+    pub(super) beta: Address,
 }
 
-/// Addresses of where gradients go.
+/// A normalisation backwards: its input and scale, and the gradient of its result.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Normed {
+    pub(super) x: Address,
+    pub(super) gamma: Address,
+    pub(super) grad: Address,
+}
+
+/// The places of the gradients of a normalisation.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct NormedGradients {
+    pub(super) x: Address,
+    pub(super) gamma: Address,
+    pub(super) beta: Address,
+}
+
+/// The tensors of a half of a block.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Half {
+    pub(super) x: Address,
+    pub(super) norm: Affine,
+    pub(super) weight1: Address,
+    pub(super) bias1: Address,
+    pub(super) weight2: Address,
+    pub(super) bias2: Address,
+    /// The factor of each example's branch, where any is not 1.
+    pub(super) scale: Option<Address>,
+}
+
+/// The places of their gradients.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Gradients {
-    pub(super) x: u64,
-    pub(super) gamma: u64,
-    pub(super) beta: u64,
-    pub(super) weight1: u64,
-    pub(super) bias1: u64,
-    pub(super) weight2: u64,
-    pub(super) bias2: u64,
+    norm: NormedGradients,
+    weight1: Address,
+    bias1: Address,
+    weight2: Address,
+    bias2: Address,
+}
+
+impl Gradients {
+    /// In the order of [`BranchGradients::into_array`](crate::ops::branch::BranchGradients::into_array).
+    pub(super) fn from_array(gradients: [Address; 7]) -> Self {
+        let [x, gamma, beta, weight1, bias1, weight2, bias2] = gradients;
+        Self { norm: NormedGradients { x, gamma, beta }, weight1, bias1, weight2, bias2 }
+    }
 }
 
 /// The dimensions of a branch.
@@ -58,7 +88,7 @@ impl Dims {
         self.b * self.s
     }
 
-    /// Whether weights have to be converted to the type of activations.
+    /// True where weights have to be converted to the type of activations.
     fn is_half(&self) -> bool {
         self.element != Precision::F32
     }
@@ -78,7 +108,7 @@ impl Dims {
         (self.hidden + 1).next_multiple_of(8)
     }
 
-    /// Whether cuBLASLt's epilogues compute the same GELU. They have the tanh form alone, and in f32 less
+    /// True where cuBLASLt's epilogues compute the same GELU. They have the tanh form alone, and in f32 less
     /// exactly than ours.
     fn fuses(&self, spec: &MixingSpec) -> bool {
         self.is_half() && spec.gelu == Gelu::Tanh
@@ -93,26 +123,38 @@ fn form(spec: &MixingSpec) -> Arg {
     Arg::Int(usize::from(spec.gelu == Gelu::Tanh))
 }
 
+// SAFETY, of every block below: a kernel gets the arguments that it declares, and an address is handed on with
+// the sizes that `Dims` took from the shapes of its tensor, or that it was asked of `scratch` with.
 impl Gpu {
-    fn launch_rows(&mut self, kernel: Kernel, rows: usize, args: &[Arg]) -> Result<(), Error> {
-        self.launch(kernel, (rows.div_ceil(ROWS_PER_BLOCK), 1), (256, 1), 0, args)
+    /// Starts a kernel with a warp for each of `rows` rows.
+    ///
+    /// # Safety
+    /// See [`Gpu::launch`].
+    unsafe fn launch_rows(
+        &mut self,
+        kernel: Kernel,
+        rows: usize,
+        args: &[Arg],
+    ) -> Result<(), Error> {
+        // SAFETY: the caller's promise.
+        unsafe { self.launch(kernel, (rows.div_ceil(ROWS_PER_BLOCK), 1), (256, 1), 0, args) }
     }
 
     /// A weight in the activations' type: itself where that is f32.
     fn weight(
         &mut self,
-        from: u64,
-        to: u64,
+        from: Address,
+        to: Address,
         (rows, columns): (usize, usize),
         d: &Dims,
-    ) -> Result<u64, Error> {
+    ) -> Result<Address, Error> {
         if !d.is_half() {
             return Ok(from);
         }
         if (rows * columns).is_multiple_of(8) {
             self.elementwise("cast", (from, to), rows * columns, None, d)?;
         } else {
-            self.pack(from, 0, to, (rows, columns, columns), false, d)?;
+            self.pack(from, None, to, (rows, columns, columns), false, d)?;
         }
         Ok(to)
     }
@@ -121,21 +163,22 @@ impl Gpu {
     fn elementwise(
         &mut self,
         name: &'static str,
-        (a, b): (u64, u64),
+        (a, b): (Address, Address),
         len: usize,
         form: Option<Arg>,
         d: &Dims,
     ) -> Result<(), Error> {
         let mut args = vec![Arg::Pointer(a), Arg::Pointer(b), Arg::Long(len / 8)];
         args.extend(form);
-        self.launch(d.kernel(name), ((len / 8).div_ceil(256), 1), (256, 1), 0, &args)
+        // SAFETY: both have `len` values, and the kernel takes `form` where one is given.
+        unsafe { self.launch(d.kernel(name), ((len / 8).div_ceil(256), 1), (256, 1), 0, &args) }
     }
 
     fn pack(
         &mut self,
-        weight: u64,
-        bias: u64,
-        to: u64,
+        weight: Address,
+        bias: Option<Address>,
+        to: Address,
         (rows, columns, ld): (usize, usize, usize),
         transposed: bool,
         d: &Dims,
@@ -143,22 +186,23 @@ impl Gpu {
         let blocks = (rows * ld).div_ceil(256).min(16 * self.multiprocessors as usize);
         let args = [
             Arg::Pointer(weight),
-            Arg::Pointer(bias),
+            Arg::Optional(bias),
             Arg::Pointer(to),
             Arg::Int(rows),
             Arg::Int(columns),
             Arg::Int(ld),
             Arg::Int(usize::from(transposed)),
         ];
-        self.launch(d.kernel("pack"), (blocks, 1), (256, 1), 0, &args)
+        // SAFETY: `to` has `rows` rows of `ld`, a weight `rows` by `columns` values, either way round.
+        unsafe { self.launch(d.kernel("pack"), (blocks, 1), (256, 1), 0, &args) }
     }
 
     /// LN of every row, with rows of ones and zeros after the `d.s` of each example up to `s_out`.
     fn normalise(
         &mut self,
-        x: u64,
-        p: &Parameters,
-        y: u64,
+        x: Address,
+        norm: Affine,
+        y: Address,
         s_out: usize,
         d: &Dims,
         epsilon: f64,
@@ -166,8 +210,8 @@ impl Gpu {
         let rows = d.b * s_out;
         let args = [
             Arg::Pointer(x),
-            Arg::Pointer(p.gamma),
-            Arg::Pointer(p.beta),
+            Arg::Pointer(norm.gamma),
+            Arg::Pointer(norm.beta),
             Arg::Pointer(y),
             Arg::Long(rows),
             Arg::Int(d.s),
@@ -175,7 +219,8 @@ impl Gpu {
             Arg::Int(d.c),
             Arg::Float(epsilon),
         ];
-        self.launch_rows(d.kernel("layer_norm"), rows, &args)
+        // SAFETY: `x` has `d.s` rows of an example, `y` `s_out`, and the parameters have a row's length.
+        unsafe { self.launch_rows(d.kernel("layer_norm"), rows, &args) }
     }
 
     /// Warps of the backward pass of LN, each of which keeps sums of its own.
@@ -194,8 +239,8 @@ impl Gpu {
 
     fn reduce(
         &mut self,
-        partials: u64,
-        outputs: [u64; 2],
+        partials: Address,
+        outputs: [Option<Address>; 2],
         used: usize,
         count: usize,
         n: usize,
@@ -203,33 +248,33 @@ impl Gpu {
     ) -> Result<(), Error> {
         let args = [
             Arg::Pointer(partials),
-            Arg::Pointer(outputs[0]),
-            Arg::Pointer(outputs[1]),
+            Arg::Optional(outputs[0]),
+            Arg::Optional(outputs[1]),
             Arg::Int(count),
             Arg::Int(n),
         ];
-        self.launch(d.kernel("reduce_partials"), (n.div_ceil(32), used), (32, 32), 0, &args)
+        // SAFETY: there are `count` partial sums of `n` values for each of the `used` outputs, which are given.
+        unsafe {
+            self.launch(d.kernel("reduce_partials"), (n.div_ceil(32), used), (32, 32), 0, &args)
+        }
     }
 
-    /// Gradients through LN: `dx` with `residual` (0 for none) added, `dgamma` and `dbeta`.
-    #[allow(clippy::too_many_arguments)]
+    /// Gradients through LN, with `residual` added to that of its input.
     fn normalise_backward(
         &mut self,
-        dy: u64,
-        x: u64,
-        gamma: u64,
-        residual: u64,
-        (dx, dgamma, dbeta): (u64, u64, u64),
-        partials: u64,
+        norm: Normed,
+        residual: Option<Address>,
+        to: NormedGradients,
+        partials: Address,
         d: &Dims,
         epsilon: f64,
     ) -> Result<(), Error> {
         let args = [
-            Arg::Pointer(dy),
-            Arg::Pointer(x),
-            Arg::Pointer(gamma),
-            Arg::Pointer(residual),
-            Arg::Pointer(dx),
+            Arg::Pointer(norm.grad),
+            Arg::Pointer(norm.x),
+            Arg::Pointer(norm.gamma),
+            Arg::Optional(residual),
+            Arg::Pointer(to.x),
             Arg::Pointer(partials),
             Arg::Long(d.rows()),
             Arg::Int(d.c),
@@ -237,13 +282,22 @@ impl Gpu {
         ];
         let warps = self.norm_warps();
         let grid = (warps / ROWS_PER_BLOCK, 1);
-        self.launch(d.kernel("layer_norm_backward"), grid, (256, 1), 0, &args)?;
-        self.reduce(partials, [dgamma, dbeta], 2, warps, d.c, d)
+        // SAFETY: all activations have `d.rows()` rows, and `partials` has two rows for each warp.
+        unsafe { self.launch(d.kernel("layer_norm_backward"), grid, (256, 1), 0, &args)? };
+        self.reduce(partials, [Some(to.gamma), Some(to.beta)], 2, warps, d.c, d)
     }
 
-    fn add_scaled(&mut self, x: u64, y: u64, scale: u64, out: u64, d: &Dims) -> Result<(), Error> {
+    /// `x + scale · y`, or `scale · y` alone.
+    fn add_scaled(
+        &mut self,
+        x: Option<Address>,
+        y: Address,
+        scale: Address,
+        out: Address,
+        d: &Dims,
+    ) -> Result<(), Error> {
         let args = [
-            Arg::Pointer(x),
+            Arg::Optional(x),
             Arg::Pointer(y),
             Arg::Pointer(scale),
             Arg::Pointer(out),
@@ -251,13 +305,14 @@ impl Gpu {
             Arg::Int(d.s),
             Arg::Int(d.c),
         ];
-        self.launch_rows(d.kernel("add_scaled"), d.rows(), &args)
+        // SAFETY: all activations have `d.rows()` rows; there is a scale for each example.
+        unsafe { self.launch_rows(d.kernel("add_scaled"), d.rows(), &args) }
     }
 
     /// GELU of `rows_in` rows of `columns` per example, with rows of ones and zeros up to `rows_out`.
     fn activate(
         &mut self,
-        (from, to): (u64, u64),
+        (from, to): (Address, Address),
         (examples, rows_in, rows_out, columns): (usize, usize, usize, usize),
         spec: &MixingSpec,
         d: &Dims,
@@ -271,21 +326,20 @@ impl Gpu {
             Arg::Int(columns),
             form(spec),
         ];
-        self.launch_rows(d.kernel("gelu_forward"), examples * rows_out, &args)
+        // SAFETY: `from` has `rows_in` rows of an example, `to` `rows_out`.
+        unsafe { self.launch_rows(d.kernel("gelu_forward"), examples * rows_out, &args) }
     }
 
-    /// `x + scale · (W₂ gelu(W₁ LN(x) + b₁) + b₂)`; a `scale` of 0 is none.
+    /// `x + scale · (W₂ gelu(W₁ LN(x) + b₁) + b₂)`.
     pub(super) fn mix_tokens(
         &mut self,
-        x: u64,
-        p: &Parameters,
-        scale: u64,
-        out: u64,
+        p: &Half,
+        out: Address,
         d: &Dims,
         spec: &MixingSpec,
     ) -> Result<(), Error> {
         let (sp, hp, e) = (d.padded_s(), d.padded_hidden(), d.bytes());
-        let branch = if scale == 0 { 0 } else { d.rows() * d.c * e };
+        let branch = if p.scale.is_some() { d.rows() * d.c * e } else { 0 };
         let [w1, w2, y, u, g, branch] = self.scratch([
             d.hidden * sp * e,
             d.s * hp * e,
@@ -294,14 +348,14 @@ impl Gpu {
             d.b * hp * d.c * e,
             branch,
         ])?;
-        self.pack(p.weight1, p.bias1, w1, (d.hidden, d.s, sp), false, d)?;
-        self.pack(p.weight2, p.bias2, w2, (d.s, d.hidden, hp), false, d)?;
-        self.token_hidden(x, p, (w1, y, u, g), false, d, spec)?;
+        self.pack(p.weight1, Some(p.bias1), w1, (d.hidden, d.s, sp), false, d)?;
+        self.pack(p.weight2, Some(p.bias2), w2, (d.s, d.hidden, hp), false, d)?;
+        self.token_hidden(p, (w1, y, u, g), false, d, spec)?;
         let image = d.s * d.c;
-        let target = if scale == 0 { out } else { branch };
+        let target = if p.scale.is_some() { branch } else { out };
         let product = Product {
             batch: d.b,
-            add: (scale == 0).then(|| Matrix::new(x, d.c).batched(image)),
+            add: p.scale.is_none().then(|| Matrix::new(p.x, d.c).batched(image)),
             ..Product::new(
                 (d.s, d.c, hp),
                 Matrix::new(w2, hp),
@@ -311,8 +365,8 @@ impl Gpu {
             )
         };
         self.multiply(&product)?;
-        if scale != 0 {
-            self.add_scaled(x, branch, scale, out, d)?;
+        if let Some(scale) = p.scale {
+            self.add_scaled(Some(p.x), branch, scale, out, d)?;
         }
         Ok(())
     }
@@ -320,15 +374,14 @@ impl Gpu {
     /// `y = [LN(x); 1; 0]`, `u = [W₁ b₁] y` and `g = [gelu(u); 1; 0]`. `u` is scratch unless `keeping`.
     fn token_hidden(
         &mut self,
-        x: u64,
-        p: &Parameters,
-        (w1, y, u, g): (u64, u64, u64, u64),
+        p: &Half,
+        (w1, y, u, g): (Address, Address, Address, Address),
         keeping: bool,
         d: &Dims,
         spec: &MixingSpec,
     ) -> Result<(), Error> {
         let (sp, hp) = (d.padded_s(), d.padded_hidden());
-        self.normalise(x, p, y, sp, d, spec.epsilon)?;
+        self.normalise(p.x, p.norm, y, sp, d, spec.epsilon)?;
         let product = Product {
             batch: d.b,
             ..Product::new(
@@ -342,7 +395,7 @@ impl Gpu {
         let fused = Product {
             out: Matrix::new(g, d.c).batched(hp * d.c),
             epilogue: if keeping { Epilogue::GeluKeeping } else { Epilogue::Gelu },
-            kept: u,
+            kept: Some(u),
             kept_stride: d.hidden * d.c,
             ..product
         };
@@ -350,20 +403,18 @@ impl Gpu {
             let rows = d.b * (hp - d.hidden);
             let args =
                 [Arg::Pointer(g), Arg::Long(rows), Arg::Int(d.hidden), Arg::Int(hp), Arg::Int(d.c)];
-            return self.launch_rows(d.kernel("fill_rows"), rows, &args);
+            // SAFETY: `g` has `hp` rows of an example, of which those from `d.hidden` on are filled.
+            return unsafe { self.launch_rows(d.kernel("fill_rows"), rows, &args) };
         }
         self.multiply(&product)?;
         self.activate((u, g), (d.b, d.hidden, hp, d.c), spec, d)
     }
 
     /// Gradients of [`Gpu::mix_tokens`].
-    #[allow(clippy::too_many_arguments)]
     pub(super) fn mix_tokens_backward(
         &mut self,
-        x: u64,
-        p: &Parameters,
-        scale: u64,
-        grad: u64,
+        p: &Half,
+        grad: Address,
         out: &Gradients,
         d: &Dims,
         spec: &MixingSpec,
@@ -372,7 +423,7 @@ impl Gpu {
         let image = d.s * d.c;
         let slot = (d.s * hp).max(d.hidden * sp) * 4;
         let slots = d.b.div_ceil(d.b.div_ceil((SLOT_BYTES / slot).clamp(1, d.b)));
-        let scaled = if scale == 0 { 0 } else { d.b * image * e };
+        let scaled = if p.scale.is_some() { d.b * image * e } else { 0 };
         let padded_columns = d.s.next_multiple_of(8);
         let [w1, w1t, w2t, y, u, g, du, scaled, sums, partials] = self.scratch([
             d.hidden * sp * e,
@@ -386,16 +437,17 @@ impl Gpu {
             slots * slot,
             self.norm_partials(d),
         ])?;
-        self.pack(p.weight1, p.bias1, w1, (d.hidden, d.s, sp), false, d)?;
+        self.pack(p.weight1, Some(p.bias1), w1, (d.hidden, d.s, sp), false, d)?;
         // Transposed here and not in the products, which are several times slower then.
-        self.pack(p.weight1, 0, w1t, (d.s, d.hidden, d.hidden), true, d)?;
-        self.pack(p.weight2, 0, w2t, (d.hidden, d.s, padded_columns), true, d)?;
-        self.token_hidden(x, p, (w1, y, u, g), true, d, spec)?;
-        let outer = if scale == 0 {
-            grad
-        } else {
-            self.add_scaled(0, grad, scale, scaled, d)?;
-            scaled
+        self.pack(p.weight1, None, w1t, (d.s, d.hidden, d.hidden), true, d)?;
+        self.pack(p.weight2, None, w2t, (d.hidden, d.s, padded_columns), true, d)?;
+        self.token_hidden(p, (w1, y, u, g), true, d, spec)?;
+        let outer = match p.scale {
+            Some(scale) => {
+                self.add_scaled(None, grad, scale, scaled, d)?;
+                scaled
+            }
+            None => grad,
         };
         let per_image = |address, rows| Matrix::new(address, d.c).batched(rows * d.c);
         let product = Product {
@@ -435,8 +487,8 @@ impl Gpu {
             )
         };
         self.multiply(&product)?;
-        let gradients = (out.x, out.gamma, out.beta);
-        self.normalise_backward(y, x, p.gamma, grad, gradients, partials, d, spec.epsilon)
+        let norm = Normed { x: p.x, gamma: p.norm.gamma, grad: y };
+        self.normalise_backward(norm, Some(grad), out.norm, partials, d, spec.epsilon)
     }
 
     /// A product whose values are multiplied by the slope of GELU at `before`, which has the product's
@@ -444,12 +496,16 @@ impl Gpu {
     fn multiply_by_slope(
         &mut self,
         product: Product,
-        (before, stride): (u64, usize),
+        (before, stride): (Address, usize),
         d: &Dims,
         spec: &MixingSpec,
     ) -> Result<(), Error> {
-        let slope =
-            Product { epilogue: Epilogue::GeluSlope, kept: before, kept_stride: stride, ..product };
+        let slope = Product {
+            epilogue: Epilogue::GeluSlope,
+            kept: Some(before),
+            kept_stride: stride,
+            ..product
+        };
         let len = product.m * product.n * product.batch;
         if d.fuses(spec)
             && let (Some(fused), Some(plain)) = (self.cost(&slope)?, self.cost(&product)?)
@@ -464,18 +520,18 @@ impl Gpu {
     /// `Σ_b left_b rightᵀ_b`, with the column after the first `columns` as the bias' gradient.
     fn sum_over_images(
         &mut self,
-        (left, rows): (u64, usize),
-        (right, ld): (u64, usize),
-        (sums, slots): (u64, usize),
-        (weight, bias, columns): (u64, u64, usize),
+        (left, rows): (Address, usize),
+        (right, ld): (Address, usize),
+        (sums, slots): (Address, usize),
+        (weight, bias, columns): (Address, Address, usize),
         d: &Dims,
     ) -> Result<(), Error> {
         let e = d.bytes();
         let mut first = 0;
         while first < d.b {
             let batch = slots.min(d.b - first);
-            let at = |address: u64, rows: usize| {
-                Matrix::new(address + (first * rows * d.c * e) as u64, d.c).batched(rows * d.c)
+            let at = |address: Address, rows: usize| {
+                Matrix::new(address.plus(first * rows * d.c * e), d.c).batched(rows * d.c)
             };
             let out = Matrix::new(sums, ld).batched(rows * ld);
             let product = Product {
@@ -496,24 +552,23 @@ impl Gpu {
             Arg::Int(columns),
             Arg::Int(ld),
         ];
-        self.launch(d.kernel("reduce_slots"), ((rows * ld).div_ceil(256), 1), (256, 1), 0, &args)
+        let blocks = (rows * ld).div_ceil(256);
+        // SAFETY: `sums` has `slots` matrices of `rows` by `ld`, the gradients have `columns` and one of them.
+        unsafe { self.launch(d.kernel("reduce_slots"), (blocks, 1), (256, 1), 0, &args) }
     }
 
-    /// `x + scale · (gelu(LN(x) W₁ + b₁) W₂ + b₂)`; a `scale` of 0 is none. The hidden units before GELU,
-    /// and behind them those after it, go to `kept` where it is not 0.
-    #[allow(clippy::too_many_arguments)]
+    /// `x + scale · (gelu(LN(x) W₁ + b₁) W₂ + b₂)`. The hidden units before GELU, and behind them those
+    /// after it, go to `kept`, if it is given.
     pub(super) fn mix_channels(
         &mut self,
-        x: u64,
-        p: &Parameters,
-        scale: u64,
-        out: u64,
-        kept: u64,
+        p: &Half,
+        out: Address,
+        kept: Option<Address>,
         d: &Dims,
         spec: &MixingSpec,
     ) -> Result<(), Error> {
         let (rows, e) = (d.rows(), d.bytes());
-        let branch = if scale == 0 { 0 } else { rows * d.c * e };
+        let branch = if p.scale.is_some() { rows * d.c * e } else { 0 };
         let half = |len: usize| if d.is_half() { len * e } else { 0 };
         let [w1, w2, b1, b2, y, g, branch] = self.scratch([
             half(d.c * d.hidden),
@@ -521,21 +576,21 @@ impl Gpu {
             half(d.hidden),
             half(d.c),
             rows * d.c * e,
-            if kept == 0 { rows * d.hidden * e } else { 0 },
+            if kept.is_none() { rows * d.hidden * e } else { 0 },
             branch,
         ])?;
         let w1 = self.weight(p.weight1, w1, (d.c, d.hidden), d)?;
         let w2 = self.weight(p.weight2, w2, (d.hidden, d.c), d)?;
         let b1 = self.weight(p.bias1, b1, (1, d.hidden), d)?;
         let b2 = self.weight(p.bias2, b2, (1, d.c), d)?;
-        self.normalise(x, p, y, d.s, d, spec.epsilon)?;
-        let g = if kept == 0 { g } else { kept + (rows * d.hidden * e) as u64 };
+        self.normalise(p.x, p.norm, y, d.s, d, spec.epsilon)?;
+        let g = kept.map_or(g, |kept| kept.plus(rows * d.hidden * e));
         self.channel_hidden((y, w1, b1), (kept, g), d, spec)?;
-        let target = if scale == 0 { out } else { branch };
+        let target = if p.scale.is_some() { branch } else { out };
         let product = Product {
-            add: (scale == 0).then(|| Matrix::new(x, d.c)),
+            add: p.scale.is_none().then(|| Matrix::new(p.x, d.c)),
             epilogue: Epilogue::Bias,
-            bias: b2,
+            bias: Some(b2),
             ..Product::new(
                 (rows, d.c, d.hidden),
                 Matrix::new(g, d.hidden),
@@ -545,23 +600,23 @@ impl Gpu {
             )
         };
         self.multiply(&product)?;
-        if scale != 0 {
-            self.add_scaled(x, branch, scale, out, d)?;
+        if let Some(scale) = p.scale {
+            self.add_scaled(Some(p.x), branch, scale, out, d)?;
         }
         Ok(())
     }
 
-    /// `h = y W₁ + b₁`, unless it is 0, and `g = gelu(y W₁ + b₁)`.
+    /// `h = y W₁ + b₁`, if it is given, and `g = gelu(y W₁ + b₁)`.
     fn channel_hidden(
         &mut self,
-        (y, w1, b1): (u64, u64, u64),
-        (h, g): (u64, u64),
+        (y, w1, b1): (Address, Address, Address),
+        (h, g): (Option<Address>, Address),
         d: &Dims,
         spec: &MixingSpec,
     ) -> Result<(), Error> {
         let rows = d.rows();
         let product = Product {
-            bias: b1,
+            bias: Some(b1),
             ..Product::new(
                 (rows, d.hidden, d.c),
                 Matrix::new(y, d.c),
@@ -570,25 +625,22 @@ impl Gpu {
                 d.element,
             )
         };
-        let fused = if h == 0 { Epilogue::BiasGelu } else { Epilogue::BiasGeluKeeping };
+        let fused = if h.is_some() { Epilogue::BiasGeluKeeping } else { Epilogue::BiasGelu };
         if d.fuses(spec) && self.try_multiply(&Product { epilogue: fused, kept: h, ..product })? {
             return Ok(());
         }
-        let before = if h == 0 { g } else { h };
+        let before = h.unwrap_or(g);
         let out = Matrix::new(before, d.hidden);
         self.multiply(&Product { epilogue: Epilogue::Bias, out, ..product })?;
         self.activate((before, g), (1, rows, rows, d.hidden), spec, d)
     }
 
-    /// Gradients of [`Gpu::mix_channels`]. `kept` is what it kept, or 0.
-    #[allow(clippy::too_many_arguments)]
+    /// Gradients of [`Gpu::mix_channels`], with the hidden units that it kept or computed again.
     pub(super) fn mix_channels_backward(
         &mut self,
-        x: u64,
-        p: &Parameters,
-        scale: u64,
-        kept: u64,
-        grad: u64,
+        p: &Half,
+        kept: Option<Address>,
+        grad: Address,
         out: &Gradients,
         d: &Dims,
         spec: &MixingSpec,
@@ -602,25 +654,26 @@ impl Gpu {
             half(d.c * d.hidden),
             half(d.hidden),
             rows * d.c * e,
-            if kept == 0 { 2 * rows * d.hidden * e } else { 0 },
+            if kept.is_none() { 2 * rows * d.hidden * e } else { 0 },
             rows * d.hidden * e,
-            if scale == 0 { 0 } else { rows * d.c * e },
+            if p.scale.is_some() { rows * d.c * e } else { 0 },
             partials,
         ])?;
         let w1 = self.weight(p.weight1, w1, (d.c, d.hidden), d)?;
         let w2 = self.weight(p.weight2, w2, (d.hidden, d.c), d)?;
-        self.normalise(x, p, y, d.s, d, spec.epsilon)?;
-        let h = if kept == 0 { again } else { kept };
-        let g = h + (rows * d.hidden * e) as u64;
-        if kept == 0 {
+        self.normalise(p.x, p.norm, y, d.s, d, spec.epsilon)?;
+        let h = kept.unwrap_or(again);
+        let g = h.plus(rows * d.hidden * e);
+        if kept.is_none() {
             let b1 = self.weight(p.bias1, b1, (1, d.hidden), d)?;
-            self.channel_hidden((y, w1, b1), (h, g), d, spec)?;
+            self.channel_hidden((y, w1, b1), (Some(h), g), d, spec)?;
         }
-        let outer = if scale == 0 {
-            grad
-        } else {
-            self.add_scaled(0, grad, scale, scaled, d)?;
-            scaled
+        let outer = match p.scale {
+            Some(scale) => {
+                self.add_scaled(None, grad, scale, scaled, d)?;
+                scaled
+            }
+            None => grad,
         };
         let wide = |address| Matrix::new(address, d.hidden);
         let narrow = |address| Matrix::new(address, d.c);
@@ -630,10 +683,11 @@ impl Gpu {
         let dw1 = Product::new(dims, narrow(y).t(), wide(dh), wide(out.weight1), d.element);
         let dw1 = Product { element_out: Precision::F32, ..dw1 };
         // Sums of columns can be had with either of two products; where, is a matter of time.
+        let slope_of_h = Product { epilogue: Epilogue::GeluSlope, kept: Some(h), ..slope };
         let with_sums =
-            Product { epilogue: Epilogue::GeluSlopeSums, kept: h, bias: partials, ..slope };
-        let without = Product { epilogue: Epilogue::GeluSlope, kept: h, ..slope };
-        let sums_later = Product { epilogue: Epilogue::ColumnSums, bias: out.bias1, ..dw1 };
+            Product { epilogue: Epilogue::GeluSlopeSums, bias: Some(partials), ..slope_of_h };
+        let without = slope_of_h;
+        let sums_later = Product { epilogue: Epilogue::ColumnSums, bias: Some(out.bias1), ..dw1 };
         if d.fuses(spec)
             && let (Some(a), Some(b)) = (self.cost(&with_sums)?, self.cost(&dw1)?)
             && let (Some(c), Some(e)) = (self.cost(&without)?, self.cost(&sums_later)?)
@@ -653,20 +707,20 @@ impl Gpu {
         // In the place of LN(x), which nothing needs any more.
         let dims = (rows, d.c, d.hidden);
         self.multiply(&Product::new(dims, wide(dh), wide(w1).t(), narrow(y), d.element))?;
-        let gradients = (out.x, out.gamma, out.beta);
-        self.normalise_backward(y, x, p.gamma, grad, gradients, partials, d, spec.epsilon)
+        let norm = Normed { x: p.x, gamma: p.norm.gamma, grad: y };
+        self.normalise_backward(norm, Some(grad), out.norm, partials, d, spec.epsilon)
     }
 
     /// A product with f32 output, and the sums of the columns of its second operand.
     fn multiply_with_column_sums(
         &mut self,
         product: Product,
-        sums: u64,
-        partials: u64,
+        sums: Address,
+        partials: Address,
         d: &Dims,
     ) -> Result<(), Error> {
         let product = Product { element_out: Precision::F32, ..product };
-        let fused = Product { epilogue: Epilogue::ColumnSums, bias: sums, ..product };
+        let fused = Product { epilogue: Epilogue::ColumnSums, bias: Some(sums), ..product };
         if self.try_multiply(&fused)? {
             return Ok(());
         }
@@ -676,24 +730,26 @@ impl Gpu {
 
     fn column_sums(
         &mut self,
-        x: u64,
-        partials: u64,
-        out: u64,
+        x: Address,
+        partials: Address,
+        out: Address,
         (rows, n): (usize, usize),
         d: &Dims,
     ) -> Result<(), Error> {
         let chunks = self.chunks(n, 128);
         let args = [Arg::Pointer(x), Arg::Pointer(partials), Arg::Long(rows), Arg::Int(n)];
-        self.launch(d.kernel("column_sums"), (n.div_ceil(128), chunks), (128, 1), 0, &args)?;
-        self.reduce(partials, [out, 0], 1, chunks, n, d)
+        let grid = (n.div_ceil(128), chunks);
+        // SAFETY: `x` has `rows` rows of `n` values, and `partials` has one for each chunk.
+        unsafe { self.launch(d.kernel("column_sums"), grid, (128, 1), 0, &args)? };
+        self.reduce(partials, [Some(out), None], 1, chunks, n, d)
     }
 
     /// `x W + b`: `x` is f32 `[rows, k]`, `weight` `[k, n]`, `out` of the activations' type.
     pub(super) fn linear(
         &mut self,
-        x: u64,
-        (weight, bias): (u64, u64),
-        out: u64,
+        x: Address,
+        (weight, bias): (Address, Address),
+        out: Address,
         (rows, k, n): (usize, usize, usize),
         d: &Dims,
     ) -> Result<(), Error> {
@@ -704,7 +760,7 @@ impl Gpu {
         let bias = self.weight(bias, b, (1, n), d)?;
         let product = Product {
             epilogue: Epilogue::Bias,
-            bias,
+            bias: Some(bias),
             ..Product::new(
                 (rows, n, k),
                 Matrix::new(input, k),
@@ -719,8 +775,9 @@ impl Gpu {
     /// Gradients of [`Gpu::linear`] with respect to weight and bias.
     pub(super) fn linear_backward(
         &mut self,
-        (x, grad): (u64, u64),
-        (dweight, dbias): (u64, u64),
+        x: Address,
+        grad: Address,
+        (dweight, dbias): (Address, Address),
         (rows, k, n): (usize, usize, usize),
         d: &Dims,
     ) -> Result<(), Error> {
@@ -741,8 +798,9 @@ impl Gpu {
     /// Gradient of [`Gpu::linear`] with respect to `x`, f32.
     pub(super) fn linear_backward_input(
         &mut self,
-        (weight, grad): (u64, u64),
-        dx: u64,
+        weight: Address,
+        grad: Address,
+        dx: Address,
         (rows, k, n): (usize, usize, usize),
         d: &Dims,
     ) -> Result<(), Error> {
@@ -761,64 +819,64 @@ impl Gpu {
     /// LN over channels.
     pub(super) fn layer_norm(
         &mut self,
-        x: u64,
-        (gamma, beta): (u64, u64),
-        out: u64,
+        x: Address,
+        norm: Affine,
+        out: Address,
         d: &Dims,
         epsilon: f64,
     ) -> Result<(), Error> {
-        let p = Parameters { gamma, beta, weight1: 0, bias1: 0, weight2: 0, bias2: 0 };
-        self.normalise(x, &p, out, d.s, d, epsilon)
+        self.normalise(x, norm, out, d.s, d, epsilon)
     }
 
     /// Gradients of [`Gpu::layer_norm`].
     pub(super) fn layer_norm_backward(
         &mut self,
-        (x, gamma, grad): (u64, u64, u64),
-        (dx, dgamma, dbeta): (u64, u64, u64),
+        norm: Normed,
+        to: NormedGradients,
         d: &Dims,
         epsilon: f64,
     ) -> Result<(), Error> {
         let [partials] = self.scratch([self.norm_partials(d)])?;
-        self.normalise_backward(grad, x, gamma, 0, (dx, dgamma, dbeta), partials, d, epsilon)
+        self.normalise_backward(norm, None, to, partials, d, epsilon)
     }
 
     /// The mean over tokens of LN over channels, f32 `[B, C]`.
     pub(super) fn mean_norm(
         &mut self,
-        x: u64,
-        (gamma, beta): (u64, u64),
-        out: u64,
+        x: Address,
+        norm: Affine,
+        out: Address,
         d: &Dims,
         epsilon: f64,
     ) -> Result<(), Error> {
         let args = [
             Arg::Pointer(x),
-            Arg::Pointer(gamma),
-            Arg::Pointer(beta),
+            Arg::Pointer(norm.gamma),
+            Arg::Pointer(norm.beta),
             Arg::Pointer(out),
             Arg::Int(d.s),
             Arg::Int(d.c),
             Arg::Float(epsilon),
         ];
         let shared = ROWS_PER_BLOCK * d.c * 4;
-        self.launch(d.kernel("mean_norm"), (d.b, 1), (256, 1), shared, &args)
+        // SAFETY: `x` has `d.s` rows of an example, `out` one; the shared memory is a row of floats a warp.
+        unsafe { self.launch(d.kernel("mean_norm"), (d.b, 1), (256, 1), shared, &args) }
     }
 
     /// Gradients of [`Gpu::mean_norm`].
     pub(super) fn mean_norm_backward(
         &mut self,
-        (x, gamma, grad): (u64, u64, u64),
-        (dx, dgamma, dbeta): (u64, u64, u64),
+        norm: Normed,
+        to: NormedGradients,
         d: &Dims,
         epsilon: f64,
     ) -> Result<(), Error> {
         let [partials] = self.scratch([self.norm_partials(d)])?;
         let args = [
-            Arg::Pointer(grad),
-            Arg::Pointer(x),
-            Arg::Pointer(gamma),
-            Arg::Pointer(dx),
+            Arg::Pointer(norm.grad),
+            Arg::Pointer(norm.x),
+            Arg::Pointer(norm.gamma),
+            Arg::Pointer(to.x),
             Arg::Pointer(partials),
             Arg::Long(d.rows()),
             Arg::Int(d.s),
@@ -827,7 +885,8 @@ impl Gpu {
         ];
         let warps = self.norm_warps();
         let grid = (warps / ROWS_PER_BLOCK, 1);
-        self.launch(d.kernel("mean_norm_backward"), grid, (256, 1), 0, &args)?;
-        self.reduce(partials, [dgamma, dbeta], 2, warps, d.c, d)
+        // SAFETY: as of `layer_norm_backward`; `grad` has a row for each example.
+        unsafe { self.launch(d.kernel("mean_norm_backward"), grid, (256, 1), 0, &args)? };
+        self.reduce(partials, [Some(to.gamma), Some(to.beta)], 2, warps, d.c, d)
     }
 }

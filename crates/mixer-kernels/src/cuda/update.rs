@@ -1,8 +1,8 @@
 //! One launch for all parameters: the update, and the norm that clipping needs.
 
-use crate::precision::Precision;
-use crate::update::{AdamwConstants, AdamwStep, SgdStep};
+use crate::spec::{AdamwConstants, AdamwStep, Precision, SgdStep};
 
+use super::address::Address;
 use super::gpu::{Arg, Error, Gpu, Kernel};
 
 /// Elements that a block of threads updates; as in `kernels.cu`.
@@ -10,18 +10,26 @@ const CHUNK: usize = 8192;
 /// Bytes of an entry of the table; as `struct Parameter` in `kernels.cu`.
 const ENTRY: usize = 56;
 
-/// Addresses of a parameter and of what belongs to it; those that a kernel does not use are 0.
+/// Addresses of a parameter and of what belongs to it; a kernel need not use all of them.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Entry {
-    pub(super) value: u64,
-    pub(super) gradient: u64,
-    pub(super) first: u64,
-    pub(super) second: u64,
+    pub(super) value: Option<Address>,
+    pub(super) gradient: Option<Address>,
+    pub(super) first: Option<Address>,
+    pub(super) second: Option<Address>,
     pub(super) len: usize,
-    /// What the parameter is multiplied by.
+    /// The factor that the parameter is multiplied by.
     pub(super) decay: f64,
     /// Its learning rate.
     pub(super) rate: f64,
+}
+
+/// The largest norm of all gradients together. Without one, nothing is clipped.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Limit {
+    /// The square of the norm, as `squared_norm` found it.
+    pub(super) squared_norm: Option<Address>,
+    pub(super) limit: f64,
 }
 
 fn kernel(name: &'static str) -> Kernel {
@@ -30,12 +38,12 @@ fn kernel(name: &'static str) -> Kernel {
 
 /// The entries where kernels find them.
 struct Table {
-    address: u64,
+    address: Address,
     entries: usize,
     /// Blocks of threads that all entries together take.
     blocks: usize,
     /// Room for a float of each block.
-    partials: u64,
+    partials: Address,
 }
 
 impl Gpu {
@@ -45,7 +53,7 @@ impl Gpu {
         let mut blocks = 0;
         for entry in entries {
             for address in [entry.value, entry.gradient, entry.first, entry.second] {
-                bytes.extend(address.to_ne_bytes());
+                bytes.extend(address.map_or(0, Address::get).to_ne_bytes());
             }
             bytes.extend((entry.len as i64).to_ne_bytes());
             bytes.extend((blocks as i64).to_ne_bytes());
@@ -54,7 +62,8 @@ impl Gpu {
             blocks += entry.len.div_ceil(CHUNK);
         }
         let [address, partials] = self.scratch([bytes.len(), 4 * blocks])?;
-        self.upload(address, &bytes)?;
+        // SAFETY: there is scratch memory for the bytes.
+        unsafe { self.upload(address, &bytes)? };
         Ok(Table { address, entries: entries.len(), blocks, partials })
     }
 
@@ -67,14 +76,16 @@ impl Gpu {
     ) -> Result<(), Error> {
         let all = [Arg::Pointer(table.address), Arg::Int(table.entries)];
         let all: Vec<Arg> = all.into_iter().chain(args).collect();
-        self.launch(kernel(name), (table.blocks, 1), (256, 1), 0, &all)
+        // SAFETY: `name` takes the table, its length and `args`; a block of threads finds its piece of a
+        // parameter in the table.
+        unsafe { self.launch(kernel(name), (table.blocks, 1), (256, 1), 0, &all) }
     }
 
     /// Updates every parameter in place, each with its own rate and decay.
     pub(super) fn adamw(
         &mut self,
         entries: &[Entry],
-        clip: (u64, f64),
+        clip: Limit,
         step: AdamwStep,
     ) -> Result<(), Error> {
         let constants: AdamwConstants = step.constants();
@@ -96,7 +107,7 @@ impl Gpu {
     pub(super) fn sgd(
         &mut self,
         entries: &[Entry],
-        clip: (u64, f64),
+        clip: Limit,
         step: SgdStep,
     ) -> Result<(), Error> {
         let table = self.place(entries)?;
@@ -110,17 +121,18 @@ impl Gpu {
     }
 
     /// `Σ g²` over the gradients of all entries.
-    pub(super) fn squared_norm(&mut self, entries: &[Entry], out: u64) -> Result<(), Error> {
+    pub(super) fn squared_norm(&mut self, entries: &[Entry], out: Address) -> Result<(), Error> {
         let table = self.place(entries)?;
         self.launch_on(&table, "squares", [Arg::Pointer(table.partials)])?;
         let args = [Arg::Pointer(table.partials), Arg::Pointer(out), Arg::Int(table.blocks)];
-        self.launch(kernel("total"), (1, 1), (1024, 1), 0, &args)
+        // SAFETY: `total` takes these: every block of `squares` has written its float, and `out` is one.
+        unsafe { self.launch(kernel("total"), (1, 1), (1024, 1), 0, &args) }
     }
 }
 
-/// Arguments of an update: what clipping needs, which is the squared norm and the limit, then numbers.
-fn update_args((squared_norm, limit): (u64, f64), numbers: &[f64]) -> Vec<Arg> {
-    let mut args = vec![Arg::Pointer(squared_norm), Arg::Float(limit)];
+/// Arguments of an update: the squared norm and the limit of clipping, then numbers.
+fn update_args(clip: Limit, numbers: &[f64]) -> Vec<Arg> {
+    let mut args = vec![Arg::Optional(clip.squared_norm), Arg::Float(clip.limit)];
     args.extend(numbers.iter().map(|&number| Arg::Float(number)));
     args
 }

@@ -25,19 +25,19 @@ unsafe impl Sync for Scratch {}
 
 impl Scratch {
     /// At least `len` floats.
-    pub(super) fn take(len: usize) -> Scratch {
-        Scratch::with(Lifetime::Scratch, len)
+    pub(super) fn take(len: usize) -> Self {
+        Self::with(Lifetime::Scratch, len)
     }
 
-    fn with(lifetime: Lifetime, len: usize) -> Scratch {
+    fn with(lifetime: Lifetime, len: usize) -> Self {
         // One at least, so that no two pieces begin at the same address.
         let lines = len.div_ceil(LINE).max(1);
-        Scratch { first: pool::take(lines, lifetime), lines, lifetime }
+        Self { first: pool::take(lines, lifetime), lines, lifetime }
     }
 
     /// At least `len` floats, all zero.
-    pub(super) fn zeroed(len: usize) -> Scratch {
-        let scratch = Scratch::take(len);
+    pub(super) fn zeroed(len: usize) -> Self {
+        let scratch = Self::take(len);
         // SAFETY: the piece is that long, and zeros are floats.
         unsafe { scratch.first.write_bytes(0, scratch.lines) };
         scratch
@@ -81,7 +81,7 @@ impl AllocationController for Scratch {
     }
 }
 
-/// Where floats lie that several jobs write to, each its own.
+/// The place of floats that several jobs write to, each its own.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Floats(*mut f32);
 
@@ -91,8 +91,8 @@ unsafe impl Send for Floats {}
 unsafe impl Sync for Floats {}
 
 impl Floats {
-    pub(super) fn new(first: *mut f32) -> Floats {
-        Floats(first)
+    pub(super) fn new(first: *mut f32) -> Self {
+        Self(first)
     }
 
     /// The pointer, `offset` floats further.
@@ -115,8 +115,8 @@ pub(super) struct Output {
 
 impl Output {
     /// Room for `len` floats.
-    pub(super) fn new(len: usize) -> Output {
-        Output { values: Scratch::with(Lifetime::Tensor, len), len }
+    pub(super) fn new(len: usize) -> Self {
+        Self { values: Scratch::with(Lifetime::Tensor, len), len }
     }
 
     pub(super) fn floats(&mut self) -> Floats {

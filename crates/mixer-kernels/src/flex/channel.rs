@@ -13,14 +13,16 @@ use burn::backend::flex::FlexTensor;
 use burn::tensor::Shape;
 use rayon::prelude::*;
 
+use super::activation::Activation;
+use super::branch::{Gradients, View};
 use super::buffer::{Floats, Output, Scratch};
-use super::format::{F32, Format};
-use super::panel::{Form, Left, PANEL, multiply, packed, padded, padded_vector};
+use super::contiguous;
+use super::format::{F32, Format, PANEL, padded};
+use super::panel::{Form, Left, multiply, packed, padded_vector};
 use super::rows::{self, Affine, RowGradient};
-use super::{Branch, BranchGradients};
-use crate::activation::Activation;
-use crate::gelu::Gelu;
+use super::slots::sum_slots;
 use crate::simd::{InstructionSet, Kernel, Simd};
+use crate::spec::Gelu;
 
 /// Most rows of a tile: with 512 channels its three matrices and a weight panel fit 1 MiB.
 const TILE: usize = 98;
@@ -84,7 +86,7 @@ impl Call<'_> {
 /// The output and, if asked for, the hidden units before GELU in tile-wise panels.
 pub(super) fn forward<F: Format>(
     set: InstructionSet,
-    branch: &Branch<'_>,
+    branch: &View<'_>,
     keep_hidden: bool,
 ) -> (FlexTensor, Option<FlexTensor>) {
     let [_, _, channels] = branch.dims;
@@ -114,7 +116,7 @@ pub(super) fn forward<F: Format>(
 }
 
 fn call<'a>(
-    branch: &Branch<'a>,
+    branch: &View<'a>,
     gamma: &mut Scratch,
     beta: &mut Scratch,
     bias1: &mut Scratch,
@@ -244,10 +246,10 @@ impl<F: Format> ForwardJob<'_, F> {
 /// The gradients, with the hidden units that [`forward`] kept or computed again.
 pub(super) fn backward<F: Format>(
     set: InstructionSet,
-    branch: &Branch<'_>,
+    branch: &View<'_>,
     kept: Option<&[f32]>,
     grad: &[f32],
-) -> BranchGradients {
+) -> Gradients {
     let [_, _, channels] = branch.dims;
     let hidden = branch.bias1.len();
     let (width, depth) = (padded(channels), padded(hidden));
@@ -311,7 +313,7 @@ pub(super) fn backward<F: Format>(
     // SAFETY: all slots were written by the tiles above.
     let total = unsafe { sum_slots(sums.floats(), tiles, slot) };
     let vector = |first: usize, len: usize| total[first..first + len].to_vec();
-    BranchGradients {
+    Gradients {
         x: dx.tensor(Shape::from(branch.dims.to_vec())),
         gamma: vector(depth + width, channels),
         beta: vector(depth + 2 * width, channels),
@@ -322,35 +324,15 @@ pub(super) fn backward<F: Format>(
     }
 }
 
-/// Adds up slots in their order.
-///
-/// # Safety
-/// `slots` times `len` floats must be there.
-pub(super) unsafe fn sum_slots(from: Floats, slots: usize, len: usize) -> Vec<f32> {
-    let mut total = vec![0.0f32; len];
-    total.par_chunks_mut(4096).enumerate().for_each(|(piece, total)| {
-        for slot in 0..slots {
-            // SAFETY: the caller's promise.
-            let from = unsafe {
-                std::slice::from_raw_parts(from.at(slot * len + piece * 4096), total.len())
-            };
-            for (total, value) in total.iter_mut().zip(from) {
-                *total += value;
-            }
-        }
-    });
-    total
-}
-
 /// The first `columns` of rows of `width` floats, as a tensor.
 fn clipped(matrix: Output, rows: usize, columns: usize, width: usize) -> FlexTensor {
     let tensor = matrix.tensor(Shape::from(vec![rows, width]));
     if columns == width {
         return tensor;
     }
-    let rows_of = super::values(&tensor).chunks_exact(width);
+    let rows_of = contiguous::values(&tensor).chunks_exact(width);
     let clipped = rows_of.flat_map(|row| &row[..columns]).copied().collect();
-    super::from_vec(clipped, Shape::from(vec![rows, columns]))
+    contiguous::from_vec(clipped, Shape::from(vec![rows, columns]))
 }
 
 /// One tile of the backward pass: everything but the weight gradients.
@@ -557,7 +539,7 @@ impl<F: Format> TileJob<'_, F> {
     }
 }
 
-/// Where hidden units before GELU are.
+/// The place of hidden units before GELU.
 #[derive(Clone, Copy)]
 enum Units<S: Simd> {
     /// With their bias, as the forward pass kept them.
@@ -576,8 +558,8 @@ impl<S: Simd> Units<S> {
         // SAFETY: the caller's promise.
         unsafe {
             match self {
-                Units::Kept(kept) => F::load_row(s, kept.add(at / F::PER_WORD)),
-                Units::Again(again, bias) => {
+                Self::Kept(kept) => F::load_row(s, kept.add(at / F::PER_WORD)),
+                Self::Again(again, bias) => {
                     let [h0, h1] = F32::load_row(s, again.add(at));
                     [s.add(h0, bias[0]), s.add(h1, bias[1])]
                 }

@@ -1,13 +1,26 @@
-//! What the elements of a product's operands are stored as.
+//! The layout of matrices inside an operation, and the storage of their elements.
+//!
+//! A matrix `[rows, columns]` is cut into panels of 32 columns, each stored row by row:
+//! `[columns / 32][rows][32]`, the last panel filled up with zeros. In f32 one such buffer serves as
+//! left operand, as transposed left operand and as right operand of a product, so that activations
+//! are never packed or transposed for one, and a tile of the result is a contiguous piece of memory
+//! that the next loop finds in the nearest cache.
 //!
 //! All memory is counted in words of 32 bits. A panel has two forms, which are one and the same for
 //! f32: *rows*, in which neighbours in a row share a word, for a left operand; and *pairs*, in which
 //! neighbours in a column do, for a right operand or a transposed left one. So a product's inner
 //! loop always reads one word of the left operand and two registers of the right one.
 
-use super::panel::PANEL;
-use crate::activation::{Activation, CoarseErf, CoarseTanh, Erf, Tanh};
+use super::activation::{Activation, CoarseErf, CoarseTanh, Erf, Tanh};
 use crate::simd::{InstructionSet, Kernel, Simd, dispatch_bf16, dispatch_to};
+
+/// Columns of a panel.
+pub(super) const PANEL: usize = 32;
+
+/// `columns` filled up to whole panels.
+pub(super) const fn padded(columns: usize) -> usize {
+    columns.next_multiple_of(PANEL)
+}
 
 /// A way to store elements.
 pub(super) trait Format: Copy + Send + Sync {
@@ -15,7 +28,7 @@ pub(super) trait Format: Copy + Send + Sync {
     const PER_WORD: usize;
     /// Words of a panel's row.
     const ROW: usize = PANEL / Self::PER_WORD;
-    /// Whether panels of f32 have to be converted before they can be multiplied.
+    /// True where panels of f32 have to be converted before they can be multiplied.
     const CONVERTS: bool = Self::PER_WORD > 1;
 
     /// The two forms of GELU, as exact as what the format stores.

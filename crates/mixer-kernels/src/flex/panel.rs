@@ -1,12 +1,6 @@
-//! The layout of matrices inside an operation, and products of matrices in it.
-//!
-//! A matrix `[rows, columns]` is cut into panels of 32 columns, each stored row by row:
-//! `[columns / 32][rows][32]`, the last panel filled up with zeros. In f32 one such buffer serves as
-//! left operand, as transposed left operand and as right operand of a product, so that activations
-//! are never packed or transposed for one, and a tile of the result is a contiguous piece of memory
-//! that the next loop finds in the nearest cache. [`Format`] says what is different in bf16.
+//! Products of matrices in panels, and copies of matrices into panels: [`Format`] says what a panel is.
 
-#![allow(
+#![expect(
     clippy::too_many_arguments,
     reason = "a product has two operands, a result and their sizes"
 )]
@@ -16,16 +10,8 @@ use std::marker::PhantomData;
 use rayon::prelude::*;
 
 use super::buffer::Scratch;
-use super::format::Format;
+use super::format::{Format, PANEL, padded};
 use crate::simd::{InstructionSet, Kernel, Simd};
-
-/// Columns of a panel.
-pub(super) const PANEL: usize = 32;
-
-/// `columns` filled up to whole panels.
-pub(super) const fn padded(columns: usize) -> usize {
-    columns.next_multiple_of(PANEL)
-}
 
 /// The left operand of a product, in panels.
 #[derive(Debug, Clone, Copy)]

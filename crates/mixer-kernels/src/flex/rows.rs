@@ -1,6 +1,6 @@
 //! Layer normalisation and copies, row by row, between row-major tensors and panels.
 
-use super::panel::{PANEL, padded};
+use super::format::{PANEL, padded};
 use crate::simd::Simd;
 
 /// One row with its statistics, filled up to whole panels with its mean.
@@ -91,7 +91,7 @@ pub(super) unsafe fn normalise<S: Simd>(
     }
 }
 
-/// Where one row of a gradient is taken through the normalisation.
+/// The places that one row of a gradient needs on its way through the normalisation.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RowGradient {
     /// Gradient of the normalised row, in panels `stride` floats apart.
@@ -99,7 +99,7 @@ pub(super) struct RowGradient {
     pub(super) stride: usize,
     /// Gradient of the residual stream after the branch, `[channels]`.
     pub(super) of_residual: *const f32,
-    /// Where the gradient of the row goes, `[channels]`.
+    /// The place of the gradient of the row, `[channels]`.
     pub(super) to: *mut f32,
     /// Sums over rows, padded.
     pub(super) dgamma: *mut f32,

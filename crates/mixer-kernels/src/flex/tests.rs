@@ -1,11 +1,20 @@
 //! Both mixing operations and the products under them, for every instruction set of this machine,
 //! against plain loops in `f64`.
 
-#![allow(clippy::needless_range_loop, reason = "indices as in the formulas")]
+#![expect(clippy::needless_range_loop, reason = "indices as in the formulas")]
 
-use super::format::Format;
-use super::*;
-use crate::simd::{InstructionSet, bf16_is_native, dispatch_bf16, dispatch_to};
+use burn::tensor::Shape;
+
+use super::activation::cdf_f64;
+use super::branch::View;
+use super::buffer::{Output, Scratch};
+use super::contiguous::values;
+use super::format::{Bf16, F32, Format, PANEL};
+use super::{channel, panel, token};
+use crate::simd::{
+    InstructionSet, Kernel, Simd, bf16_is_native, dispatch_bf16, dispatch_to, instruction_set,
+};
+use crate::spec::{Gelu, TANH_CUBIC, TANH_SLOPE};
 
 /// SplitMix64.
 struct Random(u64);
@@ -24,7 +33,7 @@ impl Random {
     }
 }
 
-/// Which half of a block.
+/// A half of a block.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Half {
     Tokens,
@@ -54,12 +63,12 @@ type Results<T> = [Vec<T>; 8];
 const NAMES: [&str; 8] = ["y", "dx", "dgamma", "dbeta", "dweight1", "dbias1", "dweight2", "dbias2"];
 
 impl Case {
-    fn new(half: Half, dims: [usize; 3], hidden: usize, gelu: Gelu) -> Case {
+    fn new(half: Half, dims: [usize; 3], hidden: usize, gelu: Gelu) -> Self {
         let mut random = Random(dims.iter().fold(hidden as u64, |seed, &d| seed * 31 + d as u64));
         let [b, s, c] = dims;
         let mixed = if half == Half::Tokens { s } else { c };
         let radius = (3.0 / mixed as f32).sqrt();
-        Case {
+        Self {
             half,
             dims,
             hidden,
@@ -77,8 +86,8 @@ impl Case {
         }
     }
 
-    fn branch(&self) -> Branch<'_> {
-        Branch {
+    fn branch(&self) -> View<'_> {
+        View {
             dims: self.dims,
             x: &self.x,
             gamma: &self.gamma,
@@ -93,7 +102,7 @@ impl Case {
         }
     }
 
-    /// What the kernels give.
+    /// The results of the kernels.
     fn run<F: Format>(&self, set: InstructionSet, keep_hidden: bool) -> Results<f32> {
         let branch = self.branch();
         let (y, gradients) = match self.half {
@@ -212,12 +221,12 @@ impl Case {
 fn gelu_f64(x: f64, form: Gelu) -> (f64, f64) {
     match form {
         Gelu::Erf => {
-            let cdf = crate::activation::cdf_f64(x);
+            let cdf = cdf_f64(x);
             let pdf = (-0.5 * x * x).exp() / (2.0 * std::f64::consts::PI).sqrt();
             (x * cdf, cdf + x * pdf)
         }
         Gelu::Tanh => {
-            let (k, a) = (default::TANH_SLOPE, default::TANH_CUBIC);
+            let (k, a) = (TANH_SLOPE, TANH_CUBIC);
             let gate = 1.0 / (1.0 + (-2.0 * k * (x + a * x.powi(3))).exp());
             let slope = 2.0 * k * (1.0 + 3.0 * a * x * x);
             (x * gate, gate + x * gate * (1.0 - gate) * slope)
@@ -305,7 +314,7 @@ fn both_halves_agree_with_float64_to_the_precision_of_bf16() {
 /// Registers through every conversion and back.
 struct HalfJob<'a> {
     x: &'a [f32],
-    /// What `narrow` and `widen`, then what `narrow_pairs` and `dot_pairs` give.
+    /// The results of `narrow` and `widen`, then of `narrow_pairs` and `dot_pairs`.
     to: &'a mut Vec<f32>,
 }
 
@@ -416,7 +425,7 @@ impl Kernel for ProductJob<'_> {
         // SAFETY: the test gives room.
         unsafe {
             let to = to.as_mut_ptr().add(GUARD);
-            let row = panel::PANEL + 3;
+            let row = PANEL + 3;
             panel::multiply::<F32, S>(s, left, right.as_ptr(), depth, to, row, rows, accumulate);
         }
     }
@@ -428,18 +437,18 @@ fn products_are_right_and_stay_in_their_place() {
     for set in InstructionSet::available() {
         for rows in 1..=32_usize {
             for depth in [1_usize, 2, 31, 32, 33, 64, 70] {
-                let panels = depth.div_ceil(panel::PANEL);
+                let panels = depth.div_ceil(PANEL);
                 // As rows: `[panels][rows][32]`; as columns: `[depth][32]`.
-                let by_rows = random.values(panels * rows * panel::PANEL, 0.0, 1.0);
-                let by_columns = random.values(depth * panel::PANEL, 0.0, 1.0);
-                let right = random.values(depth * panel::PANEL, 0.0, 1.0);
+                let by_rows = random.values(panels * rows * PANEL, 0.0, 1.0);
+                let by_columns = random.values(depth * PANEL, 0.0, 1.0);
+                let right = random.values(depth * PANEL, 0.0, 1.0);
                 for transposed in [false, true] {
                     let left = if transposed {
                         panel::Left::Columns { from: by_columns.as_ptr() }
                     } else {
                         panel::Left::Rows { from: by_rows.as_ptr(), rows }
                     };
-                    let row = panel::PANEL + 3;
+                    let row = PANEL + 3;
                     let before = random.values(2 * GUARD + rows * row, 0.0, 1.0);
                     for accumulate in [false, true] {
                         let mut after = before.clone();
@@ -448,18 +457,17 @@ fn products_are_right_and_stay_in_their_place() {
                         dispatch_to(set, ProductJob { left, right, depth, to, rows, accumulate });
                         for (i, (&after, &before)) in after.iter().zip(&before).enumerate() {
                             let place = i.checked_sub(GUARD).map(|i| (i / row, i % row));
-                            let Some((m, n)) = place.filter(|&(m, n)| m < rows && n < panel::PANEL)
-                            else {
+                            let Some((m, n)) = place.filter(|&(m, n)| m < rows && n < PANEL) else {
                                 assert_eq!(after, before, "written outside at {i}");
                                 continue;
                             };
                             let element = |k: usize| {
                                 let left = if transposed {
-                                    by_columns[k * panel::PANEL + m]
+                                    by_columns[k * PANEL + m]
                                 } else {
-                                    by_rows[(k / 32 * rows + m) * panel::PANEL + k % 32]
+                                    by_rows[(k / 32 * rows + m) * PANEL + k % 32]
                                 };
-                                f64::from(left) * f64::from(right[k * panel::PANEL + n])
+                                f64::from(left) * f64::from(right[k * PANEL + n])
                             };
                             let mut expected: f64 = (0..depth).map(element).sum();
                             if accumulate {

@@ -13,15 +13,16 @@ use burn::backend::flex::FlexTensor;
 use burn::tensor::Shape;
 use rayon::prelude::*;
 
+use super::activation::Activation;
+use super::branch::{Gradients, View};
 use super::buffer::{Floats, Output, Scratch};
-use super::channel::sum_slots;
-use super::format::Format;
-use super::panel::{Form, Left, PANEL, multiply, packed, padded, padded_vector};
+use super::contiguous;
+use super::format::{Format, PANEL, padded};
+use super::panel::{Form, Left, multiply, packed, padded_vector};
 use super::rows::{self, Affine, RowGradient};
-use super::{Branch, BranchGradients};
-use crate::activation::Activation;
-use crate::gelu::Gelu;
+use super::slots::sum_slots;
 use crate::simd::{InstructionSet, Kernel, Simd, dispatch_to};
+use crate::spec::Gelu;
 
 /// Most slots of partial sums.
 const SLOTS: usize = 32;
@@ -124,12 +125,12 @@ struct Operands {
 }
 
 impl Operands {
-    fn new<F: Format>(set: InstructionSet, branch: &Branch<'_>, backward: bool) -> Operands {
+    fn new<F: Format>(set: InstructionSet, branch: &View<'_>, backward: bool) -> Self {
         let [_, tokens, _] = branch.dims;
         let hidden = branch.bias1.len();
         let w1 = |form| packed::<F>(set, branch.weight1, [hidden, tokens], false, form);
         let w2 = |form| packed::<F>(set, branch.weight2, [tokens, hidden], false, form);
-        Operands {
+        Self {
             w1: w1(Form::Rows),
             w2: w2(Form::Rows),
             pairs: (F::CONVERTS && backward).then(|| (w1(Form::Pairs), w2(Form::Pairs))),
@@ -138,7 +139,7 @@ impl Operands {
         }
     }
 
-    fn call<'a>(&mut self, branch: &Branch<'a>) -> Call<'a> {
+    fn call<'a>(&mut self, branch: &View<'a>) -> Call<'a> {
         let [_, tokens, channels] = branch.dims;
         let hidden = branch.bias1.len();
         let (w1, w2) = (self.w1.floats(), self.w2.floats());
@@ -163,7 +164,7 @@ impl Operands {
 }
 
 /// The output.
-pub(super) fn forward<F: Format>(set: InstructionSet, branch: &Branch<'_>) -> FlexTensor {
+pub(super) fn forward<F: Format>(set: InstructionSet, branch: &View<'_>) -> FlexTensor {
     let [examples, ..] = branch.dims;
     let mut operands = Operands::new::<F>(set, branch, false);
     let call = operands.call(branch);
@@ -293,7 +294,7 @@ unsafe fn as_pairs<F: Format, S: Simd>(
     }
 }
 
-/// Where the parts of a slot begin, in floats.
+/// The beginnings of the parts of a slot, in floats.
 #[derive(Debug, Clone, Copy)]
 struct Slot {
     /// `[tokens, hidden]`: the gradient of `weight1`, transposed.
@@ -308,22 +309,22 @@ struct Slot {
 }
 
 impl Slot {
-    fn new(tokens: usize, channels: usize, hidden: usize) -> Slot {
+    fn new(tokens: usize, channels: usize, hidden: usize) -> Self {
         let (weight, width) = (tokens * padded(hidden), padded(channels));
         let bias1 = 2 * weight;
         let bias2 = bias1 + padded(hidden);
         let gamma = bias2 + padded(tokens);
         let beta = gamma + width;
-        Slot { weight1: 0, weight2: weight, bias1, bias2, gamma, beta, len: beta + width }
+        Self { weight1: 0, weight2: weight, bias1, bias2, gamma, beta, len: beta + width }
     }
 }
 
 /// The gradients.
 pub(super) fn backward<F: Format>(
     set: InstructionSet,
-    branch: &Branch<'_>,
+    branch: &View<'_>,
     grad: &[f32],
-) -> BranchGradients {
+) -> Gradients {
     let [examples, tokens, channels] = branch.dims;
     let hidden = branch.bias1.len();
     let mut operands = Operands::new::<F>(set, branch, true);
@@ -363,13 +364,13 @@ pub(super) fn backward<F: Format>(
         .copied()
         .collect();
     let vector = |first: usize, len: usize| total[first..first + len].to_vec();
-    BranchGradients {
+    Gradients {
         x: dx,
         gamma: vector(slot.gamma, channels),
         beta: vector(slot.beta, channels),
-        weight1: super::from_vec(weight1, Shape::from(vec![hidden, tokens])),
+        weight1: contiguous::from_vec(weight1, Shape::from(vec![hidden, tokens])),
         bias1: vector(slot.bias1, hidden),
-        weight2: super::from_vec(weight2, Shape::from(vec![tokens, hidden])),
+        weight2: contiguous::from_vec(weight2, Shape::from(vec![tokens, hidden])),
         bias2: vector(slot.bias2, tokens),
     }
 }

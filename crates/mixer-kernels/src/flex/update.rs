@@ -3,13 +3,15 @@
 //! Plain loops: inside a [`Kernel`] the compiler vectorises them for every instruction set, and
 //! memory is what they wait for. Nothing is fused or reordered, so all sets give the same bits.
 
+use burn::backend::Flex;
 use burn::backend::flex::FlexTensor;
 use burn::tensor::Shape;
 use rayon::prelude::*;
 
-use super::{PIECE, from_vec, owned, values};
+use super::contiguous::{PIECE, from_vec, owned, values};
+use crate::ops::state::{AdamwState, SgdState};
 use crate::simd::{Kernel, Simd, dispatch};
-use crate::update::{AdamwStep, SgdStep};
+use crate::spec::{AdamwStep, SgdStep};
 
 /// `Σ x²`: in f32 over 1024 elements, in f64 beyond.
 pub(super) fn squared_norm(x: &FlexTensor) -> FlexTensor {
@@ -73,7 +75,7 @@ fn in_pieces<M: Send>(
     }
 }
 
-/// Which of the two is overwritten with the new parameter.
+/// A parameter and its gradient, one of which is overwritten with the new parameter.
 enum Update<'a> {
     Parameter { parameter: &'a mut [f32], gradient: &'a [f32] },
     Gradient { parameter: &'a [f32], gradient: &'a mut [f32] },
@@ -99,19 +101,17 @@ impl Update<'_> {
 }
 
 pub(super) fn adamw(
-    parameter: FlexTensor,
+    state: AdamwState<Flex>,
     gradient: FlexTensor,
-    first: FlexTensor,
-    second: FlexTensor,
     step: AdamwStep,
-) -> (FlexTensor, FlexTensor, FlexTensor) {
-    let (mut first, mut second) = (owned(first), owned(second));
+) -> AdamwState<Flex> {
+    let (mut first, mut second) = (owned(state.first), owned(state.second));
     let moments = first.storage_mut::<f32>().par_chunks_mut(PIECE);
     let moments = moments.zip(second.storage_mut::<f32>().par_chunks_mut(PIECE));
-    let updated = in_pieces(parameter, gradient, moments, |update, (first, second)| {
+    let parameter = in_pieces(state.parameter, gradient, moments, |update, (first, second)| {
         dispatch(AdamwJob { update, first, second, step });
     });
-    (updated, first, second)
+    AdamwState { parameter, first, second }
 }
 
 struct AdamwJob<'a> {
@@ -141,18 +141,13 @@ impl Kernel for AdamwJob<'_> {
     }
 }
 
-pub(super) fn sgd(
-    parameter: FlexTensor,
-    gradient: FlexTensor,
-    velocity: FlexTensor,
-    step: SgdStep,
-) -> (FlexTensor, FlexTensor) {
-    let mut velocity = owned(velocity);
+pub(super) fn sgd(state: SgdState<Flex>, gradient: FlexTensor, step: SgdStep) -> SgdState<Flex> {
+    let mut velocity = owned(state.velocity);
     let moments = velocity.storage_mut::<f32>().par_chunks_mut(PIECE);
-    let updated = in_pieces(parameter, gradient, moments, |update, velocity| {
+    let parameter = in_pieces(state.parameter, gradient, moments, |update, velocity| {
         dispatch(SgdJob { update, velocity, step });
     });
-    (updated, velocity)
+    SgdState { parameter, velocity }
 }
 
 struct SgdJob<'a> {

@@ -15,8 +15,8 @@ pub(crate) struct Neon(());
 type V = float32x4x2_t;
 
 impl Neon {
-    pub(crate) fn detect() -> Option<Neon> {
-        std::arch::is_aarch64_feature_detected!("neon").then_some(Neon(()))
+    pub(crate) fn detect() -> Option<Self> {
+        std::arch::is_aarch64_feature_detected!("neon").then_some(Self(()))
     }
 
     pub(crate) fn run(self, kernel: impl Kernel) {
@@ -42,7 +42,7 @@ fn half(v: V, which: usize) -> float32x4_t {
 
 #[inline(always)]
 fn bits(v: V, which: usize) -> uint32x4_t {
-    // SAFETY: see the type, here and below.
+    // SAFETY: every AArch64 processor has the instruction.
     unsafe { vreinterpretq_u32_f32(half(v, which)) }
 }
 
@@ -54,6 +54,7 @@ impl Simd for Neon {
 
     #[inline(always)]
     fn splat(self, x: f32) -> V {
+        // SAFETY: `self` proves that the processor has the instructions.
         let v = unsafe { vdupq_n_f32(x) };
         float32x4x2_t(v, v)
     }
@@ -84,27 +85,32 @@ impl Simd for Neon {
 
     #[inline(always)]
     fn add(self, a: V, b: V) -> V {
+        // SAFETY: `self` proves that the processor has the instructions.
         halves(|i| unsafe { vaddq_f32(half(a, i), half(b, i)) })
     }
 
     #[inline(always)]
     fn sub(self, a: V, b: V) -> V {
+        // SAFETY: `self` proves that the processor has the instructions.
         halves(|i| unsafe { vsubq_f32(half(a, i), half(b, i)) })
     }
 
     #[inline(always)]
     fn mul(self, a: V, b: V) -> V {
+        // SAFETY: `self` proves that the processor has the instructions.
         halves(|i| unsafe { vmulq_f32(half(a, i), half(b, i)) })
     }
 
     #[inline(always)]
     fn mul_add(self, a: V, b: V, c: V) -> V {
+        // SAFETY: `self` proves that the processor has the instructions.
         halves(|i| unsafe { vfmaq_f32(half(c, i), half(a, i), half(b, i)) })
     }
 
     #[inline(always)]
     fn max(self, a: V, b: V) -> V {
         // Not `vmaxq_f32`, which keeps what is no number.
+        // SAFETY: `self` proves that the processor has the instructions.
         halves(|i| unsafe {
             let (a, b) = (half(a, i), half(b, i));
             vbslq_f32(vcgtq_f32(a, b), a, b)
@@ -113,16 +119,19 @@ impl Simd for Neon {
 
     #[inline(always)]
     fn abs(self, a: V) -> V {
+        // SAFETY: `self` proves that the processor has the instructions.
         halves(|i| unsafe { vabsq_f32(half(a, i)) })
     }
 
     #[inline(always)]
     fn reciprocal(self, a: V) -> V {
+        // SAFETY: `self` proves that the processor has the instructions.
         halves(|i| unsafe { vdivq_f32(vdupq_n_f32(1.0), half(a, i)) })
     }
 
     #[inline(always)]
     fn truncate(self, a: V) -> V {
+        // SAFETY: `self` proves that the processor has the instructions.
         halves(|i| unsafe {
             vreinterpretq_f32_u32(vandq_u32(bits(a, i), vdupq_n_u32(0xffff_f000)))
         })
@@ -130,6 +139,7 @@ impl Simd for Neon {
 
     #[inline(always)]
     fn select_negative(self, x: V, negative: V, other: V) -> V {
+        // SAFETY: `self` proves that the processor has the instructions.
         halves(|i| unsafe {
             let sign = vcltzq_s32(vreinterpretq_s32_f32(half(x, i)));
             vbslq_f32(sign, half(negative, i), half(other, i))
@@ -138,6 +148,7 @@ impl Simd for Neon {
 
     #[inline(always)]
     fn exp2_of_rounded(self, v: V) -> V {
+        // SAFETY: `self` proves that the processor has the instructions.
         halves(|i| unsafe {
             let exponent = vshlq_n_u32::<23>(bits(v, i));
             vreinterpretq_f32_u32(vaddq_u32(exponent, vdupq_n_u32(127 << 23)))
@@ -146,6 +157,7 @@ impl Simd for Neon {
 
     #[inline(always)]
     fn sum(self, a: V) -> f32 {
+        // SAFETY: `self` proves that the processor has the instructions.
         unsafe { vaddvq_f32(vaddq_f32(a.0, a.1)) }
     }
 }

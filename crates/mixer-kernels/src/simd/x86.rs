@@ -18,7 +18,7 @@ impl<const BF16: bool> Avx512<BF16> {
             && is_x86_feature_detected!("avx512vl")
             && is_x86_feature_detected!("fma")
             && (!BF16 || is_x86_feature_detected!("avx512bf16"));
-        found.then_some(Avx512(()))
+        found.then_some(Self(()))
     }
 }
 
@@ -52,7 +52,7 @@ impl<const BF16: bool> Simd for Avx512<BF16> {
 
     #[inline(always)]
     fn splat(self, x: f32) -> __m512 {
-        // SAFETY: see the type, here and below.
+        // SAFETY: `self` proves that the processor has the instructions.
         unsafe { _mm512_set1_ps(x) }
     }
 
@@ -82,37 +82,44 @@ impl<const BF16: bool> Simd for Avx512<BF16> {
 
     #[inline(always)]
     fn add(self, a: __m512, b: __m512) -> __m512 {
+        // SAFETY: `self` proves that the processor has the instructions.
         unsafe { _mm512_add_ps(a, b) }
     }
 
     #[inline(always)]
     fn sub(self, a: __m512, b: __m512) -> __m512 {
+        // SAFETY: `self` proves that the processor has the instructions.
         unsafe { _mm512_sub_ps(a, b) }
     }
 
     #[inline(always)]
     fn mul(self, a: __m512, b: __m512) -> __m512 {
+        // SAFETY: `self` proves that the processor has the instructions.
         unsafe { _mm512_mul_ps(a, b) }
     }
 
     #[inline(always)]
     fn mul_add(self, a: __m512, b: __m512, c: __m512) -> __m512 {
+        // SAFETY: `self` proves that the processor has the instructions.
         unsafe { _mm512_fmadd_ps(a, b, c) }
     }
 
     #[inline(always)]
     fn max(self, a: __m512, b: __m512) -> __m512 {
+        // SAFETY: `self` proves that the processor has the instructions.
         unsafe { _mm512_max_ps(a, b) }
     }
 
     #[inline(always)]
     fn abs(self, a: __m512) -> __m512 {
+        // SAFETY: `self` proves that the processor has the instructions.
         unsafe { _mm512_abs_ps(a) }
     }
 
     #[inline(always)]
     fn reciprocal(self, a: __m512) -> __m512 {
         // One Newton step on a guess of fourteen bits.
+        // SAFETY: `self` proves that the processor has the instructions.
         unsafe {
             let guess = _mm512_rcp14_ps(a);
             let error = _mm512_fnmadd_ps(a, guess, _mm512_set1_ps(1.0));
@@ -122,11 +129,13 @@ impl<const BF16: bool> Simd for Avx512<BF16> {
 
     #[inline(always)]
     fn truncate(self, a: __m512) -> __m512 {
+        // SAFETY: `self` proves that the processor has the instructions.
         unsafe { _mm512_and_ps(a, _mm512_castsi512_ps(_mm512_set1_epi32(!0xfff))) }
     }
 
     #[inline(always)]
     fn select_negative(self, x: __m512, negative: __m512, other: __m512) -> __m512 {
+        // SAFETY: `self` proves that the processor has the instructions.
         unsafe {
             _mm512_mask_blend_ps(_mm512_movepi32_mask(_mm512_castps_si512(x)), other, negative)
         }
@@ -134,6 +143,7 @@ impl<const BF16: bool> Simd for Avx512<BF16> {
 
     #[inline(always)]
     fn exp2_of_rounded(self, v: __m512) -> __m512 {
+        // SAFETY: `self` proves that the processor has the instructions.
         unsafe {
             let exponent = _mm512_slli_epi32::<23>(_mm512_castps_si512(v));
             _mm512_castsi512_ps(_mm512_add_epi32(exponent, _mm512_set1_epi32(127 << 23)))
@@ -142,6 +152,7 @@ impl<const BF16: bool> Simd for Avx512<BF16> {
 
     #[inline(always)]
     fn sum(self, a: __m512) -> f32 {
+        // SAFETY: `self` proves that the processor has the instructions.
         unsafe { _mm512_reduce_add_ps(a) }
     }
 
@@ -150,6 +161,7 @@ impl<const BF16: bool> Simd for Avx512<BF16> {
         if !BF16 {
             return half::narrow(self, a, b);
         }
+        // SAFETY: `self` proves that the processor has the instructions.
         unsafe { _mm512_castsi512_ps(bits(_mm512_cvtne2ps_pbh(b, a))) }
     }
 
@@ -158,6 +170,7 @@ impl<const BF16: bool> Simd for Avx512<BF16> {
         if !BF16 {
             return half::narrow_pairs(self, a, b);
         }
+        // SAFETY: `self` proves that the processor has the instructions.
         unsafe {
             // Half-word `i` of `a`, then of `b`, which begins sixteen half-words later.
             let order = _mm512_set_epi16(
@@ -171,6 +184,7 @@ impl<const BF16: bool> Simd for Avx512<BF16> {
 
     #[inline(always)]
     fn widen(self, words: __m512) -> [__m512; 2] {
+        // SAFETY: `self` proves that the processor has the instructions.
         unsafe {
             let words = _mm512_castps_si512(words);
             let halves = [_mm512_castsi512_si256(words), _mm512_extracti64x4_epi64::<1>(words)];
@@ -205,9 +219,9 @@ fn bits(v: __m512bh) -> __m512i {
 pub(crate) struct Avx2(());
 
 impl Avx2 {
-    pub(crate) fn detect() -> Option<Avx2> {
+    pub(crate) fn detect() -> Option<Self> {
         let found = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
-        found.then_some(Avx2(()))
+        found.then_some(Self(()))
     }
 
     pub(crate) fn run(self, kernel: impl Kernel) {
@@ -228,7 +242,7 @@ impl Simd for Avx2 {
 
     #[inline(always)]
     fn splat(self, x: f32) -> __m256 {
-        // SAFETY: see the type, here and below.
+        // SAFETY: `self` proves that the processor has the instructions.
         unsafe { _mm256_set1_ps(x) }
     }
 
@@ -258,51 +272,61 @@ impl Simd for Avx2 {
 
     #[inline(always)]
     fn add(self, a: __m256, b: __m256) -> __m256 {
+        // SAFETY: `self` proves that the processor has the instructions.
         unsafe { _mm256_add_ps(a, b) }
     }
 
     #[inline(always)]
     fn sub(self, a: __m256, b: __m256) -> __m256 {
+        // SAFETY: `self` proves that the processor has the instructions.
         unsafe { _mm256_sub_ps(a, b) }
     }
 
     #[inline(always)]
     fn mul(self, a: __m256, b: __m256) -> __m256 {
+        // SAFETY: `self` proves that the processor has the instructions.
         unsafe { _mm256_mul_ps(a, b) }
     }
 
     #[inline(always)]
     fn mul_add(self, a: __m256, b: __m256, c: __m256) -> __m256 {
+        // SAFETY: `self` proves that the processor has the instructions.
         unsafe { _mm256_fmadd_ps(a, b, c) }
     }
 
     #[inline(always)]
     fn max(self, a: __m256, b: __m256) -> __m256 {
+        // SAFETY: `self` proves that the processor has the instructions.
         unsafe { _mm256_max_ps(a, b) }
     }
 
     #[inline(always)]
     fn abs(self, a: __m256) -> __m256 {
+        // SAFETY: `self` proves that the processor has the instructions.
         unsafe { _mm256_andnot_ps(_mm256_set1_ps(-0.0), a) }
     }
 
     #[inline(always)]
     fn reciprocal(self, a: __m256) -> __m256 {
+        // SAFETY: `self` proves that the processor has the instructions.
         unsafe { _mm256_div_ps(_mm256_set1_ps(1.0), a) }
     }
 
     #[inline(always)]
     fn truncate(self, a: __m256) -> __m256 {
+        // SAFETY: `self` proves that the processor has the instructions.
         unsafe { _mm256_and_ps(a, _mm256_castsi256_ps(_mm256_set1_epi32(!0xfff))) }
     }
 
     #[inline(always)]
     fn select_negative(self, x: __m256, negative: __m256, other: __m256) -> __m256 {
+        // SAFETY: `self` proves that the processor has the instructions.
         unsafe { _mm256_blendv_ps(other, negative, x) }
     }
 
     #[inline(always)]
     fn exp2_of_rounded(self, v: __m256) -> __m256 {
+        // SAFETY: `self` proves that the processor has the instructions.
         unsafe {
             let exponent = _mm256_slli_epi32::<23>(_mm256_castps_si256(v));
             _mm256_castsi256_ps(_mm256_add_epi32(exponent, _mm256_set1_epi32(127 << 23)))
@@ -311,6 +335,7 @@ impl Simd for Avx2 {
 
     #[inline(always)]
     fn sum(self, a: __m256) -> f32 {
+        // SAFETY: `self` proves that the processor has the instructions.
         unsafe {
             let half = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));
             let pair = _mm_add_ps(half, _mm_movehl_ps(half, half));

@@ -5,15 +5,17 @@
 
 #[path = "../../src"]
 mod of_the_model {
-    pub mod config;
+    pub mod count;
     pub mod error;
     pub mod internals;
+    pub mod parameters;
+    pub mod tensor;
     pub mod weights;
+
+    pub mod mixer {
+        pub mod config;
+        pub mod variants;
+    }
 }
 
-pub use of_the_model::{config, error, internals, weights};
-
-/// What the text of an error names.
-pub mod resolution {
-    pub const MAX_PARAMS: u64 = 1 << 32;
-}
+pub use of_the_model::{count, error, internals, mixer, parameters, tensor, weights};

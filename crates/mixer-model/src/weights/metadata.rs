@@ -1,4 +1,4 @@
-//! What travels with the weights besides the weights: class names, preprocessing, provenance. With it
+//! The company of weights in a file: class names, preprocessing, provenance. With it
 //! a weights file classifies a picture and needs nothing else.
 
 use std::collections::BTreeMap;
@@ -6,16 +6,16 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::config::MixerConfig;
+use crate::mixer::config::MixerConfig;
 
 /// Everything about a set of weights that is not a number in a tensor.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Metadata {
     /// Class names in the order of the head's outputs; as many as the head has outputs.
     pub classes: Option<Vec<String>>,
-    /// How the pictures were prepared that the network was trained on.
+    /// The preparation of the pictures that the network was trained on.
     pub preprocessing: Option<Preprocessing>,
-    /// Where the weights come from, free text by key (`resolution`, `run`, `dataset`, ...).
+    /// Origin of the weights, free text by key (`resolution`, `run`, `dataset`, ...).
     pub provenance: BTreeMap<String, String>,
 }
 
@@ -27,11 +27,11 @@ pub struct Preprocessing {
     pub mean: [f32; 3],
     /// Standard deviation per colour of pixels in `[0, 1]`, divided by second.
     pub std: [f32; 3],
-    /// How the picture gets the network's size.
+    /// The way of the picture to the network's size.
     pub resize: ResizeRule,
     /// Kernel of the resampling.
     pub interpolation: Interpolation,
-    /// Whether pictures are first turned as their EXIF data says.
+    /// True where pictures are first turned as their EXIF data says.
     #[serde(default)]
     pub apply_exif_orientation: bool,
 }
@@ -40,7 +40,7 @@ impl Default for Preprocessing {
     /// timm's configuration of Google's weights (`mixer_b16_224`): pixels to `[-1, 1]`, shorter side
     /// ÷ 0.875, bicubic, centre crop.
     fn default() -> Self {
-        Preprocessing {
+        Self {
             mean: [0.5; 3],
             std: [0.5; 3],
             resize: ResizeRule::ResmallCrop { fraction: 0.875 },
@@ -50,7 +50,7 @@ impl Default for Preprocessing {
     }
 }
 
-/// How a picture of any size becomes a square of the network's size.
+/// The way of a picture of any size to a square of the network's size.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum ResizeRule {

@@ -1,12 +1,13 @@
-//! Foreign tensor names: the one place that knows what the official JAX code calls its parameters, in
-//! its present and its legacy layout, and which prefixes PyTorch wrappers add. Everything else sees
-//! timm's names and layouts.
+//! Foreign tensor names: where the official JAX code puts its parameters, in its present and its legacy
+//! layout, and which prefixes PyTorch wrappers add. Everything else sees timm's names and layouts.
 //!
 //! # Source
 //! `vit_jax/models_mixer.py` (names of the Flax modules), `big_vision/models/mlp_mixer.py` (`load`: the
 //! legacy layout), `timm/models/mlp_mixer.py`.
 
-use super::{TensorInfo, WeightsFormat};
+use super::format::WeightsFormat;
+use super::tensor_info::TensorInfo;
+use crate::parameters;
 
 /// One stored tensor, and where it goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,54 +102,24 @@ fn strip_wrappers(mut tensors: Vec<(usize, &str)>) -> Vec<(usize, &str)> {
     }
 }
 
-/// What a Flax parameter is, which fixes its rank and how it turns into PyTorch's layout.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    /// Convolution kernel, `[height, width, in, out]` to `[out, in, height, width]`.
-    ConvKernel,
-    /// Dense kernel, `[in, out]` to `[out, in]`.
-    DenseKernel,
-    /// Bias or scale.
-    Vector,
-}
-
-impl Kind {
-    fn axes(self) -> &'static [usize] {
-        match self {
-            Kind::ConvKernel => &[3, 2, 0, 1],
-            Kind::DenseKernel => &[1, 0],
-            Kind::Vector => &[],
-        }
-    }
-
-    fn rank(self) -> usize {
-        match self {
-            Kind::ConvKernel => 4,
-            Kind::DenseKernel => 2,
-            Kind::Vector => 1,
-        }
-    }
-}
-
+/// The place of a tensor of the official code. The legacy layout has extra axes of size 1.
 fn from_flax(index: usize, key: &str, shape: &[usize]) -> Placement {
-    let as_stored = |name: &str| Placement {
-        index,
-        name: name.to_owned(),
-        stored_shape: shape.to_vec(),
-        axes: &[],
+    let as_stored =
+        |name: String| Placement { index, name, stored_shape: shape.to_vec(), axes: &[] };
+    let Some(found) = parameters::by_flax(key) else {
+        return as_stored(key.to_owned());
     };
-    let Some((name, kind, legacy)) = timm_from_flax(key) else {
-        return as_stored(key);
-    };
-    let stored_shape = if legacy { squeezed(shape, kind.rank()) } else { shape.to_vec() };
-    if stored_shape.len() != kind.rank() {
+    let (name, row) = (parameters::name_of(found), found.1);
+    let rank = row.axes.len();
+    let stored_shape = if row.is_legacy(key) { squeezed(shape, rank) } else { shape.to_vec() };
+    if stored_shape.len() != rank {
         // Reported with the shape that it has, as a difference.
-        return as_stored(&name);
+        return as_stored(name);
     }
-    Placement { index, name, stored_shape, axes: kind.axes() }
+    Placement { index, name, stored_shape, axes: row.flax_axes() }
 }
 
-/// Drops axes of size 1, from the front, until the rank is `rank`.
+/// The shape less axes of size 1, from the front, until the rank is `rank`.
 fn squeezed(shape: &[usize], rank: usize) -> Vec<usize> {
     let mut shape = shape.to_vec();
     while shape.len() > rank {
@@ -158,84 +129,12 @@ fn squeezed(shape: &[usize], rank: usize) -> Vec<usize> {
     shape
 }
 
-/// timm's name of an official parameter, its kind, and whether it is of the legacy layout's MLPs,
-/// which carry extra axes of size 1.
-fn timm_from_flax(key: &str) -> Option<(String, Kind, bool)> {
-    let parts: Vec<&str> = key.split('/').collect();
-    let plain = |module: &str, leaf: &str, kernel: Kind| {
-        let (parameter, kind) = match leaf {
-            "kernel" => ("weight", kernel),
-            "bias" => ("bias", Kind::Vector),
-            _ => return None,
-        };
-        Some((format!("{module}.{parameter}"), kind, false))
-    };
-    let norm = |module: &str, leaf: &str| {
-        let parameter = match leaf {
-            "scale" => "weight",
-            "bias" => "bias",
-            _ => return None,
-        };
-        Some((format!("{module}.{parameter}"), Kind::Vector, false))
-    };
-    match parts.as_slice() {
-        ["stem" | "embedding", leaf] => plain("stem.proj", leaf, Kind::ConvKernel),
-        ["head", leaf] => plain("head", leaf, Kind::DenseKernel),
-        ["pre_head_layer_norm", leaf] | ["Mixer", "encoder_norm", leaf] => norm("norm", leaf),
-        ["Mixer", block, rest @ ..] if block.starts_with("encoderblock_") => {
-            timm_from_flax_block(block.strip_prefix("encoderblock_")?, rest)
-        }
-        [block, rest @ ..] => timm_from_flax_block(block.strip_prefix("MixerBlock_")?, rest),
-        [] => None,
-    }
-}
-
-fn timm_from_flax_block(block: &str, rest: &[&str]) -> Option<(String, Kind, bool)> {
-    let block: usize = block.parse().ok()?;
-    let mlp = |mixing: &str| match mixing {
-        "token_mixing" | "token_mixing_phase_0" => Some("mlp_tokens"),
-        "channel_mixing" | "channel_mixing_phase_0" => Some("mlp_channels"),
-        _ => None,
-    };
-    let (path, kind, legacy) = match rest {
-        ["LayerNorm_0", "scale"] => ("norm1.weight".to_owned(), Kind::Vector, false),
-        ["LayerNorm_0", "bias"] => ("norm1.bias".to_owned(), Kind::Vector, false),
-        ["LayerNorm_1", "scale"] => ("norm2.weight".to_owned(), Kind::Vector, false),
-        ["LayerNorm_1", "bias"] => ("norm2.bias".to_owned(), Kind::Vector, false),
-        [mixing @ ("token_mixing" | "channel_mixing"), dense, leaf] => {
-            let fc = match *dense {
-                "Dense_0" => "fc1",
-                "Dense_1" => "fc2",
-                _ => return None,
-            };
-            let (parameter, kind) = match *leaf {
-                "kernel" => ("weight", Kind::DenseKernel),
-                "bias" => ("bias", Kind::Vector),
-                _ => return None,
-            };
-            (format!("{}.{fc}.{parameter}", mlp(mixing)?), kind, false)
-        }
-        [mixing, leaf] => {
-            let (parameter, kind) = match *leaf {
-                "kernel1" => ("fc1.weight", Kind::DenseKernel),
-                "bias1" => ("fc1.bias", Kind::Vector),
-                "kernel2" => ("fc2.weight", Kind::DenseKernel),
-                "bias2" => ("fc2.bias", Kind::Vector),
-                _ => return None,
-            };
-            (format!("{}.{parameter}", mlp(mixing)?), kind, true)
-        }
-        _ => return None,
-    };
-    Some((format!("blocks.{block}.{path}"), kind, legacy))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn timm(key: &str) -> Option<String> {
-        timm_from_flax(key).map(|(name, _, _)| name)
+        parameters::by_flax(key).map(parameters::name_of)
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What several tests need: fixtures, devices, and a comparison that says where two tensors differ.
+//! The common ground of several tests: fixtures, devices, and a comparison that says where two tensors differ.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -45,7 +45,7 @@ pub fn to_device<const D: usize>(tensor: &HostTensor, device: &Device) -> Tensor
     Tensor::from_data(TensorData::new(tensor.data.clone(), tensor.shape.clone()), device)
 }
 
-/// How far a tensor is from its reference.
+/// The distance of a tensor from its reference.
 pub struct Difference {
     /// Of the tensor.
     pub name: String,
@@ -59,7 +59,7 @@ pub struct Difference {
 }
 
 impl Difference {
-    pub fn between(name: &str, found: &HostTensor, expected: &HostTensor) -> Difference {
+    pub fn between(name: &str, found: &HostTensor, expected: &HostTensor) -> Self {
         assert_eq!(found.shape, expected.shape, "{name}");
         assert_eq!(found.data.len(), expected.data.len(), "{name}");
         let (mut absolute, mut scale, mut position) = (0.0_f64, 0.0_f64, 0);
@@ -77,7 +77,7 @@ impl Difference {
             *index = position % size;
             position /= size;
         }
-        Difference {
+        Self {
             name: name.to_owned(),
             absolute,
             relative: match absolute {
@@ -94,7 +94,7 @@ impl Difference {
 
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Difference { name, absolute, relative, index, found, expected } = self;
+        let Self { name, absolute, relative, index, found, expected } = self;
         write!(
             f,
             "{name}: max |Δ| {absolute:.2e} (relative {relative:.2e}) at {index:?}; \

@@ -1,4 +1,4 @@
-//! How fast training data comes from files to patches here: no network, no device.
+//! The speed of training data from files to patches here: no network, no device.
 
 use std::sync::Arc;
 
@@ -9,11 +9,12 @@ use serde::Serialize;
 
 use super::memory;
 use crate::error::TrainError;
+use crate::input::loading::cores;
 
 /// A worker that works for a smaller part of its time waits for a core, for others or for a disk.
 const BUSY: f64 = 0.85;
 
-/// What to measure.
+/// A measurement to make.
 #[derive(Clone)]
 pub struct DataBench {
     /// The training split.
@@ -61,14 +62,14 @@ pub struct DataMeasurement {
     pub skipped: u64,
     /// The stages of an example, on one thread.
     pub stages: Vec<StageMeasurement>,
-    /// What limits the speed.
+    /// The limit of the speed.
     pub limit: Limit,
 }
 
 /// A stage on one thread.
 #[derive(Debug, Clone, Serialize)]
 pub struct StageMeasurement {
-    /// Which.
+    /// Its name.
     pub stage: Stage,
     /// Time per example, ms.
     pub ms: f64,
@@ -78,7 +79,7 @@ pub struct StageMeasurement {
     pub share: f64,
 }
 
-/// What limits the speed.
+/// The limit of the speed.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[serde(tag = "by", rename_all = "snake_case")]
 pub enum Limit {
@@ -103,7 +104,7 @@ pub enum Limit {
     },
     /// The largest stage.
     Stage {
-        /// Which.
+        /// Its name.
         stage: Stage,
         /// Its part of the work.
         share: f64,
@@ -111,7 +112,7 @@ pub enum Limit {
 }
 
 impl Limit {
-    fn of(stages: &[StageMeasurement], workers: usize, cores: usize, cores_in_use: f64) -> Limit {
+    fn of(stages: &[StageMeasurement], workers: usize, cores: usize, cores_in_use: f64) -> Self {
         let waiting_ms = stages.iter().find(|found| found.stage == Stage::Read);
         let waiting_ms = waiting_ms.map_or(0.0, |read| read.ms - read.cpu_ms);
         let largest = stages.iter().max_by(|a, b| a.cpu_ms.total_cmp(&b.cpu_ms));
@@ -120,14 +121,14 @@ impl Limit {
         match largest {
             Some(largest) if waiting_ms <= largest.cpu_ms => {
                 if cores_in_use < BUSY * threads.min(cores) as f64 || threads > cores {
-                    Limit::Cores { got: cores_in_use, workers }
+                    Self::Cores { got: cores_in_use, workers }
                 } else if threads < cores {
-                    Limit::Workers { workers, cores }
+                    Self::Workers { workers, cores }
                 } else {
-                    Limit::Stage { stage: largest.stage, share: largest.share }
+                    Self::Stage { stage: largest.stage, share: largest.share }
                 }
             }
-            _ => Limit::Reading { waiting_ms },
+            _ => Self::Reading { waiting_ms },
         }
     }
 }
@@ -135,17 +136,17 @@ impl Limit {
 impl std::fmt::Display for Limit {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Limit::Reading { waiting_ms } => write!(
+            Self::Reading { waiting_ms } => write!(
                 f,
                 "reading: an example waits {waiting_ms:.2} ms for the disk, longer than any stage works"
             ),
-            Limit::Workers { workers, cores } => {
+            Self::Workers { workers, cores } => {
                 write!(f, "the number of workers: {workers} for {cores} cores")
             }
-            Limit::Cores { got, workers } => {
+            Self::Cores { got, workers } => {
                 write!(f, "the cores: of those, {got:.2} had time for {workers} worker(s)")
             }
-            Limit::Stage { stage, share } => write!(
+            Self::Stage { stage, share } => write!(
                 f,
                 "{}: {:.0} % of the work, on every core that there is",
                 stage.name(),
@@ -161,7 +162,7 @@ impl std::fmt::Display for Limit {
 /// [`TrainError::Data`] when an example cannot be read and may not be left out.
 pub fn measure(bench: &DataBench) -> Result<DataMeasurement, TrainError> {
     let DataBench { source, transform, loader, seed, examples } = bench;
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let cores = cores();
     let before = memory("VmRSS:");
     let (source, config) = (|| Arc::clone(source), || loader.clone());
     let whole = time_loader(source(), transform.clone(), *seed, config(), *examples)?;

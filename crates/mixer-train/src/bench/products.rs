@@ -10,12 +10,12 @@ use serde::Serialize;
 
 use crate::device::DeviceEntry;
 use crate::error::TrainError;
-use crate::update::precision::Precision;
+use mixer_model::Precision;
 
 /// `[m, k] · [k, n]`, `count` of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Product {
-    /// Which one of a block, or `square`.
+    /// Its name in a block, or `square`.
     pub name: &'static str,
     /// Rows of the result.
     pub m: usize,
@@ -23,15 +23,15 @@ pub struct Product {
     pub n: usize,
     /// Terms of each sum.
     pub k: usize,
-    /// How many such products, one for each example.
+    /// Number of such products, one for each example.
     pub count: usize,
-    /// Whether the left operand is kept transposed.
+    /// `true` where the left operand is kept transposed.
     pub left_transposed: bool,
-    /// Whether the right operand is kept transposed.
+    /// `true` where the right operand is kept transposed.
     pub right_transposed: bool,
-    /// Whether all examples share the left operand, which then is a weight.
+    /// `true` where all examples share the left operand, which then is a weight.
     pub left_shared: bool,
-    /// Whether the result is a gradient of a weight, which is f32.
+    /// `true` where the result is a gradient of a weight, which is f32.
     pub is_weight_gradient: bool,
 }
 
@@ -44,9 +44,9 @@ pub struct ProductMeasurement {
     pub model: String,
     /// Images of the step that the product is of.
     pub batch_size: usize,
-    /// What the operands are.
+    /// Precision of the operands.
     pub precision: Precision,
-    /// Where.
+    /// Name of the device.
     pub device: String,
     /// The product.
     #[serde(flatten)]
@@ -163,7 +163,7 @@ fn time_burn(
     (warmup, steps): (usize, usize),
 ) -> Result<f64, TrainError> {
     let Product { m, n, k, count, left_transposed, right_transposed, left_shared, .. } = *product;
-    let dtype = mixer_model::Precision::from(precision).dtype();
+    let dtype = precision.dtype();
     // Noise: on zeros fewer bits flip, and a GPU's clock stays higher than it does in training.
     let operand = |count: usize, rows: usize, columns: usize, transposed: bool, seed| {
         let (rows, columns) = if transposed { (columns, rows) } else { (rows, columns) };
@@ -176,9 +176,7 @@ fn time_burn(
     };
     let left = operand(if left_shared { 1 } else { count }, m, k, left_transposed, 0);
     let right = operand(count, k, n, right_transposed, 1);
-    let wait = || {
-        device.sync().map_err(|error| TrainError::Device { message: error.to_string(), hint: None })
-    };
+    let wait = || device.sync().map_err(|error| TrainError::device(error.to_string()));
     let mut last = None;
     for _ in 0..warmup {
         last = Some(left.clone().matmul(right.clone()));
@@ -213,8 +211,7 @@ fn time_cublaslt(
         left_shared: product.left_shared,
         wide_result: product.is_weight_gradient,
     };
-    mixer_kernels::cuda_product_seconds(index, precision.into(), &spec)
-        .map_err(|message| TrainError::Device { message, hint: None })
+    mixer_kernels::cuda_product_seconds(index, precision, &spec).map_err(TrainError::device)
 }
 
 #[cfg(not(feature = "cuda"))]

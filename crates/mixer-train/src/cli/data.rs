@@ -4,21 +4,29 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::{Args, Subcommand, ValueEnum};
+use fs_err as fs;
 use mixer_data::{
     DataError, DecodeOptions, IndexState, Inspection, OnCorrupt, PictureFormat, ShardManifest,
     ShardSource, ShardWriterConfig, Source, Synthesis, contact_sheet, inspect, open_split,
     png_bytes, verify_shards, write_builtin, write_shards,
 };
 
+use super::Format;
 use super::config::{self, ConfigArgs};
 use crate::error::TrainError;
+use crate::input::loading::cores;
 use crate::show::progress::{Progress, say};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum DataCommand {
-    /// Read and decode a whole split: size, classes, sizes of pictures, formats, broken files. With
-    /// `--augment`, draw what training sees of it instead, as `mixer data sheet` does.
-    Inspect(InspectArgs),
+    /// Read and decode a whole split: size, classes, sizes of pictures, formats, broken files.
+    Inspect {
+        #[command(flatten)]
+        split: SplitArgs,
+        /// Form of the result.
+        #[arg(long, value_enum, default_value_t = Format::Table)]
+        format: Format,
+    },
     /// Draw what training sees, after augmentation: a row for each picture, with several draws of it.
     Sheet {
         #[command(flatten)]
@@ -86,40 +94,15 @@ pub(super) enum DataCommand {
     },
 }
 
-#[derive(Debug, Clone, Args)]
-pub(super) struct InspectArgs {
-    /// The folder that the split lies in. With `--augment`, in place of `data.path`.
-    #[arg(required_unless_present = "augment")]
-    data: Option<PathBuf>,
-    /// A folder, list, or pattern of shards, with an optional range: `train`, `train.csv`,
-    /// `train-*.tar[:1%]` [default: `train`; with `--augment`, what the configuration says].
-    #[arg(long, value_name = "NAME")]
-    split: Option<String>,
-    /// Form of the result.
-    #[arg(long, value_enum, default_value_t = Format::Table, conflicts_with = "augment")]
-    format: Format,
-    /// Draw what training with this configuration sees.
-    #[arg(long, value_name = "CONFIG", requires = "out")]
-    augment: Option<PathBuf>,
-    /// With `--augment`: the PNG file to write; an existing one is refused.
-    #[arg(long, value_name = "FILE", requires = "augment")]
-    out: Option<PathBuf>,
-    /// With `--augment`: override a key of the configuration; may be repeated.
-    #[arg(long = "set", value_name = "KEY=VALUE", requires = "augment")]
-    overrides: Vec<String>,
-    #[command(flatten)]
-    grid: GridArgs,
-}
-
 /// The grid that is drawn.
 #[derive(Debug, Clone, Args)]
 pub(super) struct GridArgs {
-    /// Pictures, one in a row [default: 4].
-    #[arg(long, visible_alias = "rows", value_name = "N")]
-    pictures: Option<usize>,
-    /// Draws of each picture, beside one another [default: 8].
-    #[arg(long, visible_alias = "columns", value_name = "M")]
-    draws: Option<usize>,
+    /// Pictures, one in a row.
+    #[arg(long, visible_alias = "rows", default_value_t = 4, value_name = "N")]
+    pictures: usize,
+    /// Draws of each picture, beside one another.
+    #[arg(long, visible_alias = "columns", default_value_t = 8, value_name = "M")]
+    draws: usize,
 }
 
 /// A split on disk.
@@ -135,18 +118,8 @@ pub(super) struct SplitArgs {
 
 impl SplitArgs {
     fn open(&self) -> Result<Arc<dyn Source>, TrainError> {
-        open(&self.data, &self.split)
+        Ok(open_split(None, &self.data, &self.split, None, &DecodeOptions::default())?)
     }
-}
-
-fn open(data: &Path, split: &str) -> Result<Arc<dyn Source>, TrainError> {
-    Ok(open_split(None, data, split, None, &DecodeOptions::default())?)
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum Format {
-    Table,
-    Json,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -156,20 +129,20 @@ pub(super) enum FileFormat {
 }
 
 impl From<FileFormat> for PictureFormat {
-    fn from(format: FileFormat) -> PictureFormat {
+    fn from(format: FileFormat) -> Self {
         match format {
-            FileFormat::Jpeg => PictureFormat::Jpeg,
-            FileFormat::Png => PictureFormat::Png,
+            FileFormat::Jpeg => Self::Jpeg,
+            FileFormat::Png => Self::Png,
         }
     }
 }
 
 pub(super) fn run(command: DataCommand) -> Result<(), TrainError> {
     match command {
-        DataCommand::Inspect(args) => inspect_or_draw(args),
+        DataCommand::Inspect { split, format } => print_inspection(&*split.open()?, format),
         DataCommand::Sheet { config, grid, out } => sheet(&config, &grid, &out),
         DataCommand::Synthesise { out, classes, examples, val_examples, image_size, format } => {
-            if out.exists() && fs_err::read_dir(&out)?.next().is_some() {
+            if out.exists() && fs::read_dir(&out)?.next().is_some() {
                 let message = format!("the folder holds something already: {}", out.display());
                 return Err(TrainError::usage(message).with_hint("choose another one with `--out`"));
             }
@@ -182,7 +155,7 @@ pub(super) fn run(command: DataCommand) -> Result<(), TrainError> {
             };
             let total = synthesis.num_train.saturating_add(synthesis.num_val) as u64;
             let mut progress = Progress::new("example", total, 0);
-            write_builtin(&out, &synthesis, workers(), |done| progress.update(done, String::new))
+            write_builtin(&out, &synthesis, cores(), |done| progress.update(done, String::new))
                 .map_err(named_by_option)?;
             progress.finish();
             super::print(&format!(
@@ -233,7 +206,7 @@ pub(super) fn run(command: DataCommand) -> Result<(), TrainError> {
                 at_most => OnCorrupt::Skip { at_most },
             };
             let mut progress = Progress::new("example", source.len() as u64, 0);
-            let manifest = write_shards(&*source, &out, &config, on_corrupt, workers(), |done| {
+            let manifest = write_shards(&*source, &out, &config, on_corrupt, cores(), |done| {
                 progress.update(done, String::new);
             })?;
             progress.finish();
@@ -252,10 +225,6 @@ pub(super) fn run(command: DataCommand) -> Result<(), TrainError> {
     }
 }
 
-fn workers() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
-}
-
 /// A setting of `mixer-data` under the name that the command line has for it.
 fn named_by_option(error: DataError) -> TrainError {
     match error {
@@ -267,28 +236,9 @@ fn named_by_option(error: DataError) -> TrainError {
     }
 }
 
-fn inspect_or_draw(args: InspectArgs) -> Result<(), TrainError> {
-    let InspectArgs { data, split, format, augment, out, mut overrides, grid } = args;
-    if let (Some(config), Some(out)) = (augment, out) {
-        // What is named on the command line beats the configuration.
-        let data = data.map(|data| data.display().to_string());
-        for (key, value) in [("data.path", data), ("data.train", split)] {
-            if let Some(value) = value {
-                overrides.push(format!("{key}={}", toml::Value::from(value)));
-            }
-        }
-        return sheet(&ConfigArgs { config, overrides, init: None }, &grid, &out);
-    }
-    if grid.pictures.is_some() || grid.draws.is_some() {
-        return Err(TrainError::usage(
-            "`--pictures` and `--draws` have no effect without `--augment`",
-        ));
-    }
-    // The command line is not accepted without one of them.
-    let data = data.unwrap_or_default();
-    let source = open(&data, split.as_deref().unwrap_or("train"))?;
+fn print_inspection(source: &dyn Source, format: Format) -> Result<(), TrainError> {
     let mut progress = Progress::new("example", source.len() as u64, 0);
-    let found = inspect(&*source, workers(), |done| progress.update(done as u64, String::new));
+    let found = inspect(source, cores(), |done| progress.update(done as u64, String::new));
     progress.finish();
     match format {
         Format::Json => super::print_json(&found),
@@ -302,11 +252,16 @@ fn sheet(args: &ConfigArgs, grid: &GridArgs, out: &Path) -> Result<(), TrainErro
         return Err(TrainError::usage(message).with_hint("choose another one with `--out`"));
     }
     let (plan, dataset) = config::resolved(args)?;
-    let (pictures, draws) = (grid.pictures.unwrap_or(4), grid.draws.unwrap_or(8));
-    let transform = plan.train_transform;
-    let picture =
-        contact_sheet(dataset.train, transform, plan.seed, (pictures, draws), plan.on_corrupt)?;
-    fs_err::write(out, png_bytes(&picture)?)?;
+    let GridArgs { pictures, draws } = *grid;
+    let transform = plan.train_transform();
+    let picture = contact_sheet(
+        dataset.train,
+        transform,
+        plan.seed,
+        (pictures, draws),
+        plan.data.on_corrupt,
+    )?;
+    fs::write(out, png_bytes(&picture)?)?;
     say(format_args!(
         "{draws} draws of {pictures} pictures, {}x{} px in all",
         picture.width, picture.height

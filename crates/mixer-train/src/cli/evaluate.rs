@@ -2,23 +2,18 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
-use mixer_data::OnCorrupt;
-use mixer_model::{Compute, Mixer};
+use clap::Args;
+use mixer_data::open_split;
 
-use super::{DeviceArg, PreprocessArg, WeightsArg};
+use super::{ClassifierArgs, DeviceArg, Format};
 use crate::error::TrainError;
 use crate::input::dataset;
-use crate::input::preprocessing;
-use crate::run::evaluation::Evaluator;
 use crate::show::progress::Progress;
-use crate::update::loss::Loss;
-use crate::update::precision::Precision;
 
 #[derive(Debug, Clone, Args)]
 pub(super) struct EvaluateArgs {
     #[command(flatten)]
-    weights: WeightsArg,
+    classifier: ClassifierArgs,
     /// The folder that the split lies in.
     #[arg(long, value_name = "DIR")]
     data: PathBuf,
@@ -26,74 +21,28 @@ pub(super) struct EvaluateArgs {
     /// `val-*.tar` [default: val, else test].
     #[arg(long, value_name = "NAME")]
     split: Option<String>,
-    /// How pictures are prepared [default: as the weights say, else resmall-crop].
-    #[arg(long, value_enum)]
-    preprocess: Option<PreprocessArg>,
     /// Examples per batch.
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..))]
     batch_size: u16,
     /// Form of the result.
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
-    /// What the operands of the blocks' products are rounded to.
-    #[arg(long, value_enum, default_value_t = Precision::F32)]
-    precision: Precision,
     #[command(flatten)]
     device: DeviceArg,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
-    Table,
-    Json,
-}
-
 pub(super) fn run(args: &EvaluateArgs) -> Result<(), TrainError> {
-    let entry = args.device.open()?;
-    args.precision.check(&entry)?;
-    let device = entry.device;
-    let weights = args.weights.read()?;
+    let classifier = args.classifier.open(&args.device.open()?)?;
     let split =
         args.split.as_deref().unwrap_or_else(|| dataset::default_val_split(&args.data, None));
-    let preprocessing = super::preprocessing(&weights, args.preprocess);
     // Without class names the folder's own order is what the outputs must mean.
-    let classes = weights.metadata.classes.as_deref();
-    let options = preprocessing::decode_options(&preprocessing);
-    let source = mixer_data::open_split(None, &args.data, split, classes, &options)?;
-    let found = source.class_names().len();
-    if found != weights.config.num_classes {
-        return Err(TrainError::DataMismatch {
-            message: format!(
-                "`{split}` has {found} classes, the weights {}: {}",
-                weights.config.num_classes,
-                args.data.display()
-            ),
-            hint: Some(
-                "the weights carry no class names, so the folders must match their outputs"
-                    .to_owned(),
-            ),
-        });
-    }
-    let evaluator = Evaluator {
-        transform: preprocessing::eval_transform(&preprocessing, weights.config.image_size),
-        preprocessing,
-        loss: Loss::Softmax,
-        batch_size: usize::from(args.batch_size),
-        workers: std::thread::available_parallelism().map_or(1, usize::from).min(16),
-        queue_bytes: 256 << 20,
-        on_corrupt: OnCorrupt::Stop,
-    };
-    let compute = Compute { precision: args.precision.into(), ..Compute::default() };
-    let mixer = Mixer::from_weights(weights, &device)?.with_compute(compute);
+    let (classes, options) = (classifier.classes(), classifier.decode_options());
+    let source = open_split(None, &args.data, split, classes, &options)?;
     let mut progress = Progress::new("example", source.len() as u64, 0);
-    let go_on = |done| {
-        progress.update(done, String::new);
-        true
-    };
-    // An example that cannot be read stops this evaluation, so none is passed over.
-    let evaluation = evaluator.run(&mixer, &device, &source, go_on, |_| ())?;
+    let evaluation = classifier
+        .evaluate(&source, usize::from(args.batch_size), |done| progress.update(done, String::new))
+        .map_err(|error| in_folder(error, split, args))?;
     progress.finish();
-    let Some(evaluation) = evaluation else { return Ok(()) };
     match args.format {
         Format::Json => super::print_json(&evaluation),
         Format::Table => super::print(&format!(
@@ -104,4 +53,11 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<(), TrainError> {
             100.0 * evaluation.top5
         )),
     }
+}
+
+/// A mismatch of classes with the folder that it was found in.
+fn in_folder(error: TrainError, split: &str, args: &EvaluateArgs) -> TrainError {
+    let TrainError::DataMismatch { message, .. } = error else { return error };
+    TrainError::data_mismatch(format!("`{split}`: {message}: {}", args.data.display()))
+        .with_hint("the weights carry no class names, so the folders must match their outputs")
 }

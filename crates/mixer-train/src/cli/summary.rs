@@ -1,35 +1,24 @@
 //! `mixer summary`.
 
 use clap::Args;
-use mixer_model::config::VARIANTS;
-use mixer_model::{Gelu, MixerConfig, Variant, count};
+use mixer_model::{Gelu, MixerConfig, VARIANTS, Variant, count};
 
+use crate::config::limits;
+use crate::config::model::IMAGE_SIZE;
 use crate::error::TrainError;
-use crate::plan;
 
 #[derive(Debug, Clone, Args)]
 pub(super) struct SummaryArgs {
-    /// A variant; may be repeated [default: the paper's seven].
+    /// A variant; may be repeated [default: all that have a name].
     #[arg(long = "model", value_name = "B/16")]
     models: Vec<String>,
     /// Side of the input, px.
-    #[arg(long, default_value_t = 224)]
+    #[arg(long, default_value_t = IMAGE_SIZE)]
     image_size: usize,
     /// Outputs of the head.
     #[arg(long, default_value_t = 1000)]
     num_classes: usize,
 }
-
-/// Parameters in millions as the paper's Table 1 prints them: 224 px, without head.
-const PAPER_MILLIONS: [(&str, u64); 7] = [
-    ("S/32", 19),
-    ("S/16", 18),
-    ("B/32", 60),
-    ("B/16", 59),
-    ("L/32", 206),
-    ("L/16", 207),
-    ("H/14", 431),
-];
 
 pub(super) fn run(args: &SummaryArgs) -> Result<(), TrainError> {
     let names: Vec<String> = match args.models.as_slice() {
@@ -48,14 +37,14 @@ pub(super) fn run(args: &SummaryArgs) -> Result<(), TrainError> {
         "training MiB"
     );
     for name in &names {
-        let config: MixerConfig =
-            Variant::parse(name)?.config(args.image_size, args.num_classes, Gelu::Tanh);
+        let variant = Variant::parse(name)?;
+        let config: MixerConfig = variant.config(args.image_size, args.num_classes, Gelu::Tanh);
         config.validate()?;
-        plan::check_image_size("--image-size", args.image_size)?;
-        let paper = PAPER_MILLIONS
-            .iter()
-            .find(|(known, _)| args.image_size == 224 && known.eq_ignore_ascii_case(name))
-            .map_or_else(|| "-".to_owned(), |(_, millions)| millions.to_string());
+        limits::check_image_size("--image-size", args.image_size)?;
+        let paper = variant
+            .paper_millions
+            .filter(|_| args.image_size == 224)
+            .map_or_else(|| "-".to_owned(), |millions| millions.to_string());
         text += &format!(
             "{:<6} {:>7} {:>14} {:>14} {:>9} {:>9.3} {:>12.1} {:>13.1}\n",
             name,

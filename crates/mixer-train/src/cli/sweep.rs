@@ -2,20 +2,21 @@
 //! in a run directory of its own, and a comparison at the end.
 
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use fs_err as fs;
 use serde::Serialize;
 
-use super::train::{self, FinetuneArgs, Resume};
-use crate::config::inheritance::in_file_of_key;
-use crate::config::{DataConfig, RunConfig};
-use crate::disk::metrics::Metric;
+use super::train::{self, FinetuneArgs};
+use crate::config::DataConfig;
+use crate::disk::atomic;
+use crate::disk::metrics::{self, Metric};
 use crate::disk::run_dir::RunDir;
 use crate::error::TrainError;
 use crate::input::dataset::Dataset;
-use crate::plan::{DataFacts, InitFacts, RunPlan, Task};
+use crate::plan::{DataFacts, InitFacts, Task};
 use crate::run::evaluation::Evaluation;
+use crate::run::session::{Options, Recipe, Resume};
 use crate::run::trainer::Ended;
 use crate::show::progress::say;
 
@@ -40,13 +41,10 @@ struct Axis {
 struct Member {
     /// Its name, and that of its directory.
     name: String,
-    /// Its arguments: those of the command with its own settings and directory.
-    args: FinetuneArgs,
-    config: RunConfig,
-    /// The text that its run directory keeps.
-    text: String,
+    /// The configuration of the command with its own settings.
+    recipe: Recipe,
     run_dir: RunDir,
-    /// What it differs in.
+    /// Keys in which it differs.
     settings: BTreeMap<String, toml::Value>,
 }
 
@@ -87,7 +85,7 @@ struct Measured {
 }
 
 pub(super) fn run(args: &FinetuneArgs) -> Result<(), TrainError> {
-    let limit = train::time_limit(&args.train);
+    let limit = args.train.time_limit();
     if args.train.replay.is_some() {
         return Err(TrainError::usage("`--replay` has no meaning with `--sweep`")
             .with_hint("replay an update of one member: `--run-dir` and the settings of it"));
@@ -96,11 +94,11 @@ pub(super) fn run(args: &FinetuneArgs) -> Result<(), TrainError> {
         return Err(TrainError::usage("`--resume must` has no meaning with `--sweep`")
             .with_hint("`--resume auto` continues a sweep; finished members are not run again"));
     }
-    let directory = train::run_directory(&args.train);
+    let directory = args.train.run_directory();
     let members = members(args, &axes(&args.sweep)?, &directory)?;
     refuse_other_runs(&directory, &members, args.train.resume)?;
     check(&members)?;
-    fs_err::create_dir_all(&directory)?;
+    fs::create_dir_all(&directory)?;
     let mut diverged: BTreeMap<&str, TrainError> = BTreeMap::new();
     for (number, member) in members.iter().enumerate() {
         if member.is_finished() {
@@ -108,9 +106,9 @@ pub(super) fn run(args: &FinetuneArgs) -> Result<(), TrainError> {
             continue;
         }
         say(format_args!("{} ({} of {})", member.name, number + 1, members.len()));
-        let config = member.config.clone();
-        let ended = train::train(&member.args.train, config, &member.text, Task::Finetune, limit);
-        match ended {
+        let options = args.train.options(limit)?;
+        let options = Options { run_dir: member.run_dir.path().to_owned(), ..options };
+        match train::train(&member.recipe, Task::Finetune, options) {
             // There is no time for the others either.
             Ok(Ended::TimeLimit(_)) => {
                 return report(&members, &diverged)?.write(&directory);
@@ -129,10 +127,8 @@ pub(super) fn run(args: &FinetuneArgs) -> Result<(), TrainError> {
     report.write(&directory)?;
     let Some(winner) = &report.winner else {
         let error = diverged.pop_last().map(|(_, error)| error);
-        return Err(error.unwrap_or_else(|| TrainError::RunDir {
-            message: "no member of the sweep has an evaluation".to_owned(),
-            hint: None,
-            path: directory,
+        return Err(error.unwrap_or_else(|| {
+            TrainError::run_dir("no member of the sweep has an evaluation", directory)
         }));
     };
     super::print(&report.table())?;
@@ -205,7 +201,7 @@ fn combinations(axes: &[Axis]) -> Vec<Vec<(&Axis, &str)>> {
     all
 }
 
-/// What a directory can be called on any system.
+/// A name that a directory can have on any system.
 fn directory_name(settings: &[(&Axis, &str)]) -> String {
     let parts: Vec<String> =
         settings.iter().map(|(axis, value)| format!("{}={value}", axis.name)).collect();
@@ -237,13 +233,12 @@ fn members(
         }
         let run_dir = RunDir::new(directory.join(&name));
         let mut args = args.clone();
-        args.train.run_dir = Some(run_dir.path().to_owned());
         let own = settings.iter().map(|(axis, value)| format!("{}={value}", axis.key));
         args.train.overrides.extend(own);
-        let (config, text) = train::finetune_config(&args)?;
+        let recipe = args.recipe()?;
         let settings = settings.iter().map(|(axis, value)| (axis.key.clone(), typed(value)));
         let settings = settings.collect();
-        members.push(Member { name, args, config, text, run_dir, settings });
+        members.push(Member { name, recipe, run_dir, settings });
     }
     Ok(members)
 }
@@ -262,11 +257,8 @@ fn refuse_other_runs(
     members: &[Member],
     resume: Resume,
 ) -> Result<(), TrainError> {
-    let refused = |message: &str, hint: &str| TrainError::RunDir {
-        message: message.to_owned(),
-        hint: Some(hint.to_owned()),
-        path: directory.to_owned(),
-    };
+    let refused =
+        |message: &str, hint: &str| TrainError::run_dir(message, directory).with_hint(hint);
     if RunDir::new(directory).exists() {
         return Err(refused(
             "the directory holds a run, expected a sweep or nothing",
@@ -293,7 +285,8 @@ fn check(members: &[Member]) -> Result<(), TrainError> {
     // Opened once where the members agree on them.
     let mut weights: Option<(Option<PathBuf>, Option<mixer_model::Gelu>, InitFacts)> = None;
     let mut data: Option<(DataConfig, usize, DataFacts)> = None;
-    for Member { args, config, run_dir, .. } in members {
+    for Member { recipe, run_dir, .. } in members {
+        let config = &recipe.config;
         if run_dir.exists() {
             run_dir.resume(Task::Finetune, config)?;
             continue;
@@ -304,18 +297,14 @@ fn check(members: &[Member]) -> Result<(), TrainError> {
             {
                 init
             }
-            _ => {
-                let weights = train::read_init(config)?;
-                InitFacts { config: weights.config, metadata: weights.metadata }
-            }
+            _ => InitFacts::of(&recipe.read_init()?),
         };
-        let image_size = config.model.image_size.unwrap_or(init.config.image_size);
+        let image_size = recipe.image_size(Some(&init));
         let facts = match data.take() {
             Some((known, size, facts)) if known == config.data && size == image_size => facts,
-            _ => DataFacts::of(&Dataset::open(&config.data, image_size)?),
+            _ => Dataset::open(&config.data, image_size)?.facts(),
         };
-        RunPlan::resolve(config, Task::Finetune, Some(&init), facts.clone())
-            .map_err(|error| in_file_of_key(error, &args.train.config))?;
+        recipe.plan(Task::Finetune, Some(&init), facts.clone())?;
         weights = Some((config.init.weights.clone(), config.model.gelu, init));
         data = Some((config.data.clone(), image_size, facts));
     }
@@ -323,7 +312,7 @@ fn check(members: &[Member]) -> Result<(), TrainError> {
 }
 
 impl Member {
-    /// Whether it came to its end: these weights are the last that a run writes.
+    /// `true` where it came to its end: these weights are the last that a run writes.
     fn is_finished(&self) -> bool {
         self.run_dir.exists() && self.run_dir.last().exists()
     }
@@ -331,11 +320,10 @@ impl Member {
     /// The best evaluation, the first one of equals, and the last one. Where a moving average was
     /// evaluated, it is what counts.
     fn measured(&self) -> Result<Option<(Measured, Measured)>, TrainError> {
-        let text = fs_err::read_to_string(self.run_dir.metrics())?;
-        let evaluations: Vec<(bool, Measured)> = text
-            .lines()
-            .filter_map(|line| match serde_json::from_str(line) {
-                Ok(Metric::Eval { step, weights, loss, top1, top5, n, .. }) => {
+        let evaluations: Vec<(bool, Measured)> = metrics::read(&self.run_dir.metrics())?
+            .into_iter()
+            .filter_map(|metric| match metric {
+                Metric::Eval { step, weights, loss, top1, top5, n, .. } => {
                     let evaluation = Evaluation { loss, top1, top5, n };
                     Some((weights.is_some(), Measured { step, evaluation }))
                 }
@@ -379,14 +367,10 @@ fn report(members: &[Member], diverged: &BTreeMap<&str, TrainError>) -> Result<R
 }
 
 impl Report {
-    /// Written aside and renamed: it is there whole or not at all.
+    /// Writes it so that it is there whole or not at all.
     fn write(&self, directory: &Path) -> Result<(), TrainError> {
         let bytes = serde_json::to_vec_pretty(self).map_err(std::io::Error::other)?;
-        let aside = directory.join(format!(".{REPORT}.tmp"));
-        let mut file = fs_err::File::create(&aside)?;
-        file.write_all(&bytes)?;
-        file.sync_all()?;
-        Ok(fs_err::rename(aside, directory.join(REPORT))?)
+        Ok(atomic::write(&directory.join(REPORT), &bytes)?)
     }
 
     /// One line per member.

@@ -3,29 +3,25 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use clap::{Args, ValueEnum};
-use mixer_model::{Weights, count, init};
+use clap::Args;
+use mixer_model::count;
 
 use super::{DeviceArg, sweep};
-use crate::config::RunConfig;
-use crate::config::inheritance::in_file_of_key;
-use crate::device::DeviceEntry;
-use crate::disk::checkpoint::{self, Checkpoint};
-use crate::disk::run_dir::{self, Environment, RunDir};
-use crate::error::{CANNOT_CONTINUE, TrainError};
-use crate::input::dataset::{self, Dataset};
-use crate::plan::{DataFacts, InitFacts, RunPlan, Task};
-use crate::run::divergence::{Divergence, Values};
+use crate::error::TrainError;
+use crate::plan::Task;
+use crate::run::divergence::Values;
 use crate::run::interrupt;
+use crate::run::job::Job;
+use crate::run::session::{Options, Recipe, Resume, Session};
 use crate::run::time_limit::{self, TimeLimit};
-use crate::run::trainer::{Ended, Outcome, Trainer};
+use crate::run::trainer::{Ended, Outcome};
 use crate::show::progress::say;
 
 #[derive(Debug, Clone, Args)]
 pub(super) struct TrainArgs {
     /// The TOML configuration; `mixer config schema` describes every key.
     pub(super) config: PathBuf,
-    /// Where the run is kept [default: runs/ and the configuration's name].
+    /// Directory of the run [default: runs/ and the configuration's name].
     #[arg(long, value_name = "DIR")]
     pub(super) run_dir: Option<PathBuf>,
     #[command(flatten)]
@@ -41,8 +37,8 @@ pub(super) struct TrainArgs {
     /// the file that the run named when it stopped. Nothing is trained.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["max_time", "resume"])]
     pub(super) replay: Option<PathBuf>,
-    /// What to do when the run directory holds this run already.
-    #[arg(long, value_enum, default_value_t = Resume::Auto)]
+    /// Fate of a run that the directory holds already.
+    #[arg(long, value_enum, default_value_t)]
     pub(super) resume: Resume,
 }
 
@@ -59,52 +55,53 @@ pub(super) struct FinetuneArgs {
     pub(super) sweep: Vec<String>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum Resume {
-    /// Continue it, or start it.
-    Auto,
-    /// Refuse.
-    Never,
-    /// Continue it, and refuse when there is no checkpoint.
-    Must,
+pub(super) fn pretrain(args: &TrainArgs) -> Result<(), TrainError> {
+    let recipe = Recipe::read(&args.config, &args.overrides)?;
+    train_or_replay(args, &recipe, Task::Pretrain)
 }
 
-pub(super) fn pretrain(args: TrainArgs) -> Result<(), TrainError> {
-    let (config, text) = RunConfig::read(&args.config, &args.overrides)?;
-    if config.init.weights.is_some() || config.init.head.is_some() {
-        let error = TrainError::config("`init` has no meaning in pre-training")
-            .with_hint("use `mixer finetune` to start from given weights");
-        return Err(in_file_of_key(error, &args.config));
-    }
-    let limit = time_limit(&args);
-    train(&args, config, &text, Task::Pretrain, limit).map(drop)
-}
-
-pub(super) fn finetune(args: FinetuneArgs) -> Result<(), TrainError> {
+pub(super) fn finetune(args: &FinetuneArgs) -> Result<(), TrainError> {
     if !args.sweep.is_empty() {
-        return sweep::run(&args);
+        return sweep::run(args);
     }
-    let (config, text) = finetune_config(&args)?;
-    let limit = time_limit(&args.train);
-    train(&args.train, config, &text, Task::Finetune, limit).map(drop)
+    train_or_replay(&args.train, &args.recipe()?, Task::Finetune)
 }
 
-/// When the command that has just been started has to be over.
-pub(super) fn time_limit(args: &TrainArgs) -> Option<TimeLimit> {
-    args.max_time.and_then(|length| TimeLimit::after(Instant::now(), length))
+fn train_or_replay(args: &TrainArgs, recipe: &Recipe, task: Task) -> Result<(), TrainError> {
+    match &args.replay {
+        Some(file) => replay(recipe, task, args.options(None)?, file),
+        None => train(recipe, task, args.options(args.time_limit())?).map(drop),
+    }
 }
 
-/// The configuration of a fine-tuning, and its text.
-pub(super) fn finetune_config(args: &FinetuneArgs) -> Result<(RunConfig, String), TrainError> {
-    let overrides = with_init(&args.train.overrides, args.init.as_deref());
-    RunConfig::read(&args.train.config, &overrides)
+impl TrainArgs {
+    /// Time by which the command that has just been started has to be over.
+    pub(super) fn time_limit(&self) -> Option<TimeLimit> {
+        self.max_time.and_then(|length| TimeLimit::after(Instant::now(), length))
+    }
+
+    /// Directory of the run.
+    pub(super) fn run_directory(&self) -> PathBuf {
+        match &self.run_dir {
+            Some(path) => path.clone(),
+            None => Path::new("runs").join(self.config.file_stem().unwrap_or_default()),
+        }
+    }
+
+    /// Directory and device of the run; listens to signals before the device is opened.
+    pub(super) fn options(&self, time_limit: Option<TimeLimit>) -> Result<Options, TrainError> {
+        interrupt::listen();
+        let device = self.device.open()?;
+        let options = Options::new(self.run_directory(), device);
+        Ok(Options { resume: self.resume, time_limit, ..options })
+    }
 }
 
-/// Where the run is kept.
-pub(super) fn run_directory(args: &TrainArgs) -> PathBuf {
-    match &args.run_dir {
-        Some(path) => path.clone(),
-        None => Path::new("runs").join(args.config.file_stem().unwrap_or_default()),
+impl FinetuneArgs {
+    /// The configuration with its overrides, `--init` as one of them.
+    pub(super) fn recipe(&self) -> Result<Recipe, TrainError> {
+        let overrides = with_init(&self.train.overrides, self.init.as_deref());
+        Recipe::read(&self.train.config, &overrides)
     }
 }
 
@@ -118,101 +115,24 @@ pub(super) fn with_init(overrides: &[String], init: Option<&Path>) -> Vec<String
     overrides
 }
 
-/// Trains in the run directory of the arguments, from the start or from where it was stopped.
-pub(super) fn train(
-    args: &TrainArgs,
-    config: RunConfig,
-    text: &str,
-    task: Task,
-    time_limit: Option<TimeLimit>,
-) -> Result<Ended, TrainError> {
-    interrupt::listen();
-    interrupt::nothing_to_save();
-    let device = args.device.open()?;
-    let run_dir = RunDir::new(run_directory(args));
-    if run_dir.exists() && args.resume == Resume::Never {
-        return Err(TrainError::RunDir {
-            message: "the directory holds a run already".to_owned(),
-            hint: Some("`--resume auto` continues it; `--run-dir` starts another".to_owned()),
-            path: run_dir.path().to_owned(),
-        });
-    }
-    if let Some(file) = &args.replay {
-        return replay(&config, task, file, run_dir, device).map(|()| Ended::Finished);
-    }
-    // Asked once: another process may start the same run while this one opens its data.
-    let lock = if run_dir.exists() { Some(run_dir.lock()?) } else { None };
-    let (plan, dataset, initial, checkpoint) = if lock.is_some() {
-        let plan = run_dir.resume(task, &config)?;
-        let dataset = Dataset::open(&config.data, plan.model.image_size)?;
-        same_data(&plan.data, &DataFacts::of(&dataset))?;
-        run_dir.remove_leftovers()?;
-        run_dir.write_plan(&plan)?;
-        let checkpoint = checkpoint::newest(&run_dir.checkpoints(), |error| {
-            say(format_args!("warning: {error}; trying the one before"));
-        })?;
-        if checkpoint.is_none() && !checkpoint::list(&run_dir.checkpoints())?.is_empty() {
-            return Err(TrainError::Checkpoint {
-                action: CANNOT_CONTINUE,
-                reason: "none of the checkpoints can be read".to_owned(),
-                path: run_dir.checkpoints(),
-            });
-        }
-        // Without a checkpoint the run starts again, from the same weights.
-        let initial = match (&checkpoint, task) {
-            (None, Task::Finetune) => Some(read_init(&config)?),
-            _ => None,
-        };
-        (plan, dataset, initial, checkpoint)
-    } else {
-        let initial = match task {
-            Task::Pretrain => None,
-            Task::Finetune => Some(read_init(&config)?),
-        };
-        let (plan, dataset) = resolve(&config, task, initial.as_ref())
-            .map_err(|error| in_file_of_key(error, &args.config))?;
-        (plan, dataset, initial, None)
-    };
-    plan.precision.check(&device)?;
-    if checkpoint.is_none() && args.resume == Resume::Must {
-        return Err(TrainError::RunDir {
-            message: "there is no checkpoint to continue from".to_owned(),
-            hint: Some("`--resume auto` starts the run".to_owned()),
-            path: run_dir.path().to_owned(),
-        });
-    }
-    for warning in plan.warnings() {
+/// Trains, from the start or from where the run was stopped, and says how it went.
+pub(super) fn train(recipe: &Recipe, task: Task, options: Options) -> Result<Ended, TrainError> {
+    let session = Session::open(recipe, task, options)?;
+    for warning in session.job().plan.warnings() {
         say(format_args!("warning: {warning}"));
     }
-    let lock = match lock {
-        Some(lock) => lock,
-        None => run_dir.create(text, &plan, &Environment::current(&device.name))?,
-    };
-    announce(
-        &plan,
-        &run_dir,
-        &device.name,
-        checkpoint.as_ref().map(|(path, c)| (path, c.state.step)),
-    );
-    let trainer = Trainer {
-        workers: dataset::workers(&config.data),
-        queue_bytes: dataset::queue_bytes(&config.data),
-        dataset,
-        run_dir: run_dir.clone(),
-        device,
-        plan,
-        time_limit,
-    };
-    let start = || starting_weights(&trainer.plan, initial);
-    let outcome = trainer.run(start, checkpoint)?;
-    drop(lock);
-    summarise(&outcome, &trainer);
+    announce(&session);
+    let total = session.job().plan.train.steps;
+    let patience = session.job().plan.train.early_stopping.map(|rule| rule.patience);
+    let best = session.job().run_dir.best();
+    let outcome = session.train()?;
+    summarise(&outcome, total, patience, &best);
     Ok(outcome.ended)
 }
 
 /// Says how a run ended.
-fn summarise(outcome: &Outcome, trainer: &Trainer) {
-    let (step, total) = (outcome.step, trainer.plan.schedule.total_steps);
+fn summarise(outcome: &Outcome, total: u64, patience: Option<u64>, weights: &Path) {
+    let step = outcome.step;
     let seconds = outcome.elapsed.as_secs_f64();
     if outcome.checkpoints > 0 {
         let waited = outcome.saving.as_secs_f64();
@@ -223,7 +143,7 @@ fn summarise(outcome: &Outcome, trainer: &Trainer) {
             100.0 * waited / seconds.max(1e-9)
         ));
     }
-    match (&outcome.ended, trainer.plan.early_stopping) {
+    match (&outcome.ended, patience) {
         (Ended::TimeLimit(path), _) => {
             let saved = match path {
                 Some(path) => format!("checkpoint written: {}", path.display()),
@@ -235,9 +155,8 @@ fn summarise(outcome: &Outcome, trainer: &Trainer) {
             say("run the same command again to continue");
             return;
         }
-        (Ended::StoppedEarly, Some(rule)) => say(format_args!(
-            "stopped early at step {step} of {total}: top-1 has not improved in {} evaluations",
-            rule.patience
+        (Ended::StoppedEarly, Some(patience)) => say(format_args!(
+            "stopped early at step {step} of {total}: top-1 has not improved in {patience} evaluations"
         )),
         _ => {}
     }
@@ -250,57 +169,15 @@ fn summarise(outcome: &Outcome, trainer: &Trainer) {
         say(format_args!(
             "{done}: best top-1 {:.2} % at step {step}; weights in {}",
             100.0 * best.top1,
-            trainer.run_dir.best().display()
+            weights.display()
         ));
     }
 }
 
 /// Does an update that was not finite again, and prints what it came from.
-fn replay(
-    config: &RunConfig,
-    task: Task,
-    file: &Path,
-    run_dir: RunDir,
-    device: DeviceEntry,
-) -> Result<(), TrainError> {
-    let divergence = Divergence::read(file)?;
-    if !run_dir.exists() {
-        return Err(TrainError::RunDir {
-            message: "there is no run to replay an update of".to_owned(),
-            hint: Some("name the directory of the run with `--run-dir`".to_owned()),
-            path: run_dir.path().to_owned(),
-        });
-    }
-    let plan = run_dir.resume(task, config)?;
-    let dataset = Dataset::open(&config.data, plan.model.image_size)?;
-    same_data(&plan.data, &DataFacts::of(&dataset))?;
-    plan.precision.check(&device)?;
-    // Its name alone, so that a file from elsewhere leads nowhere else.
-    let beside = divergence.state.as_deref().and_then(Path::file_name);
-    let checkpoint = match beside.map(|name| file.with_file_name(name)) {
-        Some(path) => Some(Checkpoint::read(&path)?),
-        None => checkpoint::list(&run_dir.checkpoints())?
-            .iter()
-            .filter(|path| checkpoint::step_of(path).is_some_and(|step| step <= divergence.step))
-            .find_map(|path| Checkpoint::read(path).ok()),
-    };
-    let initial = match (&checkpoint, task) {
-        (None, Task::Finetune) => Some(read_init(config)?),
-        _ => None,
-    };
-    let trainer = Trainer {
-        workers: dataset::workers(&config.data),
-        queue_bytes: dataset::queue_bytes(&config.data),
-        dataset,
-        run_dir,
-        device,
-        plan,
-        time_limit: None,
-    };
-    let start = || starting_weights(&trainer.plan, initial);
-    let from = checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.state.step);
-    say(format_args!("replaying update {} from step {from}", divergence.step));
-    let replay = trainer.replay(&divergence, start, checkpoint)?;
+fn replay(recipe: &Recipe, task: Task, options: Options, file: &Path) -> Result<(), TrainError> {
+    let replay = Session::replay(recipe, task, options, file)?;
+    let divergence = &replay.divergence;
     say(format_args!(
         "in the run, {} was {} at this update",
         divergence.quantity, divergence.value
@@ -314,98 +191,37 @@ fn replay(
     super::print(&replay.report())
 }
 
-/// Opens the data and resolves a new run.
-pub(super) fn resolve(
-    config: &RunConfig,
-    task: Task,
-    initial: Option<&Weights>,
-) -> Result<(RunPlan, Dataset), TrainError> {
-    let facts = initial.map(|weights| InitFacts {
-        config: weights.config.clone(),
-        metadata: weights.metadata.clone(),
-    });
-    let image_size = config
-        .model
-        .image_size
-        .or(facts.as_ref().map(|facts| facts.config.image_size))
-        .unwrap_or(224);
-    let dataset = Dataset::open(&config.data, image_size)?;
-    let plan = RunPlan::resolve(config, task, facts.as_ref(), DataFacts::of(&dataset))?;
-    Ok((plan, dataset))
-}
-
-/// Reads the weights that fine-tuning starts from.
-pub(super) fn read_init(config: &RunConfig) -> Result<Weights, TrainError> {
-    let path = config.init.weights.as_deref().ok_or_else(|| {
-        TrainError::config("`init.weights` is missing").with_hint(
-            "name the weights with `--init`, or use `mixer pretrain` to start from scratch",
-        )
-    })?;
-    run_dir::read_weights(path, config.model.gelu)
-}
-
-/// The weights of update 0.
-fn starting_weights(plan: &RunPlan, initial: Option<Weights>) -> Result<Weights, TrainError> {
-    let Some(weights) = initial else {
-        return Ok(init::weights(&plan.model, plan.seed, plan.head_bias)?);
-    };
-    let mut weights = weights.resized(plan.model.image_size)?;
-    weights.config.gelu = plan.model.gelu;
-    if plan.init.as_ref().is_some_and(|init| init.reset_head) {
-        weights = weights.with_fresh_head(plan.model.num_classes, plan.head_bias);
-    }
-    Ok(weights)
-}
-
-fn same_data(planned: &DataFacts, found: &DataFacts) -> Result<(), TrainError> {
-    let message = if planned.classes != found.classes {
-        "the classes are not those that the run was started with".to_owned()
-    } else if (planned.train_examples, planned.val_examples)
-        != (found.train_examples, found.val_examples)
-    {
-        format!(
-            "found {} training and {} validation examples, the run was started with {} and {}",
-            found.train_examples, found.val_examples, planned.train_examples, planned.val_examples
-        )
-    } else if planned != found {
-        "the names of the data files are not those that the run was started with".to_owned()
-    } else {
-        return Ok(());
-    };
-    Err(TrainError::DataMismatch {
-        message,
-        hint: Some("restore the data, or start another run with `--run-dir`".to_owned()),
-    })
-}
-
-fn announce(plan: &RunPlan, run_dir: &RunDir, device: &str, resumed: Option<(&PathBuf, u64)>) {
-    say(format_args!("{} on {device}", plan.model));
+/// Says what is trained, on what and where.
+fn announce(session: &Session) {
+    let Job { plan, run_dir, device, .. } = session.job();
+    say(format_args!("{} on {}", plan.model.network, device.name));
     if let Some(init) = &plan.init {
-        let head = if init.reset_head { "reset" } else { "kept" };
+        let head = if init.resets_head() { "reset" } else { "kept" };
         say(format_args!(
             "from weights at {} px: token mixing {}, head {head}",
-            init.image_size, init.resolution
+            init.from.config.image_size,
+            init.resolution(&plan.model.network)
         ));
     }
     say(format_args!(
         "{} training and {} validation examples, {} updates of {} ({:.1} epochs)",
-        plan.data.train_examples,
-        plan.data.val_examples,
-        plan.schedule.total_steps,
-        plan.batch_size,
-        plan.schedule.total_steps as f64 / plan.steps_per_epoch()
+        plan.facts.train_examples,
+        plan.facts.val_examples,
+        plan.train.steps,
+        plan.train.batch_size,
+        plan.train.steps as f64 / plan.steps_per_epoch()
     ));
-    if !plan.freeze.is_empty()
+    if !plan.train.freeze.is_empty()
         && let Ok(rates) = plan.parameter_rates()
     {
         say(format_args!(
             "{} of {} parameters are trained",
-            rates.num_trained(&plan.model),
-            count::num_params(&plan.model)
+            rates.num_trained(&plan.model.network),
+            count::num_params(&plan.model.network)
         ));
     }
     say(format_args!("run directory {}", run_dir.path().display()));
-    if let Some((path, step)) = resumed {
+    if let Some((path, step)) = session.continues_from() {
         say(format_args!("continuing at step {step} from {}", path.display()));
     }
 }

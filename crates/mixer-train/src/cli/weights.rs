@@ -8,7 +8,7 @@ use mixer_model::Weights;
 use super::WeightsArg;
 use crate::disk::checkpoint::{self, Checkpoint};
 use crate::disk::run_dir::{self, RunDir};
-use crate::error::TrainError;
+use crate::error::{CheckpointFault, TrainError};
 use crate::show::progress::say;
 
 #[derive(Debug, Subcommand)]
@@ -114,14 +114,11 @@ fn verify(paths: &[PathBuf]) -> Result<(), TrainError> {
         }
     }
     let Some(first) = damaged.first() else { return Ok(()) };
-    Err(TrainError::Checkpoint {
-        action: "verified",
-        reason: format!("{} of {} are damaged, the first", damaged.len(), files.len()),
-        path: (*first).clone(),
-    })
+    let reason = format!("{} of {} are damaged, the first", damaged.len(), files.len());
+    Err(TrainError::checkpoint(CheckpointFault::Verified, reason, *first))
 }
 
-/// What there is to check: everything in a run directory, or the path itself.
+/// The files to check: everything in a run directory, or the path itself.
 fn parts(path: &Path) -> Result<Vec<PathBuf>, TrainError> {
     let run = RunDir::new(path);
     if !run.exists() {
@@ -132,11 +129,8 @@ fn parts(path: &Path) -> Result<Vec<PathBuf>, TrainError> {
     let weights = [run.best(), run.last(), run.last_unaveraged()];
     parts.extend(weights.into_iter().filter(|file| file.exists()));
     if parts.is_empty() {
-        return Err(TrainError::RunDir {
-            message: "the run has neither checkpoints nor weights yet".to_owned(),
-            hint: None,
-            path: path.to_owned(),
-        });
+        let message = "the run has neither checkpoints nor weights yet";
+        return Err(TrainError::run_dir(message, path));
     }
     Ok(parts)
 }
@@ -149,11 +143,8 @@ fn check(path: &Path) -> Result<String, TrainError> {
     }
     let weights = Weights::read(path, None)?;
     if let Some((name, count)) = weights.non_finite().into_iter().next() {
-        return Err(TrainError::Checkpoint {
-            action: "not finite",
-            reason: format!("{count} values of `{name}`, and perhaps others"),
-            path: path.to_owned(),
-        });
+        let reason = format!("{count} values of `{name}`, and perhaps others");
+        return Err(TrainError::checkpoint(CheckpointFault::NotFinite, reason, path));
     }
     Ok(weights.config.to_string())
 }

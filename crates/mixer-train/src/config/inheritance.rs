@@ -104,8 +104,13 @@ impl Chain {
         merged.to_string()
     }
 
+    /// Whether the file extends none.
+    pub(crate) fn is_single(&self) -> bool {
+        self.files.len() == 1
+    }
+
     /// The file in which a key stands that has its effect, `train.steps` or `train`.
-    fn file_of_key(&self, key: &str) -> Option<&Path> {
+    pub(crate) fn file_of_key(&self, key: &str) -> Option<&Path> {
         let mut parts = key.split('.');
         let (section, key) = (parts.next()?, parts.next());
         let has = |file: &&ConfigFile| match (file.document.get(section), key) {

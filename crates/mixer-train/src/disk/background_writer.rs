@@ -10,11 +10,11 @@ use mixer_model::Weights;
 use crate::disk::checkpoint::{self, Checkpoint};
 use crate::disk::operations::{Disk, LocalDisk};
 use crate::disk::retention::{Pruner, Retention};
-use crate::error::{CANNOT_WRITE_CHECKPOINT, TrainError};
+use crate::error::{CheckpointFault, TrainError};
 use crate::run::interrupt;
 use crate::show::progress::say;
 
-/// What is written.
+/// Something to write.
 enum Job {
     /// A checkpoint, behind the lines of metrics that it counts on.
     Checkpoint { checkpoint: Box<Checkpoint>, metrics: std::fs::File },
@@ -29,7 +29,7 @@ enum Kind {
     Weights,
 }
 
-/// What became of a job.
+/// The end of a job.
 struct Report {
     kind: Kind,
     took: Duration,
@@ -69,7 +69,7 @@ impl BackgroundWriter {
                     drop(report.send(worker.work(job)));
                 }
             })?;
-        Ok(BackgroundWriter {
+        Ok(Self {
             jobs: Some(jobs),
             reports,
             thread: Some(thread),
@@ -119,12 +119,12 @@ impl BackgroundWriter {
         self.newest.as_deref()
     }
 
-    /// How long a checkpoint took at most.
+    /// The longest time that a checkpoint took.
     pub(crate) fn longest_save(&self) -> Option<Duration> {
         self.longest_save
     }
 
-    /// How many checkpoints were written.
+    /// Number of checkpoints written.
     pub(crate) fn checkpoints(&self) -> u64 {
         self.checkpoints
     }
@@ -158,7 +158,7 @@ impl BackgroundWriter {
 }
 
 impl Drop for BackgroundWriter {
-    /// What was taken is written, also when the run has failed.
+    /// Writes all that was taken, also when the run has failed.
     fn drop(&mut self) {
         self.jobs = None;
         if let Some(thread) = self.thread.take() {
@@ -173,7 +173,7 @@ impl Drop for BackgroundWriter {
     }
 }
 
-/// What the thread works with.
+/// The tools of the thread.
 struct Worker<D> {
     disk: D,
     directory: PathBuf,
@@ -200,10 +200,9 @@ impl<D: Disk> Worker<D> {
         checkpoint: &Checkpoint,
         metrics: &std::fs::File,
     ) -> Result<PathBuf, TrainError> {
-        metrics.sync_data().map_err(|error| TrainError::Checkpoint {
-            action: CANNOT_WRITE_CHECKPOINT,
-            reason: format!("the metrics before it cannot be synced: {error}"),
-            path: self.directory.clone(),
+        metrics.sync_data().map_err(|error| {
+            let reason = format!("the metrics before it cannot be synced: {error}");
+            TrainError::checkpoint(CheckpointFault::CannotWrite, reason, &self.directory)
         })?;
         let path = checkpoint.write_to(&self.disk, &self.directory)?;
         // Read back, before anything older is removed.

@@ -8,13 +8,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
-use mixer_model::{HostTensor, Metadata, Mixer, Weights};
-use safetensors::tensor::{Dtype, SafeTensors};
+use fs_err as fs;
+use mixer_model::weights::read_tensors;
+use mixer_model::{HostTensor, Metadata, Mixer, ModelError, Weights};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::disk::operations::{Disk, LocalDisk, NewFile};
-use crate::error::{CANNOT_WRITE_CHECKPOINT, TrainError};
+use crate::error::{CheckpointFault, TrainError};
 use crate::run::early_stopping::Stagnation;
 use crate::run::evaluation::Evaluation;
 use crate::run::outliers::Window;
@@ -26,7 +27,7 @@ const OPTIMIZER: &str = "optimizer.safetensors";
 const STATE: &str = "state.json";
 const MANIFEST: &str = "manifest.json";
 
-/// What a run has to remember besides tensors.
+/// Memory of a run besides its tensors.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RunState {
@@ -34,6 +35,9 @@ pub struct RunState {
     pub step: u64,
     /// Bytes of `metrics.jsonl` that belong to these updates.
     pub metrics_bytes: u64,
+    /// Training time of the run, over all its lives, seconds.
+    #[serde(default)]
+    pub elapsed_secs: f64,
     /// Sum of the losses since the last line of metrics.
     pub loss_sum: f64,
     /// Sum of the gradient norms since the last line of metrics.
@@ -58,20 +62,20 @@ pub struct RunState {
     /// The last losses and gradient norms.
     #[serde(default)]
     pub windows: Windows,
-    /// How long top-1 has not improved; counted only with early stopping.
+    /// Evaluations without improvement of top-1; counted only with early stopping.
     #[serde(default)]
     pub stagnation: Stagnation,
 }
 
 impl RunState {
-    /// What the loss is multiplied by.
+    /// Factor of the loss.
     #[must_use]
     pub fn loss_factor(&self) -> f64 {
         self.loss_scale.map_or(1.0, |scale| scale.factor)
     }
 }
 
-/// What outliers are compared with.
+/// The past that outliers are compared with.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Windows {
@@ -108,9 +112,9 @@ impl Checkpoint {
         optimizer: &Optimizer,
         state: RunState,
         metadata: Metadata,
-    ) -> Result<Checkpoint, TrainError> {
+    ) -> Result<Self, TrainError> {
         let (optimizer_step, moments) = optimizer.to_host();
-        Ok(Checkpoint { state, weights: mixer.to_weights(metadata)?, moments, optimizer_step })
+        Ok(Self { state, weights: mixer.to_weights(metadata)?, moments, optimizer_step })
     }
 
     /// Takes out the optimizer that it holds.
@@ -186,7 +190,7 @@ impl Checkpoint {
                 Ok::<(), TrainError>(())
             };
         write(MODEL, &|out| match self.weights.write_safetensors_to(out) {
-            Err(mixer_model::ModelError::Io { source }) => Err(failed(source)),
+            Err(ModelError::Io { source }) => Err(failed(source)),
             result => Ok(result?),
         })?;
         write(OPTIMIZER, &|out| {
@@ -222,19 +226,17 @@ impl Checkpoint {
     ///
     /// # Errors
     /// [`TrainError::Checkpoint`] that names the damaged file.
-    pub fn read(path: &Path) -> Result<Checkpoint, TrainError> {
+    pub fn read(path: &Path) -> Result<Self, TrainError> {
         verify(path)?;
-        let unreadable = |source: std::io::Error| broken(path, source.to_string());
         let state = read_state(path)?;
         if let Some(step) = step_of(path).filter(|step| *step != state.step) {
             let found = state.step;
             return Err(broken(path, format!("`{STATE}` is of step {found}, expected {step}")));
         }
         let weights = Weights::read(&path.join(MODEL), None)?;
-        let moments = fs_err::read(path.join(OPTIMIZER)).map_err(unreadable)?;
-        let (optimizer_step, moments) = read_moments(&moments)
+        let (optimizer_step, moments) = read_moments(&path.join(OPTIMIZER))
             .map_err(|reason| broken(path, format!("`{OPTIMIZER}`: {reason}")))?;
-        Ok(Checkpoint { state, weights, moments, optimizer_step })
+        Ok(Self { state, weights, moments, optimizer_step })
     }
 }
 
@@ -246,7 +248,7 @@ impl Checkpoint {
 pub fn verify(path: &Path) -> Result<(), TrainError> {
     let unreadable = |source: std::io::Error| broken(path, source.to_string());
     let mut manifest = Vec::new();
-    let file = fs_err::File::open(path.join(MANIFEST)).map_err(unreadable)?;
+    let file = fs::File::open(path.join(MANIFEST)).map_err(unreadable)?;
     file.take(MAX_MANIFEST_BYTES).read_to_end(&mut manifest).map_err(unreadable)?;
     let manifest: Manifest = serde_json::from_slice(&manifest)
         .map_err(|error| broken(path, format!("`{MANIFEST}` cannot be parsed: {error}")))?;
@@ -254,7 +256,7 @@ pub fn verify(path: &Path) -> Result<(), TrainError> {
         let Some((size, expected)) = manifest.0.get(name) else {
             return Err(broken(path, format!("`{MANIFEST}` does not list `{name}`")));
         };
-        let file = fs_err::File::open(path.join(name)).map_err(unreadable)?;
+        let file = fs::File::open(path.join(name)).map_err(unreadable)?;
         let found = file.metadata().map_err(unreadable)?.len();
         if found != *size {
             return Err(broken(path, format!("`{name}` has {found} bytes, expected {size}")));
@@ -277,25 +279,17 @@ pub fn verify(path: &Path) -> Result<(), TrainError> {
 }
 
 fn read_state(path: &Path) -> Result<RunState, TrainError> {
-    let state =
-        fs_err::read(path.join(STATE)).map_err(|source| broken(path, source.to_string()))?;
+    let state = fs::read(path.join(STATE)).map_err(|source| broken(path, source.to_string()))?;
     serde_json::from_slice(&state)
         .map_err(|error| broken(path, format!("`{STATE}` cannot be parsed: {error}")))
 }
 
-fn read_moments(bytes: &[u8]) -> Result<(u64, BTreeMap<String, HostTensor>), String> {
-    let (_, header) = SafeTensors::read_metadata(bytes).map_err(|error| error.to_string())?;
-    let step = header.metadata().as_ref().and_then(|m| m.get("step")).and_then(|s| s.parse().ok());
-    let file = SafeTensors::deserialize(bytes).map_err(|error| error.to_string())?;
-    let mut moments = BTreeMap::new();
-    for (name, view) in file.iter() {
-        let (values, rest) = view.data().as_chunks::<4>();
-        if view.dtype() != Dtype::F32 || !rest.is_empty() {
-            return Err(format!("`{name}` is not f32"));
-        }
-        let data = values.iter().map(|b| f32::from_le_bytes(*b)).collect();
-        moments.insert(name.to_owned(), HostTensor { shape: view.shape().to_vec(), data });
-    }
+fn read_moments(path: &Path) -> Result<(u64, BTreeMap<String, HostTensor>), String> {
+    let (moments, metadata) = read_tensors(path).map_err(|error| match error {
+        ModelError::Unreadable { reason, .. } => reason,
+        error => error.to_string(),
+    })?;
+    let step = metadata.get("step").and_then(|step| step.parse().ok());
     Ok((step.ok_or("the step is missing")?, moments))
 }
 
@@ -316,7 +310,7 @@ pub fn step_of(path: &Path) -> Option<u64> {
 /// # Errors
 /// [`TrainError::Io`] when the directory cannot be listed.
 pub fn list(directory: &Path) -> Result<Vec<PathBuf>, TrainError> {
-    let entries = match fs_err::read_dir(directory) {
+    let entries = match fs::read_dir(directory) {
         // Anything else must not look like a run that has none.
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries?,
@@ -355,7 +349,7 @@ fn recover(directory: &Path) -> Result<(), TrainError> {
     if !directory.is_dir() {
         return Ok(());
     }
-    for entry in fs_err::read_dir(directory)? {
+    for entry in fs::read_dir(directory)? {
         let aside = entry?.path();
         let name = aside.file_name().and_then(|name| name.to_str());
         let name = name.and_then(|name| name.strip_prefix('.')?.strip_suffix(".new.tmp"));
@@ -363,7 +357,7 @@ fn recover(directory: &Path) -> Result<(), TrainError> {
             && !path.exists()
             && verify(&aside).is_ok()
         {
-            fs_err::rename(&aside, &path)?;
+            fs::rename(&aside, &path)?;
         }
     }
     Ok(())
@@ -375,7 +369,7 @@ pub(crate) fn hidden(path: &Path, what: &str) -> PathBuf {
     path.with_file_name(format!(".{name}.{what}.tmp"))
 }
 
-/// Whether it is what a killed process was writing or removing.
+/// `true` for what a killed process was writing or removing.
 pub(crate) fn is_leftover(path: &Path) -> bool {
     let name = path.file_name().and_then(|name| name.to_str());
     name.is_some_and(|name| name.starts_with(".step_") && name.ends_with(".tmp"))
@@ -395,9 +389,9 @@ struct HashedFile {
 }
 
 impl HashedFile {
-    fn new(file: Box<dyn NewFile>) -> HashedFile {
+    fn new(file: Box<dyn NewFile>) -> Self {
         let file = BufWriter::with_capacity(BUFFER_BYTES, file);
-        HashedFile { file, hash: Sha256::new(), bytes: 0 }
+        Self { file, hash: Sha256::new(), bytes: 0 }
     }
 
     /// Waits until it is on disk.
@@ -426,15 +420,11 @@ fn hexadecimal(hash: Sha256) -> String {
 }
 
 fn broken(path: &Path, reason: String) -> TrainError {
-    TrainError::Checkpoint { action: "damaged checkpoint", reason, path: path.to_owned() }
+    TrainError::checkpoint(CheckpointFault::Damaged, reason, path)
 }
 
 fn cannot_write(path: &Path, source: &std::io::Error) -> TrainError {
-    TrainError::Checkpoint {
-        action: CANNOT_WRITE_CHECKPOINT,
-        reason: source.to_string(),
-        path: path.to_owned(),
-    }
+    TrainError::checkpoint(CheckpointFault::CannotWrite, source.to_string(), path)
 }
 
 #[cfg(test)]

@@ -3,11 +3,12 @@
 use std::io::{Seek, SeekFrom, Write};
 use std::path::Path;
 
-use fs_err::{File, OpenOptions};
+use fs_err as fs;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{CANNOT_WRITE_METRICS, TrainError};
+use crate::error::{CheckpointFault, TrainError};
 use crate::run::evaluation::null_is_nan;
+use crate::run::quantity::Quantity;
 use crate::show::progress::say;
 
 /// One line.
@@ -30,6 +31,12 @@ pub enum Metric {
         images_per_sec: f64,
         /// Fraction of the time spent waiting for data.
         data_wait: f64,
+        /// Training time of the run, over all its lives, seconds; absent in lines of older versions.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        elapsed_secs: Option<f64>,
+        /// Clock on the wall (RFC 3339, UTC); absent in lines of older versions.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        time: Option<String>,
     },
     /// An evaluation.
     Eval {
@@ -49,13 +56,19 @@ pub enum Metric {
         top5: f64,
         /// Examples counted.
         n: u64,
+        /// Training time of the run, as of a line of training.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        elapsed_secs: Option<f64>,
+        /// Clock on the wall, as of a line of training.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        time: Option<String>,
     },
     /// A loss or a gradient norm that stands out from the updates before.
     Outlier {
         /// Updates done, this one included.
         step: u64,
-        /// `loss` or `gradient norm`.
-        quantity: String,
+        /// Quantity that it is of.
+        quantity: Quantity,
         /// Its value.
         value: f64,
         /// Mean of the updates before.
@@ -69,8 +82,8 @@ pub enum Metric {
     Diverged {
         /// Updates done, this one included.
         step: u64,
-        /// `loss` or `gradient norm`.
-        quantity: String,
+        /// Quantity that it is of.
+        quantity: Quantity,
         /// `NaN`, `inf` or `-inf`.
         value: String,
     },
@@ -92,12 +105,15 @@ pub enum Metric {
         /// Why, with the path.
         reason: String,
     },
+    /// A line of a newer version.
+    #[serde(other, skip_serializing)]
+    Unknown,
 }
 
 /// An append-only file of metrics.
 #[derive(Debug)]
 pub struct MetricsFile {
-    file: File,
+    file: fs::File,
     bytes: u64,
 }
 
@@ -108,8 +124,8 @@ impl MetricsFile {
     ///
     /// # Errors
     /// [`TrainError::Checkpoint`] when it cannot be opened or written to.
-    pub fn open(path: &Path, length: u64) -> Result<MetricsFile, TrainError> {
-        let mut options = OpenOptions::new();
+    pub fn open(path: &Path, length: u64) -> Result<Self, TrainError> {
+        let mut options = fs::OpenOptions::new();
         let options = options.create(true).truncate(false).read(true).write(true);
         let mut file = options.open(path).map_err(|error| cannot_write(path, &error))?;
         let found = file.metadata()?.len();
@@ -126,7 +142,7 @@ impl MetricsFile {
         file.set_len(bytes)
             .and_then(|()| file.seek(SeekFrom::End(0)))
             .map_err(|error| cannot_write(path, &error))?;
-        Ok(MetricsFile { file, bytes })
+        Ok(Self { file, bytes })
     }
 
     /// Appends one line.
@@ -157,19 +173,35 @@ impl MetricsFile {
     }
 }
 
+/// Every line of a file of metrics, in its order, but for those of kinds that are not known. A line that is
+/// cut off at the end of the file counts for nothing, as it does where a run goes on.
+///
+/// # Errors
+/// [`TrainError::Io`] when the file cannot be read, [`TrainError::Checkpoint`] with the number of a line that
+/// is none of metrics.
+pub fn read(path: &Path) -> Result<Vec<Metric>, TrainError> {
+    let text = fs::read_to_string(path)?;
+    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+    let parse = |(index, line): (usize, &str)| {
+        serde_json::from_str(line).map_err(|error| {
+            let reason = format!("line {}: {error}", index + 1);
+            TrainError::checkpoint(CheckpointFault::CannotReadMetrics, reason, path)
+        })
+    };
+    let is_known = |line: &Result<Metric, TrainError>| !matches!(line, Ok(Metric::Unknown));
+    whole.lines().enumerate().map(parse).filter(is_known).collect()
+}
+
 /// Bytes up to the end of the last whole line.
 fn whole_lines(path: &Path) -> Result<u64, TrainError> {
-    let text = fs_err::read(path)?;
+    let text = fs::read(path)?;
     Ok(text.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at as u64 + 1))
 }
 
 fn cannot_write(path: &Path, source: &std::io::Error) -> TrainError {
-    TrainError::Checkpoint {
-        action: CANNOT_WRITE_METRICS,
-        // The kind alone: the message of `fs_err` has the path, which follows here.
-        reason: source.kind().to_string(),
-        path: path.to_owned(),
-    }
+    // The kind alone: the message of `fs_err` has the path, which follows here.
+    let reason = source.kind().to_string();
+    TrainError::checkpoint(CheckpointFault::CannotWriteMetrics, reason, path)
 }
 
 #[cfg(test)]
@@ -177,7 +209,42 @@ mod tests {
     use super::*;
 
     fn line(step: u64) -> Metric {
-        Metric::Diverged { step, quantity: "loss".to_owned(), value: "NaN".to_owned() }
+        Metric::Diverged { step, quantity: Quantity::Loss, value: "NaN".to_owned() }
+    }
+
+    #[test]
+    fn lines_are_read_back_those_of_older_versions_too() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("metrics.jsonl");
+        let mut file = MetricsFile::open(&path, 0).unwrap();
+        let eval = |elapsed_secs, time| Metric::Eval {
+            step: 2,
+            split: "val".to_owned(),
+            weights: None,
+            loss: f64::INFINITY,
+            top1: 0.5,
+            top5: 1.0,
+            n: 4,
+            elapsed_secs,
+            time,
+        };
+        file.write(&line(1)).unwrap();
+        file.write(&eval(Some(1.5), Some("2026-01-02T03:04:05Z".to_owned()))).unwrap();
+        let old =
+            r#"{"kind":"eval","step":2,"split":"val","loss":0.5,"top1":0.5,"top5":1.0,"n":4}"#;
+        let newer = r#"{"kind":"telemetry","watts":300}"#;
+        let text = std::fs::read_to_string(&path).unwrap();
+        let text = format!("{text}{newer}\n{old}\n{{\"kind\":\"ev");
+        std::fs::write(&path, &text).unwrap();
+        let found = read(&path).unwrap();
+        assert_eq!(found[0], line(1));
+        assert!(
+            matches!(&found[1], Metric::Eval { loss, elapsed_secs: Some(1.5), .. } if loss.is_nan())
+        );
+        assert!(matches!(found[2], Metric::Eval { elapsed_secs: None, time: None, .. }));
+        assert_eq!(found.len(), 3);
+        std::fs::write(&path, "{}\n").unwrap();
+        assert!(read(&path).unwrap_err().to_string().contains("line 1"));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What a checkpoint asks of a file system. It goes through one trait, so that a test can have any single
+//! The operations that a checkpoint asks of a file system. They go through one trait, so that a test can have any single
 //! operation fail.
 
 use std::io::Write;

@@ -1,17 +1,20 @@
-//! Which checkpoints are kept, and the removal of the others.
+//! The checkpoints that are kept, and the removal of the others.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+use fs_err as fs;
+
 use crate::disk::checkpoint::{self, hidden, is_leftover, step_of};
 use crate::disk::operations::Disk;
 use crate::error::TrainError;
+use crate::plan::TrainPlan;
 use crate::show::progress::say;
 
-/// Which checkpoints are kept.
+/// The choice of checkpoints that are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retention {
-    /// The newest ones, so many; at least 1.
+    /// Number of the newest ones that are kept; at least 1.
     pub newest: usize,
     /// Those whose update is a multiple of this.
     pub every_steps: Option<u64>,
@@ -20,6 +23,16 @@ pub struct Retention {
 }
 
 impl Retention {
+    /// That of a plan.
+    #[must_use]
+    pub fn of(plan: &TrainPlan) -> Self {
+        Self {
+            newest: plan.keep_checkpoints,
+            every_steps: plan.keep_checkpoint_every_steps,
+            best: plan.keep_best_checkpoint,
+        }
+    }
+
     /// Those to keep out of `found`: update and wholeness of each, newest first. What is damaged
     /// counts for nothing, but stays while the run may still come back to replace it.
     fn kept(&self, found: &[(u64, bool)], best: Option<u64>) -> Vec<u64> {
@@ -39,14 +52,14 @@ impl Retention {
 #[derive(Debug)]
 pub(crate) struct Pruner {
     retention: Retention,
-    /// Which ones this process has checked, and the outcome: reading all of them again after every
+    /// Outcome of each check that this process has made: reading all of them again after every
     /// write would cost as much as writing them.
     checked: HashMap<PathBuf, bool>,
 }
 
 impl Pruner {
-    pub(crate) fn new(retention: Retention) -> Pruner {
-        Pruner { retention, checked: HashMap::new() }
+    pub(crate) fn new(retention: Retention) -> Self {
+        Self { retention, checked: HashMap::new() }
     }
 
     /// Removes what is not kept, and what a killed process was writing. `written` has just been written
@@ -84,7 +97,7 @@ impl Pruner {
                 removed.unwrap_or_else(|error| say_not_removed(&path, &error));
             }
         }
-        for entry in fs_err::read_dir(directory)? {
+        for entry in fs::read_dir(directory)? {
             let path = entry?.path();
             if is_leftover(&path) {
                 let removed = disk.remove_directory(&path);

@@ -4,17 +4,16 @@ use std::fs::TryLockError;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use fs_err as fs;
 use mixer_model::{Metadata, Weights};
-use serde::{Deserialize, Serialize};
 
 use crate::config::RunConfig;
-use crate::disk::operations::{Disk, LocalDisk};
+use crate::disk::atomic;
+use crate::disk::environment::{self, Environment};
 use crate::error::TrainError;
+use crate::plan::continued::Difference;
 use crate::plan::{RunPlan, Task};
 use crate::show::progress::say;
-
-/// Where the plan is written before it is renamed.
-const PLAN_ASIDE: &str = ".plan.toml.tmp";
 
 /// Locked while a process trains here.
 const LOCK: &str = "run.lock";
@@ -25,37 +24,11 @@ pub struct RunDir {
     path: PathBuf,
 }
 
-/// On what a run was made.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Environment {
-    /// Version of `mixer`.
-    pub version: String,
-    /// Name of the device.
-    pub device: String,
-    /// Threads of the CPU backend.
-    pub threads: usize,
-    /// Operating system and architecture.
-    pub platform: String,
-}
-
-impl Environment {
-    /// This process on `device`.
-    #[must_use]
-    pub fn current(device: &str) -> Environment {
-        Environment {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            device: device.to_owned(),
-            threads: rayon::current_num_threads(),
-            platform: format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS),
-        }
-    }
-}
-
 impl RunDir {
     /// Names a run directory; nothing is touched.
     #[must_use]
-    pub fn new(path: impl Into<PathBuf>) -> RunDir {
-        RunDir { path: path.into() }
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into() }
     }
 
     /// The directory.
@@ -76,6 +49,12 @@ impl RunDir {
         self.path.join("plan.toml")
     }
 
+    /// Origin of the run.
+    #[must_use]
+    pub fn environment(&self) -> PathBuf {
+        self.path.join("environment.json")
+    }
+
     /// The metrics.
     #[must_use]
     pub fn metrics(&self) -> PathBuf {
@@ -88,7 +67,7 @@ impl RunDir {
         self.path.join("checkpoints")
     }
 
-    /// What is kept of an update that was not finite.
+    /// Folder of an update that was not finite.
     #[must_use]
     pub fn divergence(&self) -> PathBuf {
         self.path.join("divergence")
@@ -112,7 +91,7 @@ impl RunDir {
         self.path.join("final_unaveraged.safetensors")
     }
 
-    /// Whether a run was started here.
+    /// `true` where a run was started here.
     #[must_use]
     pub fn exists(&self) -> bool {
         self.plan().exists()
@@ -124,36 +103,26 @@ impl RunDir {
     /// # Errors
     /// [`TrainError::RunDir`] when another process trains here, with its number, or when the directory
     /// cannot be written to.
-    pub fn lock(&self) -> Result<fs_err::File, TrainError> {
+    pub fn lock(&self) -> Result<fs::File, TrainError> {
         let path = self.path.join(LOCK);
-        let open = fs_err::OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .read(true)
-            .write(true)
-            .open(&path);
+        let open =
+            fs::OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path);
         let mut file = open.map_err(|error| self.cannot_write(&error))?;
         match file.file().try_lock() {
             Err(TryLockError::WouldBlock) => {
-                let holder = fs_err::read_to_string(&path).unwrap_or_default();
+                let holder = fs::read_to_string(&path).unwrap_or_default();
                 let holder = match holder.trim() {
                     "" => "another process".to_owned(),
                     holder => holder.to_owned(),
                 };
-                return Err(TrainError::RunDir {
-                    message: format!("{holder} is training in the run directory"),
-                    hint: Some("wait for it, or choose another one with `--run-dir`".to_owned()),
-                    path: self.path.clone(),
-                });
+                let message = format!("{holder} is training in the run directory");
+                return Err(TrainError::run_dir(message, &self.path)
+                    .with_hint("wait for it, or choose another one with `--run-dir`"));
             }
             // Some network file systems cannot lock; there it has to do without.
             Err(TryLockError::Error(_)) | Ok(()) => {}
         }
-        let host = fs_err::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-        let on = match host.trim() {
-            "" => String::new(),
-            host => format!(" on {host}"),
-        };
+        let on = environment::host().map_or(String::new(), |host| format!(" on {host}"));
         let written =
             file.set_len(0).and_then(|()| writeln!(file, "process {}{on}", std::process::id()));
         written.map_err(|error| self.cannot_write(&error))?;
@@ -161,12 +130,10 @@ impl RunDir {
     }
 
     fn cannot_write(&self, error: &std::io::Error) -> TrainError {
-        TrainError::RunDir {
-            // The kind alone: the message of `fs_err` has a path, which follows here.
-            message: format!("cannot write to the run directory: {}", error.kind()),
-            hint: Some("make it writable, or choose another one with `--run-dir`".to_owned()),
-            path: self.path.clone(),
-        }
+        // The kind alone: the message of `fs_err` has a path, which follows here.
+        let message = format!("cannot write to the run directory: {}", error.kind());
+        TrainError::run_dir(message, &self.path)
+            .with_hint("make it writable, or choose another one with `--run-dir`")
     }
 
     /// Makes the directory for a new run, locks it, and writes its configuration, plan and environment.
@@ -179,55 +146,41 @@ impl RunDir {
         config_text: &str,
         plan: &RunPlan,
         environment: &Environment,
-    ) -> Result<fs_err::File, TrainError> {
-        if self.path.exists() && !self.path.is_dir() {
-            return Err(TrainError::RunDir {
-                message: "found a file, expected a run directory or nothing".to_owned(),
-                hint: Some("choose another one with `--run-dir`".to_owned()),
-                path: self.path.clone(),
-            });
-        }
-        let just_started = || TrainError::RunDir {
-            message: "another process has just started a run here".to_owned(),
-            hint: Some("run the same command again to continue it".to_owned()),
-            path: self.path.clone(),
+    ) -> Result<fs::File, TrainError> {
+        let refused = |message: String| {
+            TrainError::run_dir(message, &self.path)
+                .with_hint("choose another one with `--run-dir`")
         };
+        let just_started = || {
+            TrainError::run_dir("another process has just started a run here", &self.path)
+                .with_hint("run the same command again to continue it")
+        };
+        if self.path.exists() && !self.path.is_dir() {
+            return Err(refused("found a file, expected a run directory or nothing".to_owned()));
+        }
         if self.exists() {
             return Err(just_started());
         }
         if self.path.is_dir() {
-            for entry in fs_err::read_dir(&self.path)? {
-                let name = entry?.file_name();
-                // What is written before the plan is left by a process that was killed here.
-                if !["config.toml", "environment.json", "checkpoints", PLAN_ASIDE, LOCK]
-                    .iter()
-                    .any(|own| name == *own)
-                {
-                    return Err(TrainError::RunDir {
-                        message: format!(
-                            "the directory holds `{}` but no run",
-                            name.to_string_lossy()
-                        ),
-                        hint: Some("choose another one with `--run-dir`".to_owned()),
-                        path: self.path.clone(),
-                    });
+            for entry in fs::read_dir(&self.path)? {
+                let path = entry?.path();
+                if !self.is_left_by_a_start(&path) {
+                    let name = path.file_name().unwrap_or_default().to_string_lossy();
+                    return Err(refused(format!("the directory holds `{name}` but no run")));
                 }
             }
         }
-        fs_err::create_dir_all(&self.path).map_err(|error| TrainError::RunDir {
-            // The kind alone: the message of `fs_err` has the path, which follows here.
-            message: format!("cannot make the run directory: {}", error.kind()),
-            hint: Some("choose another one with `--run-dir`".to_owned()),
-            path: self.path.clone(),
-        })?;
+        // The kind alone: the message of `fs_err` has the path, which follows here.
+        fs::create_dir_all(&self.path)
+            .map_err(|error| refused(format!("cannot make the run directory: {}", error.kind())))?;
         let lock = self.lock()?;
         if self.exists() {
             return Err(just_started());
         }
-        fs_err::create_dir_all(self.checkpoints())?;
-        write_synced(&self.config(), config_text.as_bytes())?;
+        fs::create_dir_all(self.checkpoints())?;
+        atomic::write(&self.config(), config_text.as_bytes())?;
         let environment = serde_json::to_vec_pretty(environment).map_err(std::io::Error::other)?;
-        write_synced(&self.path.join("environment.json"), &environment)?;
+        atomic::write(&self.environment(), &environment)?;
         // Last and whole: its presence is what makes the directory a run.
         self.write_plan(plan)?;
         Ok(lock)
@@ -238,10 +191,15 @@ impl RunDir {
     /// # Errors
     /// [`TrainError::Io`] when it cannot be written.
     pub fn write_plan(&self, plan: &RunPlan) -> Result<(), TrainError> {
-        let aside = self.path.join(PLAN_ASIDE);
-        write_synced(&aside, plan.to_toml()?.as_bytes())?;
-        fs_err::rename(aside, self.plan())?;
-        Ok(LocalDisk.sync_directory(&self.path)?)
+        Ok(atomic::write(&self.plan(), plan.to_toml()?.as_bytes())?)
+    }
+
+    /// `true` for the leavings of a process that was killed before it wrote the plan.
+    fn is_left_by_a_start(&self, path: &Path) -> bool {
+        let files = [self.config(), self.environment(), self.plan()];
+        files.iter().any(|file| path == file || path == atomic::aside(file))
+            || path == self.checkpoints()
+            || path == self.path.join(LOCK)
     }
 
     /// Removes what a killed process was writing beside its weights files. For who holds the lock.
@@ -249,104 +207,49 @@ impl RunDir {
     /// # Errors
     /// [`TrainError::Io`] when it cannot be removed.
     pub fn remove_leftovers(&self) -> Result<(), TrainError> {
-        for entry in fs_err::read_dir(&self.path)? {
+        for entry in fs::read_dir(&self.path)? {
             let path = entry?.path();
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             if name.starts_with('.') && name.contains(".safetensors.") && name.ends_with(".tmp") {
-                fs_err::remove_file(&path)?;
+                fs::remove_file(&path)?;
             }
         }
         Ok(())
     }
 
-    /// The plan of the run that is here, if it is a run of this task and configuration.
+    /// The plan with which this task and configuration continue the run that is here.
     ///
     /// # Errors
     /// [`TrainError::RunDir`] when it is a run of another task or configuration, with the first key
-    /// that differs.
+    /// that differs, and [`TrainError::Config`] for a configuration that makes no sense.
     pub fn resume(&self, task: Task, config: &RunConfig) -> Result<RunPlan, TrainError> {
         let refused = |message: String| {
-            TrainError::RunDir {
-            message,
-            hint: Some("choose another one with `--run-dir`, or run the configuration that it was made with".to_owned()),
-            path: self.path.clone(),
-        }
+            TrainError::run_dir(message, &self.path).with_hint(
+                "choose another one with `--run-dir`, or run the configuration that it was made with",
+            )
         };
-        let text = fs_err::read_to_string(self.config())?;
-        let (found, _) = RunConfig::parse(&text, &[])
-            .map_err(|error| refused(format!("its `config.toml` cannot be read: {error}")))?;
-        let difference = first_difference(&identity(config.clone())?, &identity(found)?);
-        if let Some(Difference { key, wanted, found }) = difference {
-            return Err(refused(format!(
-                "the run directory belongs to another configuration: `{key}` is {wanted} here and {found} there"
-            )));
-        }
-        let text = fs_err::read_to_string(self.plan())?;
-        let mut plan: RunPlan = toml::from_str(&text).map_err(|error| {
-            refused(format!("its `plan.toml` cannot be read: {}", error.message()))
-        })?;
+        let text = fs::read_to_string(self.plan())?;
+        let typed = || Ok(RunConfig::parse(&fs::read_to_string(self.config())?, &[])?.0);
+        let plan = RunPlan::from_toml(&text, typed)
+            .map_err(|error| refused(format!("its `plan.toml` cannot be read: {error}")))?;
         if plan.task != task {
             let (found, expected) = (plan.task.command(), task.command());
             return Err(refused(format!(
                 "the run directory was made by `mixer {found}`, expected one of `mixer {expected}`"
             )));
         }
-        plan.revise(&config.train)?;
-        Ok(plan)
+        let continued = plan.continued(config)?.map_err(|Difference { key, wanted, found }| {
+            refused(format!(
+                "the run directory belongs to another configuration: `{key}` is {wanted} here and {found} there"
+            ))
+        })?;
+        for Difference { key, wanted, found } in continued.rounding {
+            say(format_args!(
+                "`{key}` is {wanted} from here on, it was {found}: results differ by no more than rounding"
+            ));
+        }
+        Ok(continued.plan)
     }
-}
-
-/// What makes two configurations the same run: everything but where the data lies, what only changes
-/// speed, the weights that the run started from, which it no longer needs, what is done about updates
-/// that are not finite, and which checkpoints are kept.
-fn identity(mut config: RunConfig) -> Result<toml::Value, TrainError> {
-    config.data.path = None;
-    config.data.workers = None;
-    config.data.queue_mib = None;
-    config.init.weights = None;
-    // Ways out of a run that has diverged and of a disk that is full.
-    config.train.on_divergence = None;
-    config.train.keep_checkpoints = None;
-    config.train.keep_checkpoint_every_steps = None;
-    config.train.keep_best_checkpoint = None;
-    toml::Value::try_from(config).map_err(|error| TrainError::config(error.to_string()))
-}
-
-/// Writes a file and waits until it is on disk.
-fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {
-    let mut file = fs_err::File::create(path)?;
-    file.write_all(bytes)?;
-    Ok(file.sync_all()?)
-}
-
-/// A key that two configurations do not agree on.
-struct Difference {
-    /// With dots.
-    key: String,
-    wanted: String,
-    found: String,
-}
-
-/// The first value that differs.
-fn first_difference(wanted: &toml::Value, found: &toml::Value) -> Option<Difference> {
-    let empty = toml::Table::new();
-    let table = |value: Option<&toml::Value>| value.and_then(toml::Value::as_table).cloned();
-    let shown = |value: Option<&toml::Value>| match value {
-        Some(value) => value.to_string(),
-        None => "not set".to_owned(),
-    };
-    let (a, b) = (wanted.as_table().unwrap_or(&empty), found.as_table().unwrap_or(&empty));
-    a.keys().chain(b.keys()).find_map(|key| {
-        let (wanted, found) = (a.get(key), b.get(key));
-        if wanted == found {
-            return None;
-        }
-        match (table(wanted), table(found)) {
-            (Some(wanted), Some(found)) => first_difference(&wanted.into(), &found.into())
-                .map(|rest| Difference { key: format!("{key}.{}", rest.key), ..rest }),
-            _ => Some(Difference { key: key.clone(), wanted: shown(wanted), found: shown(found) }),
-        }
-    })
 }
 
 /// The weights file that a user means: a file, or a run directory's best, or its last.
@@ -359,22 +262,19 @@ pub fn weights_file(path: &Path) -> Result<PathBuf, TrainError> {
     }
     let run = RunDir::new(path);
     [run.best(), run.last()].into_iter().find(|file| file.exists()).ok_or_else(|| {
-        TrainError::RunDir {
-            message:
-                "the directory holds no weights, expected `best.safetensors` or `final.safetensors`"
-                    .to_owned(),
-            hint: Some("weights appear with the first evaluation of a run".to_owned()),
-            path: path.to_owned(),
-        }
+        let message =
+            "the directory holds no weights, expected `best.safetensors` or `final.safetensors`";
+        TrainError::run_dir(message, path)
+            .with_hint("weights appear with the first evaluation of a run")
     })
 }
 
-/// What a run writes into its weights files besides weights.
+/// Metadata that a run writes into its weights files.
 #[must_use]
 pub fn metadata(plan: &RunPlan, provenance: &[(&str, String)]) -> Metadata {
     Metadata {
-        classes: Some(plan.data.classes.clone()),
-        preprocessing: Some(plan.preprocessing),
+        classes: Some(plan.facts.classes.clone()),
+        preprocessing: Some(plan.preprocessing()),
         provenance: provenance.iter().map(|(k, v)| ((*k).to_owned(), v.clone())).collect(),
     }
 }

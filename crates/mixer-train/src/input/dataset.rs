@@ -8,9 +8,11 @@ use mixer_data::{
     open_split,
 };
 
+use crate::config::data::{TRAIN, TRAIN_EXAMPLES, VAL_EXAMPLES};
+use crate::config::limits::check_image_size;
 use crate::config::{DataConfig, DataKind};
 use crate::error::TrainError;
-use crate::plan::check_image_size;
+use crate::plan::facts::DataFacts;
 
 /// The two halves of a run's data.
 #[derive(Clone)]
@@ -24,11 +26,25 @@ pub struct Dataset {
 }
 
 impl Dataset {
+    /// Counts, names, and the hashes that a run which is continued compares.
+    #[must_use]
+    pub fn facts(&self) -> DataFacts {
+        let fingerprint = |source: &dyn Source| format!("{:016x}", source.fingerprint());
+        DataFacts {
+            train_examples: self.train.len() as u64,
+            val_examples: self.val.len() as u64,
+            val_split: self.val_split.clone(),
+            train_fingerprint: fingerprint(&*self.train),
+            val_fingerprint: fingerprint(&*self.val),
+            classes: self.train.class_names().to_vec(),
+        }
+    }
+
     /// Opens both splits at the network's `image_size` (which only the built-in set is drawn at).
     ///
     /// # Errors
     /// [`TrainError`] when the configuration makes no sense or the data cannot be read.
-    pub fn open(config: &DataConfig, image_size: usize) -> Result<Dataset, TrainError> {
+    pub fn open(config: &DataConfig, image_size: usize) -> Result<Self, TrainError> {
         match config.source {
             Some(DataKind::Builtin) => {
                 for (key, set) in [
@@ -59,9 +75,12 @@ impl Dataset {
                     let kind = BuiltinKind::Shapes;
                     Ok(Arc::new(BuiltinSource::new(kind, split, len, image_size as u32, 0)?))
                 };
-                Ok(Dataset {
-                    train: builtin(BuiltinSplit::Train, config.train_examples.unwrap_or(20_000))?,
-                    val: builtin(BuiltinSplit::Val, config.val_examples.unwrap_or(2000))?,
+                Ok(Self {
+                    train: builtin(
+                        BuiltinSplit::Train,
+                        config.train_examples.unwrap_or(TRAIN_EXAMPLES),
+                    )?,
+                    val: builtin(BuiltinSplit::Val, config.val_examples.unwrap_or(VAL_EXAMPLES))?,
                     val_split: "val".to_owned(),
                 })
             }
@@ -82,12 +101,12 @@ impl Dataset {
                         .with_hint("set it to the folder above `train/` and `val/`, or use `data.source = \"builtin\"`")
                 })?;
                 let options = decode_options(config);
-                let train = config.train.as_deref().unwrap_or("train");
+                let train = config.train.as_deref().unwrap_or(TRAIN);
                 let train = open_split(kind, root, train, None, &options)?;
                 let val_split = config.val.as_deref().unwrap_or(default_val_split(root, kind));
                 let val = open_split(kind, root, val_split, Some(train.class_names()), &options)
                     .map_err(|error| no_val_folder(error.into(), config))?;
-                Ok(Dataset { train, val, val_split: val_split.to_owned() })
+                Ok(Self { train, val, val_split: val_split.to_owned() })
             }
         }
     }
@@ -97,7 +116,7 @@ impl Dataset {
 fn no_val_folder(error: TrainError, config: &DataConfig) -> TrainError {
     match error {
         TrainError::Data(DataError::NoSuchDirectory { .. }) if config.val.is_none() => {
-            let train = config.train.as_deref().unwrap_or("train");
+            let train = config.train.as_deref().unwrap_or(TRAIN);
             let folder = train.split('[').next().unwrap_or(train);
             TrainError::DataMismatch {
                 message: error.to_string(),
@@ -110,7 +129,7 @@ fn no_val_folder(error: TrainError, config: &DataConfig) -> TrainError {
     }
 }
 
-/// How pictures are decoded under a configuration.
+/// Decoding of pictures under a configuration.
 #[must_use]
 pub fn decode_options(config: &DataConfig) -> DecodeOptions {
     let default = DecodeOptions::default();
@@ -118,19 +137,6 @@ pub fn decode_options(config: &DataConfig) -> DecodeOptions {
         apply_orientation: config.apply_exif_orientation.unwrap_or(default.apply_orientation),
         max_pixels: config.max_pixels.unwrap_or(default.max_pixels),
     }
-}
-
-/// Decoding threads under a configuration.
-#[must_use]
-pub fn workers(config: &DataConfig) -> usize {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    config.workers.unwrap_or(cores.min(16))
-}
-
-/// Memory for decoded batches under a configuration, bytes.
-#[must_use]
-pub fn queue_bytes(config: &DataConfig) -> usize {
-    config.queue_mib.unwrap_or(256).saturating_mul(1 << 20)
 }
 
 /// `val`, or `test` where there is no `val` or the kind of source never has one.

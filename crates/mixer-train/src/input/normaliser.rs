@@ -25,27 +25,18 @@ pub enum Pixels {
 impl Normaliser {
     /// For patches of `patch_size` on `device`.
     #[must_use]
-    pub fn new(preprocessing: &Preprocessing, patch_size: usize, device: &Device) -> Normaliser {
+    pub fn new(preprocessing: &Preprocessing, patch_size: usize, device: &Device) -> Self {
         let row = |f: &dyn Fn(usize) -> f32| {
             let values: Vec<f32> = (0..patch_size * patch_size * 3).map(|i| f(i % 3)).collect();
             let dims = [1, 1, values.len()];
             Tensor::from_data(TensorData::new(values, dims), device)
         };
         let (mean, std) = (preprocessing.mean, preprocessing.std);
-        Normaliser {
+        Self {
             scale: row(&|colour| 1.0 / (255.0 * std[colour])),
             shift: row(&|colour| -mean[colour] / std[colour]),
             device: device.clone(),
         }
-    }
-
-    /// Uploads the batch's bytes, then casts and normalises on the device.
-    ///
-    /// # Shapes
-    /// - output: `[B, S, P·P·3]`
-    #[must_use]
-    pub fn patches(&self, batch: &Batch) -> Tensor<3> {
-        self.normalised(self.upload(batch))
     }
 
     /// The batch on the device, as bytes: a quarter of what `f32` would be crosses the bus. Devices
@@ -66,7 +57,10 @@ impl Normaliser {
         }
     }
 
-    /// The network's input of what was uploaded.
+    /// The network's input of what was uploaded: cast and normalised on the device.
+    ///
+    /// # Shapes
+    /// - output: `[B, S, P·P·3]`
     #[must_use]
     pub fn normalised(&self, pixels: Pixels) -> Tensor<3> {
         let pixels = match pixels {

@@ -2,11 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
+use fs_err as fs;
 use serde::{Deserialize, Serialize};
 
+use crate::disk::atomic;
 use crate::disk::checkpoint::{self, Checkpoint};
 use crate::disk::run_dir::RunDir;
-use crate::error::TrainError;
+use crate::error::{CheckpointFault, TrainError};
+use crate::run::quantity::Quantity;
 
 /// Loss and gradient norm of an update.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -28,8 +31,8 @@ pub struct Divergence {
     pub mixer_version: String,
     /// The update, from 0: so many were applied before it.
     pub step: u64,
-    /// `loss` or `gradient norm`.
-    pub quantity: String,
+    /// The quantity that was not finite.
+    pub quantity: Quantity,
     /// Its value: `NaN`, `inf` or `-inf`.
     pub value: String,
     /// Learning rate of the update.
@@ -56,13 +59,13 @@ impl Divergence {
     ) -> Result<PathBuf, TrainError> {
         let directory = run_dir.divergence();
         if directory.is_dir() {
-            fs_err::remove_dir_all(&directory)?;
+            fs::remove_dir_all(&directory)?;
         }
-        fs_err::create_dir_all(&directory)?;
+        fs::create_dir_all(&directory)?;
         let file = directory.join(format!("{}.json", checkpoint::directory_name(self.step)));
-        let write = |divergence: &Divergence| -> Result<(), TrainError> {
+        let write = |divergence: &Self| -> Result<(), TrainError> {
             let json = serde_json::to_vec_pretty(divergence).map_err(std::io::Error::other)?;
-            Ok(fs_err::write(&file, json)?)
+            Ok(atomic::write(&file, &json)?)
         };
         // The small file first: there may be no room for the large ones.
         write(&self)?;
@@ -77,13 +80,11 @@ impl Divergence {
     ///
     /// # Errors
     /// [`TrainError::Checkpoint`] when it cannot be read or is another file.
-    pub fn read(file: &Path) -> Result<Divergence, TrainError> {
-        let failed = |reason: String| TrainError::Checkpoint {
-            action: "cannot read the divergence",
-            reason,
-            path: file.to_owned(),
+    pub fn read(file: &Path) -> Result<Self, TrainError> {
+        let failed = |reason: String| {
+            TrainError::checkpoint(CheckpointFault::CannotReadDivergence, reason, file)
         };
-        let bytes = fs_err::read(file).map_err(|error| failed(error.kind().to_string()))?;
+        let bytes = fs::read(file).map_err(|error| failed(error.kind().to_string()))?;
         serde_json::from_slice(&bytes).map_err(|error| failed(error.to_string()))
     }
 }

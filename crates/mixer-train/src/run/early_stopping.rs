@@ -1,4 +1,4 @@
-//! When a run ends before its length: after a number of evaluations without improvement.
+//! The end of a run before its length: after a number of evaluations without improvement.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -15,7 +15,7 @@ pub struct EarlyStopping {
     pub min_delta: f64,
 }
 
-/// What early stopping has to remember; part of a checkpoint, so that a resumed run stops at the same
+/// Memory of early stopping; part of a checkpoint, so that a resumed run stops at the same
 /// update.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -30,13 +30,13 @@ impl Stagnation {
     /// Takes note of an evaluation.
     pub fn observe(&mut self, rule: EarlyStopping, top1: f64) {
         if self.reference.is_none_or(|reference| top1 > reference + rule.min_delta) {
-            *self = Stagnation { reference: Some(top1), evaluations: 0 };
+            *self = Self { reference: Some(top1), evaluations: 0 };
         } else {
             self.evaluations += 1;
         }
     }
 
-    /// Whether the run is to end.
+    /// `true` once the run is to end.
     #[must_use]
     pub fn is_over(&self, rule: EarlyStopping) -> bool {
         self.evaluations >= rule.patience

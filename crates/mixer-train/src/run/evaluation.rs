@@ -3,17 +3,18 @@
 use std::sync::Arc;
 
 use burn::tensor::Device;
-use mixer_data::{EvalTransform, Loader, LoaderConfig, OnCorrupt, SkippedExample, Source};
+use mixer_data::{EvalTransform, Loader, OnCorrupt, SkippedExample, Source};
 use mixer_model::Mixer;
 use mixer_model::weights::Preprocessing;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::error::TrainError;
+use crate::halt::Halt;
+use crate::input::loading::Loading;
 use crate::input::normaliser::Normaliser;
-use crate::input::uploads::{Uploaded, Uploads};
+use crate::input::stream::{Input, Stream};
 use crate::update::loss::{Loss, smoothed_targets};
 
-/// What an evaluation found.
+/// Loss and accuracy over a split.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Evaluation {
     /// Mean loss, without label smoothing.
@@ -32,7 +33,7 @@ pub(crate) fn null_is_nan<'de, D: Deserializer<'de>>(deserializer: D) -> Result<
     Ok(Option::<f64>::deserialize(deserializer)?.unwrap_or(f64::NAN))
 }
 
-/// How to evaluate.
+/// An evaluation as it is to be made.
 #[derive(Debug, Clone)]
 pub struct Evaluator {
     /// Preprocessing of pictures.
@@ -43,51 +44,36 @@ pub struct Evaluator {
     pub loss: Loss,
     /// Examples per batch; the last one is padded, so that shapes never change.
     pub batch_size: usize,
-    /// Decoding threads.
-    pub workers: usize,
-    /// Memory for decoded batches, bytes.
-    pub queue_bytes: usize,
-    /// What to do about unreadable examples.
+    /// Threads and memory that read them.
+    pub loading: Loading,
+    /// Fate of examples that cannot be read.
     pub on_corrupt: OnCorrupt,
 }
 
 impl Evaluator {
-    /// Evaluates a network without autodiff over a whole source; `progress` is called with the number
-    /// of examples done and may stop it by returning false, `skipped` is told of every example that is
-    /// passed over.
+    /// Evaluates a network without autodiff over a whole source; `stop` is called with the number of
+    /// examples done, `skipped` is told of every example that is passed over.
     ///
     /// # Errors
-    /// [`TrainError::Data`] when an example cannot be read.
-    pub fn run(
+    /// [`Halt::Stop`] with what `stop` answers; [`Halt::Failed`] when an example cannot be read.
+    pub fn run<S>(
         &self,
         mixer: &Mixer,
         device: &Device,
         source: &Arc<dyn Source>,
-        mut progress: impl FnMut(u64) -> bool,
+        mut stop: impl FnMut(u64) -> Option<S>,
         mut skipped: impl FnMut(&SkippedExample),
-    ) -> Result<Option<Evaluation>, TrainError> {
-        let config = LoaderConfig {
-            batch_size: self.batch_size,
-            patch_size: mixer.config().patch_size,
-            workers: self.workers,
-            queue_bytes: self.queue_bytes,
-            on_corrupt: self.on_corrupt,
-        };
-        let num_classes = mixer.config().num_classes;
+    ) -> Result<Evaluation, Halt<S>> {
+        let (patch_size, num_classes) = (mixer.config().patch_size, mixer.config().num_classes);
+        let config = self.loading.loader(self.batch_size, patch_size, self.on_corrupt);
         let loader = Loader::eval(Arc::clone(source), self.transform.clone(), config)?;
-        let normaliser = Normaliser::new(&self.preprocessing, mixer.config().patch_size, device);
-        let mut uploads = Uploads::new(loader, normaliser.clone(), |_| Ok(()))?;
+        let normaliser = Normaliser::new(&self.preprocessing, patch_size, device);
+        let mut stream = Stream::new(loader, normaliser, |_| Ok(()))?;
         let mut sum = Evaluation { loss: 0.0, top1: 0.0, top5: 0.0, n: 0 };
-        loop {
-            let Uploaded { pixels, batch } =
-                match uploads.next(|| (!progress(sum.n)).then_some(()))? {
-                    Ok(Some(uploaded)) => uploaded,
-                    Ok(None) => break,
-                    Err(()) => return Ok(None),
-                };
-            let logits = mixer.forward(normaliser.normalised(pixels));
+        while let Some(Input { patches, batch, .. }) = stream.next(|| stop(sum.n))? {
+            let logits = mixer.forward(patches);
             let targets = smoothed_targets(&batch.labels, num_classes, 0.0);
-            let targets = normaliser.matrix(targets, batch.labels.len());
+            let targets = stream.normaliser().matrix(targets, batch.labels.len());
             let losses = self.loss.per_example(logits.clone(), targets);
             // SYNC: one read of the losses and one of the logits per batch.
             let losses: Vec<f32> = losses.into_data().iter::<f32>().collect();
@@ -103,11 +89,11 @@ impl Evaluator {
         }
         let n = (sum.n as f64).max(1.0);
         let Evaluation { loss, top1, top5, n: count } = sum;
-        Ok(Some(Evaluation { loss: loss / n, top1: top1 / n, top5: top5 / n, n: count }))
+        Ok(Evaluation { loss: loss / n, top1: top1 / n, top5: top5 / n, n: count })
     }
 }
 
-/// How many classes come before the label's. Ties go to the lower class, as in `argmax`; a logit that
+/// Number of classes that come before the label's. Ties go to the lower class, as in `argmax`; a logit that
 /// is not a number never counts as right.
 fn rank(logits: &[f32], label: u32) -> usize {
     let Some(&own) = logits.get(label as usize) else { return usize::MAX };

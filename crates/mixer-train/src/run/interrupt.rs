@@ -9,6 +9,8 @@ use std::sync::Once;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use fs_err as fs;
+
 use crate::error::exit_code;
 use crate::show::progress::{self, say};
 
@@ -18,7 +20,7 @@ static SAVE: AtomicBool = AtomicBool::new(false);
 static UPDATED: AtomicU64 = AtomicU64::new(0);
 static SAVED: AtomicU64 = AtomicU64::new(0);
 
-/// What a signal asks for.
+/// The request of a signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Request {
     Stop,
@@ -35,13 +37,13 @@ pub fn listen() {
     });
 }
 
-/// Whether the run should stop.
+/// `true` once the run should stop.
 #[must_use]
 pub fn requested() -> bool {
     STOP.load(Ordering::SeqCst)
 }
 
-/// Whether a checkpoint was asked for since the last call.
+/// `true` where a checkpoint was asked for since the last call.
 #[must_use]
 pub fn take_save_request() -> bool {
     SAVE.swap(false, Ordering::SeqCst)
@@ -63,7 +65,7 @@ pub(crate) fn saved(step: u64) {
     SAVED.store(step, Ordering::SeqCst);
 }
 
-/// What a signal does, in the thread that listens.
+/// Obedience to a signal, in the thread that listens.
 fn obey(request: Request, exit: impl Fn(i32)) {
     let code = i32::from(exit_code::INTERRUPTED);
     match request {
@@ -111,11 +113,11 @@ fn listen_in_thread() -> std::io::Result<()> {
     Ok(())
 }
 
-/// Whether this process was started with a signal ignored. Only Linux tells; elsewhere it counts as
+/// `true` where this process was started with a signal ignored. Only Linux tells; elsewhere it counts as
 /// ignored.
 #[cfg(unix)]
 fn is_ignored(signal: i32) -> bool {
-    let status = fs_err::read_to_string("/proc/self/status").unwrap_or_default();
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
     mask.is_none_or(|mask| mask >> (signal - 1) & 1 == 1)

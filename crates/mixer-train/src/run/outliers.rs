@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-/// How many values an outlier is compared with.
+/// Number of values that an outlier is compared with.
 const WINDOW: usize = 100;
 
 /// With fewer, nothing stands out.
@@ -17,14 +17,14 @@ pub struct Window {
     values: VecDeque<f64>,
 }
 
-/// How a value stands out.
+/// A value's distance from those before.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Outlier {
     /// Mean of the window.
     pub mean: f64,
     /// Standard deviation of the window.
     pub std: f64,
-    /// How many standard deviations the value lies above the mean.
+    /// Standard deviations that the value lies above the mean.
     pub z_score: f64,
 }
 

@@ -8,7 +8,7 @@ const MARGIN: Duration = Duration::from_secs(1);
 /// Bytes per second that a disk is trusted to write before it has shown what it can.
 const ASSUMED_BYTES_PER_SEC: u64 = 100_000_000;
 
-/// When the process has to be over.
+/// Time by which the process has to be over.
 #[derive(Debug, Clone, Copy)]
 pub struct TimeLimit {
     deadline: Instant,
@@ -17,11 +17,11 @@ pub struct TimeLimit {
 impl TimeLimit {
     /// So long after `start`. What the clock of the wall does is of no matter.
     #[must_use]
-    pub fn after(start: Instant, length: Duration) -> Option<TimeLimit> {
-        start.checked_add(length).map(|deadline| TimeLimit { deadline })
+    pub fn after(start: Instant, length: Duration) -> Option<Self> {
+        start.checked_add(length).map(|deadline| Self { deadline })
     }
 
-    /// Whether there is time for `work`, and for saving after it. Saving may take twice as long as it
+    /// `true` where there is time for `work`, and for saving after it. Saving may take twice as long as it
     /// ever has: `longest_save`; where nothing has been saved yet, what its `bytes` would take.
     #[must_use]
     pub fn allows(&self, work: Duration, longest_save: Option<Duration>, bytes: u64) -> bool {
@@ -36,7 +36,7 @@ impl TimeLimit {
 /// Reads `3h50m`, `90s` or `2days 4h`.
 ///
 /// # Errors
-/// What is wrong with it.
+/// The fault that was found.
 pub fn parse(text: &str) -> Result<Duration, String> {
     let length = humantime::parse_duration(text)
         .map_err(|error| format!("{error}; write `3h50m`, `45min` or `90s`"))?;

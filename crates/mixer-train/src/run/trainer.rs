@@ -4,48 +4,27 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use burn::module::Module;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Tensor;
 use mixer_data::SkippedExample;
-use mixer_model::{Compute, Mixer, Weights, count};
+use mixer_model::{Mixer, Weights};
 
-use crate::device::DeviceEntry;
 use crate::disk::background_writer::BackgroundWriter;
 use crate::disk::checkpoint::{Checkpoint, RunState};
-use crate::disk::metrics::{Metric, MetricsFile};
-use crate::disk::run_dir::{self, RunDir};
+use crate::disk::retention::Retention;
 use crate::error::TrainError;
-use crate::input::dataset::Dataset;
-use crate::plan::RunPlan;
+use crate::halt::{Halt, Stop};
 use crate::run::divergence::{Divergence, Values};
-use crate::run::evaluation::{Evaluation, Evaluator};
+use crate::run::evaluation::Evaluation;
 use crate::run::interrupt;
+use crate::run::job::{Job, Start};
+use crate::run::journal::{self, Event, Journal};
 use crate::run::on_divergence::OnDivergence;
-use crate::run::stop::Stop;
+use crate::run::quantity::Quantity;
 use crate::run::time_limit::TimeLimit;
-use crate::show::progress::Progress;
 use crate::update::batch_gradient::{BatchGradient, Gradient};
-use crate::update::loss_scale::LossScale;
 use crate::update::optimizer::{Clip, Optimizer};
 
-/// Everything that a run is made of.
-pub struct Trainer {
-    /// Every value resolved.
-    pub plan: RunPlan,
-    /// What to train and to evaluate on.
-    pub dataset: Dataset,
-    /// Where the run lives.
-    pub run_dir: RunDir,
-    /// What it runs on.
-    pub device: DeviceEntry,
-    /// Decoding threads.
-    pub workers: usize,
-    /// Memory for decoded batches, bytes.
-    pub queue_bytes: usize,
-    /// When it has to be over.
-    pub time_limit: Option<TimeLimit>,
-}
-
-/// At what a run ended.
+/// The events at which a run ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ended {
     /// Its length.
@@ -56,10 +35,10 @@ pub enum Ended {
     TimeLimit(Option<PathBuf>),
 }
 
-/// How a run ended.
+/// The end of a run, and what it came to.
 #[derive(Debug, Clone)]
 pub struct Outcome {
-    /// At what.
+    /// The event at which it ended.
     pub ended: Ended,
     /// Updates done.
     pub step: u64,
@@ -75,10 +54,7 @@ pub struct Outcome {
     pub saving: Duration,
 }
 
-/// What the gradient norm is called in messages and metrics.
-const GRADIENT_NORM: &str = "gradient norm";
-
-/// What an update found, still on the device.
+/// The values of an update, still on the device.
 struct Pending {
     /// The update, from 0.
     step: u64,
@@ -91,9 +67,38 @@ struct Pending {
 
 /// An update that is not finite.
 struct NotFinite {
-    quantity: &'static str,
+    quantity: Quantity,
     value: f64,
-    pending: Pending,
+    step: u64,
+    lr: f64,
+    /// Index of each example.
+    indices: Vec<u64>,
+}
+
+impl Pending {
+    /// Reads the values; waits until the device has them.
+    fn read(self) -> Result<(Values, f64), NotFinite> {
+        let Self { step, lr, values, indices } = self;
+        // SYNC: the loss and the norm in one read.
+        let values = values.into_data();
+        let mut values = values.iter::<f32>().map(f64::from);
+        let loss = values.next().unwrap_or(f64::NAN);
+        let grad_norm = values.next().unwrap_or(f64::NAN).sqrt();
+        for (quantity, value) in [(Quantity::Loss, loss), (Quantity::GradientNorm, grad_norm)] {
+            if !value.is_finite() {
+                return Err(NotFinite { quantity, value, step, lr, indices });
+            }
+        }
+        Ok((Values { step, loss, grad_norm }, lr))
+    }
+}
+
+/// The next thing that a run does.
+enum Next {
+    /// An update with this gradient, which was begun then.
+    Update(Instant, Box<Gradient>),
+    /// Nothing: it is over.
+    End(Ended),
 }
 
 /// A run in memory.
@@ -101,20 +106,23 @@ struct NotFinite {
 /// The network is not in it: an update takes it and gives it back, so that nobody else holds its
 /// tensors and they are written in place.
 struct Run<'a> {
-    trainer: &'a Trainer,
+    job: &'a Job,
+    time_limit: Option<TimeLimit>,
     optimizer: Optimizer,
     state: RunState,
     /// The update of the newest checkpoint, written or under way.
     saved: Option<u64>,
-    /// Where it is, when it was there before this process.
+    /// Its place, when it was there before this process.
     resumed_from: Option<PathBuf>,
-    metrics: MetricsFile,
+    journal: Journal,
     writer: BackgroundWriter,
     gradient: BatchGradient<'a>,
     since_line: Interval,
+    /// The last evaluation of this process.
+    last: Option<Evaluation>,
     /// Time that training stood still for saving.
     saving: Duration,
-    /// Whether an update was done in this process.
+    /// `true` once an update was done in this process.
     is_warm: bool,
     /// The longest update but for the first.
     longest_update: Duration,
@@ -131,8 +139,8 @@ struct Interval {
 }
 
 impl Interval {
-    fn start() -> Interval {
-        Interval { started: Instant::now(), waited: Duration::ZERO, examples: 0 }
+    fn start() -> Self {
+        Self { started: Instant::now(), waited: Duration::ZERO, examples: 0 }
     }
 
     fn images_per_sec(&self) -> f64 {
@@ -144,170 +152,91 @@ impl Interval {
     }
 }
 
-impl Trainer {
-    /// Runs to the end, from `initial` weights or from a checkpoint and where it lies.
-    ///
-    /// # Errors
-    /// [`TrainError::Interrupted`] after a signal, with a checkpoint written; [`TrainError::Diverged`]
-    /// before an update that is not finite; whatever reading data and writing files can raise. What was
-    /// trained before data could not be read is saved first.
-    pub fn run(
-        &self,
-        initial: impl FnOnce() -> Result<Weights, TrainError>,
-        checkpoint: Option<(PathBuf, Checkpoint)>,
-    ) -> Result<Outcome, TrainError> {
-        let started = Instant::now();
-        interrupt::listen();
-        let total = self.plan.schedule.total_steps;
-        let (mut run, mut mixer) = Run::start(self, initial, checkpoint)?;
-        let mut last = None;
-        let mut progress = Progress::new("step", total, run.state.step);
-        let ended = loop {
-            let step = run.state.step;
-            if self.is_due(step, self.plan.eval_every_steps) && run.state.evaluated_step < step {
-                match run.evaluate(&mixer, &mut progress)? {
-                    Ok(evaluation) => last = Some(evaluation),
-                    Err(stop) => break run.stopped(stop, &mixer, &mut progress),
-                }
-            }
-            if run.is_checkpoint_due() {
-                run.save(&mixer, &mut progress)?;
-            }
-            if step == total {
-                break Ok(Ended::Finished);
-            }
-            if self.plan.early_stopping.is_some_and(|rule| run.state.stagnation.is_over(rule)) {
-                // So that the same command finds that nothing is left to do.
-                run.save(&mixer, &mut progress)?;
-                break Ok(Ended::StoppedEarly);
-            }
-            match run.update(mixer, &mut progress)? {
-                (trained, None) => mixer = trained,
-                (trained, Some(stop)) => {
-                    mixer = trained;
-                    break run.stopped(stop, &mixer, &mut progress);
-                }
-            }
-        };
-        progress.finish();
-        let ended = ended?;
-        run.writer.wait()?;
-        if !matches!(ended, Ended::TimeLimit(_)) {
-            match run.optimizer.averaged(&mixer) {
-                // The one that tells that a run has come to its end is the last.
-                Some(average) => {
-                    run.weights(&mixer)?.write_safetensors(&self.run_dir.last_unaveraged())?;
-                    run.weights(&average)?.write_safetensors(&self.run_dir.last())?;
-                }
-                None => run.weights(&mixer)?.write_safetensors(&self.run_dir.last())?,
-            }
+/// Runs a job to its end.
+///
+/// # Errors
+/// [`TrainError::Interrupted`] after a signal, with a checkpoint written; [`TrainError::Diverged`]
+/// before an update that is not finite; whatever reading data and writing files can raise. What was
+/// trained before data could not be read is saved first.
+pub fn train(
+    job: &Job,
+    start: Start,
+    time_limit: Option<TimeLimit>,
+) -> Result<Outcome, TrainError> {
+    let started = Instant::now();
+    interrupt::listen();
+    let (mut run, mut mixer) = Run::start(job, start, time_limit)?;
+    let end = loop {
+        match run.next(&mixer) {
+            Ok(Next::Update(started, gradient)) => mixer = run.update(mixer, started, *gradient)?,
+            Ok(Next::End(ended)) => break Ok(ended),
+            Err(halt) => break Err(halt),
         }
-        Ok(Outcome {
-            ended,
-            step: run.state.step,
-            last,
-            best: run.state.best,
-            elapsed: started.elapsed(),
-            checkpoints: run.writer.checkpoints(),
-            saving: run.saving,
-        })
-    }
-
-    fn is_due(&self, step: u64, every: u64) -> bool {
-        step > 0 && (step.is_multiple_of(every) || step == self.plan.schedule.total_steps)
-    }
-
-    fn evaluator(&self) -> Evaluator {
-        Evaluator {
-            transform: self.plan.eval_transform.clone(),
-            preprocessing: self.plan.preprocessing,
-            loss: self.plan.loss,
-            batch_size: self.plan.eval_batch_size,
-            workers: self.workers,
-            queue_bytes: self.queue_bytes,
-            on_corrupt: self.plan.on_corrupt,
+    };
+    let ended = match end {
+        Ok(ended) => Ok(ended),
+        Err(Halt::Stop(stop)) => run.stopped(stop, &mixer),
+        Err(Halt::Failed(error)) => Err(run.failed(error, &mixer)),
+    };
+    run.journal.finish();
+    let ended = ended?;
+    run.writer.wait()?;
+    if !matches!(ended, Ended::TimeLimit(_)) {
+        match run.optimizer.averaged(&mixer) {
+            // The one that tells that a run has come to its end is the last.
+            Some(average) => {
+                run.weights(&mixer)?.write_safetensors(&job.run_dir.last_unaveraged())?;
+                run.weights(&average)?.write_safetensors(&job.run_dir.last())?;
+            }
+            None => run.weights(&mixer)?.write_safetensors(&job.run_dir.last())?,
         }
     }
-
-    /// Whether to stop now rather than begin something that takes as long as `piece`.
-    fn stop_requested(
-        &self,
-        piece: Duration,
-        longest_save: Option<Duration>,
-        checkpoint_bytes: u64,
-    ) -> Option<Stop> {
-        if interrupt::requested() {
-            return Some(Stop::Interrupted);
-        }
-        let limit = self.time_limit?;
-        (!limit.allows(piece, longest_save, checkpoint_bytes)).then_some(Stop::TimeLimit)
-    }
-
-    pub(crate) fn autodiff_device(&self) -> Device {
-        self.device.device.clone().autodiff()
-    }
-
-    /// Network, optimizer and counters of a checkpoint, or of the first update.
-    pub(crate) fn restore(
-        &self,
-        initial: impl FnOnce() -> Result<Weights, TrainError>,
-        checkpoint: Option<Checkpoint>,
-    ) -> Result<(Mixer, Optimizer, RunState), TrainError> {
-        let plan = &self.plan;
-        let rates = plan.parameter_rates()?;
-        let device = self.autodiff_device();
-        let (weights, optimizer, mut state) = match checkpoint {
-            Some(mut checkpoint) => {
-                let (rule, path) = (plan.optimizer.clone(), self.run_dir.checkpoints());
-                let on = &self.device.device;
-                let optimizer = checkpoint.take_optimizer(rule, plan.ema_decay, on, &path)?;
-                (checkpoint.weights, optimizer, checkpoint.state)
-            }
-            None => {
-                let optimizer = Optimizer::new(plan.optimizer.clone(), plan.ema_decay);
-                (initial()?, optimizer, RunState::default())
-            }
-        };
-        weights.check_fits(&plan.model)?;
-        state.loss_scale = state.loss_scale.or(plan.loss_scale.map(LossScale::start));
-        let compute =
-            Compute { precision: plan.precision.into(), recompute_blocks: plan.recompute_blocks };
-        let mixer = Mixer::from_weights(weights, &device)?.with_compute(compute);
-        Ok((rates.frozen(mixer), optimizer.with_rates(rates), state))
-    }
-
-    /// Bytes of a checkpoint, nearly: the parameters, and what the optimizer keeps of them.
-    fn checkpoint_bytes(&self) -> u64 {
-        let kept =
-            1 + self.plan.optimizer.num_moments() + usize::from(self.plan.ema_decay.is_some());
-        4 * kept as u64 * count::num_params(&self.plan.model) as u64
-    }
+    Ok(Outcome {
+        ended,
+        step: run.state.step,
+        last: run.last,
+        best: run.state.best,
+        elapsed: started.elapsed(),
+        checkpoints: run.writer.checkpoints(),
+        saving: run.saving,
+    })
 }
 
 impl<'a> Run<'a> {
     fn start(
-        trainer: &'a Trainer,
-        initial: impl FnOnce() -> Result<Weights, TrainError>,
-        checkpoint: Option<(PathBuf, Checkpoint)>,
-    ) -> Result<(Run<'a>, Mixer), TrainError> {
-        let (resumed_from, checkpoint) = checkpoint.unzip();
-        let (mixer, optimizer, state) = trainer.restore(initial, checkpoint)?;
+        job: &'a Job,
+        start: Start,
+        time_limit: Option<TimeLimit>,
+    ) -> Result<(Self, Mixer), TrainError> {
+        let resumed_from = match &start {
+            Start::Checkpoint(path, _) => Some(path.clone()),
+            Start::Weights(_) => None,
+        };
+        let (mixer, optimizer, state) = job.restore(start)?;
         interrupt::updated(state.step);
         interrupt::saved(state.step);
         let skipped = state.skipped_train.iter().copied();
-        let device = trainer.autodiff_device();
-        let gradient = BatchGradient::new(trainer, state.step, skipped, &device)?;
-        let directory = trainer.run_dir.checkpoints();
-        let run = Run {
-            trainer,
+        let length = (state.step, job.plan.train.steps);
+        let run = Self {
+            gradient: BatchGradient::new(job, state.step, skipped)?,
+            journal: Journal::open(
+                &job.run_dir.metrics(),
+                state.metrics_bytes,
+                length,
+                state.elapsed_secs,
+            )?,
+            writer: BackgroundWriter::start(
+                &job.run_dir.checkpoints(),
+                Retention::of(&job.plan.train),
+            )?,
+            job,
+            time_limit,
             optimizer,
-            metrics: MetricsFile::open(&trainer.run_dir.metrics(), state.metrics_bytes)?,
-            writer: BackgroundWriter::start(&directory, trainer.plan.retention())?,
             saved: resumed_from.as_ref().map(|_| state.step),
             resumed_from,
             state,
-            gradient,
             since_line: Interval::start(),
+            last: None,
             saving: Duration::ZERO,
             is_warm: false,
             longest_update: Duration::ZERO,
@@ -317,62 +246,92 @@ impl<'a> Run<'a> {
         Ok((run, mixer))
     }
 
-    /// One update over `batch_size` examples. Asked to stop in the middle of it, the batch is given up:
-    /// the weights are those before it.
+    /// Does what is due after the last update, and computes the gradient of the next one.
+    fn next(&mut self, mixer: &Mixer) -> Result<Next, Halt> {
+        let (plan, step) = (&self.job.plan, self.state.step);
+        if self.is_due(step, plan.train.eval_every_steps) && self.state.evaluated_step < step {
+            self.evaluate(mixer)?;
+        }
+        if self.is_checkpoint_due() {
+            self.save(mixer)?;
+        }
+        if step == plan.train.steps {
+            return Ok(Next::End(Ended::Finished));
+        }
+        if plan.train.early_stopping.is_some_and(|rule| self.state.stagnation.is_over(rule)) {
+            // So that the same command finds that nothing is left to do.
+            self.save(mixer)?;
+            return Ok(Next::End(Ended::StoppedEarly));
+        }
+        let started = Instant::now();
+        self.writer.check()?;
+        let piece =
+            self.longest_update * plan.train.microbatch_size as u32 / plan.train.batch_size as u32;
+        let stop = self.stop_before(piece);
+        let factor = self.state.loss_factor();
+        let gradient = self.gradient.next(mixer, factor, stop, |_| ())?;
+        Ok(Next::Update(started, Box::new(gradient)))
+    }
+
+    fn is_due(&self, step: u64, every: u64) -> bool {
+        step > 0 && (step.is_multiple_of(every) || step == self.job.plan.train.steps)
+    }
+
+    /// The question whether to stop rather than begin something that takes as long as `piece`.
+    fn stop_before(&self, piece: Duration) -> impl Fn() -> Option<Stop> + use<> {
+        let (limit, longest_save) = (self.time_limit, self.writer.longest_save());
+        let bytes = self.job.checkpoint_bytes();
+        move || {
+            if interrupt::requested() {
+                return Some(Stop::Interrupted);
+            }
+            (!limit?.allows(piece, longest_save, bytes)).then_some(Stop::TimeLimit)
+        }
+    }
+
+    /// Applies an update, or leaves it out where it is not finite and may be.
     fn update(
         &mut self,
         mixer: Mixer,
-        progress: &mut Progress,
-    ) -> Result<(Mixer, Option<Stop>), TrainError> {
-        let started = Instant::now();
-        let trainer = self.trainer;
-        let plan = &trainer.plan;
-        let step = self.state.step;
-        self.writer.check()?;
-        let (longest_save, bytes) = (self.writer.longest_save(), trainer.checkpoint_bytes());
-        let piece = self.longest_update * plan.microbatch_size as u32 / plan.batch_size as u32;
-        let stop = || trainer.stop_requested(piece, longest_save, bytes);
-        let found = match self.gradient.next(&mixer, step, self.state.loss_factor(), stop, |_| ()) {
-            Ok(Ok(found)) => found,
-            Ok(Err(stop)) => return Ok((mixer, Some(stop))),
-            Err(error) => return Err(self.saved_before(error, &mixer, progress)),
-        };
-        let Gradient { sum, loss, squared_norm, indices, skipped, waited } = found;
+        started: Instant,
+        gradient: Gradient,
+    ) -> Result<Mixer, TrainError> {
+        let (job, step) = (self.job, self.state.step);
+        let plan = &job.plan;
+        let Gradient { sum, loss, squared_norm, indices, skipped, waited } = gradient;
         self.since_line.waited += waited;
-        self.since_line.examples += plan.batch_size as u64;
+        self.since_line.examples += plan.train.batch_size as u64;
         self.state.skipped_train.extend(skipped.iter().map(|example| example.index));
-        self.report_skipped(&skipped, "train", progress)?;
-        let lr = plan.schedule.rate(step);
+        self.report_skipped(&skipped, "train")?;
+        let lr = plan.learning_rate().rate(step);
         let values = Tensor::cat(vec![loss, squared_norm.clone()], 0);
         let pending = Pending { step, lr, values, indices };
-        let clip = plan.clip_norm.map(|limit| Clip { squared_norm, limit });
+        let clip = plan.train.clip_norm.map(|limit| Clip { squared_norm, limit });
         // A GPU is given the update before anybody waits for its values, so that it always has work. What
         // is not finite is then found one update later, before anything of it is evaluated or saved. To be
         // left out, it has to be found before.
-        let may_be_left_out = plan.on_divergence != OnDivergence::Stop || plan.loss_scale.is_some();
-        let is_late = trainer.device.is_gpu() && !may_be_left_out;
+        let may_be_left_out =
+            plan.train.on_divergence != OnDivergence::Stop || plan.train.loss_scale.is_some();
+        let is_late = job.device.is_gpu() && !may_be_left_out;
         let previous = if is_late {
             self.pending.replace(pending)
         } else {
-            match self.settle(pending, progress)? {
-                Ok(()) => None,
+            match pending.read() {
+                Ok((values, lr)) => self.was_finite(values, lr)?,
                 Err(found) => {
-                    if !self.lower_loss_scale(&found, progress)? {
-                        self.diverged(found, Some(&mixer), progress)?;
+                    if !self.lower_loss_scale(&found)? {
+                        self.diverged(found, Some(&mixer))?;
                     }
                     self.updated(started);
-                    return Ok((mixer, None));
+                    return Ok(mixer);
                 }
             }
+            None
         };
         let mixer = self.optimizer.update(mixer, sum, clip.as_ref(), lr);
-        if let Some(pending) = previous
-            && let Err(found) = self.settle(pending, progress)?
-        {
-            self.diverged(found, None, progress)?;
-        }
+        self.settle(previous)?;
         self.updated(started);
-        Ok((mixer, None))
+        Ok(mixer)
     }
 
     /// Counts an update, be it applied or left out.
@@ -385,97 +344,72 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Reads what the newest update of a GPU found: before anything is evaluated or saved, so that
-    /// nothing is that came of numbers that are not finite.
-    fn settle_pending(&mut self, progress: &mut Progress) -> Result<(), TrainError> {
-        let Some(pending) = self.pending.take() else { return Ok(()) };
-        match self.settle(pending, progress)? {
-            Ok(()) => Ok(()),
-            Err(found) => self.diverged(found, None, progress),
+    /// Reads the values of an update that was applied before anybody saw them.
+    fn settle(&mut self, pending: Option<Pending>) -> Result<(), TrainError> {
+        match pending.map(Pending::read) {
+            None => Ok(()),
+            Some(Ok((values, lr))) => self.was_finite(values, lr),
+            Some(Err(found)) => self.diverged(found, None),
         }
     }
 
-    /// Reads what an update found and logs it, if it is finite.
-    fn settle(
-        &mut self,
-        pending: Pending,
-        progress: &mut Progress,
-    ) -> Result<Result<(), NotFinite>, TrainError> {
-        // SYNC: the loss and the norm in one read.
-        let values = pending.values.clone().into_data();
-        let mut values = values.iter::<f32>().map(f64::from);
-        let loss = values.next().unwrap_or(f64::NAN);
-        let grad_norm = values.next().unwrap_or(f64::NAN).sqrt();
-        for (quantity, value) in [("loss", loss), (GRADIENT_NORM, grad_norm)] {
-            if !value.is_finite() {
-                return Ok(Err(NotFinite { quantity, value, pending }));
-            }
-        }
-        let Pending { step, lr, .. } = pending;
-        self.last_finite = Some(Values { step, loss, grad_norm });
-        let rate = self.since_line.images_per_sec();
-        progress.update(step + 1, || format!("loss {loss:.4} lr {lr:.2e} {rate:.0} images/s"));
-        self.report_outliers(step + 1, loss, grad_norm, progress)?;
+    /// Settles the newest update of a GPU: before anything is evaluated or saved, because no number that is
+    /// not finite may get there.
+    fn settle_pending(&mut self) -> Result<(), TrainError> {
+        let pending = self.pending.take();
+        self.settle(pending)
+    }
+
+    /// Takes the values of an update into account.
+    fn was_finite(&mut self, values: Values, lr: f64) -> Result<(), TrainError> {
+        let Values { step, loss, grad_norm } = values;
+        let step = step + 1;
+        self.last_finite = Some(values);
+        let images_per_sec = self.since_line.images_per_sec();
+        self.journal.record(&Event::Update { step, loss, lr, images_per_sec })?;
+        self.report_outliers(step, loss, grad_norm)?;
         self.state.loss_sum += loss;
         self.state.grad_norm_sum += grad_norm;
         self.state.summed_steps += 1;
         if let (Some(rule), Some(scale)) =
-            (self.trainer.plan.loss_scale, &mut self.state.loss_scale)
+            (self.job.plan.train.loss_scale, &mut self.state.loss_scale)
             && scale.applied(rule)
         {
             let factor = scale.factor;
-            self.metrics.write(&Metric::LossScale { step: step + 1, factor })?;
+            self.journal.record(&Event::LossScaleGrew { step, factor })?;
         }
-        self.log(step + 1, lr)?;
-        Ok(Ok(()))
+        self.log(step, lr)
     }
 
     /// Leaves out an update whose gradients, but not whose loss, overflowed, where a smaller factor of the
     /// loss can help. Returns whether it did.
-    fn lower_loss_scale(
-        &mut self,
-        found: &NotFinite,
-        progress: &mut Progress,
-    ) -> Result<bool, TrainError> {
+    fn lower_loss_scale(&mut self, found: &NotFinite) -> Result<bool, TrainError> {
         let Some(scale) = &mut self.state.loss_scale else { return Ok(false) };
-        if found.quantity != GRADIENT_NORM || !scale.overflowed() {
+        if found.quantity != Quantity::GradientNorm || !scale.overflowed() {
             return Ok(false);
         }
-        let factor = scale.factor;
-        let Pending { step, lr, .. } = found.pending;
-        progress.note(&format!(
-            "step {step}: gradients overflowed: the update is left out, the loss is multiplied by {factor} now"
-        ));
-        self.metrics.write(&Metric::LossScale { step: step + 1, factor })?;
-        self.log(step + 1, lr)?;
+        let (step, factor) = (found.step + 1, scale.factor);
+        self.journal.record(&Event::Overflow { step, factor })?;
+        self.log(step, found.lr)?;
         Ok(true)
     }
 
     /// Leaves an update out, where the plan allows it; otherwise keeps what is needed to replay it, and
     /// ends the run. `before` is the network before the update, where it is still there.
-    fn diverged(
-        &mut self,
-        found: NotFinite,
-        before: Option<&Mixer>,
-        progress: &mut Progress,
-    ) -> Result<(), TrainError> {
-        let NotFinite { quantity, value, pending: Pending { step, lr, indices, .. } } = found;
-        if let OnDivergence::Skip { at_most } = self.trainer.plan.on_divergence
+    fn diverged(&mut self, found: NotFinite, before: Option<&Mixer>) -> Result<(), TrainError> {
+        let NotFinite { quantity, value, step, lr, indices } = found;
+        if let OnDivergence::Skip { at_most } = self.job.plan.train.on_divergence
             && self.state.diverged < at_most
         {
             self.state.diverged += 1;
             let left = at_most - self.state.diverged;
-            progress.note(&format!(
-                "warning: {quantity} is {value} at step {step}: the update is left out; {left} more may be"
-            ));
-            let (quantity, value) = (quantity.to_owned(), value.to_string());
-            self.metrics.write(&Metric::Diverged { step: step + 1, quantity, value })?;
+            self.journal.record(&Event::LeftOut { step: step + 1, quantity, value, left })?;
             return self.log(step + 1, lr);
         }
         let divergence = Divergence {
             mixer_version: env!("CARGO_PKG_VERSION").to_owned(),
             step,
-            quantity: quantity.to_owned(),
+            quantity,
             value: value.to_string(),
             learning_rate: lr,
             last_finite: self.last_finite,
@@ -483,57 +417,38 @@ impl<'a> Run<'a> {
             state: None,
         };
         let kept = before.map(|mixer| self.capture(mixer)).transpose();
-        let file = kept.and_then(|state| divergence.write(&self.trainer.run_dir, state.as_ref()));
-        match &file {
-            Ok(file) => {
-                progress.note(&format!("the batch is kept for `--replay {}`", file.display()))
-            }
-            Err(error) => progress.note(&format!("warning: the batch could not be kept: {error}")),
-        }
+        let file = kept.and_then(|state| divergence.write(&self.job.run_dir, state.as_ref()));
+        self.journal.note(&match &file {
+            Ok(file) => format!("the batch is kept for `--replay {}`", file.display()),
+            Err(error) => format!("warning: the batch could not be kept: {error}"),
+        });
         Err(TrainError::Diverged { quantity, value, step })
     }
 
-    /// Says and logs what stands out.
-    fn report_outliers(
-        &mut self,
-        step: u64,
-        loss: f64,
-        grad_norm: f64,
-        progress: &Progress,
-    ) -> Result<(), TrainError> {
-        let Some(threshold) = self.trainer.plan.outlier_z_score else { return Ok(()) };
+    /// Records the values that stand out.
+    fn report_outliers(&mut self, step: u64, loss: f64, grad_norm: f64) -> Result<(), TrainError> {
+        let Some(threshold) = self.job.plan.train.outlier_z_score else { return Ok(()) };
         let windows = &mut self.state.windows;
-        for (quantity, value, window) in
-            [("loss", loss, &mut windows.loss), (GRADIENT_NORM, grad_norm, &mut windows.grad_norm)]
-        {
-            if let Some(outlier) = window.observe(value, threshold) {
-                let (mean, std, z_score) = (outlier.mean, outlier.std, outlier.z_score);
-                progress.note(&format!(
-                    "step {step}: {quantity} {value:.4} stands out: {z_score:.1} standard deviations above {mean:.4}"
-                ));
-                let quantity = quantity.to_owned();
-                self.metrics.write(&Metric::Outlier {
-                    step,
-                    quantity,
-                    value,
-                    mean,
-                    std,
-                    z_score,
-                })?;
+        for (quantity, value, window) in [
+            (Quantity::Loss, loss, &mut windows.loss),
+            (Quantity::GradientNorm, grad_norm, &mut windows.grad_norm),
+        ] {
+            if let Some(found) = window.observe(value, threshold) {
+                self.journal.record(&Event::Outlier { step, quantity, value, found })?;
             }
         }
         Ok(())
     }
 
-    /// Writes a line of metrics when one is due.
+    /// Records the means of the last updates when they are due.
     fn log(&mut self, step: u64, lr: f64) -> Result<(), TrainError> {
-        let plan = &self.trainer.plan;
+        let plan = &self.job.plan;
         // All updates since the last line may have been left out.
-        if !self.trainer.is_due(step, plan.log_every_steps) || self.state.summed_steps == 0 {
+        if !self.is_due(step, plan.train.log_every_steps) || self.state.summed_steps == 0 {
             return Ok(());
         }
         let n = self.state.summed_steps as f64;
-        self.metrics.write(&Metric::Train {
+        self.journal.record(&Event::Interval(journal::Interval {
             step,
             epoch: step as f64 / plan.steps_per_epoch(),
             loss: self.state.loss_sum / n,
@@ -541,123 +456,89 @@ impl<'a> Run<'a> {
             grad_norm: self.state.grad_norm_sum / n,
             images_per_sec: self.since_line.images_per_sec(),
             data_wait: self.since_line.data_wait(),
-        })?;
+        }))?;
         (self.state.loss_sum, self.state.grad_norm_sum, self.state.summed_steps) = (0.0, 0.0, 0);
         self.since_line = Interval::start();
         Ok(())
     }
 
     /// Evaluates the weights, and their moving average where one is kept, which then counts as the
-    /// result. What is asked to stop comes first; it will be done again after the resume.
-    fn evaluate(
-        &mut self,
-        mixer: &Mixer,
-        progress: &mut Progress,
-    ) -> Result<Result<Evaluation, Stop>, TrainError> {
-        self.settle_pending(progress)?;
-        let trainer = self.trainer;
-        let started = Instant::now();
-        let evaluator = trainer.evaluator();
-        let device = &trainer.device.device;
-        let (longest_save, bytes) = (self.writer.longest_save(), trainer.checkpoint_bytes());
-        let stop = || trainer.stop_requested(Duration::ZERO, longest_save, bytes);
-        let go_on = |_| stop().is_none();
+    /// result. A request to stop comes first: the evaluation is done again after the resume.
+    fn evaluate(&mut self, mixer: &Mixer) -> Result<(), Halt> {
+        self.settle_pending()?;
+        let job = self.job;
+        let (plan, step, started) = (&job.plan, self.state.step, Instant::now());
+        let (evaluator, device, val) = (job.evaluator(), &job.device.device, &job.dataset.val);
+        let asked = self.stop_before(Duration::ZERO);
+        let stop = |_| asked();
+        let average = self.optimizer.averaged(mixer);
         let mut skipped = Vec::new();
         let skip = |example: &SkippedExample| skipped.push(example.clone());
-        let evaluation;
-        let mut evaluations = Vec::new();
-        let average = self.optimizer.averaged(mixer);
-        match evaluator.run(&mixer.valid(), device, &trainer.dataset.val, go_on, skip) {
-            Ok(Some(of_weights)) => {
-                evaluation = of_weights;
-                evaluations.push((None, of_weights));
-            }
-            Ok(None) => return Ok(Err(stop().unwrap_or(Stop::Interrupted))),
-            Err(error) => return Err(self.saved_before(error, mixer, progress)),
-        }
+        let mut evaluations = vec![evaluator.run(&mixer.valid(), device, val, stop, skip)?];
         if let Some(average) = &average {
             // It reads, and so passes over, what the evaluation before has read.
-            let skip = |_: &SkippedExample| ();
-            match evaluator.run(average, device, &trainer.dataset.val, go_on, skip) {
-                Ok(Some(evaluation)) => evaluations.push((Some("average"), evaluation)),
-                Ok(None) => return Ok(Err(stop().unwrap_or(Stop::Interrupted))),
-                Err(error) => return Err(self.saved_before(error, mixer, progress)),
-            }
+            evaluations.push(evaluator.run(average, device, val, stop, |_| ())?);
         }
-        self.report_skipped(&skipped, &trainer.plan.data.val_split, progress)?;
-        let step = self.state.step;
-        let split = &trainer.plan.data.val_split;
-        for &(weights, Evaluation { loss, top1, top5, n }) in &evaluations {
-            let (split, weights) = (split.clone(), weights.map(str::to_owned));
-            let of = weights.as_ref().map_or(String::new(), |weights| format!(" {weights}"));
-            progress.note(&format!(
-                "step {step} (epoch {:.2}){of}: {split} loss {loss:.4}, top-1 {:.2} %, top-5 {:.2} % of {n}",
-                step as f64 / trainer.plan.steps_per_epoch(),
-                100.0 * top1,
-                100.0 * top5
-            ));
-            self.metrics.write(&Metric::Eval { step, split, weights, loss, top1, top5, n })?;
+        self.report_skipped(&skipped, &plan.facts.val_split)?;
+        for (index, &found) in evaluations.iter().enumerate() {
+            let epoch = step as f64 / plan.steps_per_epoch();
+            let (split, is_average) = (plan.facts.val_split.as_str(), index > 0);
+            self.journal.record(&Event::Evaluation { step, epoch, split, is_average, found })?;
+            self.last = Some(found);
         }
-        let evaluation = evaluations.last().map_or(evaluation, |(_, evaluation)| *evaluation);
         self.state.evaluated_step = step;
         // A checkpoint from before it, as of a run that was stopped in it, does not know of it.
         self.saved = None;
-        if let Some(rule) = trainer.plan.early_stopping {
-            self.state.stagnation.observe(rule, evaluation.top1);
+        let Some(counts) = self.last else { return Ok(()) };
+        if let Some(rule) = plan.train.early_stopping {
+            self.state.stagnation.observe(rule, counts.top1);
         }
         let evaluated = started.elapsed();
-        if self.state.best.is_none_or(|(_, best)| evaluation.top1 > best.top1) {
-            self.state.best = Some((step, evaluation));
+        if self.state.best.is_none_or(|(_, best)| counts.top1 > best.top1) {
+            self.state.best = Some((step, counts));
             let weights = self.weights(average.as_ref().unwrap_or(mixer))?;
-            self.writer.weights(weights, trainer.run_dir.best())?;
+            self.writer.weights(weights, job.run_dir.best())?;
         }
         self.saving += started.elapsed() - evaluated;
         // An evaluation is no training time.
         self.since_line.started += started.elapsed();
-        Ok(Ok(evaluation))
+        Ok(())
     }
 
-    /// Says, counts and logs what was passed over.
+    /// Counts and records the examples that were passed over.
     fn report_skipped(
         &mut self,
         skipped: &[SkippedExample],
         split: &str,
-        progress: &Progress,
     ) -> Result<(), TrainError> {
-        for SkippedExample { index, reason } in skipped {
-            progress.note(&format!("warning: passed over an example of {split}: {reason}"));
+        for example in skipped {
             self.state.skipped += 1;
-            self.metrics.write(&Metric::Skipped {
-                step: self.state.step,
-                split: split.to_owned(),
-                index: *index,
-                reason: reason.clone(),
-            })?;
+            self.journal.record(&Event::Skipped { step: self.state.step, split, example })?;
         }
         Ok(())
     }
 
-    /// Whether the update that was just done is to be saved.
+    /// `true` where the update that was just done is to be saved.
     fn is_checkpoint_due(&self) -> bool {
-        let (plan, step) = (&self.trainer.plan, self.state.step);
-        let is_best =
-            plan.keep_best_checkpoint && self.state.best.is_some_and(|(best, _)| best == step);
+        let (plan, step) = (&self.job.plan, self.state.step);
+        let is_best = plan.train.keep_best_checkpoint
+            && self.state.best.is_some_and(|(best, _)| best == step);
         // Taken in any case.
         let is_asked_for = interrupt::take_save_request() && step > 0;
-        self.trainer.is_due(step, plan.checkpoint_every_steps) || is_best || is_asked_for
+        self.is_due(step, plan.train.checkpoint_every_steps) || is_best || is_asked_for
     }
 
     /// Has a checkpoint written, if there is none of this update: it is copied to the host, and training
     /// goes on.
-    fn save(&mut self, mixer: &Mixer, progress: &mut Progress) -> Result<(), TrainError> {
-        self.settle_pending(progress)?;
+    fn save(&mut self, mixer: &Mixer) -> Result<(), TrainError> {
+        self.settle_pending()?;
         if self.saved == Some(self.state.step) {
             return Ok(());
         }
         let started = Instant::now();
         self.writer.wait_for_checkpoint()?;
         let checkpoint = self.capture(mixer)?;
-        self.writer.checkpoint(checkpoint, self.metrics.handle()?)?;
+        self.writer.checkpoint(checkpoint, self.journal.metrics().handle()?)?;
         self.saved = Some(self.state.step);
         self.saving += started.elapsed();
         self.since_line.started += started.elapsed();
@@ -666,34 +547,27 @@ impl<'a> Run<'a> {
 
     /// Copies everything to the host.
     fn capture(&mut self, mixer: &Mixer) -> Result<Checkpoint, TrainError> {
-        self.state.metrics_bytes = self.metrics.bytes();
-        Checkpoint::capture(mixer, &self.optimizer, self.state.clone(), self.metadata())
+        self.state.metrics_bytes = self.journal.metrics().bytes();
+        self.state.elapsed_secs = self.journal.elapsed_secs();
+        let metadata = self.job.metadata(self.state.step);
+        Checkpoint::capture(mixer, &self.optimizer, self.state.clone(), metadata)
     }
 
     /// Saves, waits until it is on disk, and returns where; `None` where nothing was trained yet.
-    fn save_and_wait(
-        &mut self,
-        mixer: &Mixer,
-        progress: &mut Progress,
-    ) -> Result<Option<PathBuf>, TrainError> {
+    fn save_and_wait(&mut self, mixer: &Mixer) -> Result<Option<PathBuf>, TrainError> {
         if self.state.step > 0 {
-            self.save(mixer, progress)?;
+            self.save(mixer)?;
         }
         self.writer.wait()?;
         Ok(self.writer.newest().map(Path::to_owned).or(self.resumed_from.clone()))
     }
 
     /// Ends the run before its time.
-    fn stopped(
-        &mut self,
-        stop: Stop,
-        mixer: &Mixer,
-        progress: &mut Progress,
-    ) -> Result<Ended, TrainError> {
-        let path = self.save_and_wait(mixer, progress)?;
+    fn stopped(&mut self, stop: Stop, mixer: &Mixer) -> Result<Ended, TrainError> {
+        let path = self.save_and_wait(mixer)?;
         match stop {
             Stop::Interrupted => Err(TrainError::Interrupted { step: self.state.step, path }),
-            // Again and again, it would never come further.
+            // The same command would come no further either.
             Stop::TimeLimit if !self.is_warm => Err(TrainError::usage(
                 "the time limit leaves no room for an update and a checkpoint after it",
             )
@@ -702,40 +576,22 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Saves what was trained before data could not be read, and gives that error back.
-    fn saved_before(
-        &mut self,
-        error: TrainError,
-        mixer: &Mixer,
-        progress: &mut Progress,
-    ) -> TrainError {
-        match self.save_and_wait(mixer, progress) {
-            Ok(Some(path)) => progress.note(&format!("checkpoint written: {}", path.display())),
-            Ok(None) => {}
-            Err(second) => progress.note(&format!("warning: {second}")),
+    /// Ends the run with an error. What was trained before data could not be read is saved.
+    fn failed(&mut self, error: TrainError, mixer: &Mixer) -> TrainError {
+        if let TrainError::Data(_) = error {
+            match self.save_and_wait(mixer) {
+                Ok(Some(path)) => {
+                    self.journal.note(&format!("checkpoint written: {}", path.display()));
+                }
+                Ok(None) => {}
+                Err(second) => self.journal.note(&format!("warning: {second}")),
+            }
         }
         error
     }
 
     /// Copies weights to the host.
     fn weights(&self, mixer: &Mixer) -> Result<Weights, TrainError> {
-        Ok(mixer.to_weights(self.metadata())?)
-    }
-
-    fn metadata(&self) -> mixer_model::Metadata {
-        let plan = &self.trainer.plan;
-        let mut provenance = vec![
-            ("mixer_version", env!("CARGO_PKG_VERSION").to_owned()),
-            ("step", self.state.step.to_string()),
-            ("train_examples", plan.data.train_examples.to_string()),
-        ];
-        if let Some(init) = &plan.init {
-            provenance
-                .push(("resolution", format!("{} from {} px", init.resolution, init.image_size)));
-        }
-        if let Some(decay) = plan.ema_decay {
-            provenance.push(("ema_decay", decay.to_string()));
-        }
-        run_dir::metadata(plan, &provenance)
+        Ok(mixer.to_weights(self.job.metadata(self.state.step))?)
     }
 }

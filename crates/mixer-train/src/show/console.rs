@@ -16,7 +16,7 @@ enum Message {
 }
 
 static DROPPED: AtomicU64 = AtomicU64::new(0);
-/// Whether a line has found no room, and none was written since.
+/// `true` once a line has found no room, until one is written.
 static IS_STUCK: AtomicBool = AtomicBool::new(false);
 
 /// The way to the thread; `None` where it could not be started.
@@ -53,7 +53,7 @@ fn write(line: &str) {
     drop(writeln!(std::io::stderr().lock(), "{line}"));
 }
 
-/// How long a line waits for room.
+/// Time that a line waits for room.
 const PATIENCE: Duration = Duration::from_millis(100);
 
 /// Writes a line, soon. Where many lines come at once it waits for the writing of them, but only a moment,
@@ -76,7 +76,7 @@ pub(crate) fn flush(timeout: Duration) {
     }
 }
 
-/// Whether there was room before `patience` was over.
+/// `true` where there was room before `patience` was over.
 fn send(sender: &SyncSender<Message>, mut message: Message, patience: Duration) -> bool {
     let started = Instant::now();
     loop {

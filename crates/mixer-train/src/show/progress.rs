@@ -1,4 +1,4 @@
-//! What a run shows while it works: a bar on a terminal, plain lines otherwise; always on stderr.
+//! The sign that a run works: a bar on a terminal, plain lines otherwise; always on stderr.
 
 use std::fmt;
 use std::io::IsTerminal;
@@ -35,7 +35,7 @@ pub struct Progress {
 impl Progress {
     /// For `total` units of work called `name`, of which `done` are behind us.
     #[must_use]
-    pub fn new(name: &'static str, total: u64, done: u64) -> Progress {
+    pub fn new(name: &'static str, total: u64, done: u64) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
             let style =
@@ -47,7 +47,7 @@ impl Progress {
             bar.reset_eta();
             bar
         });
-        Progress { bar, name, total, start: done, started: Instant::now(), last_line: None }
+        Self { bar, name, total, start: done, started: Instant::now(), last_line: None }
     }
 
     /// Moves on to `done`; `message` is only asked for when it will be shown.

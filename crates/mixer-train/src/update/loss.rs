@@ -27,8 +27,8 @@ impl Loss {
     #[must_use]
     pub fn per_example(self, logits: Tensor<2>, targets: Tensor<2>) -> Tensor<1> {
         let terms = match self {
-            Loss::Softmax => targets * activation::log_softmax(logits, 1),
-            Loss::Sigmoid => {
+            Self::Softmax => targets * activation::log_softmax(logits, 1),
+            Self::Sigmoid => {
                 let negative = activation::log_sigmoid(-logits.clone());
                 let positive = activation::log_sigmoid(logits);
                 targets.clone() * positive + (-targets + 1.0) * negative

@@ -32,14 +32,14 @@ fn growth_every_steps() -> u64 {
 }
 
 impl Default for LossScaling {
-    fn default() -> LossScaling {
-        LossScaling { initial: initial(), growth_every_steps: growth_every_steps() }
+    fn default() -> Self {
+        Self { initial: initial(), growth_every_steps: growth_every_steps() }
     }
 }
 
 impl LossScaling {
     /// # Errors
-    /// What `initial` was expected to be.
+    /// Values that `initial` was expected to have.
     pub fn check(&self) -> Result<(), &'static str> {
         // f32 has to hold it and what undoes it.
         let is_power = self.initial.log2().fract() == 0.0;
@@ -52,7 +52,7 @@ impl LossScaling {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LossScale {
-    /// What the loss is multiplied by.
+    /// Factor of the loss.
     pub factor: f64,
     /// Updates without an overflow since it changed.
     pub steps: u64,
@@ -61,8 +61,8 @@ pub struct LossScale {
 impl LossScale {
     /// That of the first update.
     #[must_use]
-    pub fn start(rule: LossScaling) -> LossScale {
-        LossScale { factor: rule.initial, steps: 0 }
+    pub fn start(rule: LossScaling) -> Self {
+        Self { factor: rule.initial, steps: 0 }
     }
 
     /// After an update without an overflow. Returns whether the factor has changed.
@@ -70,7 +70,7 @@ impl LossScale {
         self.steps += 1;
         let grows = self.steps >= rule.growth_every_steps;
         if grows {
-            *self = LossScale { factor: 2.0 * self.factor, steps: 0 };
+            *self = Self { factor: 2.0 * self.factor, steps: 0 };
         }
         grows
     }
@@ -79,7 +79,7 @@ impl LossScale {
     pub fn overflowed(&mut self) -> bool {
         let falls = self.factor > LOWEST;
         if falls {
-            *self = LossScale { factor: self.factor / 2.0, steps: 0 };
+            *self = Self { factor: self.factor / 2.0, steps: 0 };
         }
         falls
     }

@@ -11,7 +11,7 @@ pub use mixer_kernels::Clip;
 use mixer_kernels::{
     AdamwStep, AnyTensor, SgdStep, adamw_update, average_update, sgd_update, squared_norm,
 };
-use mixer_model::{HostTensor, Mixer};
+use mixer_model::{HostTensor, Mixer, ParameterSpec, parameters};
 use serde::{Deserialize, Serialize};
 
 use crate::update::parameter_rates::ParameterRates;
@@ -44,8 +44,8 @@ impl Rule {
     /// Moments that it keeps of every parameter.
     pub(crate) fn num_moments(&self) -> usize {
         match self {
-            Rule::Adamw { .. } => 2,
-            Rule::Sgd { .. } => 1,
+            Self::Adamw { .. } => 2,
+            Self::Sgd { .. } => 1,
         }
     }
 }
@@ -56,7 +56,7 @@ pub struct Optimizer {
     rule: Rule,
     /// Decay of the moving average of the weights; absent when none is kept.
     ema_decay: Option<f64>,
-    /// What each parameter's learning rate is multiplied by.
+    /// Factor of each parameter's learning rate.
     rates: ParameterRates,
     /// Updates done; Adam's bias correction counts them.
     step: u64,
@@ -64,7 +64,7 @@ pub struct Optimizer {
     kept: BTreeMap<String, Kept>,
 }
 
-/// What is kept of one parameter, in its shape, or flat as it came from the host.
+/// Moments and average of one parameter, in its shape, or flat as they came from the host.
 #[derive(Debug, Clone, Default)]
 struct Kept {
     /// Momentum, or first and second moment.
@@ -79,22 +79,22 @@ const AVERAGE: &str = "average";
 /// The gradient of every parameter by its path.
 #[derive(Debug)]
 pub struct GradientSum {
-    /// What the loss, and so everything in here, is multiplied by.
+    /// Factor of the loss, and so of everything in here.
     loss_scale: f64,
     sums: BTreeMap<String, AnyTensor>,
 }
 
 impl Default for GradientSum {
-    fn default() -> GradientSum {
-        GradientSum::scaled(1.0)
+    fn default() -> Self {
+        Self::scaled(1.0)
     }
 }
 
 impl GradientSum {
     /// Of losses that are multiplied by a factor.
     #[must_use]
-    pub fn scaled(loss_scale: f64) -> GradientSum {
-        GradientSum { loss_scale, sums: BTreeMap::new() }
+    pub fn scaled(loss_scale: f64) -> Self {
+        Self { loss_scale, sums: BTreeMap::new() }
     }
 
     /// Adds the gradients of one microbatch.
@@ -130,16 +130,16 @@ impl GradientSum {
 impl Optimizer {
     /// Nothing kept yet. With `ema_decay` there will be a moving average of the weights.
     #[must_use]
-    pub fn new(rule: Rule, ema_decay: Option<f64>) -> Optimizer {
+    pub fn new(rule: Rule, ema_decay: Option<f64>) -> Self {
         let rates = ParameterRates::default();
-        Optimizer { rule, ema_decay, rates, step: 0, kept: BTreeMap::new() }
+        Self { rule, ema_decay, rates, step: 0, kept: BTreeMap::new() }
     }
 
     /// The same optimizer with a learning rate of its own for each parameter. What is frozen has no
     /// gradient, and so neither update nor decay nor moments.
     #[must_use]
-    pub fn with_rates(self, rates: ParameterRates) -> Optimizer {
-        Optimizer { rates, ..self }
+    pub fn with_rates(self, rates: ParameterRates) -> Self {
+        Self { rates, ..self }
     }
 
     /// Applies one update; `None` for `clip` never clips.
@@ -160,9 +160,11 @@ impl Optimizer {
             parameters: Vec::new(),
             empty: BTreeMap::new(),
         };
+        let specs: BTreeMap<String, ParameterSpec> =
+            parameters(mixer.config()).into_iter().map(|spec| (spec.path.clone(), spec)).collect();
         let mixer = mixer.map(&mut taken);
         let gradient_scale = 1.0 / gradients.loss_scale;
-        let values = self.apply(taken.parameters, gradient_scale, clip, learning_rate);
+        let values = self.apply(taken.parameters, &specs, gradient_scale, clip, learning_rate);
         mixer.map(&mut PutBack { path: Vec::new(), values })
     }
 
@@ -194,14 +196,14 @@ impl Optimizer {
     /// The state that [`Optimizer::to_host`] gave.
     ///
     /// # Errors
-    /// What does not fit: a tensor without an index, or a parameter without all that is kept of it.
+    /// The tensor that does not fit: one without an index, or of a parameter without all that is kept of it.
     pub fn from_host(
         rule: Rule,
         ema_decay: Option<f64>,
         step: u64,
         state: BTreeMap<String, HostTensor>,
         device: &Device,
-    ) -> Result<Optimizer, String> {
+    ) -> Result<Self, String> {
         let mut kept: BTreeMap<String, Kept> = BTreeMap::new();
         // A `BTreeMap` yields `a.0` before `a.1`, so moments come in their order.
         for (name, tensor) in state {
@@ -233,7 +235,7 @@ impl Optimizer {
             }
         }
         let rates = ParameterRates::default();
-        Ok(Optimizer { rule, ema_decay, rates, step, kept })
+        Ok(Self { rule, ema_decay, rates, step, kept })
     }
 
     /// Decay of the average in this update: that of the plan, but less in the first ones, so that the
@@ -246,10 +248,11 @@ impl Optimizer {
         decay.min((1.0 + step) / (10.0 + step))
     }
 
-    /// The new values by path. Only kernels decay: biases and LayerNorm parameters have one dimension.
+    /// The new values by path. Only kernels decay.
     fn apply(
         &mut self,
         parameters: Vec<Parameter>,
+        specs: &BTreeMap<String, ParameterSpec>,
         gradient_scale: f64,
         clip: Option<&Clip>,
         learning_rate: f64,
@@ -266,9 +269,11 @@ impl Optimizer {
                 averages.push(average.map_or_else(|| value.clone(), shaped));
             }
             let moments: Vec<AnyTensor> = moments.into_iter().map(shaped).collect();
+            let spec = specs.get(&path);
+            let is_kernel = spec.is_some_and(|spec| spec.role.is_kernel());
             // A learning rate of its own, which its decay is multiplied by too.
-            let factor = Mixer::weights_name(&path).map_or(1.0, |name| self.rates.factor(&name));
-            inputs.push((value, gradient, moments, dims.len() > 1, learning_rate * factor));
+            let factor = spec.map_or(1.0, |spec| self.rates.factor(spec));
+            inputs.push((value, gradient, moments, is_kernel, learning_rate * factor));
             paths.push(path);
         }
         let decay = |weight_decay, is_kernel| if is_kernel { weight_decay } else { 0.0 };
@@ -365,7 +370,7 @@ struct Taken {
     path: Vec<String>,
     gradients: BTreeMap<String, AnyTensor>,
     parameters: Vec<Parameter>,
-    /// What is left in their places, by rank: one tensor for all.
+    /// Stand-ins in their places, by rank: one tensor for all.
     empty: BTreeMap<usize, AnyTensor>,
 }
 

@@ -1,4 +1,4 @@
-//! Which parameters are trained, and how fast: frozen ones, and learning rates that fall from layer to
+//! The parameters that are trained, and how fast: frozen ones, and learning rates that fall from layer to
 //! layer.
 //!
 //! Parameters are named as in weights files. What is frozen asks for no gradient at all, so that the
@@ -6,16 +6,16 @@
 
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::Tensor;
-use mixer_model::{Mixer, MixerConfig, Weights};
+use mixer_model::{Mixer, MixerConfig, ParameterSpec, parameters};
 
 use crate::error::TrainError;
 
-/// Which parameters are trained, and their learning rates relative to the schedule's.
+/// The parameters that are trained, and their learning rates relative to the schedule's.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct ParameterRates {
     /// Names and beginnings of names, up to a dot, that are not trained.
     freeze: Vec<String>,
-    /// What a layer's rate is multiplied by per layer above it; 1 when absent.
+    /// Factor of a layer's rate per layer above it; 1 when absent.
     layer_decay: Option<f64>,
     /// Layers below the last: stem and blocks.
     last_layer: usize,
@@ -31,19 +31,19 @@ impl ParameterRates {
         freeze: &[String],
         layer_decay: Option<f64>,
         config: &MixerConfig,
-    ) -> Result<ParameterRates, TrainError> {
+    ) -> Result<Self, TrainError> {
         if let Some(decay) = layer_decay.filter(|decay| !(*decay > 0.0 && *decay <= 1.0)) {
             return Err(TrainError::config(format!(
                 "`train.layer_decay` is {decay}, expected above 0 and at most 1"
             )));
         }
         let last_layer = config.num_blocks.saturating_add(1);
-        let rates = ParameterRates { freeze: freeze.to_vec(), layer_decay, last_layer };
+        let rates = Self { freeze: freeze.to_vec(), layer_decay, last_layer };
         if freeze.is_empty() {
             return Ok(rates);
         }
         let names: Vec<String> =
-            Weights::expected_tensors(config).into_iter().map(|(name, _)| name).collect();
+            parameters(config).into_iter().map(|parameter| parameter.name).collect();
         for prefix in freeze {
             if !names.iter().any(|name| begins(name, prefix)) {
                 return Err(TrainError::config(format!(
@@ -61,38 +61,28 @@ impl ParameterRates {
         Ok(rates)
     }
 
-    /// Whether the parameter of this name in weights files is not trained.
+    /// `true` where the parameter of this name in weights files is not trained.
     #[must_use]
     pub fn is_frozen(&self, name: &str) -> bool {
         self.freeze.iter().any(|prefix| begins(name, prefix))
     }
 
-    /// What the learning rate of the parameter of this name in weights files is multiplied by:
-    /// `decay^(L + 1 − layer)`, where the stem is layer 0, block `i` layer `i + 1`, and the last
-    /// normalisation and the head are layer `L + 1`.
+    /// The factor of a parameter's learning rate: `decay^(L + 1 − layer)`.
     ///
     /// # Source
     /// Bao et al. 2021; `beit/optim_factory.py` (`get_num_layer_for_vit`). PARITY: timm gives the last
     /// normalisation the rate of the last block.
     #[must_use]
-    pub fn factor(&self, name: &str) -> f64 {
+    pub fn factor(&self, parameter: &ParameterSpec) -> f64 {
         let Some(decay) = self.layer_decay else { return 1.0 };
-        let layer = match name.split('.').collect::<Vec<_>>().as_slice() {
-            ["stem", ..] => 0,
-            ["blocks", index, ..] => {
-                index.parse().map_or(self.last_layer, |index: usize| index + 1)
-            }
-            _ => self.last_layer,
-        };
-        decay.powf(self.last_layer.saturating_sub(layer) as f64)
+        decay.powf(self.last_layer.saturating_sub(parameter.layer) as f64)
     }
 
     /// Values that are trained, of a network with these dimensions.
     #[must_use]
     pub fn num_trained(&self, config: &MixerConfig) -> u64 {
-        let tensors = Weights::expected_tensors(config).into_iter();
-        let trained = tensors.filter(|(name, _)| !self.is_frozen(name));
-        trained.map(|(_, shape)| shape.iter().map(|&size| size as u64).product::<u64>()).sum()
+        let trained = parameters(config).into_iter().filter(|spec| !self.is_frozen(&spec.name));
+        trained.map(|spec| spec.num_values()).sum()
     }
 
     /// The network with what is frozen asking for no gradients.
@@ -105,12 +95,12 @@ impl ParameterRates {
     }
 }
 
-/// Whether `name` is `prefix` or goes on with a dot after it: `blocks.1` does not begin `blocks.10`.
+/// `true` where `name` is `prefix` or goes on with a dot after it: `blocks.1` does not begin `blocks.10`.
 fn begins(name: &str, prefix: &str) -> bool {
     name.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
-/// What may be frozen, in words.
+/// Parameters that may be frozen, in words.
 fn beginnings(num_blocks: usize) -> String {
     let blocks = match num_blocks {
         0 | 1 => "`blocks.0`".to_owned(),
@@ -210,6 +200,7 @@ mod tests {
     #[test]
     fn layer_decay_gives_the_factors_computed_by_hand() {
         let rates = ParameterRates::new(&[], Some(0.75), &config()).unwrap();
+        let all = parameters(&config());
         // 12 blocks: 0.75^13 for the stem, 0.75^12 for the first block, 0.75 for the last one.
         for (name, expected) in [
             ("stem.proj.weight", 0.023_757_264_018_058_777),
@@ -220,10 +211,11 @@ mod tests {
             ("norm.weight", 1.0),
             ("head.bias", 1.0),
         ] {
-            let found = rates.factor(name);
+            let parameter = all.iter().find(|parameter| parameter.name == name).unwrap();
+            let found = rates.factor(parameter);
             assert!((found / expected - 1.0).abs() < 1e-14, "{name}: {found}, not {expected}");
         }
-        assert_eq!(ParameterRates::default().factor("stem.proj.weight"), 1.0);
+        assert_eq!(ParameterRates::default().factor(&all[0]), 1.0);
         for decay in [0.0, -0.5, 1.01, f64::NAN, f64::INFINITY] {
             assert!(ParameterRates::new(&[], Some(decay), &config()).is_err(), "{decay}");
         }

@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use mixer_train::disk::metrics::Metric;
+
 /// A run of 141 updates with all that is random, and all that has a state.
 pub const CONFIG: &str = r#"
 seed = 5
@@ -84,15 +86,28 @@ pub fn metrics(run: &Path) -> Vec<serde_json::Value> {
         .map(|line| {
             let mut value: serde_json::Value = serde_json::from_str(line).unwrap();
             let object = value.as_object_mut().unwrap();
-            object.remove("images_per_sec");
-            object.remove("data_wait");
+            for of_a_clock in ["images_per_sec", "data_wait", "elapsed_secs", "time"] {
+                object.remove(of_a_clock);
+            }
             value
         })
         .collect()
 }
 
+/// The training time of each line that has it, over all lives of the run.
+fn elapsed(run: &Path) -> Vec<f64> {
+    let lines = mixer_train::disk::metrics::read(&run.join("metrics.jsonl")).unwrap();
+    let elapsed = lines.into_iter().filter_map(|line| match line {
+        Metric::Train { elapsed_secs, .. } | Metric::Eval { elapsed_secs, .. } => elapsed_secs,
+        _ => None,
+    });
+    elapsed.collect()
+}
+
 pub fn assert_same_run(found: &Path, expected: &Path) {
     assert_eq!(metrics(found), metrics(expected));
+    let elapsed = elapsed(found);
+    assert!(elapsed.is_sorted() && elapsed.first() > Some(&0.0), "{elapsed:?}");
     for file in ["final.safetensors", "final_unaveraged.safetensors", "best.safetensors"] {
         let (a, b) = (std::fs::read(found.join(file)), std::fs::read(expected.join(file)));
         assert!(a.unwrap() == b.unwrap(), "{file} differs");
@@ -111,7 +126,9 @@ pub fn assert_same_run(found: &Path, expected: &Path) {
 fn state(checkpoint: &Path) -> serde_json::Value {
     let text = std::fs::read_to_string(checkpoint.join("state.json")).unwrap();
     let mut value: serde_json::Value = serde_json::from_str(&text).unwrap();
-    value.as_object_mut().unwrap().remove("metrics_bytes");
+    for of_a_clock in ["metrics_bytes", "elapsed_secs"] {
+        value.as_object_mut().unwrap().remove(of_a_clock);
+    }
     value
 }
 

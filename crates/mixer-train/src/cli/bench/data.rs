@@ -1,27 +1,28 @@
-//! `mixer bench --mode data`.
+//! `mixer bench data`.
 
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use mixer_data::{DecodeOptions, Interpolation, LoaderConfig, OnCorrupt, open_split};
+use mixer_data::{DecodeOptions, Interpolation, OnCorrupt, open_split};
 
 use crate::bench::data::{DataBench, DataMeasurement, measure};
-use crate::cli::config;
-use crate::config::{DataConfig, RunConfig};
+use crate::cli::{self, Format};
+use crate::config::DataConfig;
+use crate::config::limits;
+use crate::config::model::IMAGE_SIZE;
 use crate::error::TrainError;
-use crate::input::dataset;
+use crate::input::loading::Loading;
 use crate::plan;
+use crate::run::session::Recipe;
 
-/// What only `--mode data` takes.
 #[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Only with --mode data")]
-pub(super) struct DataArgs {
+pub(in crate::cli) struct DataArgs {
     /// Measure the training split of this configuration, with its transform and workers.
     #[arg(long, value_name = "CONFIG")]
     config: Option<PathBuf>,
     /// The folder of the data, instead of the configuration's.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", required_unless_present = "config")]
     data: Option<PathBuf>,
     /// A folder, list, or pattern of shards below it [default: the configuration's, or `train`, or the
     /// folder itself where there is none].
@@ -40,59 +41,52 @@ pub(super) struct DataArgs {
     /// The same in passes over the split.
     #[arg(long, value_name = "N")]
     epochs: Option<NonZeroUsize>,
+    /// Images per batch [default: the configuration's, or 32].
+    #[arg(long, value_name = "N")]
+    batch_size: Option<NonZeroUsize>,
+    /// Side of the images, px [default: the configuration's, or 224].
+    #[arg(long, value_name = "PX")]
+    image_size: Option<usize>,
     /// Side of a patch, px [default: the configuration's, or 16].
     #[arg(long, value_name = "PX")]
     patch_size: Option<NonZeroUsize>,
+    /// Form of the result.
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    format: Format,
 }
 
-impl DataArgs {
-    /// An option that was given, if any.
-    pub(super) fn given(&self) -> Option<&'static str> {
-        [
-            ("--config", self.config.is_some()),
-            ("--data", self.data.is_some()),
-            ("--split", self.split.is_some()),
-            ("--workers", self.workers.is_some()),
-            ("--examples", self.examples.is_some()),
-            ("--epochs", self.epochs.is_some()),
-            ("--patch-size", self.patch_size.is_some()),
-        ]
-        .into_iter()
-        .find_map(|(name, is_given)| is_given.then_some(name))
+pub(super) fn run(args: &DataArgs) -> Result<(), TrainError> {
+    let found = measure(&bench(args)?)?;
+    match args.format {
+        Format::Json => cli::print_json(&found),
+        Format::Table => cli::print(&table(&found)),
     }
 }
 
-/// Measures, given the two options that the other modes have too.
-pub(super) fn measured(
-    args: &DataArgs,
-    image_size: Option<usize>,
-    batch_size: Option<usize>,
-) -> Result<DataMeasurement, TrainError> {
+/// The measurement that is asked for.
+fn bench(args: &DataArgs) -> Result<DataBench, TrainError> {
     let mut bench = match (&args.config, &args.data) {
-        (Some(config), _) => configured(args, config, image_size)?,
-        (None, Some(data)) => plain(args, data, image_size)?,
-        (None, None) => {
-            return Err(TrainError::usage("`--mode data` needs data to measure")
-                .with_hint("name a configuration with `--config`, or a folder with `--data`"));
-        }
+        (Some(config), _) => configured(args, config)?,
+        // The command line is not accepted without one of them.
+        (None, data) => plain(args, data.as_deref().unwrap_or(Path::new(".")))?,
     };
     if let Some(workers) = args.workers {
         bench.loader.workers = workers;
     }
-    if let Some(batch_size) = batch_size {
-        bench.loader.batch_size = batch_size;
+    if let Some(batch_size) = args.batch_size {
+        bench.loader.batch_size = batch_size.get();
     }
     if let Some(patch_size) = args.patch_size {
         bench.loader.patch_size = patch_size.get();
     }
     let size = bench.transform.image_size as usize;
-    plan::check_batch("--batch-size", bench.loader.batch_size, size)?;
+    limits::check_batch("--batch-size", bench.loader.batch_size, size)?;
     bench.examples = match (args.examples, args.epochs) {
         (Some(examples), _) => examples.get() as u64,
         (None, Some(epochs)) => (bench.source.len() as u64).saturating_mul(epochs.get() as u64),
         (None, None) => bench.examples,
     };
-    measure(&bench)
+    Ok(bench)
 }
 
 const DEFAULT_EXAMPLES: u64 = 2000;
@@ -100,11 +94,7 @@ const DEFAULT_BATCH_SIZE: usize = 32;
 const DEFAULT_PATCH_SIZE: usize = 16;
 
 /// As a run of the configuration would load its training split.
-fn configured(
-    args: &DataArgs,
-    path: &Path,
-    image_size: Option<usize>,
-) -> Result<DataBench, TrainError> {
+fn configured(args: &DataArgs, path: &Path) -> Result<DataBench, TrainError> {
     let mut overrides = args.overrides.clone();
     let mut set = |key: &str, value: toml::Value| overrides.push(format!("{key}={value}"));
     if let Some(data) = &args.data {
@@ -113,30 +103,28 @@ fn configured(
     if let Some(split) = &args.split {
         set("data.train", split.as_str().into());
     }
-    if let Some(image_size) = image_size {
+    if let Some(image_size) = args.image_size {
         set("model.image_size", toml::Value::Integer(image_size as i64));
     }
-    let (run, _) = RunConfig::read(path, &overrides)?;
-    let (plan, dataset) = config::resolved_config(&run, path)?;
+    let recipe = Recipe::read(path, &overrides)?;
+    let (plan, dataset) = recipe.resolve_by_itself()?;
     Ok(DataBench {
         source: dataset.train,
-        transform: plan.train_transform,
-        loader: LoaderConfig {
-            batch_size: plan.microbatch_size,
-            patch_size: plan.model.patch_size,
-            workers: dataset::workers(&run.data),
-            queue_bytes: dataset::queue_bytes(&run.data),
-            on_corrupt: plan.on_corrupt,
-        },
+        transform: plan.train_transform(),
+        loader: Loading::of(&recipe.config.data).loader(
+            plan.train.microbatch_size,
+            plan.model.network.patch_size,
+            plan.data.on_corrupt,
+        ),
         seed: plan.seed,
         examples: DEFAULT_EXAMPLES,
     })
 }
 
 /// The defaults of a configuration, for data without one.
-fn plain(args: &DataArgs, root: &Path, image_size: Option<usize>) -> Result<DataBench, TrainError> {
-    let image_size = image_size.unwrap_or(224);
-    plan::check_image_size("--image-size", image_size)?;
+fn plain(args: &DataArgs, root: &Path) -> Result<DataBench, TrainError> {
+    let image_size = args.image_size.unwrap_or(IMAGE_SIZE);
+    limits::check_image_size("--image-size", image_size)?;
     let split = match &args.split {
         Some(split) => split.as_str(),
         None if root.join("train").is_dir() => "train",
@@ -146,20 +134,18 @@ fn plain(args: &DataArgs, root: &Path, image_size: Option<usize>) -> Result<Data
     Ok(DataBench {
         source: open_split(None, root, split, None, &DecodeOptions::default())?,
         transform: plan::train_transform(&defaults, Interpolation::default(), image_size),
-        loader: LoaderConfig {
-            batch_size: DEFAULT_BATCH_SIZE,
-            patch_size: DEFAULT_PATCH_SIZE,
-            workers: dataset::workers(&defaults),
-            queue_bytes: dataset::queue_bytes(&defaults),
-            on_corrupt: OnCorrupt::default(),
-        },
+        loader: Loading::default().loader(
+            DEFAULT_BATCH_SIZE,
+            DEFAULT_PATCH_SIZE,
+            OnCorrupt::default(),
+        ),
         seed: 0,
         examples: DEFAULT_EXAMPLES,
     })
 }
 
 /// The measurement for people.
-pub(super) fn table(found: &DataMeasurement) -> String {
+fn table(found: &DataMeasurement) -> String {
     let memory = found.peak_memory_mb.map_or_else(|| "-".to_owned(), |mb| format!("{mb:.0}"));
     let mut text = format!(
         "{} examples of {}, {} px, patches of {} px, batches of {}\n\n\

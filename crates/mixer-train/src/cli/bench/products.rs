@@ -1,28 +1,25 @@
-//! `mixer bench --mode products`.
+//! `mixer bench products`.
 
-use std::num::NonZeroUsize;
+use mixer_model::Gelu;
 
-use super::{BenchArgs, Format, optional, refuse_without_effect};
+use super::{NetworkArgs, optional};
 use crate::bench::products::{ProductMeasurement, measure};
+use crate::cli::{self, Format};
 use crate::error::TrainError;
 
-pub(super) fn run(args: &BenchArgs) -> Result<(), TrainError> {
-    let without_effect =
-        [("--profile", args.profile), ("--recompute-blocks", args.recompute_blocks != 0)];
-    let given = without_effect.into_iter().find_map(|(name, is_given)| is_given.then_some(name));
-    refuse_without_effect(given.or(args.data.given()), "with `--mode products`")?;
-    let networks = args.networks()?;
-    let entry = args.device.open()?;
-    args.precision.check(&entry)?;
-    let batch_size = args.batch_size.map_or(32, NonZeroUsize::get);
-    let runs = (args.warmup.unwrap_or(2), args.steps.map_or(7, NonZeroUsize::get));
+pub(super) fn run(args: &NetworkArgs) -> Result<(), TrainError> {
+    // No product depends on the form of GELU.
+    let networks = args.networks(Gelu::Tanh)?;
+    let entry = args.open_device()?;
+    let runs = (args.warmup, args.steps.get());
     let mut measurements = Vec::new();
     for (name, config) in &networks {
+        let batch_size = args.batch_size.get();
         measurements.extend(measure((name, config), batch_size, args.precision, &entry, runs)?);
     }
     match args.format {
-        Format::Json => crate::cli::print_json(&measurements),
-        Format::Table => crate::cli::print(&table(&measurements)),
+        Format::Json => cli::print_json(&measurements),
+        Format::Table => cli::print(&table(&measurements)),
     }
 }
 

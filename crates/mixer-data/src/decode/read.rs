@@ -1,0 +1,38 @@
+//! From a path to bytes: the one place where picture files are opened.
+
+use std::io::Read;
+use std::path::Path;
+
+use fs_err as fs;
+
+use crate::decode::error::DecodeError;
+use crate::decode::options::{DecodeOptions, MAX_FILE_BYTES};
+use crate::decode::picture::decode;
+use crate::decode::rgb_image::RgbImage;
+use crate::error::DataError;
+
+/// Reads a picture file.
+///
+/// # Errors
+/// [`DataError::Io`] when it cannot be read, [`DataError::BadExample`] with the path when it has
+/// more than 64 MiB.
+pub fn read_file(path: &Path) -> Result<Vec<u8>, DataError> {
+    let mut file = fs::File::open(path).map_err(DataError::io)?;
+    let found = file.metadata().map_err(DataError::io)?.len();
+    if found > MAX_FILE_BYTES {
+        let reason = DecodeError::FileTooLarge { found, expected: MAX_FILE_BYTES };
+        return Err(DataError::BadExample { example: path.display().to_string(), reason });
+    }
+    let mut bytes = Vec::with_capacity(found as usize);
+    file.read_to_end(&mut bytes).map_err(DataError::io)?;
+    Ok(bytes)
+}
+
+/// Reads and decodes a picture file.
+///
+/// # Errors
+/// As [`read_file`], and [`DataError::BadExample`] with the path when it is no picture.
+pub fn read_image(path: &Path, options: &DecodeOptions) -> Result<RgbImage, DataError> {
+    decode(&read_file(path)?, options)
+        .map_err(|reason| DataError::BadExample { example: path.display().to_string(), reason })
+}

@@ -1,0 +1,10 @@
+//! A parameter that has no value yet.
+
+use burn::module::{Param, ParamId};
+use burn::tensor::{Device, Tensor};
+
+/// The place of a parameter, for `transfer.rs` to fill. It takes no memory.
+pub(super) fn unfilled<const D: usize>(device: &Device) -> Param<Tensor<D>> {
+    let empty = |device: &Device, _| Tensor::empty([0; D], device);
+    Param::uninitialized(ParamId::new(), empty, device.clone(), true, [0; D].into())
+}

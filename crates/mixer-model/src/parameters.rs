@@ -1,0 +1,344 @@
+//! The parameters of a Mixer: one table, from which everything else about them follows.
+//!
+//! The tensors that a weights file must hold, their names in it and in the module, initialisation,
+//! weight decay, learning rates by layer, freezing and change of resolution are read off these rows. A
+//! parameter more, or one less, is a row here and a field of its module.
+//!
+//! # Source
+//! `timm/models/mlp_mixer.py` (names and layouts of files); `vit_jax/models_mixer.py@c6de1e5` (official
+//! names); `big_vision/models/mlp_mixer.py` (`load`: legacy names).
+
+use crate::mixer::config::MixerConfig;
+use crate::tensor::HostTensor;
+
+use Axis::{Channels, ChannelsHidden, Classes, Colours, Patch, Tokens, TokensHidden};
+use Layout::{PatchRows, Same, Transposed};
+use Role::{Bias, HeadBias, HeadKernel, Kernel, Scale, Shift};
+
+/// The quantity that an axis of a parameter counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Axis {
+    /// Side P of a patch, px.
+    Patch,
+    /// Red, green, blue.
+    Colours,
+    /// Channels C.
+    Channels,
+    /// Tokens S.
+    Tokens,
+    /// Hidden width D_S of token mixing.
+    TokensHidden,
+    /// Hidden width D_C of channel mixing.
+    ChannelsHidden,
+    /// Classes K.
+    Classes,
+}
+
+impl Axis {
+    fn size(self, config: &MixerConfig) -> usize {
+        match self {
+            Self::Patch => config.patch_size,
+            Self::Colours => 3,
+            Self::Channels => config.hidden_dim,
+            Self::Tokens => config.num_tokens(),
+            Self::TokensHidden => config.tokens_mlp_dim,
+            Self::ChannelsHidden => config.channels_mlp_dim,
+            Self::Classes => config.num_classes,
+        }
+    }
+}
+
+/// The part that a parameter plays, which says how it begins and whether it decays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Weights of a product; outputs are the first axis, inputs all others.
+    Kernel,
+    /// Added to a product.
+    Bias,
+    /// Multiplies what was normalised.
+    Scale,
+    /// Added to what was normalised.
+    Shift,
+    /// Kernel of the classifier, which begins at zero.
+    HeadKernel,
+    /// Bias of the classifier, which begins at a value of the user's choice.
+    HeadBias,
+}
+
+impl Role {
+    /// Membership among the kernels: the parameters that weight decay is for.
+    #[must_use]
+    pub fn is_kernel(self) -> bool {
+        matches!(self, Self::Kernel | Self::HeadKernel)
+    }
+}
+
+/// The way from the layout of a file to that of the module.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Layout {
+    /// The same in both.
+    Same,
+    /// `[outputs, inputs]` in a file, `[inputs, outputs]` in the module.
+    Transposed,
+    /// `[C, 3, P, P]` in a file, `[P·P·3, C]` in the module: rows in the order of a patch's values.
+    PatchRows,
+}
+
+/// One parameter of a network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParameterSpec {
+    /// Name in weights files, timm's: `blocks.3.mlp_tokens.fc1.weight`.
+    pub name: String,
+    /// Path in the module, as a visitor sees it: `blocks.3.token_mixing.weight1`.
+    pub path: String,
+    /// Shape in weights files.
+    pub shape: Vec<usize>,
+    /// The part that it plays.
+    pub role: Role,
+    /// Layer: 0 for the stem, `i + 1` for block `i`, `L + 1` for the last normalisation and the head.
+    pub layer: usize,
+    pub(crate) axes: &'static [Axis],
+    pub(crate) layout: Layout,
+}
+
+impl ParameterSpec {
+    /// Number of values.
+    #[must_use]
+    pub fn num_values(&self) -> u64 {
+        self.shape.iter().fold(1, |n, &size| n.saturating_mul(size as u64))
+    }
+
+    /// A tensor of a file in the layout of the module.
+    pub(crate) fn to_module(&self, tensor: HostTensor) -> HostTensor {
+        match self.layout {
+            Layout::Same => tensor,
+            Layout::Transposed => tensor.permuted(&[1, 0]),
+            Layout::PatchRows => {
+                let mut rows = tensor.permuted(&[2, 3, 1, 0]);
+                rows.shape = vec![rows.shape[..3].iter().product(), rows.shape[3]];
+                rows
+            }
+        }
+    }
+
+    /// A tensor of the module in the layout of a file.
+    pub(crate) fn to_file(&self, mut tensor: HostTensor) -> HostTensor {
+        match self.layout {
+            Layout::Same => tensor,
+            Layout::Transposed => tensor.permuted(&[1, 0]),
+            // Of another size only where a caller has put another layer.
+            Layout::PatchRows if tensor.data.len() as u64 != self.num_values() => tensor,
+            Layout::PatchRows => {
+                let shape = &self.shape;
+                tensor.shape = vec![shape[2], shape[3], shape[1], shape[0]];
+                tensor.permuted(&[3, 2, 0, 1])
+            }
+        }
+    }
+}
+
+/// A parameter of the table. In the rows of a block, names and paths begin after the block's.
+#[derive(Debug)]
+pub(crate) struct Row {
+    /// timm's name.
+    name: &'static str,
+    /// Path in the module.
+    path: &'static str,
+    /// Official name, and that of checkpoints from before the names changed.
+    flax: [&'static str; 2],
+    /// Axes in timm's layout.
+    pub(crate) axes: &'static [Axis],
+    layout: Layout,
+    role: Role,
+}
+
+impl Row {
+    /// Membership of a name of the official code in the legacy layout and in no other.
+    pub(crate) fn is_legacy(&self, key: &str) -> bool {
+        let [official, legacy] = self.flax;
+        key.ends_with(legacy) && !key.ends_with(official)
+    }
+
+    /// The way from Flax's layout to timm's: axis `k` of a file of timm is axis `flax_axes()[k]`.
+    /// Flax has `[in, out]` and `[height, width, in, out]`, PyTorch `[out, in]` and `[out, in, height,
+    /// width]`.
+    pub(crate) fn flax_axes(&self) -> &'static [usize] {
+        match self.axes.len() {
+            4 => &[3, 2, 0, 1],
+            2 => &[1, 0],
+            _ => &[],
+        }
+    }
+}
+
+#[rustfmt::skip]
+static STEM: [Row; 2] = [
+    row("stem.proj.weight", "stem.weight", ["stem/kernel", "embedding/kernel"], &[Channels, Colours, Patch, Patch], PatchRows, Kernel),
+    row("stem.proj.bias", "stem.bias", ["stem/bias", "embedding/bias"], &[Channels], Same, Bias),
+];
+
+#[rustfmt::skip]
+static BLOCK: [Row; 12] = [
+    row("norm1.weight", "norm_tokens.gamma", ["LayerNorm_0/scale"; 2], &[Channels], Same, Scale),
+    row("norm1.bias", "norm_tokens.beta", ["LayerNorm_0/bias"; 2], &[Channels], Same, Shift),
+    row("mlp_tokens.fc1.weight", "token_mixing.weight1", ["token_mixing/Dense_0/kernel", "token_mixing_phase_0/kernel1"], &[TokensHidden, Tokens], Same, Kernel),
+    row("mlp_tokens.fc1.bias", "token_mixing.bias1", ["token_mixing/Dense_0/bias", "token_mixing_phase_0/bias1"], &[TokensHidden], Same, Bias),
+    row("mlp_tokens.fc2.weight", "token_mixing.weight2", ["token_mixing/Dense_1/kernel", "token_mixing_phase_0/kernel2"], &[Tokens, TokensHidden], Same, Kernel),
+    row("mlp_tokens.fc2.bias", "token_mixing.bias2", ["token_mixing/Dense_1/bias", "token_mixing_phase_0/bias2"], &[Tokens], Same, Bias),
+    row("norm2.weight", "norm_channels.gamma", ["LayerNorm_1/scale"; 2], &[Channels], Same, Scale),
+    row("norm2.bias", "norm_channels.beta", ["LayerNorm_1/bias"; 2], &[Channels], Same, Shift),
+    row("mlp_channels.fc1.weight", "channel_mixing.weight1", ["channel_mixing/Dense_0/kernel", "channel_mixing_phase_0/kernel1"], &[ChannelsHidden, Channels], Transposed, Kernel),
+    row("mlp_channels.fc1.bias", "channel_mixing.bias1", ["channel_mixing/Dense_0/bias", "channel_mixing_phase_0/bias1"], &[ChannelsHidden], Same, Bias),
+    row("mlp_channels.fc2.weight", "channel_mixing.weight2", ["channel_mixing/Dense_1/kernel", "channel_mixing_phase_0/kernel2"], &[Channels, ChannelsHidden], Transposed, Kernel),
+    row("mlp_channels.fc2.bias", "channel_mixing.bias2", ["channel_mixing/Dense_1/bias", "channel_mixing_phase_0/bias2"], &[Channels], Same, Bias),
+];
+
+#[rustfmt::skip]
+static HEAD: [Row; 4] = [
+    row("norm.weight", "pre_head_layer_norm.gamma", ["pre_head_layer_norm/scale", "Mixer/encoder_norm/scale"], &[Channels], Same, Scale),
+    row("norm.bias", "pre_head_layer_norm.beta", ["pre_head_layer_norm/bias", "Mixer/encoder_norm/bias"], &[Channels], Same, Shift),
+    row("head.weight", "head.weight", ["head/kernel"; 2], &[Classes, Channels], Transposed, HeadKernel),
+    row("head.bias", "head.bias", ["head/bias"; 2], &[Classes], Same, HeadBias),
+];
+
+const fn row(
+    name: &'static str,
+    path: &'static str,
+    flax: [&'static str; 2],
+    axes: &'static [Axis],
+    layout: Layout,
+    role: Role,
+) -> Row {
+    Row { name, path, flax, axes, layout, role }
+}
+
+/// All parameters of a network, in the order of its layers; `12 L + 6` of them.
+///
+/// ```
+/// use mixer_model::{Gelu, Variant, parameters};
+///
+/// let config = Variant::parse("S/32")?.config(224, 1000, Gelu::Tanh);
+/// let parameters = parameters(&config);
+/// assert_eq!(parameters.len(), 12 * 8 + 6);
+/// assert_eq!(parameters[4].name, "blocks.0.mlp_tokens.fc1.weight");
+/// assert_eq!(parameters[4].shape, [256, 49]);
+/// # Ok::<(), mixer_model::ModelError>(())
+/// ```
+#[must_use]
+pub fn parameters(config: &MixerConfig) -> Vec<ParameterSpec> {
+    let spec = |prefix: &str, row: &'static Row, layer| ParameterSpec {
+        name: format!("{prefix}{}", row.name),
+        path: format!("{prefix}{}", row.path),
+        shape: row.axes.iter().map(|axis| axis.size(config)).collect(),
+        role: row.role,
+        layer,
+        axes: row.axes,
+        layout: row.layout,
+    };
+    let last_layer = config.num_blocks.saturating_add(1);
+    let stem = STEM.iter().map(|row| spec("", row, 0));
+    let blocks = (0..config.num_blocks).flat_map(|i| {
+        let prefix = format!("blocks.{i}.");
+        BLOCK.iter().map(move |row| spec(&prefix, row, i + 1))
+    });
+    let head = HEAD.iter().map(|row| spec("", row, last_layer));
+    stem.chain(blocks).chain(head).collect()
+}
+
+/// The row of a parameter outside of the blocks, or the number of a block and a row of its own.
+pub(crate) type Found = (Option<usize>, &'static Row);
+
+/// The parameter with a name of timm.
+pub(crate) fn by_name(name: &str) -> Option<Found> {
+    find(name, &["blocks."], '.', |row| [row.name; 2])
+}
+
+/// The name in weights files of the parameter with a path in the module.
+pub(crate) fn name_of_path(path: &str) -> Option<String> {
+    find(path, &["blocks."], '.', |row| [row.path; 2]).map(name_of)
+}
+
+/// The parameter with a name of the official code, present or legacy.
+pub(crate) fn by_flax(key: &str) -> Option<Found> {
+    find(key, &["MixerBlock_", "Mixer/encoderblock_"], '/', |row| row.flax)
+}
+
+/// timm's name of a parameter that was found.
+pub(crate) fn name_of((block, row): Found) -> String {
+    match block {
+        Some(block) => format!("blocks.{block}.{}", row.name),
+        None => row.name.to_owned(),
+    }
+}
+
+fn find(
+    text: &str,
+    blocks: &[&str],
+    separator: char,
+    keys: impl Fn(&Row) -> [&'static str; 2],
+) -> Option<Found> {
+    match blocks.iter().find_map(|prefix| text.strip_prefix(prefix)) {
+        Some(rest) => {
+            let (block, rest) = rest.split_once(separator)?;
+            let row = BLOCK.iter().find(|row| keys(row).contains(&rest))?;
+            Some((Some(block.parse().ok()?), row))
+        }
+        None => {
+            let row = STEM.iter().chain(&HEAD).find(|row| keys(row).contains(&text))?;
+            Some((None, row))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mixer::config::Gelu;
+
+    fn tiny() -> MixerConfig {
+        MixerConfig {
+            image_size: 24,
+            patch_size: 4,
+            hidden_dim: 10,
+            tokens_mlp_dim: 14,
+            channels_mlp_dim: 22,
+            num_blocks: 2,
+            num_classes: 7,
+            gelu: Gelu::Erf,
+        }
+    }
+
+    #[test]
+    fn names_and_paths_are_found_again() {
+        for spec in parameters(&tiny()) {
+            let found = by_name(&spec.name).unwrap();
+            assert_eq!(name_of(found), spec.name);
+            assert_eq!(found.1.axes, spec.axes);
+            assert_eq!(name_of_path(&spec.path), Some(spec.name));
+        }
+    }
+
+    #[test]
+    fn only_kernels_have_inputs_and_all_of_them_do() {
+        for spec in parameters(&tiny()) {
+            assert_eq!(spec.role.is_kernel(), spec.shape.len() > 1, "{}", spec.name);
+        }
+    }
+
+    #[test]
+    fn a_tensor_goes_to_the_module_and_back() {
+        for spec in parameters(&tiny()) {
+            let mut tensor = HostTensor::filled(&spec.shape, 0.0);
+            for (i, value) in tensor.data.iter_mut().enumerate() {
+                *value = i as f32;
+            }
+            assert_eq!(spec.to_file(spec.to_module(tensor.clone())), tensor, "{}", spec.name);
+        }
+    }
+
+    #[test]
+    fn layers_count_from_the_stem_to_the_head() {
+        let layers: Vec<usize> = parameters(&tiny()).iter().map(|spec| spec.layer).collect();
+        assert_eq!(layers, [[0; 2].as_slice(), &[1; 12], &[2; 12], &[3; 4]].concat());
+    }
+}

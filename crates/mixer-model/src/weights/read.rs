@@ -1,0 +1,97 @@
+//! Files to weights.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Seek};
+use std::path::Path;
+
+use super::metadata::{Metadata, MixerHeader};
+use super::names::{self, Placement};
+use super::recognise::recognise;
+use super::tensor_info::TensorInfo;
+use super::weights::Weights;
+use super::weights_file::WeightsFile;
+use crate::error::ModelError;
+use crate::mixer::config::Gelu;
+use crate::tensor::HostTensor;
+
+/// Tensors by name.
+type Tensors = BTreeMap<String, HostTensor>;
+
+impl Weights {
+    /// The weights in a file: `.npz` of the official JAX code (present and legacy names), `.safetensors` (ours
+    /// or timm's), or a PyTorch checkpoint (a state dict, bare or within a training checkpoint). The
+    /// format is decided by content; the extension means nothing. Any of f16, bf16, f32 and f64 is
+    /// read; f64 is rounded.
+    ///
+    /// `gelu` overrides the activation; else it is the file's own metadata, else
+    /// [`WeightsFormat::default_gelu`](super::WeightsFormat::default_gelu).
+    ///
+    /// # Errors
+    /// [`ModelError::Io`], [`ModelError::Unreadable`] for a file that is no weights file or a damaged
+    /// one, [`ModelError::NotAMixer`] for another net, [`ModelError::TensorMismatch`] for a nearly
+    /// complete Mixer, with every difference.
+    ///
+    /// Nothing that a file claims is believed: it can neither run code nor make the reader take more memory
+    /// than a small multiple of its size.
+    pub fn read(path: &Path, gelu: Option<Gelu>) -> Result<Self, ModelError> {
+        Self::read_open(WeightsFile::open(path)?, gelu)
+    }
+
+    /// [`Weights::read`] of a file in memory; `path` is only for messages.
+    ///
+    /// # Errors
+    /// As [`Weights::read`].
+    pub fn from_bytes(bytes: &[u8], path: &Path, gelu: Option<Gelu>) -> Result<Self, ModelError> {
+        let reader = std::io::Cursor::new(bytes);
+        Self::read_open(WeightsFile::of(reader, bytes.len() as u64, path)?, gelu)
+    }
+
+    fn read_open<R: Read + Seek>(
+        mut file: WeightsFile<R>,
+        gelu: Option<Gelu>,
+    ) -> Result<Self, ModelError> {
+        let listing = file.tensors();
+        let placements = names::placements(file.format, &listing);
+        let header = file.mixer_header()?;
+        let mut config = recognise(&file, &placements, header.as_ref())?;
+        config.gelu = gelu.unwrap_or(config.gelu);
+
+        file.check_sizes(placements.iter().map(|placement| placement.index))
+            .map_err(|reason| file.unreadable(reason))?;
+        let mut tensors = BTreeMap::new();
+        for Placement { index, name, stored_shape, axes } in placements {
+            let mut tensor = file.load(index)?;
+            tensor.shape = stored_shape;
+            if !axes.is_empty() {
+                tensor = tensor.permuted(axes);
+            }
+            tensors.insert(name, tensor);
+        }
+        let metadata = match header {
+            Some(MixerHeader { classes, preprocessing, provenance, .. }) => {
+                Metadata { classes, preprocessing, provenance }
+            }
+            None => Metadata::default(),
+        };
+        let weights = Self { config, tensors, metadata };
+        weights.validate().map_err(|error| file.unreadable(error.to_string()))?;
+        Ok(weights)
+    }
+}
+
+/// Any tensors of a `.safetensors` file by their names, with its free-text metadata: what
+/// [`write_tensors`](super::write_tensors) has written.
+///
+/// # Errors
+/// [`ModelError::Io`], and [`ModelError::Unreadable`] for a file of another format or a damaged one.
+pub fn read_tensors(path: &Path) -> Result<(Tensors, BTreeMap<String, String>), ModelError> {
+    let mut file = WeightsFile::open(path)?;
+    let Some(metadata) = file.metadata().cloned() else {
+        return Err(file.unreadable(format!("of format {}, expected safetensors", file.format)));
+    };
+    let mut tensors = BTreeMap::new();
+    for (index, TensorInfo { name, .. }) in file.tensors().into_iter().enumerate() {
+        tensors.insert(name, file.load(index)?);
+    }
+    Ok((tensors, metadata))
+}

@@ -1,0 +1,291 @@
+//! The architecture of a network read off the names and shapes of its tensors.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Seek};
+
+use super::differences::{Shapes, differences, shown};
+use super::metadata::{HEADER_KEY, MixerHeader};
+use super::names::Placement;
+use super::one_line::one_line;
+use super::weights_file::WeightsFile;
+use crate::error::ModelError;
+use crate::mixer::config::{Gelu, MixerConfig};
+use crate::parameters::{self, Axis};
+
+/// Largest dimension that is believed. Far above any Mixer; low enough that products of three
+/// dimensions fit 64 bits.
+const MAX_DIMENSION: usize = 1 << 20;
+
+/// The architecture in a file: what its metadata says, else what its shapes say, and then every tensor
+/// as it must be.
+pub(super) fn recognise<R: Read + Seek>(
+    file: &WeightsFile<R>,
+    placements: &[Placement],
+    header: Option<&MixerHeader>,
+) -> Result<MixerConfig, ModelError> {
+    let not_a_mixer = |reason: String| ModelError::NotAMixer {
+        reason: one_line(&reason),
+        path: file.path.clone(),
+    };
+    let mut shapes = Shapes::new();
+    for placement in placements {
+        if shapes.insert(placement.name.clone(), placement.shape()).is_some() {
+            return Err(not_a_mixer(format!("`{}` is there twice", placement.name)));
+        }
+    }
+    let config = match header {
+        Some(header) => {
+            check_claimed(&header.config, shapes.len()).map_err(|reason| {
+                file.unreadable(format!("bad `{HEADER_KEY}` metadata: {reason}"))
+            })?;
+            header.config.clone()
+        }
+        None => infer(&shapes, file.format.default_gelu()).map_err(not_a_mixer)?,
+    };
+    let differences = differences(&config, &shapes);
+    if differences.is_empty() {
+        return Ok(config);
+    }
+    Err(ModelError::TensorMismatch {
+        network: config.to_string(),
+        path: file.path.clone(),
+        differences: shown(&differences),
+    })
+}
+
+/// Checks dimensions that a file claims, before anything is computed from them.
+fn check_claimed(config: &MixerConfig, num_tensors: usize) -> Result<(), String> {
+    config.validate().map_err(|error| error.to_string())?;
+    for (name, value) in [
+        ("image_size", config.image_size),
+        ("patch_size", config.patch_size),
+        ("hidden_dim", config.hidden_dim),
+        ("tokens_mlp_dim", config.tokens_mlp_dim),
+        ("channels_mlp_dim", config.channels_mlp_dim),
+        ("num_classes", config.num_classes),
+    ] {
+        if value > MAX_DIMENSION {
+            return Err(format!("`{name}` is {value}, expected at most {MAX_DIMENSION}"));
+        }
+    }
+    // Some may be missing, and are named then; but not so many that their list is longer than the file.
+    if config.num_blocks.saturating_mul(6) > num_tensors {
+        return Err(format!(
+            "`num_blocks` is {}, which makes 12 tensors each; the file has {num_tensors}",
+            config.num_blocks
+        ));
+    }
+    Ok(())
+}
+
+/// The values that the tensors have for each dimension. A damaged tensor is outvoted by the others, and
+/// then shows up as a difference.
+#[derive(Default)]
+struct Evidence {
+    votes: BTreeMap<Axis, Vec<usize>>,
+    blocks: Vec<usize>,
+}
+
+impl Evidence {
+    fn gather(shapes: &Shapes) -> Self {
+        let mut evidence = Self::default();
+        for (name, shape) in shapes {
+            let Some((block, row)) = parameters::by_name(name) else { continue };
+            if row.axes.len() != shape.len() {
+                continue;
+            }
+            for (&axis, &size) in row.axes.iter().zip(shape) {
+                evidence.votes.entry(axis).or_default().push(size);
+            }
+            evidence.blocks.extend(block);
+        }
+        evidence.blocks.sort_unstable();
+        evidence.blocks.dedup();
+        evidence
+    }
+
+    /// The size that most tensors agree on; of equally frequent ones, the first seen.
+    fn majority(&self, axis: Axis) -> Option<usize> {
+        let votes = self.votes.get(&axis)?;
+        let mut counts: BTreeMap<usize, usize> = BTreeMap::new();
+        for vote in votes {
+            *counts.entry(*vote).or_default() += 1;
+        }
+        let most = counts.values().max()?;
+        votes.iter().copied().find(|vote| counts.get(vote) == Some(most))
+    }
+}
+
+/// The architecture that the shapes are of. GELU leaves no trace in them, so it is given.
+///
+/// The image size follows from the number of tokens, which must be a square: `√S · P`.
+fn infer(shapes: &Shapes, gelu: Gelu) -> Result<MixerConfig, String> {
+    if shapes.is_empty() {
+        return Err("the file holds no tensors".to_owned());
+    }
+    if let Some(net) = lookalike(shapes) {
+        return Err(format!("the tensors are those of {net}"));
+    }
+    let e = Evidence::gather(shapes);
+    let (Some(patch_size), Some(s), Some(d_s)) =
+        (e.majority(Axis::Patch), e.majority(Axis::Tokens), e.majority(Axis::TokensHidden))
+    else {
+        let found: Vec<&str> = shapes.keys().take(3).map(String::as_str).collect();
+        let more = if shapes.len() > found.len() { ", ..." } else { "" };
+        return Err(format!(
+            "no `stem.proj.weight` with `blocks.*.mlp_tokens` among {} tensors ({}{more})",
+            shapes.len(),
+            found.join(", ")
+        ));
+    };
+    let (Some(c), Some(d_c)) = (e.majority(Axis::Channels), e.majority(Axis::ChannelsHidden))
+    else {
+        return Err("no `blocks.*.mlp_channels`".to_owned());
+    };
+    let Some(k) = e.majority(Axis::Classes) else {
+        return Err("no `head.weight`: the file was saved without a classifier".to_owned());
+    };
+    let grid = s.isqrt();
+    if grid * grid != s {
+        return Err(format!("{s} tokens do not form a square grid"));
+    }
+    // An absurd block index must not make a list of that many missing tensors.
+    let num_blocks = match e.blocks.last() {
+        Some(&last) if last < shapes.len() => last + 1,
+        _ => e.blocks.len(),
+    };
+    let config = MixerConfig {
+        image_size: grid.checked_mul(patch_size).ok_or("the image size overflows")?,
+        patch_size,
+        hidden_dim: c,
+        tokens_mlp_dim: d_s,
+        channels_mlp_dim: d_c,
+        num_blocks,
+        num_classes: k,
+        gelu,
+    };
+    check_claimed(&config, shapes.len())?;
+    Ok(config)
+}
+
+/// Names the relatives and the well-known nets that people confuse with a Mixer.
+fn lookalike(shapes: &Shapes) -> Option<&'static str> {
+    let any = |test: &dyn Fn(&str) -> bool| shapes.keys().any(|name| test(name));
+    if any(&|n| n.contains("linear_tokens") || n.ends_with(".ls1") || n.ends_with(".gamma_1")) {
+        return Some("a ResMLP");
+    }
+    if any(&|n| n.contains("mlp_channels.gate.")) {
+        return Some("a gMLP");
+    }
+    let glu = |mlp: &str| {
+        let fc1 = shapes.get(&format!("blocks.0.{mlp}.fc1.weight"));
+        let fc2 = shapes.get(&format!("blocks.0.{mlp}.fc2.weight"));
+        matches!((fc1.map(Vec::as_slice), fc2.map(Vec::as_slice)),
+            (Some(&[hidden, _]), Some(&[_, gated])) if gated > 0 && hidden == gated.saturating_mul(2))
+    };
+    if glu("mlp_tokens") && glu("mlp_channels") {
+        return Some("a gMixer: its MLPs are gated (SwiGLU), which this model is not");
+    }
+    if any(&|n| n.contains("token_mix.layers.")) {
+        return Some("a Mixer under mmpretrain's names, which are not read; convert from timm's");
+    }
+    if any(&|n| {
+        n.contains("pos_embed")
+            || n.contains("posembed_input")
+            || n.contains("cls_token")
+            || n.contains("MultiHeadDotProductAttention")
+    }) {
+        return Some("a Vision Transformer");
+    }
+    if any(&|n| n.ends_with("layer1.0.conv1.weight")) {
+        return Some("a ResNet");
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mixer::variants::VARIANTS;
+
+    fn shapes(config: &MixerConfig) -> Shapes {
+        parameters::parameters(config).into_iter().map(|spec| (spec.name, spec.shape)).collect()
+    }
+
+    fn tiny() -> MixerConfig {
+        MixerConfig {
+            image_size: 24,
+            patch_size: 4,
+            hidden_dim: 10,
+            tokens_mlp_dim: 14,
+            channels_mlp_dim: 22,
+            num_blocks: 2,
+            num_classes: 7,
+            gelu: Gelu::Erf,
+        }
+    }
+
+    #[test]
+    fn every_variant_is_recognised_from_its_shapes() {
+        for variant in VARIANTS {
+            let config = variant.config(224, 1000, Gelu::Tanh);
+            let shapes = shapes(&config);
+            assert_eq!(shapes.len(), 12 * config.num_blocks + 6);
+            assert_eq!(infer(&shapes, Gelu::Tanh), Ok(config.clone()));
+            assert!(differences(&config, &shapes).is_empty());
+        }
+    }
+
+    #[test]
+    fn one_damaged_tensor_is_outvoted_and_named() {
+        let mut shapes = shapes(&tiny());
+        shapes.insert("blocks.0.mlp_tokens.fc1.weight".to_owned(), vec![14, 30]);
+        shapes.remove("blocks.1.norm1.weight");
+        shapes.insert("foo.bar".to_owned(), vec![3]);
+        let config = infer(&shapes, Gelu::Erf).unwrap();
+        assert_eq!(config, tiny());
+        assert_eq!(
+            differences(&config, &shapes),
+            [
+                "blocks.0.mlp_tokens.fc1.weight is [14, 30], expected [14, 36]",
+                "missing blocks.1.norm1.weight [10]",
+                "unexpected foo.bar [3]",
+            ]
+        );
+    }
+
+    #[test]
+    fn relatives_of_the_mixer_are_named() {
+        let mut gmixer = shapes(&tiny());
+        for i in 0..2 {
+            gmixer.insert(format!("blocks.{i}.mlp_tokens.fc2.weight"), vec![36, 7]);
+            gmixer.insert(format!("blocks.{i}.mlp_channels.fc2.weight"), vec![10, 11]);
+        }
+        let mut resmlp = shapes(&tiny());
+        resmlp.insert("blocks.0.ls1".to_owned(), vec![10]);
+        let vit: Shapes = [("pos_embed".to_owned(), vec![1, 197, 768])].into();
+        for (net, name) in [(gmixer, "gMixer"), (resmlp, "ResMLP"), (vit, "Vision Transformer")] {
+            assert!(infer(&net, Gelu::Erf).unwrap_err().contains(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn absurd_claims_are_refused_without_allocating() {
+        let mut shapes = shapes(&tiny());
+        shapes.insert("blocks.99999999999999.norm1.weight".to_owned(), vec![10]);
+        let config = infer(&shapes, Gelu::Erf).unwrap();
+        assert_eq!(config.num_blocks, 3);
+        let claimed = MixerConfig { num_blocks: usize::MAX, ..tiny() };
+        assert!(check_claimed(&claimed, 30).unwrap_err().contains("num_blocks"));
+        let claimed = MixerConfig { image_size: 1 << 40, ..tiny() };
+        assert!(check_claimed(&claimed, 30).unwrap_err().contains("image_size"));
+    }
+
+    #[test]
+    fn a_file_without_classifier_says_so() {
+        let mut shapes = shapes(&tiny());
+        shapes.remove("head.weight");
+        shapes.remove("head.bias");
+        assert!(infer(&shapes, Gelu::Erf).unwrap_err().contains("no `head.weight`"));
+    }
+}

@@ -1,0 +1,83 @@
+//! Weights to files: `.safetensors` under timm's names, with our metadata in the header.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::Path;
+
+use super::formats::safetensors;
+use super::metadata::{FORMAT_VERSION, HEADER_KEY, Metadata, MixerHeader};
+use super::weights::Weights;
+use super::write_atomically::write_atomically;
+use crate::error::ModelError;
+use crate::tensor::HostTensor;
+
+impl Weights {
+    /// Writes a `.safetensors` file that timm loads as it is: its names and layouts, `f32`. Metadata
+    /// lies as JSON under `mixer` in the header, where other programs ignore it.
+    ///
+    /// The file appears whole or not at all: it is written beside `path`, synced and renamed.
+    ///
+    /// # Errors
+    /// [`ModelError::Io`]; [`ModelError::Mismatch`] and [`ModelError::ClassCount`] before anything is
+    /// written.
+    ///
+    /// # Determinism
+    /// The bytes are a function of the weights.
+    pub fn write_safetensors(&self, path: &Path) -> Result<(), ModelError> {
+        self.validate()?;
+        let header = self.header()?;
+        write_atomically(path, |out| safetensors::write(out, &self.tensors, &header))
+            .map_err(|source| ModelError::Io { source })
+    }
+
+    /// The bytes that [`Weights::write_safetensors`] writes.
+    ///
+    /// # Errors
+    /// As [`Weights::write_safetensors`].
+    pub fn to_safetensors_bytes(&self) -> Result<Vec<u8>, ModelError> {
+        let mut bytes = Vec::new();
+        self.write_safetensors_to(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// Writes the same bytes to `out`, a piece at a time: they are never in memory as a whole.
+    ///
+    /// # Errors
+    /// As [`Weights::write_safetensors`].
+    pub fn write_safetensors_to(&self, out: &mut impl Write) -> Result<(), ModelError> {
+        self.validate()?;
+        safetensors::write(out, &self.tensors, &self.header()?)
+            .map_err(|source| ModelError::Io { source })
+    }
+
+    /// Metadata of the safetensors header.
+    fn header(&self) -> Result<BTreeMap<&'static str, String>, ModelError> {
+        let Metadata { classes, preprocessing, provenance } = self.metadata.clone();
+        let header = MixerHeader {
+            format_version: FORMAT_VERSION,
+            config: self.config.clone(),
+            classes,
+            preprocessing,
+            provenance,
+        };
+        let json = serde_json::to_string(&header)
+            .map_err(|error| ModelError::Io { source: error.into() })?;
+        // `format` is what Hugging Face's loaders look for.
+        Ok(BTreeMap::from([("format", "pt".to_owned()), (HEADER_KEY, json)]))
+    }
+}
+
+/// Writes any tensors as `.safetensors`: `F32`, sorted by name, with free-text metadata.
+///
+/// # Errors
+/// Those of `out`.
+///
+/// # Determinism
+/// The bytes are a function of the arguments.
+pub fn write_tensors(
+    out: &mut impl Write,
+    tensors: &BTreeMap<String, HostTensor>,
+    metadata: &BTreeMap<&str, String>,
+) -> std::io::Result<()> {
+    safetensors::write(out, tensors, metadata)
+}

@@ -1,0 +1,264 @@
+//! Pictures in, classes out: weights on a device, with the preprocessing that they were trained with.
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use mixer_data::{DataError, DecodeOptions, Example, Loader, OnCorrupt, Source, read_file};
+use mixer_model::weights::Preprocessing;
+use mixer_model::{Compute, Mixer, Weights};
+use serde::Serialize;
+
+use crate::device::DeviceEntry;
+use crate::disk::run_dir;
+use crate::error::TrainError;
+use crate::halt::never;
+use crate::input::loading::Loading;
+use crate::input::normaliser::Normaliser;
+use crate::input::preprocessing;
+use crate::input::stream::{Input, Stream};
+use crate::run::evaluation::{Evaluation, Evaluator};
+use crate::update::loss::Loss;
+use mixer_model::Precision;
+
+/// Pictures that are classified at once; fewer where there are fewer, since a batch is always full.
+const MAX_BATCH: usize = 16;
+
+/// A network that answers what is in a picture.
+pub struct Classifier {
+    mixer: Mixer,
+    device: DeviceEntry,
+    classes: Option<Arc<[String]>>,
+    preprocessing: Preprocessing,
+    loading: Loading,
+}
+
+/// The answer about one picture.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Answer {
+    /// The picture.
+    pub path: PathBuf,
+    /// Output of the network for every class.
+    pub logits: Vec<f32>,
+    classes: Option<Arc<[String]>>,
+}
+
+/// A class that a picture may be of; its JSON form is part of the interface.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Prediction {
+    /// Its name, or `class 7` where the weights name none.
+    pub class: String,
+    /// The output of the network that stands for it.
+    pub index: usize,
+    /// Its probability.
+    pub probability: f64,
+}
+
+impl Classifier {
+    /// The weights of a run directory, or of a .safetensors, .npz or .pth file, on a device.
+    ///
+    /// # Errors
+    /// [`TrainError::Model`] or [`TrainError::RunDir`] when there are none.
+    pub fn open(weights: impl AsRef<Path>, device: &DeviceEntry) -> Result<Self, TrainError> {
+        Self::new(run_dir::read_weights(weights.as_ref(), None)?, device)
+    }
+
+    /// Weights in memory on a device. Pictures are prepared as the weights say.
+    ///
+    /// # Errors
+    /// [`TrainError::Model`] when the weights are not whole.
+    pub fn new(weights: Weights, device: &DeviceEntry) -> Result<Self, TrainError> {
+        Ok(Self {
+            classes: weights.metadata.classes.clone().map(Arc::from),
+            preprocessing: weights.metadata.preprocessing.unwrap_or_default(),
+            mixer: Mixer::from_weights(weights, &device.device)?,
+            device: device.clone(),
+            loading: Loading::default(),
+        })
+    }
+
+    /// The same with pictures that are prepared in another way.
+    #[must_use]
+    pub fn with_preprocessing(self, preprocessing: Preprocessing) -> Self {
+        Self { preprocessing, ..self }
+    }
+
+    /// The same with the operands of the blocks' products rounded.
+    ///
+    /// # Errors
+    /// [`TrainError::Device`] when the device does not compute in this precision.
+    pub fn with_precision(self, precision: Precision) -> Result<Self, TrainError> {
+        self.device.check(precision)?;
+        let compute = Compute { precision: precision, ..Compute::default() };
+        Ok(Self { mixer: self.mixer.with_compute(compute), ..self })
+    }
+
+    /// Class names in the order of the outputs, where the weights have them.
+    #[must_use]
+    pub fn classes(&self) -> Option<&[String]> {
+        self.classes.as_deref()
+    }
+
+    /// Decoding of pictures as the weights ask for it.
+    #[must_use]
+    pub fn decode_options(&self) -> DecodeOptions {
+        preprocessing::decode_options(&self.preprocessing)
+    }
+
+    /// Classifies pictures: answers come in their order, and while the next ones are read.
+    ///
+    /// # Errors
+    /// [`TrainError::Data`] by the iterator, which ends there, when a picture cannot be read.
+    pub fn classify<P: Into<PathBuf>>(
+        &self,
+        pictures: impl IntoIterator<Item = P>,
+    ) -> Result<Answers<'_>, TrainError> {
+        let paths: Vec<PathBuf> = pictures.into_iter().map(Into::into).collect();
+        let files = Arc::new(Files { paths, options: self.decode_options() });
+        let stream = if files.paths.is_empty() { None } else { Some(self.stream(&files)?) };
+        Ok(Answers { classifier: self, files, stream, ready: VecDeque::new() })
+    }
+
+    fn stream(&self, files: &Arc<Files>) -> Result<Stream, TrainError> {
+        let config = self.mixer.config();
+        let transform = preprocessing::eval_transform(&self.preprocessing, config.image_size);
+        let batch_size = files.paths.len().min(MAX_BATCH);
+        let loading = self.loading.loader(batch_size, config.patch_size, OnCorrupt::Stop);
+        let loader = Loader::eval(Arc::clone(files) as Arc<dyn Source>, transform, loading)?;
+        let normaliser =
+            Normaliser::new(&self.preprocessing, config.patch_size, &self.device.device);
+        Stream::new(loader, normaliser, |_| Ok(()))
+    }
+
+    /// Loss and accuracy over a whole split whose classes are those of the network, in batches of
+    /// `batch_size`; `progress` is called with the number of examples done.
+    ///
+    /// # Errors
+    /// [`TrainError::DataMismatch`] for another number of classes, [`TrainError::Data`] when an example
+    /// cannot be read.
+    pub fn evaluate(
+        &self,
+        source: &Arc<dyn Source>,
+        batch_size: usize,
+        mut progress: impl FnMut(u64),
+    ) -> Result<Evaluation, TrainError> {
+        let config = self.mixer.config();
+        let found = source.class_names().len();
+        if found != config.num_classes {
+            let expected = config.num_classes;
+            let message = format!("found {found} classes, the weights {expected}");
+            return Err(TrainError::data_mismatch(message));
+        }
+        let evaluator = Evaluator {
+            transform: preprocessing::eval_transform(&self.preprocessing, config.image_size),
+            preprocessing: self.preprocessing,
+            loss: Loss::Softmax,
+            batch_size,
+            loading: self.loading,
+            on_corrupt: OnCorrupt::Stop,
+        };
+        let go_on = |done| {
+            progress(done);
+            never()
+        };
+        // An example that cannot be read stops this evaluation, so none is passed over.
+        Ok(evaluator.run(&self.mixer, &self.device.device, source, go_on, |_| ())?)
+    }
+}
+
+/// Answers about pictures, in their order.
+pub struct Answers<'a> {
+    classifier: &'a Classifier,
+    files: Arc<Files>,
+    /// Absent behind the last batch.
+    stream: Option<Stream>,
+    ready: VecDeque<Answer>,
+}
+
+impl Iterator for Answers<'_> {
+    type Item = Result<Answer, TrainError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        while self.ready.is_empty() {
+            match self.stream.as_mut()?.next(never) {
+                Ok(Some(input)) => self.answer(input),
+                Ok(None) => self.stream = None,
+                Err(halt) => {
+                    self.stream = None;
+                    return Some(Err(halt.into()));
+                }
+            }
+        }
+        self.ready.pop_front().map(Ok)
+    }
+}
+
+impl Answers<'_> {
+    fn answer(&mut self, Input { patches, batch, .. }: Input) {
+        let Classifier { mixer, classes, .. } = self.classifier;
+        // SYNC: one read per batch.
+        let logits: Vec<f32> = mixer.forward(patches).into_data().iter::<f32>().collect();
+        let rows = logits.chunks_exact(mixer.config().num_classes).zip(&batch.indices);
+        self.ready.extend(rows.map(|(logits, index)| Answer {
+            path: self.files.paths[*index as usize].clone(),
+            logits: logits.to_vec(),
+            classes: classes.clone(),
+        }));
+    }
+}
+
+impl Answer {
+    /// The `k` most probable classes, the first one first; ties go to the lower class.
+    #[must_use]
+    pub fn top(&self, k: usize) -> Vec<Prediction> {
+        let logits = &self.logits;
+        let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let exp: Vec<f64> = logits.iter().map(|&logit| f64::from(logit - max).exp()).collect();
+        let sum: f64 = exp.iter().sum();
+        let mut order: Vec<usize> = (0..logits.len()).collect();
+        order.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]));
+        let name = |index: usize| self.classes.as_ref().and_then(|classes| classes.get(index));
+        let predictions = order.into_iter().take(k).map(|index| Prediction {
+            class: name(index).map_or_else(|| format!("class {index}"), Clone::clone),
+            index,
+            probability: exp[index] / sum,
+        });
+        predictions.collect()
+    }
+}
+
+/// Pictures without labels, so that the loader reads them as it reads everything else.
+struct Files {
+    paths: Vec<PathBuf>,
+    options: DecodeOptions,
+}
+
+impl Source for Files {
+    fn len(&self) -> usize {
+        self.paths.len()
+    }
+
+    fn class_names(&self) -> &[String] {
+        &[]
+    }
+
+    fn label(&self, _index: usize) -> u32 {
+        0
+    }
+
+    fn read(&self, index: usize) -> Result<Example, DataError> {
+        read_file(&self.paths[index]).map(Example::Encoded)
+    }
+
+    fn decode_options(&self) -> DecodeOptions {
+        self.options.clone()
+    }
+
+    fn describe(&self, index: usize) -> String {
+        self.paths[index].display().to_string()
+    }
+
+    fn fingerprint(&self) -> u64 {
+        0
+    }
+}

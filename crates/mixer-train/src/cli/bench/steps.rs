@@ -1,0 +1,92 @@
+//! `mixer bench train` and `mixer bench infer`.
+
+use clap::Args;
+use mixer_model::Gelu;
+
+use super::{NetworkArgs, optional};
+use crate::bench::{Bench, Measurement, Mode, measure};
+use crate::cli::{self, Format};
+use crate::error::TrainError;
+
+#[derive(Debug, Clone, Args)]
+pub(in crate::cli) struct StepArgs {
+    #[command(flatten)]
+    network: NetworkArgs,
+    /// Form of GELU.
+    #[arg(long, value_parser = cli::gelu(), default_value_t = Gelu::Erf)]
+    gelu: Gelu,
+    /// On a CUDA device, also print the time of each kernel and product over the timed steps, which then
+    /// wait for each other.
+    #[arg(long)]
+    profile: bool,
+}
+
+pub(super) fn run(mode: Mode, args: &StepArgs, recompute_blocks: usize) -> Result<(), TrainError> {
+    let network = &args.network;
+    let networks = network.networks(args.gelu)?;
+    let entry = network.open_device()?;
+    if args.profile && entry.cuda_index().is_none() {
+        return Err(TrainError::usage(format!(
+            "`--profile` has no effect on device `{}`: it accounts for the kernels of a CUDA device",
+            entry.name
+        )));
+    }
+    let profile = entry.cuda_index().filter(|_| args.profile);
+    let mut measurements = Vec::with_capacity(networks.len());
+    for (model, config) in networks {
+        let bench = Bench {
+            model,
+            config,
+            mode,
+            batch_size: network.batch_size.get(),
+            precision: network.precision,
+            recompute_blocks,
+            steps: network.steps.get(),
+            warmup: network.warmup,
+            profile,
+        };
+        measurements.push(measure(&bench, &entry)?);
+        #[cfg(feature = "cuda")]
+        if let Some(index) = bench.profile {
+            cli::print(&crate::bench::profile(&bench, index))?;
+        }
+    }
+    match network.format {
+        Format::Json => cli::print_json(&measurements),
+        Format::Table => cli::print(&table(&measurements)),
+    }
+}
+
+fn table(measurements: &[Measurement]) -> String {
+    let mut text = format!(
+        "{:<6} {:>6} {:>9} {:>6} {:>8} {:>10} {:>10} {:>9} {:>9} {:>6} {:>10}\n",
+        "model",
+        "mode",
+        "precision",
+        "batch",
+        "threads",
+        "step ms",
+        "images/s",
+        "GFLOP/s",
+        "FMA peak",
+        "share",
+        "memory MB"
+    );
+    for m in measurements {
+        text += &format!(
+            "{:<6} {:>6} {:>9} {:>6} {:>8} {:>10.1} {:>10.2} {:>9.1} {:>9} {:>6} {:>10}\n",
+            m.model,
+            format!("{:?}", m.mode).to_lowercase(),
+            m.precision.to_string(),
+            m.batch_size,
+            m.threads,
+            m.step_ms,
+            m.images_per_sec,
+            m.gflops,
+            optional(m.fma_peak_gflops, 1),
+            optional(m.share_of_peak, 2),
+            optional(m.peak_memory_mb, 0),
+        );
+    }
+    text + "step ms: median; FMA peak: of f32; memory: peak of the process over its start, known for the first row only"
+}

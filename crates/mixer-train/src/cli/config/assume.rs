@@ -1,0 +1,125 @@
+//! `--assume`: data and weights that are not there, for a configuration that is looked at elsewhere.
+
+use std::str::FromStr;
+
+use mixer_model::{Metadata, Variant};
+
+use crate::config::RunConfig;
+use crate::config::limits::check_image_size;
+use crate::config::model::{GELU, IMAGE_SIZE};
+use crate::error::TrainError;
+use crate::plan::{DataFacts, InitFacts};
+
+/// The most classes that are assumed: JFT-300M has 18,291, ImageNet-21k 21,843.
+const MAX_CLASSES: u64 = 1_000_000;
+
+/// Classes of weights that are assumed without a number: those of ImageNet-21k.
+const WEIGHTS_CLASSES: usize = 21_843;
+
+/// What is assumed: `classes=1000,train=1281167,val=50000`, and for fine-tuning `init=B/16@224`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Assumed {
+    classes: Option<u64>,
+    train: Option<u64>,
+    val: Option<u64>,
+    init: Option<(String, usize)>,
+}
+
+impl FromStr for Assumed {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut assumed = Self::default();
+        for part in text.split(',') {
+            let (key, value) =
+                part.split_once('=').ok_or("expected KEY=VALUE, separated by commas")?;
+            let number = |most: u64| match value.parse() {
+                Ok(number) if (1..=most).contains(&number) => Ok(Some(number)),
+                _ => Err(format!("`{key}` is {value}, expected a whole number from 1 to {most}")),
+            };
+            match key.trim() {
+                "classes" => assumed.classes = number(MAX_CLASSES)?,
+                "train" => assumed.train = number(u64::from(u32::MAX))?,
+                "val" => assumed.val = number(u64::from(u32::MAX))?,
+                "init" => assumed.init = Some(weights(value)?),
+                other => {
+                    return Err(format!(
+                        "`{other}` is unknown, expected `classes`, `train`, `val` or `init`"
+                    ));
+                }
+            }
+        }
+        Ok(assumed)
+    }
+}
+
+/// `B/16@224`, or `B/16` at the usual size.
+fn weights(text: &str) -> Result<(String, usize), String> {
+    let (variant, size) = match text.split_once('@') {
+        Some((variant, size)) => (
+            variant,
+            size.parse().map_err(|_| {
+                format!("`init` is at {size}, expected a number of pixels, as `B/16@224`")
+            })?,
+        ),
+        None => (text, IMAGE_SIZE),
+    };
+    Ok((variant.to_owned(), size))
+}
+
+impl Assumed {
+    /// The data, where it is assumed.
+    pub(super) fn data(&self, config: &RunConfig) -> Result<Option<DataFacts>, TrainError> {
+        let (classes, train, val) = match (self.classes, self.train, self.val) {
+            (None, None, None) => return Ok(None),
+            (Some(classes), Some(train), Some(val)) => (classes, train, val),
+            _ => {
+                return Err(TrainError::usage("`--assume` has a part of the data, expected all of `classes`, `train` and `val`")
+                    .with_hint("write `--assume classes=1000,train=1281167,val=50000`"));
+            }
+        };
+        Ok(Some(DataFacts {
+            train_examples: train,
+            val_examples: val,
+            val_split: config.data.val.clone().unwrap_or_else(|| "val".to_owned()),
+            train_fingerprint: "assumed".to_owned(),
+            val_fingerprint: "assumed".to_owned(),
+            classes: (0..classes).map(|i| format!("class {i}")).collect(),
+        }))
+    }
+
+    /// The weights, where they are assumed: a variant as it was published, without names of classes.
+    pub(super) fn init(&self, config: &RunConfig) -> Result<Option<InitFacts>, TrainError> {
+        let Some((variant, image_size)) = &self.init else { return Ok(None) };
+        check_image_size("--assume init", *image_size)?;
+        let gelu = config.model.gelu.unwrap_or(GELU);
+        let config = Variant::parse(variant)?.config(*image_size, WEIGHTS_CLASSES, gelu);
+        config.validate()?;
+        Ok(Some(InitFacts { config, metadata: Metadata::default() }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn data_is_assumed_as_a_whole_and_weights_by_variant_and_size() {
+        let assumed: Assumed = "classes=2,train=10,val=3,init=S/16@448".parse().unwrap();
+        let config = RunConfig::default();
+        let data = assumed.data(&config).unwrap().unwrap();
+        assert_eq!((data.train_examples, data.val_examples, data.classes.len()), (10, 3, 2));
+        let init = assumed.init(&config).unwrap().unwrap();
+        assert_eq!((init.config.image_size, init.config.variant_name()), (448, Some("S/16")));
+        let part: Assumed = "classes=2".parse().unwrap();
+        assert!(part.data(&config).unwrap_err().hint().unwrap().contains("train=1281167"));
+        for (text, expected) in [
+            ("classes", "KEY=VALUE"),
+            ("classes=0", "from 1"),
+            ("x=1", "unknown"),
+            ("init=B/16@big", "pixels"),
+        ] {
+            assert!(text.parse::<Assumed>().unwrap_err().contains(expected), "{text}");
+        }
+    }
+}

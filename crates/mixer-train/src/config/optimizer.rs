@@ -1,0 +1,71 @@
+//! `[optimizer]`: the rule of the update and its constants.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Highest learning rate with AdamW.
+pub const LEARNING_RATE_ADAMW: f64 = 0.001;
+
+/// Highest learning rate with SGD, the paper's in fine-tuning.
+pub const LEARNING_RATE_SGD: f64 = 0.03;
+
+/// The largest learning rate that can be meant: an update of f32 weights holds no more.
+pub const MAX_LEARNING_RATE: f64 = 1e30;
+
+/// Decay of kernels with AdamW.
+pub const WEIGHT_DECAY_ADAMW: f64 = 0.1;
+
+/// Decay of kernels with SGD.
+pub const WEIGHT_DECAY_SGD: f64 = 0.0;
+
+/// Decay of the momentum.
+pub const MOMENTUM: f64 = 0.9;
+
+/// Decay of the first moment.
+pub const BETA1: f64 = 0.9;
+
+/// Decay of the second moment.
+pub const BETA2: f64 = 0.999;
+
+/// What is added to the root of the second moment.
+pub const EPSILON: f64 = 1e-8;
+
+/// The least of it: at 0, the first update of a head of zeros is 0 / 0.
+pub const MIN_EPSILON: f64 = 1e-30;
+
+/// Which optimizer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OptimizerKind {
+    /// Adam with decoupled weight decay on kernels.
+    Adamw,
+    /// Gradient descent with momentum.
+    Sgd,
+}
+
+/// The optimizer.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct OptimizerConfig {
+    /// The rule; the defaults are the paper's choices.
+    #[schemars(extend("x-default" = "`adamw` in pre-training, `sgd` in fine-tuning"))]
+    pub kind: Option<OptimizerKind>,
+    /// Highest learning rate.
+    #[schemars(extend("exclusiveMinimum" = 0, "maximum" = MAX_LEARNING_RATE, "x-default" = format!("{LEARNING_RATE_ADAMW} for AdamW, {LEARNING_RATE_SGD} for SGD")))]
+    pub learning_rate: Option<f64>,
+    /// Decoupled decay, multiplied by the learning rate, on kernels only (not on biases and LayerNorm).
+    #[schemars(extend("minimum" = 0, "x-default" = format!("{WEIGHT_DECAY_ADAMW} for AdamW, {WEIGHT_DECAY_SGD} for SGD")))]
+    pub weight_decay: Option<f64>,
+    /// SGD only: decay of the momentum.
+    #[schemars(extend("minimum" = 0, "exclusiveMaximum" = 1, "default" = MOMENTUM))]
+    pub momentum: Option<f64>,
+    /// AdamW only: decay of the first moment.
+    #[schemars(extend("minimum" = 0, "exclusiveMaximum" = 1, "default" = BETA1))]
+    pub beta1: Option<f64>,
+    /// AdamW only: decay of the second moment.
+    #[schemars(extend("minimum" = 0, "exclusiveMaximum" = 1, "default" = BETA2))]
+    pub beta2: Option<f64>,
+    /// AdamW only: added to the root of the second moment.
+    #[schemars(extend("minimum" = MIN_EPSILON, "default" = EPSILON))]
+    pub epsilon: Option<f64>,
+}

@@ -1,0 +1,65 @@
+//! The optimizer of a run.
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::optimizer::{
+    BETA1, BETA2, EPSILON, LEARNING_RATE_ADAMW, LEARNING_RATE_SGD, MOMENTUM, OptimizerConfig,
+    OptimizerKind, WEIGHT_DECAY_ADAMW, WEIGHT_DECAY_SGD,
+};
+use crate::error::TrainError;
+use crate::plan::{Task, no_effect};
+use crate::update::optimizer::Rule;
+
+/// The optimizer of a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct OptimizerPlan {
+    /// Highest learning rate.
+    pub learning_rate: f64,
+    /// Kind and constants.
+    #[serde(flatten)]
+    pub rule: Rule,
+}
+
+impl OptimizerPlan {
+    /// Resolves the section.
+    pub(super) fn resolve(config: &OptimizerConfig, task: Task) -> Result<Self, TrainError> {
+        let usual = match task {
+            Task::Pretrain => OptimizerKind::Adamw,
+            Task::Finetune => OptimizerKind::Sgd,
+        };
+        match config.kind.unwrap_or(usual) {
+            OptimizerKind::Adamw => {
+                if config.momentum.is_some() {
+                    return Err(no_effect("optimizer.momentum", "with AdamW"));
+                }
+                Ok(Self {
+                    learning_rate: config.learning_rate.unwrap_or(LEARNING_RATE_ADAMW),
+                    rule: Rule::Adamw {
+                        beta1: config.beta1.unwrap_or(BETA1),
+                        beta2: config.beta2.unwrap_or(BETA2),
+                        epsilon: config.epsilon.unwrap_or(EPSILON),
+                        weight_decay: config.weight_decay.unwrap_or(WEIGHT_DECAY_ADAMW),
+                    },
+                })
+            }
+            OptimizerKind::Sgd => {
+                for (key, set) in [
+                    ("optimizer.beta1", config.beta1.is_some()),
+                    ("optimizer.beta2", config.beta2.is_some()),
+                    ("optimizer.epsilon", config.epsilon.is_some()),
+                ] {
+                    if set {
+                        return Err(no_effect(key, "with SGD"));
+                    }
+                }
+                Ok(Self {
+                    learning_rate: config.learning_rate.unwrap_or(LEARNING_RATE_SGD),
+                    rule: Rule::Sgd {
+                        momentum: config.momentum.unwrap_or(MOMENTUM),
+                        weight_decay: config.weight_decay.unwrap_or(WEIGHT_DECAY_SGD),
+                    },
+                })
+            }
+        }
+    }
+}

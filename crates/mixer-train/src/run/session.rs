@@ -1,0 +1,391 @@
+//! A run from a configuration on: opened, started or continued, and trained to its end. What is opened comes
+//! in one order: weights, data, plan, run directory.
+
+use std::path::{Path, PathBuf};
+
+use clap::ValueEnum;
+use fs_err as fs;
+use mixer_model::{Weights, init};
+
+use crate::config::RunConfig;
+use crate::config::inheritance::in_file_of_key;
+use crate::config::model::IMAGE_SIZE;
+use crate::device::DeviceEntry;
+use crate::disk::checkpoint::{self, Checkpoint};
+use crate::disk::environment::Environment;
+use crate::disk::run_dir::{self, RunDir};
+use crate::error::{CheckpointFault, TrainError};
+use crate::input::dataset::Dataset;
+use crate::input::loading::Loading;
+use crate::plan::{DataFacts, InitFacts, RunPlan, Task};
+use crate::run::divergence::Divergence;
+use crate::run::interrupt;
+use crate::run::job::{Job, Start};
+use crate::run::replay::{self, Replay};
+use crate::run::time_limit::TimeLimit;
+use crate::run::trainer::{self, Outcome};
+use crate::show::progress::say;
+
+/// A configuration that is to be run.
+#[derive(Debug, Clone)]
+pub struct Recipe {
+    /// As typed, with overrides.
+    pub config: RunConfig,
+    /// Its text, which the run directory keeps.
+    pub text: String,
+    /// Its file, which errors name.
+    pub file: Option<PathBuf>,
+}
+
+impl Recipe {
+    /// Reads a configuration file, with overrides as `train.epochs=2`.
+    ///
+    /// # Errors
+    /// [`TrainError::Config`] with the place in the file.
+    pub fn read(file: &Path, overrides: &[String]) -> Result<Self, TrainError> {
+        let (config, text) = RunConfig::read(file, overrides)?;
+        Ok(Self { config, text, file: Some(file.to_owned()) })
+    }
+
+    /// Takes a configuration as text.
+    ///
+    /// # Errors
+    /// [`TrainError::Config`] with the place in the text.
+    pub fn parse(text: &str) -> Result<Self, TrainError> {
+        let (config, text) = RunConfig::parse(text, &[])?;
+        Ok(Self { config, text, file: None })
+    }
+
+    /// The task that it is for, where no command says so: fine-tuning where it names weights.
+    #[must_use]
+    pub fn task(&self) -> Task {
+        if self.config.init.weights.is_some() { Task::Finetune } else { Task::Pretrain }
+    }
+
+    /// Reads the weights that fine-tuning starts from.
+    ///
+    /// # Errors
+    /// [`TrainError::Config`] when it names none, [`TrainError::Model`] when they cannot be read.
+    pub fn read_init(&self) -> Result<Weights, TrainError> {
+        let path = self.config.init.weights.as_deref().ok_or_else(|| {
+            TrainError::config("`init.weights` is missing").with_hint(
+                "name the weights with `--init`, or use `mixer pretrain` to start from scratch",
+            )
+        })?;
+        run_dir::read_weights(path, self.config.model.gelu)
+    }
+
+    /// The weights that the task starts from; none in pre-training.
+    fn initial(&self, task: Task) -> Result<Option<Weights>, TrainError> {
+        match task {
+            Task::Pretrain => Ok(None),
+            Task::Finetune => self.read_init().map(Some),
+        }
+    }
+
+    /// Side of the network's input, px: the configuration's, else that of the weights.
+    #[must_use]
+    pub fn image_size(&self, init: Option<&InitFacts>) -> usize {
+        let of_weights = init.map(|facts| facts.config.image_size);
+        self.config.model.image_size.or(of_weights).unwrap_or(IMAGE_SIZE)
+    }
+
+    /// Resolves it for data that is known already.
+    ///
+    /// # Errors
+    /// Those of [`RunPlan::resolve`], with the file.
+    pub fn plan(
+        &self,
+        task: Task,
+        init: Option<&InitFacts>,
+        data: DataFacts,
+    ) -> Result<RunPlan, TrainError> {
+        RunPlan::resolve(&self.config, task, init, data).map_err(|error| self.in_file(error))
+    }
+
+    /// Opens the data and resolves a new run.
+    ///
+    /// # Errors
+    /// Those of [`Dataset::open`] and of [`RunPlan::resolve`].
+    pub fn resolve(
+        &self,
+        task: Task,
+        initial: Option<&Weights>,
+    ) -> Result<(RunPlan, Dataset), TrainError> {
+        let init = initial.map(InitFacts::of);
+        let dataset = Dataset::open(&self.config.data, self.image_size(init.as_ref()))
+            .map_err(|error| self.in_file(error))?;
+        let plan = self.plan(task, init.as_ref(), dataset.facts())?;
+        Ok((plan, dataset))
+    }
+
+    /// Reads the weights that it names, opens the data, and resolves a new run: what a command does that no
+    /// task is given to.
+    ///
+    /// # Errors
+    /// Those of [`Recipe::read_init`] and [`Recipe::resolve`].
+    pub fn resolve_by_itself(&self) -> Result<(RunPlan, Dataset), TrainError> {
+        let task = self.task();
+        self.resolve(task, self.initial(task)?.as_ref())
+    }
+
+    /// The same error, with the file that the configuration was read from.
+    pub(crate) fn in_file(&self, error: TrainError) -> TrainError {
+        match &self.file {
+            Some(file) => in_file_of_key(error, file),
+            None => error,
+        }
+    }
+}
+
+/// Fate of a run that the directory holds already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum Resume {
+    /// Continue it, or start it.
+    #[default]
+    Auto,
+    /// Refuse.
+    Never,
+    /// Continue it, and refuse when there is no checkpoint.
+    Must,
+}
+
+/// The circumstances of a run. No result depends on them.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Directory of the run.
+    pub run_dir: PathBuf,
+    /// Device to compute on.
+    pub device: DeviceEntry,
+    /// Fate of a run that is there.
+    pub resume: Resume,
+    /// Time by which the process has to be over.
+    pub time_limit: Option<TimeLimit>,
+}
+
+impl Options {
+    /// A run in `run_dir` on `device`, started or continued, without a limit.
+    #[must_use]
+    pub fn new(run_dir: impl Into<PathBuf>, device: DeviceEntry) -> Self {
+        Self { run_dir: run_dir.into(), device, resume: Resume::Auto, time_limit: None }
+    }
+}
+
+/// A run that is opened: its directory is locked, and everything that can be refused was accepted.
+pub struct Session {
+    job: Job,
+    /// Weights of a fine-tuning that begins.
+    initial: Option<Weights>,
+    checkpoint: Option<(PathBuf, Checkpoint)>,
+    time_limit: Option<TimeLimit>,
+    /// Keeps other processes out.
+    _lock: fs::File,
+}
+
+/// The parts of a run that are opened before its directory is made.
+struct Opened {
+    plan: RunPlan,
+    dataset: Dataset,
+    initial: Option<Weights>,
+    checkpoint: Option<(PathBuf, Checkpoint)>,
+}
+
+impl Session {
+    /// Opens a run: continues the one that the directory holds, or starts it.
+    ///
+    /// # Errors
+    /// Whatever the configuration, the data, the weights, the device or the run directory refuse.
+    pub fn open(recipe: &Recipe, task: Task, options: Options) -> Result<Self, TrainError> {
+        interrupt::listen();
+        interrupt::nothing_to_save();
+        refuse_init_in_pretraining(recipe, task)?;
+        let Options { run_dir, device, resume, time_limit } = options;
+        let run_dir = RunDir::new(run_dir);
+        // Asked once: another process may start the same run while this one opens its data.
+        let lock = if run_dir.exists() {
+            if resume == Resume::Never {
+                return Err(TrainError::run_dir(
+                    "the directory holds a run already",
+                    run_dir.path(),
+                )
+                .with_hint("`--resume auto` continues it; `--run-dir` starts another"));
+            }
+            Some(run_dir.lock()?)
+        } else {
+            None
+        };
+        let opened = if lock.is_some() {
+            Opened::of_run(recipe, task, &run_dir)?
+        } else {
+            Opened::new_run(recipe, task)?
+        };
+        let Opened { plan, dataset, initial, checkpoint } = opened;
+        device.check(plan.train.precision)?;
+        if checkpoint.is_none() && resume == Resume::Must {
+            let message = "there is no checkpoint to continue from";
+            return Err(TrainError::run_dir(message, run_dir.path())
+                .with_hint("`--resume auto` starts the run"));
+        }
+        let lock = match lock {
+            Some(lock) => lock,
+            None => run_dir.create(&recipe.text, &plan, &Environment::current(&device.name))?,
+        };
+        let loading = Loading::of(&recipe.config.data);
+        let job = Job { plan, dataset, run_dir, device, loading };
+        Ok(Self { job, initial, checkpoint, time_limit, _lock: lock })
+    }
+
+    /// The parts of the run.
+    #[must_use]
+    pub fn job(&self) -> &Job {
+        &self.job
+    }
+
+    /// The checkpoint that it goes on from, and the updates before it; none at its start.
+    #[must_use]
+    pub fn continues_from(&self) -> Option<(&Path, u64)> {
+        self.checkpoint.as_ref().map(|(path, checkpoint)| (path.as_path(), checkpoint.state.step))
+    }
+
+    /// Trains to the end.
+    ///
+    /// # Errors
+    /// Those of [`trainer::train`].
+    pub fn train(self) -> Result<Outcome, TrainError> {
+        let start = start(&self.job.plan, self.initial, self.checkpoint)?;
+        trainer::train(&self.job, start, self.time_limit)
+    }
+
+    /// Does the update again that was not finite and is described in `file`. Nothing in the run directory is
+    /// touched.
+    ///
+    /// # Errors
+    /// Those of [`replay::replay`], and whatever opening the run refuses.
+    pub fn replay(
+        recipe: &Recipe,
+        task: Task,
+        options: Options,
+        file: &Path,
+    ) -> Result<Replay, TrainError> {
+        interrupt::listen();
+        interrupt::nothing_to_save();
+        refuse_init_in_pretraining(recipe, task)?;
+        let divergence = Divergence::read(file)?;
+        let Options { run_dir, device, .. } = options;
+        let run_dir = RunDir::new(run_dir);
+        if !run_dir.exists() {
+            let message = "there is no run to replay an update of";
+            return Err(TrainError::run_dir(message, run_dir.path())
+                .with_hint("name the directory of the run with `--run-dir`"));
+        }
+        let plan = run_dir.resume(task, &recipe.config)?;
+        let dataset = same_data(recipe, &plan)?;
+        device.check(plan.train.precision)?;
+        // Its name alone, so that a file from elsewhere leads nowhere else.
+        let beside = divergence.state.as_deref().and_then(Path::file_name);
+        let checkpoint = match beside.map(|name| file.with_file_name(name)) {
+            Some(path) => Some((path.clone(), Checkpoint::read(&path)?)),
+            None => checkpoint::list(&run_dir.checkpoints())?
+                .into_iter()
+                .filter(|path| {
+                    checkpoint::step_of(path).is_some_and(|step| step <= divergence.step)
+                })
+                .find_map(|path| Checkpoint::read(&path).ok().map(|read| (path, read))),
+        };
+        let initial = if checkpoint.is_none() { recipe.initial(task)? } else { None };
+        let from = checkpoint.as_ref().map_or(0, |(_, checkpoint)| checkpoint.state.step);
+        say(format_args!("replaying update {} from step {from}", divergence.step));
+        let start = start(&plan, initial, checkpoint)?;
+        let loading = Loading::of(&recipe.config.data);
+        replay::replay(&Job { plan, dataset, run_dir, device, loading }, divergence, start)
+    }
+}
+
+impl Opened {
+    /// The run that the directory holds, which is locked.
+    fn of_run(recipe: &Recipe, task: Task, run_dir: &RunDir) -> Result<Self, TrainError> {
+        let plan = run_dir.resume(task, &recipe.config)?;
+        let dataset = same_data(recipe, &plan)?;
+        run_dir.remove_leftovers()?;
+        run_dir.write_plan(&plan)?;
+        let checkpoint = checkpoint::newest(&run_dir.checkpoints(), |error| {
+            say(format_args!("warning: {error}; trying the one before"));
+        })?;
+        if checkpoint.is_none() && !checkpoint::list(&run_dir.checkpoints())?.is_empty() {
+            return Err(TrainError::checkpoint(
+                CheckpointFault::CannotContinue,
+                "none of the checkpoints can be read",
+                run_dir.checkpoints(),
+            ));
+        }
+        // Without a checkpoint the run starts again, from the same weights.
+        let initial = if checkpoint.is_none() { recipe.initial(task)? } else { None };
+        Ok(Self { plan, dataset, initial, checkpoint })
+    }
+
+    fn new_run(recipe: &Recipe, task: Task) -> Result<Self, TrainError> {
+        let initial = recipe.initial(task)?;
+        let (plan, dataset) = recipe.resolve(task, initial.as_ref())?;
+        Ok(Self { plan, dataset, initial, checkpoint: None })
+    }
+}
+
+/// A pre-training has no weights to start from.
+fn refuse_init_in_pretraining(recipe: &Recipe, task: Task) -> Result<(), TrainError> {
+    let init = &recipe.config.init;
+    if task == Task::Pretrain && (init.weights.is_some() || init.head.is_some()) {
+        let error = TrainError::config("`init` has no meaning in pre-training")
+            .with_hint("use `mixer finetune` to start from given weights");
+        return Err(recipe.in_file(error));
+    }
+    Ok(())
+}
+
+/// The state that a run begins with: its checkpoint, the weights that it was given, or fresh ones.
+fn start(
+    plan: &RunPlan,
+    initial: Option<Weights>,
+    checkpoint: Option<(PathBuf, Checkpoint)>,
+) -> Result<Start, TrainError> {
+    if let Some((path, checkpoint)) = checkpoint {
+        return Ok(Start::Checkpoint(path, Box::new(checkpoint)));
+    }
+    let Some(weights) = initial else {
+        return Ok(Start::Weights(Box::new(init::weights(
+            &plan.model.network,
+            plan.seed,
+            plan.model.head_bias.unwrap_or_default(),
+        )?)));
+    };
+    let mut weights = weights.resized(plan.model.network.image_size)?;
+    weights.config.gelu = plan.model.network.gelu;
+    if plan.init.as_ref().is_some_and(|init| init.resets_head()) {
+        weights = weights.with_fresh_head(
+            plan.model.network.num_classes,
+            plan.model.head_bias.unwrap_or_default(),
+        );
+    }
+    Ok(Start::Weights(Box::new(weights)))
+}
+
+/// The data of a run that is there, opened and compared with what it was started with.
+fn same_data(recipe: &Recipe, plan: &RunPlan) -> Result<Dataset, TrainError> {
+    let dataset = Dataset::open(&recipe.config.data, plan.model.network.image_size)?;
+    let (planned, found) = (&plan.facts, dataset.facts());
+    let message = if planned.classes != found.classes {
+        "the classes are not those that the run was started with".to_owned()
+    } else if (planned.train_examples, planned.val_examples)
+        != (found.train_examples, found.val_examples)
+    {
+        format!(
+            "found {} training and {} validation examples, the run was started with {} and {}",
+            found.train_examples, found.val_examples, planned.train_examples, planned.val_examples
+        )
+    } else if *planned != found {
+        "the names of the data files are not those that the run was started with".to_owned()
+    } else {
+        return Ok(dataset);
+    };
+    let hint = "restore the data, or start another run with `--run-dir`";
+    Err(TrainError::data_mismatch(message).with_hint(hint))
+}
