@@ -33,6 +33,11 @@ pub fn config(bytes: &[u8]) -> bool {
         if let Ok(plan) = RunPlan::resolve(&config, task, init, facts()) {
             drop(plan.warnings());
             drop(plan.to_toml());
+            // What is shown of a plan is a configuration that resolves to it.
+            if let Ok(shown) = plan.configuration() {
+                let again = RunPlan::resolve(&shown, task, init, facts());
+                assert_eq!(again.ok(), Some(plan), "what is shown of a plan is another one");
+            }
         }
     }
     true

@@ -88,7 +88,7 @@ impl TrainPlan {
     ) -> Result<Self, TrainError> {
         let batch_size = config.batch_size.unwrap_or(BATCH_SIZE);
         let microbatch_size = config.microbatch_size.unwrap_or(batch_size);
-        if batch_size % microbatch_size != 0 {
+        if !batch_size.is_multiple_of(microbatch_size) {
             return Err(TrainError::config(format!(
                 "`train.batch_size` is {batch_size}, expected a multiple of `train.microbatch_size`, {microbatch_size}"
             )));
