@@ -8,6 +8,7 @@
 
 mod container;
 mod differences;
+mod folder;
 mod format;
 mod formats;
 mod inspect;
@@ -24,6 +25,7 @@ pub(crate) mod weights;
 mod weights_file;
 mod write_atomically;
 
+pub use folder::weights_in_folder;
 pub use format::WeightsFormat;
 pub use inspect::FileInfo;
 pub use metadata::{Interpolation, Metadata, Preprocessing, ResizeRule};

@@ -175,6 +175,9 @@ fn inspect(path: &Path) -> Result<(), TrainError> {
         Ok(config) => text += &format!("architecture: {config}, gelu {}\n", config.gelu),
         Err(error) => text += &format!("architecture: {error}\n"),
     }
+    if let Some(note) = &info.note {
+        text += &format!("note: {note}\n");
+    }
     for (key, value) in &info.metadata {
         text += &format!("metadata.{key}: {value}\n");
     }
