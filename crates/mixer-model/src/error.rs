@@ -73,6 +73,16 @@ pub enum ModelError {
         /// Outputs of the head.
         expected: usize,
     },
+    /// Weights that are not written, since they hold NaN or infinity.
+    #[error("{count} values of `{name}` are not finite, and those of {others} other parameters")]
+    NotFinite {
+        /// The first such parameter.
+        name: String,
+        /// Its values that are NaN or infinite.
+        count: usize,
+        /// Number of further such parameters.
+        others: usize,
+    },
     /// A change of resolution to a network that no machine holds.
     #[error(
         "at {image_size} px the network would have {num_params} parameters, expected at most {max_params}"

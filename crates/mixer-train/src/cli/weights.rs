@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
-use mixer_model::Weights;
+use mixer_model::{Gelu, Weights};
 
 use super::WeightsArg;
 use crate::disk::checkpoint::{self, Checkpoint};
@@ -27,7 +27,8 @@ pub(super) enum WeightsCommand {
         #[arg(required = true)]
         paths: Vec<PathBuf>,
     },
-    /// Write weights as safetensors with timm's names and layouts, and all that is known of them.
+    /// Write weights as safetensors with timm's names and layouts, and all that is known of them; or, for
+    /// the official JAX code, as .npz with its names and layouts.
     Convert {
         #[command(flatten)]
         weights: WeightsArg,
@@ -48,14 +49,32 @@ pub(super) enum WeightsCommand {
 
 #[derive(Debug, Clone, Args)]
 pub(super) struct OutArg {
-    /// The file to write; an existing one is refused.
+    /// The file to write, .safetensors or .npz; an existing one is refused.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
 }
 
 impl OutArg {
+    /// The format that the ending of the file says.
+    fn format(&self) -> Result<OutFormat, TrainError> {
+        let ending = self.out.extension().map(|ending| ending.to_string_lossy().to_lowercase());
+        match ending.as_deref() {
+            Some("safetensors") => Ok(OutFormat::Safetensors),
+            Some("npz") => Ok(OutFormat::Npz),
+            found => {
+                let found = found.map_or_else(|| "no ending".to_owned(), |e| format!("`.{e}`"));
+                let message =
+                    format!("{found}, expected `.safetensors` or `.npz`: {}", self.out.display());
+                let hint = "for PyTorch, `safetensors.torch.load_file` reads a `.safetensors` file; for timm, \
+                            `mixer weights export WEIGHTS DIR --to timm` writes a folder";
+                Err(TrainError::usage(message).with_hint(hint))
+            }
+        }
+    }
+
     /// Finds out before the work whether its result can be written.
     fn check(&self) -> Result<(), TrainError> {
+        self.format()?;
         if self.out.exists() {
             let message = format!("the file exists already: {}", self.out.display());
             return Err(TrainError::usage(message).with_hint("choose another one with `--out`"));
@@ -68,6 +87,13 @@ impl OutArg {
             _ => Ok(()),
         }
     }
+}
+
+/// A format that weights are written in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum OutFormat {
+    Safetensors,
+    Npz,
 }
 
 pub(super) fn run(command: WeightsCommand) -> Result<(), TrainError> {
@@ -90,7 +116,20 @@ pub(super) fn run(command: WeightsCommand) -> Result<(), TrainError> {
 }
 
 fn write(weights: &Weights, out: &OutArg) -> Result<(), TrainError> {
-    weights.write_safetensors(&out.out)?;
+    match out.format()? {
+        OutFormat::Safetensors => weights.write_safetensors(&out.out)?,
+        OutFormat::Npz => {
+            weights.write_npz(&out.out)?;
+            say("note: `.npz` holds no class names and no preprocessing");
+            if weights.config.gelu != Gelu::Tanh {
+                say(format_args!(
+                    "note: these weights are for GELU {}; a reader of `.npz` takes tanh, mixer too without \
+                     `--gelu {0}`",
+                    weights.config.gelu
+                ));
+            }
+        }
+    }
     say(format_args!("{} written: {}", weights.config, out.out.display()));
     Ok(())
 }
