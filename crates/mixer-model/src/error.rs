@@ -74,7 +74,9 @@ pub enum ModelError {
         expected: usize,
     },
     /// Weights that are not written, since they hold NaN or infinity.
-    #[error("{count} values of `{name}` are not finite, and those of {others} other parameters")]
+    #[error(
+        "weights that are not finite are not written: {count} values of `{name}`, and some of {others} other parameters"
+    )]
     NotFinite {
         /// The first such parameter.
         name: String,
@@ -82,6 +84,14 @@ pub enum ModelError {
         count: usize,
         /// Number of further such parameters.
         others: usize,
+    },
+    /// A class name that cannot stand on a line of a list.
+    #[error(
+        "the class name {name:?} cannot stand on a line, expected no line break and no space around it"
+    )]
+    ClassName {
+        /// The name.
+        name: String,
     },
     /// A change of resolution to a network that no machine holds.
     #[error(

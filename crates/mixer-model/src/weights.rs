@@ -20,6 +20,7 @@ mod recognise;
 mod resolution;
 mod save;
 mod tensor_info;
+mod timm_folder;
 #[expect(clippy::module_inception, reason = "a file is named after what it defines")]
 pub(crate) mod weights;
 mod weights_file;

@@ -226,11 +226,64 @@ fn weights_that_are_not_finite_are_not_written() {
     ] {
         assert_eq!(
             error.to_string(),
-            "2 values of `head.bias` are not finite, and those of 1 other parameters"
+            "weights that are not finite are not written: 2 values of `head.bias`, and some of 1 \
+             other parameters"
         );
     }
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
     assert_eq!(weights.non_finite(), BTreeMap::from([("head.bias", 2), ("norm.bias", 1)]));
+}
+
+#[test]
+fn a_folder_for_timm_has_what_timm_needs() {
+    let dir = tempfile::tempdir().unwrap();
+    let (own, known) = (dir.path().join("own"), dir.path().join("known"));
+    let mut weights = tiny_weights();
+    let classes: Vec<String> = ["b", "A", "c", "a b", "10", "9", "é"].map(str::to_owned).to_vec();
+    weights.metadata.classes = Some(classes);
+    weights.metadata.preprocessing =
+        Some(Preprocessing { resize: ResizeRule::Squash, ..Preprocessing::default() });
+    weights.write_timm_folder(&own).unwrap();
+    let text = |name: &str| std::fs::read_to_string(own.join(name)).unwrap();
+    assert_eq!(text("class_map.txt"), "b\nA\nc\na b\n10\n9\né\n");
+    let config: serde_json::Value = serde_json::from_str(&text("config.json")).unwrap();
+    assert_eq!(config["pretrained_cfg"]["crop_mode"], "squash");
+    assert_eq!(config["pretrained_cfg"]["interpolation"], "bicubic");
+    assert_eq!(config["label_names"][1], "A");
+    assert_eq!(config["model_args"]["patch_size"], 4);
+    assert!(text("mixer_timm.py").contains("def mixer_own"));
+    assert!(text("README.md").contains("class_map.txt"));
+    // The folder is one of those that are read.
+    assert_eq!(Weights::read(&own, None).unwrap(), weights);
+    assert!(matches!(weights.write_timm_folder(&own).unwrap_err(), ModelError::Io { .. }));
+
+    let config = MixerConfig {
+        image_size: 32,
+        patch_size: 32,
+        hidden_dim: 512,
+        num_blocks: 8,
+        tokens_mlp_dim: 3,
+        channels_mlp_dim: 5,
+        num_classes: 2,
+        gelu: Gelu::Tanh,
+    };
+    let tensors = parameters(&config)
+        .into_iter()
+        .map(|spec| (spec.name, HostTensor::filled(&spec.shape, 0.5)))
+        .collect();
+    let metadata = Metadata::default();
+    Weights::new(config, tensors, metadata).unwrap().write_timm_folder(&known).unwrap();
+    let config = std::fs::read_to_string(known.join("config.json")).unwrap();
+    let config: serde_json::Value = serde_json::from_str(&config).unwrap();
+    assert_eq!(config["architecture"], "mixer_s32_224");
+    assert!(!known.join("mixer_timm.py").exists() && !known.join("class_map.txt").exists());
+    let readme = std::fs::read_to_string(known.join("README.md")).unwrap();
+    assert!(readme.contains("GELUTanh"), "{readme}");
+
+    weights.metadata.classes.as_mut().unwrap()[0] = "a\nb".to_owned();
+    let error = weights.write_timm_folder(&dir.path().join("other")).unwrap_err();
+    assert!(matches!(error, ModelError::ClassName { .. }));
+    assert!(!dir.path().join("other").exists());
 }
 
 #[test]

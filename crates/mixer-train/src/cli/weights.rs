@@ -1,8 +1,8 @@
-//! `mixer weights inspect|verify|convert|resize`.
+//! `mixer weights inspect|verify|convert|export|resize`.
 
 use std::path::{Path, PathBuf};
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use mixer_model::{Gelu, Weights};
 
 use super::WeightsArg;
@@ -35,6 +35,18 @@ pub(super) enum WeightsCommand {
         #[command(flatten)]
         out: OutArg,
     },
+    /// Write a folder that another program loads, with classes and preparation of pictures.
+    #[command(after_help = "Example: mixer weights export runs/pets pets_timm --to timm")]
+    Export {
+        #[command(flatten)]
+        weights: WeightsArg,
+        /// The folder to make; an existing one is refused.
+        #[arg(value_name = "DIR")]
+        folder: PathBuf,
+        /// The program that loads it: `timm.create_model('local-dir:DIR', pretrained=True)`.
+        #[arg(long, value_enum)]
+        to: Program,
+    },
     /// Change the resolution: exactly for a multiple of the present one, by interpolation otherwise.
     Resize {
         #[command(flatten)]
@@ -45,6 +57,13 @@ pub(super) enum WeightsCommand {
         #[command(flatten)]
         out: OutArg,
     },
+}
+
+/// A program that loads weights from a folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Program {
+    /// PyTorch Image Models.
+    Timm,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -103,6 +122,20 @@ pub(super) fn run(command: WeightsCommand) -> Result<(), TrainError> {
         WeightsCommand::Convert { weights, out } => {
             out.check()?;
             write(&weights.read()?, &out)
+        }
+        WeightsCommand::Export { weights, folder, to: Program::Timm } => {
+            if folder.exists() {
+                let message = format!("the folder exists already: {}", folder.display());
+                return Err(TrainError::usage(message).with_hint("choose another one"));
+            }
+            let weights = weights.read()?;
+            weights.write_timm_folder(&folder)?;
+            say(format_args!("{} for timm written: {}", weights.config, folder.display()));
+            if weights.metadata.classes.is_none() {
+                say("note: these weights name no classes, so there is no `class_map.txt`");
+            }
+            say(format_args!("how to use it: {}", folder.join("README.md").display()));
+            Ok(())
         }
         WeightsCommand::Resize { weights, image_size, out } => {
             out.check()?;
