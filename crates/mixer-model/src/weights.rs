@@ -15,6 +15,7 @@ mod inspect;
 pub(crate) mod metadata;
 mod names;
 mod one_line;
+mod published;
 mod read;
 mod recognise;
 mod resolution;

@@ -16,6 +16,7 @@ use super::formats::safetensors::SafetensorsFile;
 use super::formats::zip::Archive;
 use super::metadata::{HEADER_KEY, MixerHeader};
 use super::one_line::one_line;
+use super::published;
 use super::tensor_info::TensorInfo;
 use crate::error::ModelError;
 use crate::tensor::HostTensor;
@@ -42,7 +43,13 @@ impl WeightsFile<BufReader<fs::File>> {
         let io = |source| ModelError::Io { source };
         let in_folder = if path.is_dir() { weights_in_folder(path)? } else { None };
         let path = in_folder.as_deref().unwrap_or(path);
-        let file = fs::File::open(path).map_err(io)?;
+        let file = fs::File::open(path).map_err(|source| match published::refusal(path) {
+            Some(Refusal { reason, hint }) if source.kind() == std::io::ErrorKind::NotFound => {
+                let format = "npz, safetensors or pth";
+                ModelError::Unreadable { format, reason, path: path.to_owned(), hint }
+            }
+            _ => ModelError::Io { source },
+        })?;
         let bytes = file.metadata().map_err(io)?.len();
         Self::of(BufReader::new(file), bytes, path)
     }

@@ -1,11 +1,13 @@
 //! `mixer weights inspect|verify|convert|export|resize`.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand, ValueEnum};
-use mixer_model::{Gelu, Weights};
+use mixer_model::{Gelu, MixerConfig, Weights};
+use serde::Serialize;
 
-use super::WeightsArg;
+use super::{Format, WeightsArg};
 use crate::disk::checkpoint::{self, Checkpoint};
 use crate::disk::run_dir::{self, RunDir};
 use crate::error::{CheckpointFault, TrainError};
@@ -17,6 +19,9 @@ pub(super) enum WeightsCommand {
     Inspect {
         /// A run directory, or a .safetensors, .npz or .pth file.
         weights: PathBuf,
+        /// Form of the result.
+        #[arg(long, value_enum, default_value_t = Format::Table)]
+        format: Format,
     },
     /// Check weights files, checkpoints and whole run directories, and name what is damaged.
     ///
@@ -117,7 +122,9 @@ enum OutFormat {
 
 pub(super) fn run(command: WeightsCommand) -> Result<(), TrainError> {
     match command {
-        WeightsCommand::Inspect { weights } => inspect(&run_dir::weights_file(&weights)?),
+        WeightsCommand::Inspect { weights, format } => {
+            inspect(&run_dir::weights_file(&weights)?, format)
+        }
         WeightsCommand::Verify { paths } => verify(&paths),
         WeightsCommand::Convert { weights, out } => {
             out.check()?;
@@ -221,14 +228,66 @@ fn check(path: &Path) -> Result<String, TrainError> {
     Ok(weights.config.to_string())
 }
 
-fn inspect(path: &Path) -> Result<(), TrainError> {
+/// The listing of a weights file; its JSON form is part of the interface.
+#[derive(Debug, Serialize)]
+struct Listing<'a> {
+    /// Absent where the file holds no Mixer.
+    architecture: Option<&'a MixerConfig>,
+    /// The reason why there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    format: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    note: Option<&'a str>,
+    tensors: Vec<Listed<'a>>,
+    metadata: &'a BTreeMap<String, String>,
+}
+
+/// A tensor in a listing.
+#[derive(Debug, Serialize)]
+struct Listed<'a> {
+    name: &'a str,
+    dtype: &'a str,
+    shape: &'a [usize],
+    /// Values that are NaN or infinite; `null` where the type has none.
+    non_finite: Option<usize>,
+}
+
+fn inspect(path: &Path, format: Format) -> Result<(), TrainError> {
     let info = Weights::file_info(path)?;
-    let mut text = String::new();
+    if format == Format::Json {
+        let tensors = info.tensors.iter().zip(&info.non_finite);
+        return super::print_json(&Listing {
+            architecture: info.architecture.as_ref().ok(),
+            reason: info.architecture.as_ref().err().map(ToString::to_string),
+            format: info.format.to_string(),
+            note: info.note.as_deref(),
+            tensors: tensors
+                .map(|(tensor, non_finite)| Listed {
+                    name: &tensor.name,
+                    dtype: &tensor.dtype,
+                    shape: &tensor.shape,
+                    non_finite: *non_finite,
+                })
+                .collect(),
+            metadata: &info.metadata,
+        });
+    }
+    let mut text = match &info.architecture {
+        Ok(config) => format!("architecture: {config}, gelu {}\n", config.gelu),
+        Err(error) => format!("architecture: {error}\n"),
+    };
+    text += &format!("format: {}\n", info.format);
+    if let Some(note) = &info.note {
+        text += &format!("note: {note}\n");
+    }
     let mut total = 0usize;
     let mut broken = 0;
+    let mut lines = String::new();
     for (tensor, non_finite) in info.tensors.iter().zip(&info.non_finite) {
         let shape: Vec<String> = tensor.shape.iter().map(ToString::to_string).collect();
-        total += tensor.shape.iter().product::<usize>();
+        total =
+            total.saturating_add(tensor.shape.iter().fold(1, |n, &size| n.saturating_mul(size)));
         let note = match non_finite {
             Some(count) if *count > 0 => {
                 broken += count;
@@ -236,22 +295,15 @@ fn inspect(path: &Path) -> Result<(), TrainError> {
             }
             _ => String::new(),
         };
-        text += &format!("{:<60} {:<8} [{}]{note}\n", tensor.name, tensor.dtype, shape.join(", "));
+        lines += &format!("{:<60} {:<8} [{}]{note}\n", tensor.name, tensor.dtype, shape.join(", "));
     }
     text += &format!("{} tensors, {total} values", info.tensors.len());
     if broken > 0 {
         text += &format!(", {broken} of them not finite");
     }
-    text += &format!("\nformat: {}\n", info.format);
-    match &info.architecture {
-        Ok(config) => text += &format!("architecture: {config}, gelu {}\n", config.gelu),
-        Err(error) => text += &format!("architecture: {error}\n"),
-    }
-    if let Some(note) = &info.note {
-        text += &format!("note: {note}\n");
-    }
+    text += "\n";
     for (key, value) in &info.metadata {
         text += &format!("metadata.{key}: {value}\n");
     }
-    super::print(&text)
+    super::print(&(text + &lines))
 }
