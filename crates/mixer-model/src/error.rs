@@ -73,6 +73,26 @@ pub enum ModelError {
         /// Outputs of the head.
         expected: usize,
     },
+    /// Weights that are not written, since they hold NaN or infinity.
+    #[error(
+        "weights that are not finite are not written: {count} values of `{name}`, and some of {others} other parameters"
+    )]
+    NotFinite {
+        /// The first such parameter.
+        name: String,
+        /// Its values that are NaN or infinite.
+        count: usize,
+        /// Number of further such parameters.
+        others: usize,
+    },
+    /// A class name that cannot stand on a line of a list.
+    #[error(
+        "the class name {name:?} cannot stand on a line, expected no line break and no space around it"
+    )]
+    ClassName {
+        /// The name.
+        name: String,
+    },
     /// A change of resolution to a network that no machine holds.
     #[error(
         "at {image_size} px the network would have {num_params} parameters, expected at most {max_params}"

@@ -169,6 +169,15 @@ impl Row {
             _ => &[],
         }
     }
+
+    /// The way back: axis `k` of a file of Flax is axis `timm_axes()[k]` of one of timm.
+    pub(crate) fn timm_axes(&self) -> &'static [usize] {
+        match self.axes.len() {
+            4 => &[2, 3, 1, 0],
+            2 => &[1, 0],
+            _ => &[],
+        }
+    }
 }
 
 #[rustfmt::skip]
@@ -263,6 +272,15 @@ pub(crate) fn by_flax(key: &str) -> Option<Found> {
     find(key, &["MixerBlock_", "Mixer/encoderblock_"], '/', |row| row.flax)
 }
 
+/// The official name of a parameter that was found.
+pub(crate) fn flax_name_of((block, row): Found) -> String {
+    let [official, _] = row.flax;
+    match block {
+        Some(block) => format!("MixerBlock_{block}/{official}"),
+        None => official.to_owned(),
+    }
+}
+
 /// timm's name of a parameter that was found.
 pub(crate) fn name_of((block, row): Found) -> String {
     match block {
@@ -313,6 +331,9 @@ mod tests {
         for spec in parameters(&tiny()) {
             let found = by_name(&spec.name).unwrap();
             assert_eq!(name_of(found), spec.name);
+            assert_eq!(by_flax(&flax_name_of(found)).map(name_of), Some(spec.name.clone()));
+            let (there, back) = (found.1.flax_axes(), found.1.timm_axes());
+            assert!(there.iter().enumerate().all(|(axis, &from)| back[from] == axis));
             assert_eq!(found.1.axes, spec.axes);
             assert_eq!(name_of_path(&spec.path), Some(spec.name));
         }

@@ -8,22 +8,26 @@
 
 mod container;
 mod differences;
+mod folder;
 mod format;
 mod formats;
 mod inspect;
 pub(crate) mod metadata;
 mod names;
 mod one_line;
+mod published;
 mod read;
 mod recognise;
 mod resolution;
 mod save;
 mod tensor_info;
+mod timm_folder;
 #[expect(clippy::module_inception, reason = "a file is named after what it defines")]
 pub(crate) mod weights;
 mod weights_file;
 mod write_atomically;
 
+pub use folder::weights_in_folder;
 pub use format::WeightsFormat;
 pub use inspect::FileInfo;
 pub use metadata::{Interpolation, Metadata, Preprocessing, ResizeRule};

@@ -12,9 +12,8 @@ use std::time::{Duration, Instant};
 
 use flate2::Compression;
 use flate2::write::DeflateEncoder;
-use mixer_model::ModelError;
-use mixer_model::Weights;
 use mixer_model::internals::justified_bytes;
+use mixer_model::{Gelu, MixerConfig, ModelError, Weights, parameters};
 
 #[global_allocator]
 static ALLOCATOR: allocation::Counting = allocation::Counting;
@@ -406,6 +405,114 @@ fn pickles_that_would_run_something_are_refused_and_run_nothing() {
     ];
     all_are_refused("pth", rows);
     assert!(!trace.exists(), "something was run");
+}
+
+/// A checkpoint of a whole network under `state_dict`, with `beside` under another key; `head.bias` is
+/// `replaced` where it is given, and every tensor is marked as FSDP marks it.
+fn checkpoint(beside: &[u8], replaced: Option<&[u8]>) -> Vec<u8> {
+    let config = MixerConfig {
+        image_size: 8,
+        patch_size: 4,
+        hidden_dim: 3,
+        tokens_mlp_dim: 2,
+        channels_mlp_dim: 5,
+        num_blocks: 1,
+        num_classes: 6,
+        gelu: Gelu::Erf,
+    };
+    let mut members = vec![Member::stored("m/byteorder", b"little")];
+    let mut items = Vec::new();
+    for (i, spec) in parameters(&config).into_iter().enumerate() {
+        let len = spec.num_values();
+        let shape: Vec<i64> = spec.shape.iter().map(|&size| size as i64).collect();
+        let strides: Vec<i64> =
+            (1..=shape.len()).map(|axis| shape[axis..].iter().product()).collect();
+        let arguments = tuple(&[
+            storage("torch.FloatStorage", &i.to_string(), len as i64),
+            int(0),
+            sizes(&shape),
+            sizes(&strides),
+            b"\x89".to_vec(),
+            b"}".to_vec(),
+        ]);
+        let marked = [
+            b"ctorch._tensor\n_rebuild_from_type_v2\n".to_vec(),
+            tuple(&[
+                b"ctorch._utils\n_rebuild_tensor_v2\n".to_vec(),
+                b"ctorch\nTensor\n".to_vec(),
+                arguments,
+                [b"}".to_vec(), text("_has_been_cloned"), b"\x88s".to_vec()].concat(),
+            ]),
+            b"R".to_vec(),
+        ]
+        .concat();
+        let replaced = replaced.filter(|_| spec.name == "head.bias");
+        items.extend([text(&spec.name), replaced.map_or(marked, <[u8]>::to_vec)].concat());
+        members.push(Member::stored(&format!("m/data/{i}"), &vec![0; 4 * len as usize]));
+    }
+    let parts = [
+        b"\x80\x02}(".to_vec(),
+        text("state_dict"),
+        b"}(".to_vec(),
+        items,
+        b"u".to_vec(),
+        text("beside"),
+        beside.to_vec(),
+        b"u.".to_vec(),
+    ];
+    members.push(Member::stored("m/data.pkl", &parts.concat()));
+    zip(&members)
+}
+
+#[test]
+fn objects_of_which_nothing_is_known_decide_nothing_beside_the_weights() {
+    let folder = tempfile::tempdir().unwrap();
+    let trace = folder.path().join("trace");
+    let command = call("os", "system", &format!("touch {}", trace.display()));
+    let unknown_storage = tensor(&storage("torch.QInt8Storage", "x", 4), 0, &[4], &[1]);
+    let shared = [
+        b"}(".to_vec(),
+        text("first"),
+        tensor(&storage("torch.FloatStorage", "0", 144), 0, &[], &[]),
+        b"q\x01".to_vec(),
+        (0..12).flat_map(|i| [text(&i.to_string()), b"h\x01".to_vec()].concat()).collect(),
+        b"u".to_vec(),
+    ]
+    .concat();
+    for (what, beside) in [
+        ("a call", command.clone()),
+        ("a path of Python 3.13", call("pathlib._local", "PosixPath", "/data")),
+        ("a call of what a call gave", [command.clone(), tuple(&[]), b"R".to_vec()].concat()),
+        ("an object with items", [command.clone(), text("a"), b"Ns".to_vec()].concat()),
+        ("an object with a state", [command.clone(), b"}b".to_vec()].concat()),
+        ("a tensor of an unknown type", unknown_storage),
+        ("a tensor under thirteen names", shared),
+    ] {
+        let bytes = checkpoint(&beside, None);
+        let weights = Weights::from_bytes(&bytes, Path::new("beside"), None);
+        let weights = weights.unwrap_or_else(|error| panic!("{what}: {error}"));
+        assert_eq!((weights.config.num_blocks, weights.config.num_classes), (1, 6), "{what}");
+        Weights::bytes_info(&bytes, Path::new("beside")).unwrap().architecture.unwrap();
+    }
+    let rows = vec![("a call for a tensor", checkpoint(b"N", Some(&command)), "calls `os.system`")];
+    all_are_refused("pth", rows);
+    assert!(!trace.exists(), "something was run");
+}
+
+#[test]
+fn programs_of_torchscript_are_named_with_the_way_to_convert_them() {
+    let bytes = zip(&[
+        Member::stored("m/data.pkl", b"\x80\x02c__torch__\nNet\n)\x81."),
+        Member::stored("m/constants.pkl", b"\x80\x02)."),
+        Member::deflated("m/code/__torch__.py", b"class Net(Module):"),
+    ]);
+    match Weights::from_bytes(&bytes, Path::new("net.pt"), None).unwrap_err() {
+        ModelError::Unreadable { reason, hint, .. } => {
+            assert_eq!(reason, "a program of TorchScript, expected weights");
+            assert!(hint.unwrap().contains("torch.jit.load"), "{hint:?}");
+        }
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]

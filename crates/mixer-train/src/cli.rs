@@ -14,7 +14,7 @@ mod weights;
 
 use std::io::Write;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -162,12 +162,58 @@ struct WeightsArg {
     /// Override the form of GELU [default: the file's; tanh for .npz, erf for timm's files].
     #[arg(long, value_parser = gelu())]
     gelu: Option<Gelu>,
+    /// Class names in the order of the outputs, a line each [default: the file's].
+    #[arg(long, value_name = "FILE")]
+    classes: Option<PathBuf>,
 }
 
 impl WeightsArg {
     fn read(&self) -> Result<mixer_model::Weights, TrainError> {
-        crate::disk::run_dir::read_weights(&self.weights, self.gelu)
+        let mut weights = crate::disk::run_dir::read_weights(&self.weights, self.gelu)?;
+        if let Some(file) = &self.classes {
+            let names = class_names(file)?;
+            let expected = weights.config.num_classes;
+            if names.len() != expected {
+                let message = format!(
+                    "{} class names, the weights have {expected} classes: {}",
+                    names.len(),
+                    file.display()
+                );
+                return Err(TrainError::usage(message).with_hint(
+                    "`--classes` takes a name for each output, in their order, a line each",
+                ));
+            }
+            weights.metadata.classes = Some(names);
+        }
+        Ok(weights)
     }
+}
+
+/// Reads the class names of `--classes`, a line each; an empty last line is none.
+fn class_names(file: &Path) -> Result<Vec<String>, TrainError> {
+    let text =
+        fs_err::read_to_string(file).map_err(|error| TrainError::usage(error.to_string()))?;
+    let text = text.trim_start_matches('\u{feff}').trim_end();
+    let names: Vec<String> = text.lines().map(|line| line.trim().to_owned()).collect();
+    for (line, name) in names.iter().enumerate() {
+        let message = if name.is_empty() {
+            format!("line {} is empty, expected a class name: {}", line + 1, file.display())
+        } else if let Some(first) =
+            names.iter().position(|found| found == name).filter(|n| *n < line)
+        {
+            format!(
+                "lines {} and {} are the same class name `{}`: {}",
+                first + 1,
+                line + 1,
+                name.escape_debug(),
+                file.display()
+            )
+        } else {
+            continue;
+        };
+        return Err(TrainError::usage(message));
+    }
+    Ok(names)
 }
 
 /// The weights of a command that computes with some, and how.

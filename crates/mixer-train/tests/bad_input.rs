@@ -653,6 +653,31 @@ fn incomplete_weights_are_refused_with_what_is_missing() {
 }
 
 #[test]
+fn files_of_class_names_and_endings_that_do_not_fit_are_refused() {
+    let place = Workplace::with_run();
+    for (names, expected) in [
+        ("a\nb\nc\n", "3 class names, the weights have 2 classes: names"),
+        ("a\na\n", "lines 1 and 2 are the same class name `a`: names"),
+        ("a\n\nb", "line 2 is empty"),
+    ] {
+        place.write("names", names);
+        let args = ["predict", "run", "data/val/red/0.bmp", "--classes", "names"];
+        place.mixer(&args).fails(USAGE, &[expected]);
+    }
+    for out in ["x.pth", "x.onnx", "x"] {
+        place
+            .mixer(&["weights", "convert", "run", "--out", out])
+            .fails(USAGE, &["expected `.safetensors` or `.npz`", out])
+            .hints("export WEIGHTS DIR --to timm");
+        assert!(!place.path(out).exists());
+    }
+    place
+        .mixer(&["finetune", "folder.toml", "--run-dir", "other", "--init", "mixer_b16_224"])
+        .fails(WEIGHTS, &["a name of published weights, expected a file: mixer_b16_224"])
+        .hints("huggingface.co/timm/mixer_b16_224");
+}
+
+#[test]
 fn a_directory_without_weights_is_refused_with_what_was_expected() {
     let place = Workplace::with_pictures();
     place

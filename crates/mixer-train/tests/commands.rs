@@ -500,10 +500,31 @@ fn weights_are_listed_converted_and_resized() {
     ] {
         assert!(listing.contains(words), "{words}: {listing}");
     }
+    assert!(listing.starts_with("architecture: Mixer("), "{listing}");
+    let json = place.mixer(&["weights", "inspect", "run", "--format", "json"]).succeeds();
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["architecture"]["patch_size"], 4);
+    assert_eq!(json["tensors"].as_array().unwrap().len(), 30);
+    let json = place.mixer(&["summary", "--model", "S/32", "--format", "json"]).succeeds();
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((&json[0]["model"], &json[0]["tokens"]), (&"S/32".into(), &49.into()));
 
     let convert = place.mixer(&["weights", "convert", "run", "--out", "copy.safetensors"]);
     assert_eq!(convert.succeeds(), "");
     assert!(place.read("copy.safetensors") == place.read("run/best.safetensors"));
+
+    let convert = place.mixer(&["weights", "convert", "run", "--out", "copy.npz"]);
+    assert!(convert.stderr.contains("note: `.npz` holds no class names"), "{convert:?}");
+    assert_eq!(convert.succeeds(), "");
+    place.write("names", "no\nyes\n");
+    let answer = place
+        .mixer(&["predict", "copy.npz", "data/val/red/0.bmp", "--classes", "names"])
+        .succeeds();
+    assert!(answer.contains("yes") && answer.contains("no"), "{answer}");
+    let export = place.mixer(&["weights", "export", "run", "folder", "--to", "timm"]);
+    assert_eq!(export.succeeds(), "");
+    assert_eq!(place.text("folder/class_map.txt"), "blue\nred\n");
+    place.mixer(&["predict", "folder", "data/val/red/0.bmp"]).succeeds();
 
     let resize = place.mixer(&[
         "weights",

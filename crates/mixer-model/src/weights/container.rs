@@ -32,6 +32,26 @@ pub(super) fn container(start: &[u8], file_bytes: u64) -> Result<Container, Refu
     if has_brace && header_bytes.is_some_and(|n| n < file_bytes || start[0] != 0x80) {
         return Ok(Container::Safetensors);
     }
+    // A map of which the first key is a text, none of which is the beginning of a pickle.
+    let first_key = match start[0] {
+        0x81..=0x8f => start.get(1),
+        0xde => start.get(3),
+        0xdf => start.get(5),
+        _ => None,
+    };
+    if matches!(first_key, Some(0xa0..=0xbf | 0xd9)) {
+        return Err(Refusal::with_hint(
+            "a msgpack file, as Flax writes them, which is not supported",
+            "in Python: `flax.serialization.msgpack_restore`, then `numpy.savez` of \
+             `flax.traverse_util.flatten_dict(parameters, sep=\"/\")`",
+        ));
+    }
+    if start.starts_with(b"\x89HDF\r\n") {
+        return Err(Refusal::with_hint(
+            "an HDF5 file, as Keras writes them, which is not supported",
+            "save its tensors under timm's names as safetensors",
+        ));
+    }
     if start[0] == 0x80 {
         return Ok(Container::Pickle);
     }
@@ -66,6 +86,9 @@ mod tests {
         assert_eq!(container(&bytes, 1000), Ok(Container::Safetensors));
         assert_eq!(container(b"\x80\x02}q\x00.   ", 10), Ok(Container::Pickle));
         assert_eq!(container(b"PK\x03\x04", 4), Ok(Container::Zip));
+        for map in [&b"\x82\xa6params\x84"[..], b"\xde\x00\x10\xa4head", b"\x81\xd9\x20x"] {
+            assert!(container(map, 100).unwrap_err().reason.contains("msgpack"));
+        }
         assert!(container(b"version https://git-lfs.github.com", 120).is_err());
     }
 }

@@ -5,7 +5,6 @@ use std::io::{Read, Seek};
 use std::path::Path;
 
 use super::format::WeightsFormat;
-use super::names;
 use super::recognise::recognise;
 use super::tensor_info::TensorInfo;
 use super::weights::{Weights, count_non_finite};
@@ -27,6 +26,8 @@ pub struct FileInfo {
     pub metadata: BTreeMap<String, String>,
     /// The Mixer in the file, or why it holds none.
     pub architecture: Result<MixerConfig, ModelError>,
+    /// The choice among several networks in the file.
+    pub note: Option<String>,
 }
 
 impl Weights {
@@ -49,9 +50,12 @@ impl Weights {
 
     fn info_open<R: Read + Seek>(mut file: WeightsFile<R>) -> Result<FileInfo, ModelError> {
         let tensors = file.tensors();
-        let placements = names::placements(file.format, &tensors);
-        let architecture =
-            file.mixer_header().and_then(|header| recognise(&file, &placements, header.as_ref()));
+        let recognised =
+            file.mixer_header().and_then(|header| recognise(&file, &tensors, header.as_ref()));
+        let (architecture, note) = match recognised {
+            Ok((config, placed)) => (Ok(config), placed.note),
+            Err(error) => (Err(error), None),
+        };
         // Only tensors that can lie in the file are read; the listing itself needs none of them.
         let readable = file.check_sizes(0..tensors.len()).is_ok();
         let mut non_finite = Vec::with_capacity(tensors.len());
@@ -69,6 +73,7 @@ impl Weights {
             non_finite,
             metadata: file.metadata().cloned().unwrap_or_default(),
             architecture,
+            note,
         })
     }
 }

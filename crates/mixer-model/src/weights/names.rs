@@ -1,11 +1,12 @@
 //! Foreign tensor names: where the official JAX code puts its parameters, in its present and its legacy
-//! layout, and which prefixes PyTorch wrappers add. Everything else sees timm's names and layouts.
+//! layout, and what PyTorch wrappers put into names. Everything else sees timm's names and layouts.
 //!
 //! # Source
 //! `vit_jax/models_mixer.py` (names of the Flax modules), `big_vision/models/mlp_mixer.py` (`load`: the
 //! legacy layout), `timm/models/mlp_mixer.py`.
 
 use super::format::WeightsFormat;
+use super::one_line::one_line;
 use super::tensor_info::TensorInfo;
 use crate::parameters;
 
@@ -33,35 +34,67 @@ impl Placement {
     }
 }
 
-/// Gives every tensor of a file its place. Tensors beside the weights (optimizer state, a second copy
-/// of the weights) are left out.
-pub(super) fn placements(format: WeightsFormat, tensors: &[TensorInfo]) -> Vec<Placement> {
+/// Names that wrapping modules put into those of tensors, wherever they stand: `torch.compile`,
+/// checkpointed activations, FullyShardedDataParallel, DeepSpeed, DistributedDataParallel.
+const WRAPPERS: [&str; 5] = [
+    "_orig_mod",
+    "_checkpoint_wrapped_module",
+    "_fsdp_wrapped_module",
+    "_forward_module",
+    "module",
+];
+
+/// Tensors that every network has. Where the first of them stands says where the network is; the others
+/// are for a file that lacks it.
+const ANCHORS: [&str; 3] = ["stem.proj.weight", "stem.proj.bias", "blocks.0.mlp_tokens.fc1.weight"];
+
+/// Places of a network in the order in which they are taken; averages come before all of them.
+const CONTAINERS: [&str; 3] = ["state_dict.", "model_state_dict.", "model."];
+
+/// Most networks in one file among which one is chosen: a trainer keeps a few copies.
+const MAX_NETWORKS: usize = 64;
+
+/// The tensors of a file's network, each with its place.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Placed {
+    pub(super) placements: Vec<Placement>,
+    /// The network that was taken, and the others, where the file holds several.
+    pub(super) note: Option<String>,
+}
+
+/// Gives every tensor of a file's network its place. Tensors beside it (the state of an optimizer, a
+/// second copy of the weights) are left out.
+///
+/// # Errors
+/// The networks in the file, where nothing says which of them is meant.
+pub(super) fn placements(format: WeightsFormat, tensors: &[TensorInfo]) -> Result<Placed, String> {
     let named: Vec<(usize, &str)> =
         tensors.iter().enumerate().map(|(index, tensor)| (index, tensor.name.as_str())).collect();
     match format {
         WeightsFormat::Npz => {
             // big_vision saves parameters under `params/`, and before that under `opt/target/`.
             let chosen = choose_container(named, &["params/", "opt/target/"]);
-            chosen.into_iter().map(|(i, name)| from_flax(i, name, &tensors[i].shape)).collect()
+            let placements =
+                chosen.into_iter().map(|(i, name)| from_flax(i, name, &tensors[i].shape)).collect();
+            Ok(Placed { placements, note: None })
         }
         WeightsFormat::Pytorch | WeightsFormat::Safetensors => {
-            let chosen = if format == WeightsFormat::Pytorch {
-                // timm's own order: a training checkpoint's averaged weights before its raw ones.
-                let containers =
-                    ["state_dict_ema.", "model_ema.", "state_dict.", "model_state_dict.", "model."];
-                choose_container(named, &containers)
-            } else {
-                named
+            let prefixes = networks(&named);
+            let chosen = choose_network(&prefixes)?;
+            let belongs = |name: &str| match chosen {
+                // No network: what is there is shown as it is.
+                None => Some(name.to_owned()),
+                // Among networks within each other a tensor is of the innermost.
+                Some(chosen) => (prefix_of(name, &prefixes) == Some(chosen))
+                    .then(|| unwrapped(&name[chosen.len()..]))
+                    .filter(|name| !is_of_trainer(name)),
             };
-            strip_wrappers(chosen)
-                .into_iter()
-                .map(|(index, name)| Placement {
-                    index,
-                    name: name.to_owned(),
-                    stored_shape: tensors[index].shape.clone(),
-                    axes: &[],
-                })
-                .collect()
+            let place = |(index, name): (usize, &str)| {
+                let stored_shape = tensors[index].shape.clone();
+                belongs(name).map(|name| Placement { index, name, stored_shape, axes: &[] })
+            };
+            let placements = named.into_iter().filter_map(place).collect();
+            Ok(Placed { placements, note: note(chosen, &prefixes) })
         }
     }
 }
@@ -83,23 +116,106 @@ fn choose_container<'a>(
     tensors
 }
 
-/// Strips prefixes of wrapping modules, where every tensor has them: DistributedDataParallel's
-/// `module.`, a wrapper class's `model.`, `torch.compile`'s `_orig_mod.`, in any nesting.
-fn strip_wrappers(mut tensors: Vec<(usize, &str)>) -> Vec<(usize, &str)> {
-    if tensors.is_empty() {
-        return tensors;
-    }
-    'again: loop {
-        for wrapper in ["module.", "model.", "_orig_mod."] {
-            if tensors.iter().all(|(_, name)| name.starts_with(wrapper)) {
-                for (_, name) in &mut tensors {
-                    *name = &name[wrapper.len()..];
-                }
-                continue 'again;
-            }
+/// The prefixes under which networks stand, sorted, by the place of the first anchor that is there.
+fn networks<'a>(tensors: &[(usize, &'a str)]) -> Vec<&'a str> {
+    for anchor in ANCHORS {
+        let mut prefixes: Vec<&str> =
+            tensors.iter().filter_map(|(_, name)| prefix_before(name, anchor)).collect();
+        prefixes.sort_unstable();
+        prefixes.dedup();
+        if !prefixes.is_empty() {
+            return prefixes;
         }
-        return tensors;
     }
+    Vec::new()
+}
+
+/// The text before the words of `anchor`, between which wrappers may stand.
+fn prefix_before<'a>(name: &'a str, anchor: &str) -> Option<&'a str> {
+    let mut words = anchor.rsplit('.').peekable();
+    let mut rest = name;
+    while let Some(word) = words.peek() {
+        let last = rest.rsplit('.').next()?;
+        rest = &rest[..rest.len() - last.len()];
+        if last == *word {
+            words.next();
+        } else if !WRAPPERS.contains(&last) {
+            return None;
+        }
+        if words.peek().is_some() {
+            rest = rest.strip_suffix('.')?;
+        }
+    }
+    (!is_of_trainer(rest)).then_some(rest)
+}
+
+/// True for a name that begins in the state of a trainer rather than in a network.
+fn is_of_trainer(name: &str) -> bool {
+    let first = name.split('.').next().unwrap_or_default();
+    name.contains('.') && (first.starts_with("optim") || first.contains("scheduler"))
+}
+
+/// The longest of the prefixes that a name begins with.
+fn prefix_of<'a>(name: &str, prefixes: &[&'a str]) -> Option<&'a str> {
+    prefixes.iter().copied().filter(|prefix| name.starts_with(prefix)).max_by_key(|p| p.len())
+}
+
+/// The name without the words of wrappers.
+fn unwrapped(name: &str) -> String {
+    let words: Vec<&str> = name.split('.').filter(|word| !WRAPPERS.contains(word)).collect();
+    words.join(".")
+}
+
+/// True for the place of averaged weights.
+fn is_average(prefix: &str) -> bool {
+    prefix.split('.').any(|word| {
+        let word = word.to_lowercase();
+        let mut parts = word.split('_');
+        word.starts_with("ema")
+            || parts.any(|part| {
+                matches!(part, "ema" | "swa" | "avg" | "average" | "averaged" | "averaging")
+            })
+    })
+}
+
+/// The network that is meant: averages first, as timm has it.
+fn choose_network<'a>(prefixes: &[&'a str]) -> Result<Option<&'a str>, String> {
+    let rank = |prefix: &str| match prefix {
+        _ if is_average(prefix) => 0,
+        _ => 1 + CONTAINERS.iter().position(|c| *c == prefix).unwrap_or(CONTAINERS.len()),
+    };
+    if prefixes.len() > MAX_NETWORKS {
+        let reason = format!("{} networks in one file, expected one: ", prefixes.len());
+        return Err(reason + &listed(prefixes));
+    }
+    let Some(best) = prefixes.iter().map(|prefix| rank(prefix)).min() else { return Ok(None) };
+    let first: Vec<&str> = prefixes.iter().copied().filter(|p| rank(p) == best).collect();
+    match first.as_slice() {
+        [one] => Ok(Some(one)),
+        _ => Err(format!("{} networks in one file, expected one: {}", first.len(), listed(&first))),
+    }
+}
+
+/// The sentence about a choice among several networks.
+fn note(chosen: Option<&str>, prefixes: &[&str]) -> Option<String> {
+    let chosen = chosen?;
+    let others: Vec<&str> = prefixes.iter().copied().filter(|p| *p != chosen).collect();
+    if others.is_empty() {
+        return None;
+    }
+    let what = if is_average(chosen) { "the averaged weights" } else { "the weights" };
+    Some(format!("{what} {} are taken, not {}", listed(&[chosen]), listed(&others)))
+}
+
+/// Prefixes as a message shows them, the first few.
+fn listed(prefixes: &[&str]) -> String {
+    const MAX_SHOWN: usize = 6;
+    let shown = prefixes.iter().take(MAX_SHOWN).map(|prefix| format!("`{prefix}stem.proj.weight`"));
+    let mut text = shown.collect::<Vec<_>>().join(", ");
+    if prefixes.len() > MAX_SHOWN {
+        text += &format!(" and {} more", prefixes.len() - MAX_SHOWN);
+    }
+    one_line(&text)
 }
 
 /// The place of a tensor of the official code. The legacy layout has extra axes of size 1.
@@ -192,25 +308,74 @@ mod tests {
         TensorInfo { name: name.to_owned(), shape: vec![1], dtype: "f32".to_owned() }
     }
 
+    fn infos(names: &[&str]) -> Vec<TensorInfo> {
+        names.iter().map(|name| info(name)).collect()
+    }
+
     fn placed(format: WeightsFormat, names: &[&str]) -> Vec<String> {
-        let tensors: Vec<TensorInfo> = names.iter().map(|name| info(name)).collect();
-        placements(format, &tensors).into_iter().map(|placement| placement.name).collect()
+        let placed = placements(format, &infos(names)).unwrap();
+        placed.placements.into_iter().map(|placement| placement.name).collect()
     }
 
     #[test]
-    fn wrapper_prefixes_are_stripped_only_when_all_tensors_have_them() {
-        let format = WeightsFormat::Safetensors;
-        assert_eq!(placed(format, &["module.model.a", "module.model.b"]), ["a", "b"]);
-        assert_eq!(placed(format, &["module.a", "b"]), ["module.a", "b"]);
-        assert_eq!(placed(format, &["_orig_mod.a"]), ["a"]);
+    fn the_place_of_the_stem_is_that_of_the_network() {
+        for (names, expected) in [
+            (vec!["module.model.stem.proj.weight", "module.model.norm.bias"], 2),
+            (vec!["net.stem.proj.weight", "net.norm.bias", "criterion.weight"], 2),
+            (vec!["n_averaged", "module.stem.proj.weight", "module.norm.bias"], 2),
+            (vec!["state_dict.model.stem.proj.weight", "state_dict.model.norm.bias"], 2),
+            (vec!["stem._orig_mod.proj.weight", "_fsdp_wrapped_module.norm.bias"], 2),
+            (vec!["_orig_mod.stem.proj._forward_module.weight", "_orig_mod.norm.module.bias"], 2),
+            (vec!["stem.proj.weight", "norm.bias", "optimizer.state.0.exp_avg"], 2),
+            (vec!["a.stem.proj.weight", "a.norm.bias", "optimizer.stem.proj.weight"], 2),
+        ] {
+            for format in [WeightsFormat::Safetensors, WeightsFormat::Pytorch] {
+                let mut found = placed(format, &names);
+                found.sort();
+                assert_eq!(found, ["norm.bias", "stem.proj.weight"], "{names:?}");
+                assert_eq!(found.len(), expected);
+            }
+        }
+        // What lies within the network belongs to it, known or not; where there is none, names stay.
+        let names = ["a.stem.proj.weight", "a.blocks.1.module.ls1"];
+        assert_eq!(placed(WeightsFormat::Pytorch, &names)[1], "blocks.1.ls1");
+        assert_eq!(placed(WeightsFormat::Safetensors, &["module.a", "b"]), ["module.a", "b"]);
+        // A file without its stem still has a place.
+        let names = ["x.stem.proj.bias", "x.norm.bias"];
+        assert_eq!(placed(WeightsFormat::Pytorch, &names), ["stem.proj.bias", "norm.bias"]);
     }
 
     #[test]
-    fn averaged_weights_of_a_training_checkpoint_win() {
-        let names = ["state_dict.a", "state_dict_ema.module.a", "optimizer.state.0.exp_avg"];
-        assert_eq!(placed(WeightsFormat::Pytorch, &names), ["a"]);
-        let tensors: Vec<TensorInfo> = names.iter().map(|name| info(name)).collect();
-        assert_eq!(placements(WeightsFormat::Pytorch, &tensors)[0].index, 1);
+    fn averages_come_first_and_it_is_said() {
+        for (names, index) in [
+            (["state_dict.", "state_dict_ema.module."], 1),
+            (["model.", "model_ema.module."], 1),
+            (["", "ema_model.module."], 1),
+            (["current_model_state.model.", "averaged.model."], 1),
+            (["state_dict.", "model."], 0),
+            (["model.", "teacher."], 0),
+        ] {
+            let names = names.map(|prefix| format!("{prefix}stem.proj.weight"));
+            let infos = infos(&names.each_ref().map(String::as_str));
+            let placed = placements(WeightsFormat::Pytorch, &infos).unwrap();
+            assert_eq!(placed.placements.len(), 1);
+            assert_eq!(placed.placements[0].index, index, "{names:?}");
+            assert_eq!(placed.placements[0].name, "stem.proj.weight");
+            let note = placed.note.unwrap();
+            assert!(note.contains("are taken, not") && note.contains(&names[1 - index]), "{note}");
+            assert_eq!(note.contains("averaged weights"), index == 1, "{note}");
+        }
+    }
+
+    #[test]
+    fn several_networks_are_listed() {
+        let names = ["student.stem.proj.weight", "teacher.stem.proj.weight", "student.norm.bias"];
+        let error = placements(WeightsFormat::Pytorch, &infos(&names)).unwrap_err();
+        assert_eq!(
+            error,
+            "2 networks in one file, expected one: `student.stem.proj.weight`, \
+             `teacher.stem.proj.weight`"
+        );
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::io::{Read, Seek};
 use std::path::Path;
 
 use super::metadata::{Metadata, MixerHeader};
-use super::names::{self, Placement};
+use super::names::{Placed, Placement};
 use super::recognise::recognise;
 use super::tensor_info::TensorInfo;
 use super::weights::Weights;
@@ -19,7 +19,7 @@ type Tensors = BTreeMap<String, HostTensor>;
 
 impl Weights {
     /// The weights in a file: `.npz` of the official JAX code (present and legacy names), `.safetensors` (ours
-    /// or timm's), or a PyTorch checkpoint (a state dict, bare or within a training checkpoint). The
+    /// or timm's), or a PyTorch checkpoint (a state dict, bare or within a training checkpoint); or the folder of the Hugging Face hub that one lies in. The
     /// format is decided by content; the extension means nothing. Any of f16, bf16, f32 and f64 is
     /// read; f64 is rounded.
     ///
@@ -34,6 +34,18 @@ impl Weights {
     /// Nothing that a file claims is believed: it can neither run code nor make the reader take more memory
     /// than a small multiple of its size.
     pub fn read(path: &Path, gelu: Option<Gelu>) -> Result<Self, ModelError> {
+        Ok(Self::read_with_note(path, gelu)?.0)
+    }
+
+    /// [`Weights::read`], and what a user should know of the choice where the file holds several
+    /// networks: averaged weights and their raw form.
+    ///
+    /// # Errors
+    /// As [`Weights::read`].
+    pub fn read_with_note(
+        path: &Path,
+        gelu: Option<Gelu>,
+    ) -> Result<(Self, Option<String>), ModelError> {
         Self::read_open(WeightsFile::open(path)?, gelu)
     }
 
@@ -43,17 +55,17 @@ impl Weights {
     /// As [`Weights::read`].
     pub fn from_bytes(bytes: &[u8], path: &Path, gelu: Option<Gelu>) -> Result<Self, ModelError> {
         let reader = std::io::Cursor::new(bytes);
-        Self::read_open(WeightsFile::of(reader, bytes.len() as u64, path)?, gelu)
+        Ok(Self::read_open(WeightsFile::of(reader, bytes.len() as u64, path)?, gelu)?.0)
     }
 
     fn read_open<R: Read + Seek>(
         mut file: WeightsFile<R>,
         gelu: Option<Gelu>,
-    ) -> Result<Self, ModelError> {
+    ) -> Result<(Self, Option<String>), ModelError> {
         let listing = file.tensors();
-        let placements = names::placements(file.format, &listing);
         let header = file.mixer_header()?;
-        let mut config = recognise(&file, &placements, header.as_ref())?;
+        let (mut config, placed) = recognise(&file, &listing, header.as_ref())?;
+        let Placed { placements, note } = placed;
         config.gelu = gelu.unwrap_or(config.gelu);
 
         file.check_sizes(placements.iter().map(|placement| placement.index))
@@ -75,7 +87,7 @@ impl Weights {
         };
         let weights = Self { config, tensors, metadata };
         weights.validate().map_err(|error| file.unreadable(error.to_string()))?;
-        Ok(weights)
+        Ok((weights, note))
     }
 }
 

@@ -5,20 +5,42 @@ use std::io::{Read, Seek};
 
 use super::differences::{Shapes, differences, shown};
 use super::metadata::{HEADER_KEY, MixerHeader};
-use super::names::Placement;
+use super::names::{self, Placed, Placement};
 use super::one_line::one_line;
+use super::tensor_info::TensorInfo;
 use super::weights_file::WeightsFile;
 use crate::error::ModelError;
 use crate::mixer::config::{Gelu, MixerConfig};
 use crate::parameters::{self, Axis};
 
+/// The beginning of the reason where the tensors are those of another network.
+const RELATIVE: &str = "the tensors are those of ";
+
 /// Largest dimension that is believed. Far above any Mixer; low enough that products of three
 /// dimensions fit 64 bits.
 const MAX_DIMENSION: usize = 1 << 20;
 
+/// The network in a file: its architecture, and the tensors that are of it, each with its place.
+pub(super) fn recognise<R: Read + Seek>(
+    file: &WeightsFile<R>,
+    tensors: &[TensorInfo],
+    header: Option<&MixerHeader>,
+) -> Result<(MixerConfig, Placed), ModelError> {
+    let placed = names::placements(file.format, tensors)
+        .map_err(|reason| ModelError::NotAMixer { reason, path: file.path.clone() })?;
+    match architecture(file, &placed.placements, header) {
+        Ok(config) => Ok((config, placed)),
+        Err(ModelError::NotAMixer { reason, path }) if reason.starts_with(RELATIVE) => {
+            Err(ModelError::NotAMixer { reason, path })
+        }
+        // What was passed over may be what is missing.
+        Err(error) => Err(file.fault().unwrap_or(error)),
+    }
+}
+
 /// The architecture in a file: what its metadata says, else what its shapes say, and then every tensor
 /// as it must be.
-pub(super) fn recognise<R: Read + Seek>(
+fn architecture<R: Read + Seek>(
     file: &WeightsFile<R>,
     placements: &[Placement],
     header: Option<&MixerHeader>,
@@ -124,7 +146,7 @@ fn infer(shapes: &Shapes, gelu: Gelu) -> Result<MixerConfig, String> {
         return Err("the file holds no tensors".to_owned());
     }
     if let Some(net) = lookalike(shapes) {
-        return Err(format!("the tensors are those of {net}"));
+        return Err(format!("{RELATIVE}{net}"));
     }
     let e = Evidence::gather(shapes);
     let (Some(patch_size), Some(s), Some(d_s)) =

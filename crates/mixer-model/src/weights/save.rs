@@ -1,14 +1,16 @@
-//! Weights to files: `.safetensors` under timm's names, with our metadata in the header.
+//! Weights to files: `.safetensors` under timm's names, with our metadata in the header, and `.npz` under
+//! the official ones.
 
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
 
-use super::formats::safetensors;
+use super::formats::{npz, safetensors};
 use super::metadata::{FORMAT_VERSION, HEADER_KEY, Metadata, MixerHeader};
 use super::weights::Weights;
 use super::write_atomically::write_atomically;
 use crate::error::ModelError;
+use crate::parameters;
 use crate::tensor::HostTensor;
 
 impl Weights {
@@ -18,19 +20,47 @@ impl Weights {
     /// The file appears whole or not at all: it is written beside `path`, synced and renamed.
     ///
     /// # Errors
-    /// [`ModelError::Io`]; [`ModelError::Mismatch`] and [`ModelError::ClassCount`] before anything is
-    /// written.
+    /// [`ModelError::Io`]; [`ModelError::Mismatch`], [`ModelError::ClassCount`] and
+    /// [`ModelError::NotFinite`] before anything is written.
     ///
     /// # Determinism
     /// The bytes are a function of the weights.
     pub fn write_safetensors(&self, path: &Path) -> Result<(), ModelError> {
         self.validate()?;
+        self.check_finite()?;
         let header = self.header()?;
         write_atomically(path, |out| safetensors::write(out, &self.tensors, &header))
             .map_err(|source| ModelError::Io { source })
     }
 
-    /// The bytes that [`Weights::write_safetensors`] writes.
+    /// Writes an `.npz` file that the official JAX code loads: its names and layouts, `f32`. The format has
+    /// no place for metadata: class names and preprocessing are left out, and a reader takes the official
+    /// form of GELU, [`Gelu::Tanh`](crate::Gelu::Tanh).
+    ///
+    /// The file appears whole or not at all.
+    ///
+    /// # Errors
+    /// As [`Weights::write_safetensors`].
+    ///
+    /// # Determinism
+    /// The bytes are a function of the weights.
+    pub fn write_npz(&self, path: &Path) -> Result<(), ModelError> {
+        self.validate()?;
+        self.check_finite()?;
+        // A whole set has tensors of the table and no others.
+        let arrays = self.tensors.iter().filter_map(|(name, tensor)| {
+            let found = parameters::by_name(name)?;
+            let tensor = match found.1.timm_axes() {
+                [] => tensor.clone(),
+                axes => tensor.permuted(axes),
+            };
+            Some((parameters::flax_name_of(found), tensor))
+        });
+        write_atomically(path, |out| npz::write(out, arrays))
+            .map_err(|source| ModelError::Io { source })
+    }
+
+    /// The bytes that [`Weights::write_safetensors`] writes; values that are not finite among them.
     ///
     /// # Errors
     /// As [`Weights::write_safetensors`].

@@ -91,6 +91,22 @@ impl Weights {
             .collect()
     }
 
+    /// Checks that every value is a number: what is written must be of use to who reads it.
+    ///
+    /// # Errors
+    /// [`ModelError::NotFinite`] with the first parameter that has such values.
+    pub fn check_finite(&self) -> Result<(), ModelError> {
+        let non_finite = self.non_finite();
+        match non_finite.iter().next() {
+            None => Ok(()),
+            Some((name, count)) => Err(ModelError::NotFinite {
+                name: (*name).to_owned(),
+                count: *count,
+                others: non_finite.len() - 1,
+            }),
+        }
+    }
+
     pub(super) fn validate(&self) -> Result<(), ModelError> {
         self.check_fits(&self.config)?;
         if let Some(classes) = &self.metadata.classes

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use fs_err as fs;
 
 use super::container::{Container, container};
+use super::folder::weights_in_folder;
 use super::format::WeightsFormat;
 use super::formats::npz::NpzFile;
 use super::formats::pytorch::PytorchFile;
@@ -15,6 +16,7 @@ use super::formats::safetensors::SafetensorsFile;
 use super::formats::zip::Archive;
 use super::metadata::{HEADER_KEY, MixerHeader};
 use super::one_line::one_line;
+use super::published;
 use super::tensor_info::TensorInfo;
 use crate::error::ModelError;
 use crate::tensor::HostTensor;
@@ -39,7 +41,15 @@ enum Reader<R> {
 impl WeightsFile<BufReader<fs::File>> {
     pub(super) fn open(path: &Path) -> Result<Self, ModelError> {
         let io = |source| ModelError::Io { source };
-        let file = fs::File::open(path).map_err(io)?;
+        let in_folder = if path.is_dir() { weights_in_folder(path)? } else { None };
+        let path = in_folder.as_deref().unwrap_or(path);
+        let file = fs::File::open(path).map_err(|source| match published::refusal(path) {
+            Some(Refusal { reason, hint }) if source.kind() == std::io::ErrorKind::NotFound => {
+                let format = "npz, safetensors or pth";
+                ModelError::Unreadable { format, reason, path: path.to_owned(), hint }
+            }
+            _ => ModelError::Io { source },
+        })?;
         let bytes = file.metadata().map_err(io)?.len();
         Self::of(BufReader::new(file), bytes, path)
     }
@@ -139,6 +149,18 @@ impl<R: Read + Seek> WeightsFile<R> {
             .and_then(|metadata| metadata.get(HEADER_KEY))
             .map(|json| MixerHeader::parse(json).map_err(|reason| self.unreadable(reason)))
             .transpose()
+    }
+
+    /// The error for what was passed over beside the tensors, where these are not a network's.
+    pub(super) fn fault(&self) -> Option<ModelError> {
+        let Reader::Pytorch(file) = &self.reader else { return None };
+        let Refusal { reason, hint } = file.fault()?;
+        Some(ModelError::Unreadable {
+            format: self.format.name(),
+            reason: one_line(reason),
+            path: self.path.clone(),
+            hint: hint.or(Some(DAMAGED)),
+        })
     }
 
     /// The error for a damaged file.

@@ -23,9 +23,20 @@ pub(super) fn write_atomically(
         drop(fs::remove_file(&aside));
         return Err(error);
     }
-    #[cfg(unix)]
-    fs::File::open(directory(path))?.sync_all()?;
+    if cfg!(unix) {
+        sync_directory(directory(path))?;
+    }
     Ok(())
+}
+
+/// Waits until the names in a directory are on disk. A file system that has no such wait (EINVAL, ENOTSUP,
+/// ENOSYS) keeps them in its own way, which is no failure.
+fn sync_directory(path: &Path) -> std::io::Result<()> {
+    use std::io::ErrorKind::{InvalidInput, Unsupported};
+    match fs::File::open(path)?.sync_all() {
+        Err(error) if matches!(error.kind(), InvalidInput | Unsupported) => Ok(()),
+        result => result,
+    }
 }
 
 /// Creates a file of a new name in the directory of `path`: a rename is atomic only within one.

@@ -1,11 +1,13 @@
-//! `mixer weights inspect|verify|convert|resize`.
+//! `mixer weights inspect|verify|convert|export|resize`.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use clap::{Args, Subcommand};
-use mixer_model::Weights;
+use clap::{Args, Subcommand, ValueEnum};
+use mixer_model::{Gelu, MixerConfig, Weights};
+use serde::Serialize;
 
-use super::WeightsArg;
+use super::{Format, WeightsArg};
 use crate::disk::checkpoint::{self, Checkpoint};
 use crate::disk::run_dir::{self, RunDir};
 use crate::error::{CheckpointFault, TrainError};
@@ -17,6 +19,9 @@ pub(super) enum WeightsCommand {
     Inspect {
         /// A run directory, or a .safetensors, .npz or .pth file.
         weights: PathBuf,
+        /// Form of the result.
+        #[arg(long, value_enum, default_value_t = Format::Table)]
+        format: Format,
     },
     /// Check weights files, checkpoints and whole run directories, and name what is damaged.
     ///
@@ -27,12 +32,25 @@ pub(super) enum WeightsCommand {
         #[arg(required = true)]
         paths: Vec<PathBuf>,
     },
-    /// Write weights as safetensors with timm's names and layouts, and all that is known of them.
+    /// Write weights as safetensors with timm's names and layouts, and all that is known of them; or, for
+    /// the official JAX code, as .npz with its names and layouts.
     Convert {
         #[command(flatten)]
         weights: WeightsArg,
         #[command(flatten)]
         out: OutArg,
+    },
+    /// Write a folder that another program loads, with classes and preparation of pictures.
+    #[command(after_help = "Example: mixer weights export runs/pets pets_timm --to timm")]
+    Export {
+        #[command(flatten)]
+        weights: WeightsArg,
+        /// The folder to make; an existing one is refused.
+        #[arg(value_name = "DIR")]
+        folder: PathBuf,
+        /// The program that loads it: `timm.create_model('local-dir:DIR', pretrained=True)`.
+        #[arg(long, value_enum)]
+        to: Program,
     },
     /// Change the resolution: exactly for a multiple of the present one, by interpolation otherwise.
     Resize {
@@ -46,16 +64,41 @@ pub(super) enum WeightsCommand {
     },
 }
 
+/// A program that loads weights from a folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Program {
+    /// PyTorch Image Models.
+    Timm,
+}
+
 #[derive(Debug, Clone, Args)]
 pub(super) struct OutArg {
-    /// The file to write; an existing one is refused.
+    /// The file to write, .safetensors or .npz; an existing one is refused.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
 }
 
 impl OutArg {
+    /// The format that the ending of the file says.
+    fn format(&self) -> Result<OutFormat, TrainError> {
+        let ending = self.out.extension().map(|ending| ending.to_string_lossy().to_lowercase());
+        match ending.as_deref() {
+            Some("safetensors") => Ok(OutFormat::Safetensors),
+            Some("npz") => Ok(OutFormat::Npz),
+            found => {
+                let found = found.map_or_else(|| "no ending".to_owned(), |e| format!("`.{e}`"));
+                let message =
+                    format!("{found}, expected `.safetensors` or `.npz`: {}", self.out.display());
+                let hint = "for PyTorch, `safetensors.torch.load_file` reads a `.safetensors` file; for timm, \
+                            `mixer weights export WEIGHTS DIR --to timm` writes a folder";
+                Err(TrainError::usage(message).with_hint(hint))
+            }
+        }
+    }
+
     /// Finds out before the work whether its result can be written.
     fn check(&self) -> Result<(), TrainError> {
+        self.format()?;
         if self.out.exists() {
             let message = format!("the file exists already: {}", self.out.display());
             return Err(TrainError::usage(message).with_hint("choose another one with `--out`"));
@@ -70,13 +113,36 @@ impl OutArg {
     }
 }
 
+/// A format that weights are written in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum OutFormat {
+    Safetensors,
+    Npz,
+}
+
 pub(super) fn run(command: WeightsCommand) -> Result<(), TrainError> {
     match command {
-        WeightsCommand::Inspect { weights } => inspect(&run_dir::weights_file(&weights)?),
+        WeightsCommand::Inspect { weights, format } => {
+            inspect(&run_dir::weights_file(&weights)?, format)
+        }
         WeightsCommand::Verify { paths } => verify(&paths),
         WeightsCommand::Convert { weights, out } => {
             out.check()?;
             write(&weights.read()?, &out)
+        }
+        WeightsCommand::Export { weights, folder, to: Program::Timm } => {
+            if folder.exists() {
+                let message = format!("the folder exists already: {}", folder.display());
+                return Err(TrainError::usage(message).with_hint("choose another one"));
+            }
+            let weights = weights.read()?;
+            weights.write_timm_folder(&folder)?;
+            say(format_args!("{} for timm written: {}", weights.config, folder.display()));
+            if weights.metadata.classes.is_none() {
+                say("note: these weights name no classes, so there is no `class_map.txt`");
+            }
+            say(format_args!("how to use it: {}", folder.join("README.md").display()));
+            Ok(())
         }
         WeightsCommand::Resize { weights, image_size, out } => {
             out.check()?;
@@ -90,7 +156,20 @@ pub(super) fn run(command: WeightsCommand) -> Result<(), TrainError> {
 }
 
 fn write(weights: &Weights, out: &OutArg) -> Result<(), TrainError> {
-    weights.write_safetensors(&out.out)?;
+    match out.format()? {
+        OutFormat::Safetensors => weights.write_safetensors(&out.out)?,
+        OutFormat::Npz => {
+            weights.write_npz(&out.out)?;
+            say("note: `.npz` holds no class names and no preprocessing");
+            if weights.config.gelu != Gelu::Tanh {
+                say(format_args!(
+                    "note: these weights are for GELU {}; a reader of `.npz` takes tanh, mixer too without \
+                     `--gelu {0}`",
+                    weights.config.gelu
+                ));
+            }
+        }
+    }
     say(format_args!("{} written: {}", weights.config, out.out.display()));
     Ok(())
 }
@@ -149,14 +228,66 @@ fn check(path: &Path) -> Result<String, TrainError> {
     Ok(weights.config.to_string())
 }
 
-fn inspect(path: &Path) -> Result<(), TrainError> {
+/// The listing of a weights file; its JSON form is part of the interface.
+#[derive(Debug, Serialize)]
+struct Listing<'a> {
+    /// Absent where the file holds no Mixer.
+    architecture: Option<&'a MixerConfig>,
+    /// The reason why there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    format: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    note: Option<&'a str>,
+    tensors: Vec<Listed<'a>>,
+    metadata: &'a BTreeMap<String, String>,
+}
+
+/// A tensor in a listing.
+#[derive(Debug, Serialize)]
+struct Listed<'a> {
+    name: &'a str,
+    dtype: &'a str,
+    shape: &'a [usize],
+    /// Values that are NaN or infinite; `null` where the type has none.
+    non_finite: Option<usize>,
+}
+
+fn inspect(path: &Path, format: Format) -> Result<(), TrainError> {
     let info = Weights::file_info(path)?;
-    let mut text = String::new();
+    if format == Format::Json {
+        let tensors = info.tensors.iter().zip(&info.non_finite);
+        return super::print_json(&Listing {
+            architecture: info.architecture.as_ref().ok(),
+            reason: info.architecture.as_ref().err().map(ToString::to_string),
+            format: info.format.to_string(),
+            note: info.note.as_deref(),
+            tensors: tensors
+                .map(|(tensor, non_finite)| Listed {
+                    name: &tensor.name,
+                    dtype: &tensor.dtype,
+                    shape: &tensor.shape,
+                    non_finite: *non_finite,
+                })
+                .collect(),
+            metadata: &info.metadata,
+        });
+    }
+    let mut text = match &info.architecture {
+        Ok(config) => format!("architecture: {config}, gelu {}\n", config.gelu),
+        Err(error) => format!("architecture: {error}\n"),
+    };
+    text += &format!("format: {}\n", info.format);
+    if let Some(note) = &info.note {
+        text += &format!("note: {note}\n");
+    }
     let mut total = 0usize;
     let mut broken = 0;
+    let mut lines = String::new();
     for (tensor, non_finite) in info.tensors.iter().zip(&info.non_finite) {
         let shape: Vec<String> = tensor.shape.iter().map(ToString::to_string).collect();
-        total += tensor.shape.iter().product::<usize>();
+        total =
+            total.saturating_add(tensor.shape.iter().fold(1, |n, &size| n.saturating_mul(size)));
         let note = match non_finite {
             Some(count) if *count > 0 => {
                 broken += count;
@@ -164,19 +295,15 @@ fn inspect(path: &Path) -> Result<(), TrainError> {
             }
             _ => String::new(),
         };
-        text += &format!("{:<60} {:<8} [{}]{note}\n", tensor.name, tensor.dtype, shape.join(", "));
+        lines += &format!("{:<60} {:<8} [{}]{note}\n", tensor.name, tensor.dtype, shape.join(", "));
     }
     text += &format!("{} tensors, {total} values", info.tensors.len());
     if broken > 0 {
         text += &format!(", {broken} of them not finite");
     }
-    text += &format!("\nformat: {}\n", info.format);
-    match &info.architecture {
-        Ok(config) => text += &format!("architecture: {config}, gelu {}\n", config.gelu),
-        Err(error) => text += &format!("architecture: {error}\n"),
-    }
+    text += "\n";
     for (key, value) in &info.metadata {
         text += &format!("metadata.{key}: {value}\n");
     }
-    super::print(&text)
+    super::print(&(text + &lines))
 }

@@ -26,7 +26,13 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     drop(file);
     fs::rename(aside, path)?;
     match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => LocalDisk.sync_directory(folder),
+        Some(folder) if !folder.as_os_str().is_empty() => {
+            LocalDisk.sync_directory(folder).map_err(|error| {
+                let message =
+                    format!("failed to sync the directory: {error}: {}", folder.display());
+                std::io::Error::new(error.kind(), message)
+            })
+        }
         _ => Ok(()),
     }
 }

@@ -255,18 +255,25 @@ impl RunDir {
 /// The weights file that a user means: a file, or a run directory's best, or its last.
 ///
 /// # Errors
-/// [`TrainError::RunDir`] for a directory without weights.
+/// [`TrainError::RunDir`] for a directory without weights, [`TrainError::Model`] for one of weights in a
+/// form that is not read.
 pub fn weights_file(path: &Path) -> Result<PathBuf, TrainError> {
     if !path.is_dir() {
         return Ok(path.to_owned());
     }
     let run = RunDir::new(path);
-    [run.best(), run.last()].into_iter().find(|file| file.exists()).ok_or_else(|| {
-        let message =
-            "the directory holds no weights, expected `best.safetensors` or `final.safetensors`";
-        TrainError::run_dir(message, path)
-            .with_hint("weights appear with the first evaluation of a run")
-    })
+    if let Some(file) = [run.best(), run.last()].into_iter().find(|file| file.exists()) {
+        return Ok(file);
+    }
+    if !run.exists()
+        && let Some(file) = mixer_model::weights::weights_in_folder(path)?
+    {
+        return Ok(file);
+    }
+    let message =
+        "the directory holds no weights, expected `best.safetensors` or `final.safetensors`";
+    Err(TrainError::run_dir(message, path)
+        .with_hint("weights appear with the first evaluation of a run"))
 }
 
 /// Metadata that a run writes into its weights files.
@@ -285,7 +292,10 @@ pub fn metadata(plan: &RunPlan, provenance: &[(&str, String)]) -> Metadata {
 /// [`TrainError::Model`] when they cannot be read.
 pub fn read_weights(path: &Path, gelu: Option<mixer_model::Gelu>) -> Result<Weights, TrainError> {
     let file = weights_file(path)?;
-    let weights = Weights::read(&file, gelu)?;
+    let (weights, note) = Weights::read_with_note(&file, gelu)?;
+    if let Some(note) = note {
+        say(format_args!("note: {note}: {}", file.display()));
+    }
     if let Some((name, count)) = weights.non_finite().into_iter().next() {
         say(format_args!(
             "warning: {count} values of `{name}` are not finite, and perhaps others: {}",

@@ -1,4 +1,4 @@
-//! Reader of `.npz` files: a zip archive of `.npy` arrays, the format of the official JAX checkpoints.
+//! Reader and writer of `.npz` files: a zip archive of `.npy` arrays, the format of the official JAX checkpoints.
 //!
 //! Nothing that a file claims is believed before it is checked against what the file holds: the size
 //! of an array must follow from its shape and element type, and be possible for the bytes stored.
@@ -7,10 +7,11 @@
 //! # Source
 //! NumPy Enhancement Proposal 1 and `numpy/lib/format.py` (versions 1.0, 2.0 and 3.0).
 
-use std::io::{Read, Seek};
+use std::borrow::Cow;
+use std::io::{Read, Seek, Write};
 
 use super::element::{ByteOrder, CHUNK_BYTES, Element};
-use super::zip::Archive;
+use super::zip::{Archive, Writer};
 use crate::tensor::HostTensor;
 use crate::weights::tensor_info::{MAX_RANK, TensorInfo};
 
@@ -304,6 +305,48 @@ impl NpyHeader {
         };
         values.saturating_mul(size_of::<f32>() as u64)
     }
+}
+
+/// Writes arrays by name, as `<f4` in C order, stored as `numpy.savez` does.
+///
+/// # Determinism
+/// The bytes are a function of the arguments.
+pub(crate) fn write(
+    out: &mut impl Write,
+    arrays: impl Iterator<Item = (String, HostTensor)>,
+) -> std::io::Result<()> {
+    let mut archive = Writer::new(out);
+    for (name, tensor) in arrays {
+        let header = header_of(&tensor.shape);
+        let pieces = || {
+            let encode = |values: &[f32]| -> Vec<u8> {
+                values.iter().flat_map(|value| value.to_le_bytes()).collect()
+            };
+            let data = tensor.data.chunks(CHUNK_BYTES / size_of::<f32>()).map(encode);
+            std::iter::once(Cow::from(&header)).chain(data.map(Cow::from))
+        };
+        archive.add(&format!("{name}.npy"), pieces)?;
+    }
+    archive.finish()
+}
+
+/// The beginning of an `.npy` file of version 1.0, padded so that the data is aligned.
+fn header_of(shape: &[usize]) -> Vec<u8> {
+    const ALIGNMENT: usize = 64;
+    let sizes: Vec<String> = shape.iter().map(ToString::to_string).collect();
+    let comma = if shape.len() == 1 { "," } else { "" };
+    let shape = format!("({}{comma})", sizes.join(", "));
+    let text = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}");
+    // Magic, version, length of the text, the text, padding, end of line.
+    let bytes = (MAGIC.len() + 4 + text.len() + 1).next_multiple_of(ALIGNMENT);
+    let text_bytes = bytes - MAGIC.len() - 4;
+    let mut header = MAGIC.to_vec();
+    header.extend([1, 0]);
+    header.extend((text_bytes as u16).to_le_bytes());
+    header.extend(text.as_bytes());
+    header.resize(bytes - 1, b' ');
+    header.push(b'\n');
+    header
 }
 
 /// A quoted string at the start of `text`, and what follows it. NumPy writes no escapes here.

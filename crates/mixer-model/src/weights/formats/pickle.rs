@@ -3,8 +3,9 @@
 //! A pickle is a program for a machine with a stack, and some of its instructions call whatever Python
 //! function they name. Nothing is called here. The few functions that PyTorch rebuilds tensors with are
 //! known by name and mean a tensor; some other names, which come with ordinary training checkpoints,
-//! mean an object of which nothing is kept; any other name is refused, because elsewhere such a file
-//! may run code.
+//! mean an object of which nothing is kept. Any other name means an object that nothing is known of: it
+//! is passed over beside the weights, and named where it stands in the place of a tensor or where the
+//! file has no weights, because elsewhere such a file may run code.
 //!
 //! Objects lie in one list and refer to each other by index, as Python's do. So a pickle that refers to
 //! an object a million times costs a million indices and no copies, and no depth of nesting is
@@ -130,8 +131,18 @@ pub(super) struct Pickle<'a> {
     pub(super) storages: Vec<Storage>,
     views: Vec<View>,
     root: Id,
+    /// The first object that nothing is known of, and where it is made.
+    unknown: Option<(usize, Global<'a>)>,
     /// Bytes that it took.
     pub(super) bytes: usize,
+}
+
+/// The tensors of a pickle, with dotted names, sorted by them.
+pub(super) struct Found<'a> {
+    pub(super) tensors: Vec<(String, &'a View)>,
+    /// The reason why something beside them was passed over. It is the answer where the tensors are
+    /// not those of a network.
+    pub(super) fault: Option<Refusal>,
 }
 
 /// Index of an object.
@@ -151,6 +162,8 @@ enum Node<'a> {
     /// Keys and values in turns.
     Dict(Vec<Id>),
     Global(Global<'a>),
+    /// An object that is made by a name of which nothing is known.
+    Unknown(Global<'a>),
     Storage(u32),
     View(u32),
 }
@@ -167,7 +180,9 @@ enum Global<'a> {
     Storage(StorageType),
     RebuildTensor,
     RebuildParameter,
-    /// A class or function that is refused as soon as something is made of it.
+    /// A tensor, from the function and the arguments that it is made with.
+    RebuildFromType,
+    /// A class or function that nothing is known of, and what is made of it.
     Unknown(&'a str, &'a str),
 }
 
@@ -181,6 +196,9 @@ impl<'a> Global<'a> {
             ("torch._utils", "_rebuild_tensor" | "_rebuild_tensor_v2") => Global::RebuildTensor,
             ("torch._utils", "_rebuild_parameter" | "_rebuild_parameter_with_state") => {
                 Global::RebuildParameter
+            }
+            ("torch._tensor", "_rebuild_from_type" | "_rebuild_from_type_v2") => {
+                Global::RebuildFromType
             }
             ("argparse", "Namespace")
             | ("_codecs", "encode")
@@ -231,8 +249,8 @@ impl<'a> Pickle<'a> {
             match machine.step() {
                 Ok(None) => {}
                 Ok(Some(root)) => {
-                    let Machine { nodes, storages, views, at, .. } = machine;
-                    return Ok(Pickle { nodes, storages, views, root, bytes: at });
+                    let Machine { nodes, storages, views, unknown, at, .. } = machine;
+                    return Ok(Pickle { nodes, storages, views, root, unknown, bytes: at });
                 }
                 Err(Refusal { reason, hint }) => {
                     let reason = format!("pickle, byte {at}: {reason}");
@@ -276,35 +294,49 @@ impl<'a> Pickle<'a> {
         items.iter().map(|item| text_of(self.node(*item))).collect()
     }
 
-    /// The tensors in its dictionaries, with dotted names, sorted by them.
-    pub(super) fn tensors(&self) -> Result<Vec<(String, &View)>, Refusal> {
+    /// The refusal for an object of which nothing is known.
+    pub(super) fn unknown(&self) -> Option<Refusal> {
+        let (at, global) = self.unknown?;
+        let Refusal { reason, hint } = refusal_of(global);
+        Some(Refusal { reason: format!("pickle, byte {at}: {reason}"), hint })
+    }
+
+    /// The tensors in its dictionaries.
+    pub(super) fn tensors(&self) -> Result<Found<'_>, Refusal> {
         let Node::Dict(_) = self.node(self.root) else {
-            return Err(Refusal::with_hint(
-                "the checkpoint is no dictionary, expected tensors by name",
-                ONLY_TENSORS,
-            ));
+            return Err(self.unknown().unwrap_or_else(|| {
+                Refusal::with_hint(
+                    "the checkpoint is no dictionary, expected tensors by name",
+                    ONLY_TENSORS,
+                )
+            }));
         };
-        let mut found = Vec::new();
+        let mut tensors = Vec::new();
+        let mut fault = self.unknown();
         // What is still to be looked at: an object, and how deep and under which name it lies.
         let mut open = vec![(self.root, 0, String::new())];
         let mut times_seen = vec![0; self.nodes.len()];
         let mut name_bytes = 0;
         while let Some((id, depth, name)) = open.pop() {
             let times_seen: &mut u8 = &mut times_seen[id as usize];
-            *times_seen += 1;
+            *times_seen = times_seen.saturating_add(1);
+            // No tensor of a network has so many names; the count of updates in a state of an optimizer may.
             if *times_seen > MAX_NAMES {
-                return Err(Refusal::new(format!(
-                    "an object under more than {MAX_NAMES} names, `{name}` among them"
-                )));
+                fault.get_or_insert_with(|| {
+                    Refusal::new(format!(
+                        "an object under more than {MAX_NAMES} names, `{name}` among them"
+                    ))
+                });
+                continue;
             }
             match self.node(id) {
-                Node::View(view) => found.push((name, &self.views[*view as usize])),
+                Node::View(view) => tensors.push((name, &self.views[*view as usize])),
+                Node::Dict(_) if depth == MAX_DEPTH => {
+                    fault.get_or_insert_with(|| {
+                        Refusal::new(format!("dictionaries nest deeper than {MAX_DEPTH}"))
+                    });
+                }
                 Node::Dict(items) => {
-                    if depth == MAX_DEPTH {
-                        return Err(Refusal::new(format!(
-                            "dictionaries nest deeper than {MAX_DEPTH}"
-                        )));
-                    }
                     for [key, value] in items.as_chunks::<2>().0 {
                         let is_of_interest =
                             matches!(self.node(*value), Node::View(_) | Node::Dict(_));
@@ -325,12 +357,23 @@ impl<'a> Pickle<'a> {
                 _ => {}
             }
         }
-        found.sort_by(|a, b| a.0.cmp(&b.0));
-        if let Some([(name, _), _]) = found.array_windows::<2>().find(|[a, b]| a.0 == b.0) {
+        tensors.sort_by(|a, b| a.0.cmp(&b.0));
+        if let Some([(name, _), _]) = tensors.array_windows::<2>().find(|[a, b]| a.0 == b.0) {
             return Err(Refusal::new(format!("two tensors `{name}`")));
         }
-        Ok(found)
+        Ok(Found { tensors, fault })
     }
+}
+
+/// The refusal for what is made by a name of which nothing is known.
+fn refusal_of(global: Global) -> Refusal {
+    let reason = match global {
+        Global::Unknown(_, name) if name.ends_with("Storage") => {
+            format!("a storage of `{global}`, expected a known element type")
+        }
+        _ => format!("calls `{global}`, expected nothing but tensors"),
+    };
+    Refusal::with_hint(reason, ONLY_TENSORS)
 }
 
 /// Keys are texts, or integers in the state of an optimizer.
@@ -354,6 +397,8 @@ struct Machine<'a> {
     storages: Vec<Storage>,
     storage_of_key: HashMap<String, u32>,
     views: Vec<View>,
+    /// The first object that nothing is known of, and where it is made.
+    unknown: Option<(usize, Global<'a>)>,
     /// Number of times that something was put on the stack, into the memo or among the marks.
     pushed: usize,
 }
@@ -374,6 +419,7 @@ impl<'a> Machine<'a> {
             storages: Vec::new(),
             storage_of_key: HashMap::new(),
             views: Vec::new(),
+            unknown: None,
             pushed: 0,
         }
     }
@@ -546,7 +592,7 @@ impl<'a> Machine<'a> {
             b'Q' => {
                 let id = self.pop()?;
                 let storage = self.storage(id)?;
-                self.make(Node::Storage(storage))?;
+                self.make(storage)?;
             }
             b'R' | 0x81 => {
                 let (arguments, function) = (self.pop()?, self.pop()?);
@@ -671,7 +717,7 @@ impl<'a> Machine<'a> {
         let list = self.top()?;
         match &mut self.nodes[list as usize] {
             Node::List(list) => list.extend(items),
-            Node::Other => {}
+            Node::Other | Node::Unknown(_) => {}
             _ => return Err(Refusal::new("items for what is no list")),
         }
         Ok(())
@@ -682,7 +728,7 @@ impl<'a> Machine<'a> {
         let dict = self.top()?;
         match &mut self.nodes[dict as usize] {
             Node::Dict(dict) => dict.extend(items),
-            Node::Other => {}
+            Node::Other | Node::Unknown(_) => {}
             _ => return Err(Refusal::new("items for what is no dictionary")),
         }
         Ok(())
@@ -704,40 +750,67 @@ impl<'a> Machine<'a> {
 
     /// The object that Python would call a function for.
     fn call(&mut self, function: Id, arguments: Id) -> Step<()> {
-        let Node::Global(function) = *self.node(function) else {
+        let (Node::Global(function) | Node::Unknown(function)) = *self.node(function) else {
             return Err(Refusal::new("calls what is no function"));
+        };
+        let (first, third) = match self.node(arguments) {
+            Node::Tuple(items) => (items.first().copied(), items.get(2).copied()),
+            _ => (None, None),
         };
         match function {
             Global::Dict => self.make(Node::Dict(Vec::new())),
             Global::List => self.make(Node::List(Vec::new())),
             Global::Ignored => self.make(Node::Other),
             Global::RebuildTensor => {
+                // Of a storage of which nothing is known.
+                if let Some(storage) = first
+                    && let Node::Unknown(global) = *self.node(storage)
+                {
+                    return self.make_unknown(global);
+                }
                 let view = self.view(arguments)?;
                 let index = self.views.len() as u32;
                 self.views.push(view);
                 self.make(Node::View(index))
             }
-            Global::RebuildParameter => match self.node(arguments) {
-                Node::Tuple(items)
-                    if let Some(&tensor) = items.first()
-                        && let Node::View(_) = self.node(tensor) =>
-                {
+            Global::RebuildParameter => match first {
+                Some(tensor) if matches!(self.node(tensor), Node::View(_) | Node::Unknown(_)) => {
                     self.push(tensor)
                 }
                 _ => Err(Refusal::new("a parameter without a tensor")),
             },
+            Global::RebuildFromType => match (first, third) {
+                (Some(function), Some(arguments))
+                    if matches!(
+                        self.node(function),
+                        Node::Global(
+                            Global::RebuildTensor | Global::RebuildParameter | Global::Unknown(..)
+                        )
+                    ) =>
+                {
+                    self.call(function, arguments)
+                }
+                _ => Err(Refusal::new("a tensor of a class without its function")),
+            },
             Global::Storage(_) => Err(Refusal::new("calls a storage")),
-            Global::Unknown(..) => Err(Refusal::with_hint(
-                format!("calls `{function}`, expected nothing but tensors"),
-                ONLY_TENSORS,
-            )),
+            Global::Unknown(..) => self.make_unknown(function),
         }
     }
 
+    /// An object that stands for what Python would have made.
+    fn make_unknown(&mut self, global: Global<'a>) -> Step<()> {
+        self.unknown.get_or_insert((self.at, global));
+        self.make(Node::Unknown(global))
+    }
+
     /// Reads `('storage', type, key, device, number of elements)`.
-    fn storage(&mut self, id: Id) -> Step<u32> {
+    fn storage(&mut self, id: Id) -> Step<Node<'a>> {
         let bad = |what: &str| Refusal::new(format!("a storage {what}"));
-        let Node::Tuple(items) = self.node(id) else { return Err(bad("that is no tuple")) };
+        let items = match self.node(id) {
+            Node::Tuple(items) => items,
+            Node::Unknown(global) => return Err(refusal_of(*global)),
+            _ => return Err(bad("that is no tuple")),
+        };
         let (tag, class, key, len, view) = match items.as_slice() {
             [tag, class, key, _, len] => (*tag, *class, *key, *len, NOTHING),
             [tag, class, key, _, len, view] => (*tag, *class, *key, *len, *view),
@@ -749,7 +822,9 @@ impl<'a> Machine<'a> {
         let element = match self.node(class) {
             Node::Global(Global::Storage(element)) => *element,
             Node::Global(global @ Global::Unknown(..)) => {
-                return Err(bad(&format!("of `{global}`, expected a known element type")));
+                let global = *global;
+                self.unknown.get_or_insert((self.at, global));
+                return Ok(Node::Unknown(global));
             }
             _ => return Err(bad("without element type")),
         };
@@ -769,12 +844,12 @@ impl<'a> Machine<'a> {
             if *before != storage {
                 return Err(bad(&format!("`{}` in two forms", storage.key)));
             }
-            return Ok(*index);
+            return Ok(Node::Storage(*index));
         }
         let index = self.storages.len() as u32;
         self.storage_of_key.insert(storage.key.clone(), index);
         self.storages.push(storage);
-        Ok(index)
+        Ok(Node::Storage(index))
     }
 
     /// Reads `(storage, offset, shape, strides, ...)`.

@@ -7,7 +7,7 @@ use std::io::{Read, Seek, SeekFrom};
 use std::mem::size_of;
 
 use super::element::{ByteOrder, CHUNK_BYTES, Element};
-use super::pickle::{Pickle, Storage, StorageType, View};
+use super::pickle::{Found, Pickle, Storage, StorageType, View};
 use super::refusal::Refusal;
 use super::zip::Archive;
 use crate::tensor::HostTensor;
@@ -27,6 +27,7 @@ pub(crate) struct PytorchFile<R> {
     reader: R,
     tensors: Vec<Tensor>,
     storages: Vec<PlacedStorage>,
+    fault: Option<Refusal>,
 }
 
 struct Tensor {
@@ -50,6 +51,12 @@ impl<R: Read + Seek> PytorchFile<R> {
             .min_by_key(|folder| folder.len())
             .ok_or_else(|| Refusal::new("an archive without `data.pkl`"))?
             .to_owned();
+        if archive.find(&format!("{folder}constants.pkl")).is_some() {
+            return Err(Refusal::with_hint(
+                "a program of TorchScript, expected weights",
+                "in PyTorch: `torch.save(torch.jit.load(FILE).state_dict(), OUT)`",
+            ));
+        }
         if let Some(member) = archive.members().iter().find(|member| member.is_deflated) {
             let reason = format!("member `{}` is packed, which PyTorch never does", member.name);
             return Err(Refusal::with_hint(reason, "load it in PyTorch and save it again"));
@@ -67,7 +74,7 @@ impl<R: Read + Seek> PytorchFile<R> {
         };
         let bytes = archive.read_all(member, MAX_PICKLE_BYTES)?;
         let pickle = Pickle::parse(&bytes)?;
-        let tensors = tensors_of(&pickle)?;
+        let (tensors, fault) = tensors_of(&pickle)?;
         let mut storages = Vec::with_capacity(pickle.storages.len());
         for storage in pickle.storages {
             let name = format!("{folder}data/{}", storage.key);
@@ -79,7 +86,7 @@ impl<R: Read + Seek> PytorchFile<R> {
             }
             storages.push(PlacedStorage { storage, start: member.map(|member| member.start) });
         }
-        Ok(Self { reader: archive.into_file(), tensors, storages })
+        Ok(Self { reader: archive.into_file(), tensors, storages, fault })
     }
 
     /// Reads a legacy file: a magic number, a version, the machine, the checkpoint and the names of its
@@ -95,9 +102,10 @@ impl<R: Read + Seek> PytorchFile<R> {
             at += pickle.bytes;
             Ok::<_, Refusal>(pickle)
         };
-        if !next()?.is_legacy_magic() {
+        let magic = next()?;
+        if !magic.is_legacy_magic() {
             let reason = "a pickle without tensors, expected a checkpoint of `torch.save`";
-            return Err(Refusal::new(reason));
+            return Err(magic.unknown().unwrap_or_else(|| Refusal::new(reason)));
         }
         let version = next()?.as_int();
         if version != Some(1001) {
@@ -109,7 +117,7 @@ impl<R: Read + Seek> PytorchFile<R> {
         }
         let pickle = next()?;
         let keys = next()?.texts().ok_or_else(|| "no list of storages".to_owned())?;
-        let tensors = tensors_of(&pickle)?;
+        let (tensors, fault) = tensors_of(&pickle)?;
         let mut storages: Vec<PlacedStorage> = pickle
             .storages
             .into_iter()
@@ -143,7 +151,7 @@ impl<R: Read + Seek> PytorchFile<R> {
         if start != file_bytes {
             return Err(format!("{} bytes follow the last storage", file_bytes - start).into());
         }
-        Ok(Self { reader, tensors, storages })
+        Ok(Self { reader, tensors, storages, fault })
     }
 
     /// The tensors, sorted by name.
@@ -156,6 +164,11 @@ impl<R: Read + Seek> PytorchFile<R> {
                 dtype: self.element(tensor).name().to_owned(),
             })
             .collect()
+    }
+
+    /// The reason why something beside the tensors was passed over.
+    pub(crate) fn fault(&self) -> Option<&Refusal> {
+        self.fault.as_ref()
     }
 
     fn element(&self, tensor: &Tensor) -> StorageType {
@@ -219,9 +232,10 @@ impl<R: Read + Seek> PytorchFile<R> {
     }
 }
 
-fn tensors_of(pickle: &Pickle) -> Result<Vec<Tensor>, Refusal> {
-    let tensors = pickle.tensors()?;
-    Ok(tensors.into_iter().map(|(name, view)| Tensor { name, view: view.clone() }).collect())
+fn tensors_of(pickle: &Pickle) -> Result<(Vec<Tensor>, Option<Refusal>), Refusal> {
+    let Found { tensors, fault } = pickle.tensors()?;
+    let tensor = |(name, view): (String, &View)| Tensor { name, view: view.clone() };
+    Ok((tensors.into_iter().map(tensor).collect(), fault))
 }
 
 /// The values of a view in C order; `values` begin with its first one.

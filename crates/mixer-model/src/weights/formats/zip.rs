@@ -1,6 +1,7 @@
-//! Reader of zip archives, as far as weights files need them: the container of `.npz` and of `.pth`.
+//! Reader and writer of zip archives, as far as weights files need them: the container of `.npz` and of
+//! `.pth`.
 //!
-//! It is our own because these archives come from anywhere, and what a general reader tolerates is what
+//! The reader is our own because these archives come from anywhere, and what a general reader tolerates is what
 //! an attack is made of. Here the archive ends with its directory; every member is listed once, lies
 //! where no other one does, and is described in the same way in both places; and what it may unpack to
 //! is bounded by what is stored of it.
@@ -9,8 +10,9 @@
 //! PKWARE, APPNOTE.TXT 6.3.10: 4.3.7 (local header), 4.3.12 (directory), 4.3.14 to 4.3.16 (its end),
 //! 4.5.3 (ZIP64).
 
+use std::borrow::Cow;
 use std::collections::HashMap;
-use std::io::{Read, Seek, SeekFrom, Take};
+use std::io::{Read, Seek, SeekFrom, Take, Write};
 
 use crc32fast::Hasher;
 use flate2::read::DeflateDecoder;
@@ -311,6 +313,80 @@ impl<'a> Listed<'a> {
         }
         let start = header_start + LOCAL_HEADER_BYTES + rest.len() as u64;
         Ok(Member { name: name.to_owned(), stored_bytes, bytes, is_deflated, start, checksum })
+    }
+}
+
+/// Writer of archives whose members are stored as they are.
+pub(crate) struct Writer<W> {
+    out: W,
+    at: u64,
+    directory: Vec<u8>,
+    members: u16,
+}
+
+impl<W: Write> Writer<W> {
+    pub(crate) fn new(out: W) -> Self {
+        Self { out, at: 0, directory: Vec::new(), members: 0 }
+    }
+
+    /// Appends a member, given in pieces; twice, since its checksum comes before it.
+    pub(crate) fn add<'a, P: Iterator<Item = Cow<'a, [u8]>>>(
+        &mut self,
+        name: &str,
+        pieces: impl Fn() -> P,
+    ) -> std::io::Result<()> {
+        let (mut hasher, mut bytes) = (Hasher::new(), 0);
+        for piece in pieces() {
+            hasher.update(&piece);
+            bytes += piece.len() as u64;
+        }
+        let too_large =
+            |_| std::io::Error::other("more than 4 GiB, which the format does not hold");
+        let size = u32::try_from(bytes).map_err(too_large)?;
+        let start = u32::try_from(self.at).map_err(too_large)?;
+        let name_bytes = u16::try_from(name.len()).map_err(std::io::Error::other)?;
+        self.members = self.members.checked_add(1).ok_or_else(|| {
+            std::io::Error::other("more than 65535 members, which the format does not hold")
+        })?;
+
+        // Version 2.0, no flags, stored; 1980-01-01 00:00; checksum and sizes; the name, nothing more.
+        let mut common = Vec::new();
+        for field in [20, 0, 0, 0, 0x21_u16] {
+            common.extend(field.to_le_bytes());
+        }
+        for field in [hasher.finalize(), size, size] {
+            common.extend(field.to_le_bytes());
+        }
+        common.extend([name_bytes, 0].map(u16::to_le_bytes).concat());
+        self.out.write_all(&LOCAL_HEADER.to_le_bytes())?;
+        self.out.write_all(&common)?;
+        self.out.write_all(name.as_bytes())?;
+        for piece in pieces() {
+            self.out.write_all(&piece)?;
+        }
+        self.at += LOCAL_HEADER_BYTES + u64::from(name_bytes) + bytes;
+
+        self.directory.extend(DIRECTORY_ENTRY.to_le_bytes());
+        self.directory.extend(20_u16.to_le_bytes());
+        self.directory.extend(common);
+        // No comment, first volume, no attributes.
+        self.directory.extend([0; 10]);
+        self.directory.extend(start.to_le_bytes());
+        self.directory.extend(name.as_bytes());
+        Ok(())
+    }
+
+    /// Writes the directory.
+    pub(crate) fn finish(mut self) -> std::io::Result<()> {
+        let start = u32::try_from(self.at).map_err(|_| {
+            std::io::Error::other("more than 4 GiB, which the format does not hold")
+        })?;
+        self.out.write_all(&self.directory)?;
+        self.out.write_all(&END.to_le_bytes())?;
+        self.out.write_all(&[0, 0, self.members, self.members].map(u16::to_le_bytes).concat())?;
+        self.out.write_all(&(self.directory.len() as u32).to_le_bytes())?;
+        self.out.write_all(&start.to_le_bytes())?;
+        self.out.write_all(&[0, 0])
     }
 }
 

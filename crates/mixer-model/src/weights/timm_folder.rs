@@ -1,0 +1,221 @@
+//! The folder that timm loads weights from by `local-dir:`, with what it needs to classify as we do.
+//!
+//! # Source
+//! `timm/models/_hub.py` (`_parse_model_cfg`), `timm/models/mlp_mixer.py` (architectures),
+//! `timm/data/transforms_factory.py` (`crop_mode`), `timm/data/readers/class_map.py`.
+
+use std::io::Write;
+use std::path::Path;
+
+use fs_err as fs;
+use serde_json::{Value, json};
+
+use super::metadata::{Interpolation, Preprocessing, ResizeRule};
+use super::weights::Weights;
+use super::write_atomically::write_atomically;
+use crate::error::ModelError;
+use crate::mixer::config::{Gelu, MixerConfig};
+
+/// timm's architectures: name, patch size, hidden width, blocks. Everything else is an argument of theirs.
+const ARCHITECTURES: [(&str, usize, usize, usize); 6] = [
+    ("mixer_s32_224", 32, 512, 8),
+    ("mixer_s16_224", 16, 512, 8),
+    ("mixer_b32_224", 32, 768, 12),
+    ("mixer_b16_224", 16, 768, 12),
+    ("mixer_l32_224", 32, 1024, 24),
+    ("mixer_l16_224", 16, 1024, 24),
+];
+
+/// The architecture that [`MODULE`] registers.
+const OWN: &str = "mixer_own";
+
+/// A module for dimensions that none of timm's architectures takes.
+const MODULE: &str = "\
+\"\"\"Registers an MLP-Mixer of any dimensions with timm. Import it before `timm.create_model`.\"\"\"
+from timm.layers import GELUTanh
+from timm.models import build_model_with_cfg, register_model
+from timm.models.mlp_mixer import MlpMixer
+
+
+@register_model
+def mixer_own(pretrained=False, gelu_tanh=False, **kwargs):
+    if gelu_tanh:
+        kwargs.setdefault('act_layer', GELUTanh)
+    return build_model_with_cfg(MlpMixer, 'mixer_own', pretrained, **kwargs)
+";
+
+impl Weights {
+    /// Writes a new folder for `timm.create_model('local-dir:FOLDER', pretrained=True)`: `config.json`
+    /// with architecture, classes and preparation of pictures, `model.safetensors`, `class_map.txt` with
+    /// the order of the classes, and a `README.md` with the commands. Dimensions that no architecture of
+    /// timm takes come with `mixer_timm.py`, to be imported before.
+    ///
+    /// # Errors
+    /// [`ModelError::Io`] where the folder exists or cannot be written; those of
+    /// [`Weights::write_safetensors`]; [`ModelError::ClassName`] for a name that cannot stand on a line.
+    pub fn write_timm_folder(&self, folder: &Path) -> Result<(), ModelError> {
+        let io = |source| ModelError::Io { source };
+        self.validate()?;
+        self.check_finite()?;
+        let classes = self.metadata.classes.as_deref().unwrap_or_default();
+        if let Some(name) =
+            classes.iter().find(|name| name.trim() != *name || name.contains(['\n', '\r']))
+        {
+            return Err(ModelError::ClassName { name: name.clone() });
+        }
+        let architecture = architecture(&self.config);
+        let config = serde_json::to_string_pretty(&self.timm_config(architecture))
+            .map_err(|error| ModelError::Io { source: error.into() })?;
+        fs::create_dir(folder).map_err(io)?;
+        self.write_safetensors(&folder.join("model.safetensors"))?;
+        let write = |name: &str, text: &str| {
+            write_atomically(&folder.join(name), |out| out.write_all(text.as_bytes())).map_err(io)
+        };
+        if architecture.is_none() {
+            write("mixer_timm.py", MODULE)?;
+        }
+        if !classes.is_empty() {
+            write("class_map.txt", &(classes.join("\n") + "\n"))?;
+        }
+        write("README.md", &self.timm_readme(architecture, folder))?;
+        // Last, since timm looks for it first.
+        write("config.json", &(config + "\n"))
+    }
+
+    fn timm_config(&self, architecture: Option<&str>) -> Value {
+        let MixerConfig { image_size, patch_size, hidden_dim, num_blocks, num_classes, .. } =
+            self.config;
+        let Preprocessing { mean, std, resize, interpolation, .. } =
+            self.metadata.preprocessing.unwrap_or_default();
+        let (crop_pct, crop_mode) = match resize {
+            ResizeRule::ResmallCrop { fraction } => (fraction, "center"),
+            ResizeRule::Squash => (1.0, "squash"),
+        };
+        let interpolation = match interpolation {
+            Interpolation::Bilinear => "bilinear",
+            Interpolation::Bicubic => "bicubic",
+            Interpolation::Box => "box",
+        };
+        let ratio = |width| ratio(width, hidden_dim);
+        let mut arguments = json!({
+            "img_size": image_size,
+            "mlp_ratio": [ratio(self.config.tokens_mlp_dim), ratio(self.config.channels_mlp_dim)],
+        });
+        if architecture.is_none() {
+            arguments["patch_size"] = json!(patch_size);
+            arguments["embed_dim"] = json!(hidden_dim);
+            arguments["num_blocks"] = json!(num_blocks);
+            arguments["gelu_tanh"] = json!(self.config.gelu == Gelu::Tanh);
+        }
+        let mut config = json!({
+            "architecture": architecture.unwrap_or(OWN),
+            "num_classes": num_classes,
+            "num_features": hidden_dim,
+            "model_args": arguments,
+            "pretrained_cfg": {
+                "num_classes": num_classes,
+                "input_size": [3, image_size, image_size],
+                "fixed_input_size": true,
+                "crop_pct": crop_pct,
+                "crop_mode": crop_mode,
+                "interpolation": interpolation,
+                "mean": mean.map(decimal),
+                "std": std.map(decimal),
+                "first_conv": "stem.proj",
+                "classifier": "head",
+            },
+        });
+        if let Some(classes) = &self.metadata.classes {
+            config["label_names"] = json!(classes);
+        }
+        config
+    }
+
+    fn timm_readme(&self, architecture: Option<&str>, folder: &Path) -> String {
+        let folder = folder.display();
+        let (import, run) = if architecture.is_some() {
+            ("import timm", "python validate.py".to_owned())
+        } else {
+            (
+                "import mixer_timm, timm",
+                format!(
+                    "PYTHONPATH={folder} python -c \"import mixer_timm, runpy; \
+                     runpy.run_path('validate.py', run_name='__main__')\""
+                ),
+            )
+        };
+        let path =
+            if architecture.is_some() { String::new() } else { format!("PYTHONPATH={folder} ") };
+        let class_map = match self.metadata.classes {
+            Some(_) => format!(" --class-map {folder}/class_map.txt"),
+            None => String::new(),
+        };
+        let gelu = match (architecture, self.config.gelu) {
+            (Some(_), Gelu::Tanh) => {
+                "\nThese weights are for the tanh form of GELU, timm's architecture has the erf form: \
+                 logits differ by some thousandths. `timm.create_model(..., \
+                 act_layer=timm.layers.GELUTanh)` gives the same ones.\n"
+            }
+            _ => "",
+        };
+        format!(
+            "# {network}, for timm\n\n\
+             Load it:\n\n\
+             ```sh\n{path}python -c \"{import}; \
+             print(timm.create_model('local-dir:{folder}', pretrained=True).pretrained_cfg)\"\n```\n\n\
+             Measure it on a folder of classes, with `validate.py` of timm:\n\n\
+             ```sh\n{run} DATA --model local-dir:{folder} --pretrained{class_map}\n```\n\n\
+             Without `--class-map` timm numbers the folders in its own order, which is another one than that \
+             of the outputs where names have upper case or numbers in them.\n{gelu}",
+            network = self.config,
+        )
+    }
+}
+
+/// The architecture of timm with these dimensions.
+fn architecture(config: &MixerConfig) -> Option<&'static str> {
+    let dimensions = (config.patch_size, config.hidden_dim, config.num_blocks);
+    let found = ARCHITECTURES.iter().find(|(_, p, c, l)| (*p, *c, *l) == dimensions);
+    found.map(|(name, ..)| *name)
+}
+
+/// The ratio from which timm, which multiplies and cuts off, gets `width`.
+fn ratio(width: usize, hidden_dim: usize) -> f64 {
+    let (width, hidden_dim) = (width as f64, hidden_dim as f64);
+    let ratio = width / hidden_dim;
+    if (ratio * hidden_dim).trunc() == width { ratio } else { (width + 0.5) / hidden_dim }
+}
+
+/// The number as it was typed, rather than with the digits of its `f32`.
+fn decimal(value: f32) -> f64 {
+    value.to_string().parse().unwrap_or_else(|_| value.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mixer::variants::VARIANTS;
+
+    #[test]
+    fn timm_gets_the_widths_from_the_ratios() {
+        for hidden_dim in 1..200 {
+            for width in 1..300 {
+                let product = ratio(width, hidden_dim) * hidden_dim as f64;
+                assert_eq!(product.trunc(), width as f64, "{width} of {hidden_dim}");
+            }
+        }
+        assert_eq!((ratio(384, 768), ratio(3072, 768)), (0.5, 4.0));
+    }
+
+    #[test]
+    fn variants_that_timm_has_are_found() {
+        let of = |name: &str| {
+            let variant = VARIANTS.iter().find(|variant| variant.name == name).unwrap();
+            architecture(&variant.config(448, 10, Gelu::Erf))
+        };
+        assert_eq!(of("B/16"), Some("mixer_b16_224"));
+        assert_eq!(of("L/32"), Some("mixer_l32_224"));
+        assert_eq!(of("H/14"), None);
+        assert_eq!(decimal(0.485), 0.485);
+    }
+}
