@@ -89,7 +89,7 @@ impl Classifier {
     /// [`TrainError::Device`] when the device does not compute in this precision.
     pub fn with_precision(self, precision: Precision) -> Result<Self, TrainError> {
         self.device.check(precision)?;
-        let compute = Compute { precision: precision, ..Compute::default() };
+        let compute = Compute { precision, ..Compute::default() };
         Ok(Self { mixer: self.mixer.with_compute(compute), ..self })
     }
 
