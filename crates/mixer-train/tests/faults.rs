@@ -16,6 +16,7 @@ use common::run::{
     CONFIG, Fixture, assert_same_run, assert_success, metrics, signal, wait_for_checkpoint,
 };
 use common::{Workplace, bmp};
+use mixer_model::{Gelu, MixerConfig};
 
 const DATA: i32 = 4;
 const DIVERGED: i32 = 6;
@@ -84,8 +85,8 @@ fn a_run_killed_at_random_moments_is_the_same_run() {
 
 #[test]
 fn a_run_stopped_between_microbatches_is_the_same_run() {
-    // Each update takes 32 passes, so that nearly every signal comes in the middle of one.
-    let fixture = Fixture::with(&CONFIG.replace("microbatch_size = 16", "microbatch_size = 1"));
+    // Each update takes 16 passes, so that nearly every signal comes in the middle of one.
+    let fixture = Fixture::with(&CONFIG.replace("microbatch_size = 16", "microbatch_size = 2"));
     let expected = fixture.uninterrupted();
     let run = fixture.runs.join("stopped");
     let mut random = Random(2);
@@ -168,7 +169,7 @@ fn a_checkpoint_is_written_when_it_is_asked_for_and_the_run_goes_on() {
 
 #[test]
 fn a_time_limit_ends_a_run_without_an_error_and_it_can_be_continued() {
-    let fixture = Fixture::with(&CONFIG.replace("microbatch_size = 16", "microbatch_size = 1"));
+    let fixture = Fixture::with(&CONFIG.replace("microbatch_size = 16", "microbatch_size = 2"));
     let expected = fixture.uninterrupted();
     let run = fixture.runs.join("limited");
     let mut unfinished = 0;
@@ -371,7 +372,7 @@ fn a_run_that_waits_for_data_can_be_stopped() {
 
 // Numbers that are not finite.
 
-/// A white picture among black ones, and a normalisation that makes it infinite.
+/// A white picture among black ones, and weights to start from whose sums over it are infinite.
 fn with_a_white_picture() -> (Fixture, PathBuf) {
     let (fixture, data) = with_pictures("log_every_steps = 1\n");
     for class in ["dark", "light"] {
@@ -387,8 +388,26 @@ fn with_a_white_picture() -> (Fixture, PathBuf) {
     std::fs::write(data.join("train/light/6.bmp"), bmp(8, 8, [255, 255, 255])).unwrap();
     let config = fixture.runs.join("run.toml");
     let text = std::fs::read_to_string(&config).unwrap();
-    let text = format!("seed = 2\n{text}")
-        .replace("[data]", "[data]\nmean = [0, 0, 0]\nstd = [1e-39, 1e-39, 1e-39]")
+    let network = MixerConfig {
+        image_size: 8,
+        patch_size: 4,
+        hidden_dim: 8,
+        tokens_mlp_dim: 4,
+        channels_mlp_dim: 32,
+        num_blocks: 2,
+        num_classes: 2,
+        gelu: Gelu::Tanh,
+    };
+    let mut weights = mixer_model::init::weights(&network, 2, 0.0).unwrap();
+    weights.tensors.get_mut("stem.proj.weight").unwrap().data.fill(f32::MAX);
+    let huge = fixture.runs.join("huge.safetensors");
+    weights.write_safetensors(&huge).unwrap();
+    let text = format!("seed = 2\n{text}\n[init]\nweights = {:?}\n", huge.display().to_string())
+        .replace(
+            "model]\nimage_size = 8\npatch_size = 4\nhidden_dim = 8\nnum_blocks = 2\n",
+            "model]\n",
+        )
+        .replace("[data]", "[data]\nmean = [0, 0, 0]\nstd = [1, 1, 1]\nflip = false")
         .replace("steps = 4000", "steps = 20")
         .replace("eval_every_steps = 1500", "eval_every_steps = 10")
         .replace("checkpoint_every_steps = 100", "checkpoint_every_steps = 2");

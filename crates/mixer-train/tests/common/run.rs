@@ -63,7 +63,9 @@ impl Fixture {
 
     pub fn command(&self, run: &Path) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_mixer"));
-        command.arg("pretrain").arg(&self.config).arg("--run-dir").arg(run).arg("--device=flex");
+        let fine_tunes = std::fs::read_to_string(&self.config).unwrap().contains("[init]");
+        let task = if fine_tunes { "finetune" } else { "pretrain" };
+        command.arg(task).arg(&self.config).arg("--run-dir").arg(run).arg("--device=flex");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }
