@@ -1,26 +1,4 @@
-//! Image files on disk to ordered batches of `u8` patches, deterministically and fast.
-//!
-//! ```text
-//! Source ─► Example ─► RgbImage ─► TrainTransform / EvalTransform ─► patchify ─► Loader ─► Batch
-//! ```
-//!
-//! - A [`Source`] is an indexed collection of labelled images: a [`FolderSource`] of class folders,
-//!   a [`ListSource`], tar shards ([`ShardSource`]), Parquet files, CIFAR or IDX files, the procedural
-//!   [`BuiltinSource`], or a [`Subset`] of any. [`open_split`] opens what a name means.
-//! - A transform turns an image of any size into `image_size × image_size × 3` bytes.
-//! - [`inspect()`] looks at a source, and [`write_shards`] makes shards of it. [`write_builtin`] makes
-//!   files of the procedural pictures.
-//! - The [`Loader`] decodes on its own threads and hands out ordered [`Batch`]es.
-//! - [`time_loader`] and [`time_stages`] say how fast that is, and what the time goes into.
-//!
-//! # Determinism
-//! An element is a pure function of (seed, epoch, index): shuffling is a [`Permutation`] of the
-//! indices, and the randomness of an example comes from [`ExampleRng`], keyed by a hash. So a batch
-//! holds the same bytes for any number of workers and from wherever the stream was started.
-//!
-//! # Symbols
-//! `B` batch · `P` patch side (px) · `S = (image side / P)²` tokens · `n` examples in a source.
-
+#![doc = include_str!("../README.md")]
 #![deny(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a failed test may panic"))]
 

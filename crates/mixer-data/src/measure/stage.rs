@@ -89,7 +89,7 @@ pub(crate) trait Laps {
     fn lap(&mut self, stage: Stage);
 }
 
-/// Nobody asks.
+/// The laps of who does not measure: none.
 impl Laps for () {
     #[inline(always)]
     fn lap(&mut self, _stage: Stage) {}
