@@ -1,6 +1,6 @@
-//! The bytes of a picture file to RGB. [`part`] is the one way for all: the region that a transform looks
-//! at, by mixer-jpeg where it can, else out of the [`whole`] picture. [`picture`] is the region that is
-//! everything, [`read`] opens files.
+//! The bytes of a picture file to RGB. `part` is the one way for all: the region that a transform looks
+//! at, by mixer-jpeg where it can, else out of the `whole` picture. `picture` is the region that is
+//! everything, `read` opens files.
 
 pub(crate) mod error;
 pub(crate) mod format;

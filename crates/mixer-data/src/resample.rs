@@ -1,5 +1,5 @@
-//! Antialiased resizing. The [`resampler`] mirrors and cuts into [`patches`] on the way: [`weights`] along
-//! an axis, then two [`passes`], in plain Rust and in vector instructions.
+//! Antialiased resizing. The `resampler` mirrors and cuts into `patches` on the way: `weights` along
+//! an axis, then two `passes`, in plain Rust and in vector instructions.
 
 pub(crate) mod interpolation;
 pub(crate) mod passes;

@@ -1,5 +1,5 @@
-//! Tar archives of pictures and labels. [`tar`] reads members, [`shard_index`] keeps where every example
-//! lies, [`shard_source`] reads them as a source, [`shard_writer`] writes them.
+//! Tar archives of pictures and labels. `tar` reads members, `shard_index` keeps where every example
+//! lies, `shard_source` reads them as a source, `shard_writer` writes them.
 
 pub(crate) mod shard_index;
 pub(crate) mod shard_source;

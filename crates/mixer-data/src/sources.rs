@@ -1,6 +1,6 @@
-//! Indexed collections of labelled pictures. A [`Source`](source::Source) is one; each other file is a
+//! Indexed collections of labelled pictures. A `Source` is one; each other file is a
 //! kind of it, or what several share: classes and labels, names of several files, ranges, reading at an
-//! offset. [`open`] decides which kind a name means.
+//! offset. `open` decides which kind a name means.
 
 pub(crate) mod builtin;
 pub(crate) mod cifar;

@@ -1,5 +1,5 @@
-//! Ordered batches from a source. The [`loader`] decodes on its own threads and hands out [`batch`]es;
-//! [`mix`] draws mixup and CutMix of a batch.
+//! Ordered batches from a source. The `loader` decodes on its own threads and hands out `batch`es;
+//! `mix` draws mixup and CutMix of a batch.
 
 pub(crate) mod batch;
 pub(crate) mod batch_mix;

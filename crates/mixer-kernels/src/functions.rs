@@ -1,5 +1,5 @@
 //! The room of what a model and an optimizer call: plain tensors in, plain tensors out, the same on every
-//! device. Each function hands its tensors to an operation of [`MixerOps`](crate::ops::MixerOps).
+//! device. Each function hands its tensors to an operation of `MixerOps`.
 
 pub(crate) mod dense;
 pub(crate) mod gelu;

@@ -1,7 +1,7 @@
 //! The backend extension: the operations that there are, each with the backends that have it.
 //!
 //! Backward operations are part of the trait because a backend that writes the forward pass by hand wants
-//! to write the backward pass by hand too. Tensors have names ([`branch`], [`norm`], [`dense`], [`state`]),
+//! to write the backward pass by hand too. Tensors have names (`branch`, `norm`, `dense`, `state`),
 //! so that none of the eight of a block's half takes another's place unnoticed.
 //!
 //! ```text
@@ -13,7 +13,7 @@
 //! ```
 //!
 //! One thing goes past the trait: `functions/update.rs` asks `cuda` for an update before it asks
-//! [`MixerOps::adamw_update`] and its like. On a GPU all parameters are to be updated in one launch, and an
+//! `MixerOps::adamw_update` and its like. On a GPU all parameters are to be updated in one launch, and an
 //! operation of a backend extension takes tensors one by one and no `Vec` of them (Burn 0.22.1).
 
 // Burn deprecates its ndarray backend; here it stays until it is gone.

@@ -1,8 +1,8 @@
 //! The one narrow door to vector instructions.
 //!
-//! A kernel is written once, generic over [`Simd`], and compiled for every instruction set; which
+//! A kernel is written once, generic over `Simd`, and compiled for every instruction set; which
 //! one runs is decided when the program starts. A value of an implementing type is the proof that
-//! the processor has the instructions: only [`dispatch`] makes one, after asking. `unsafe` code for
+//! the processor has the instructions: only `dispatch` makes one, after asking. `unsafe` code for
 //! instructions lives in this module's files and nowhere else.
 
 mod half;

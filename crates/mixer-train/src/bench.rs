@@ -1,5 +1,5 @@
-//! The speed of a Mixer that trains or infers here, with data already in memory; in [`products`], that of its
-//! matrix products by themselves; in [`data`], that of reading data.
+//! The speed of a Mixer that trains or infers here, with data already in memory; in `products`, that of its
+//! matrix products by themselves; in `data`, that of reading data.
 
 pub(crate) mod data;
 pub(crate) mod products;

@@ -1,5 +1,5 @@
 //! A run's configuration, exactly as it was typed: TOML plus `--set` overrides. Nothing is looked up
-//! and no default is chosen here; that is [`crate::plan`].
+//! and no default is chosen here; that is `crate::plan`.
 //!
 //! Each section has a file with its keys: type, default as a constant, range, meaning, and whether it may
 //! change when a run is continued. `text.rs` reads TOML and explains what is wrong with it, `inheritance.rs`

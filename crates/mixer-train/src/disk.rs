@@ -1,6 +1,6 @@
-//! A run on disk: [`run_dir`] says which file is where, [`checkpoint`] and [`metrics`] what is in them.
-//! [`background_writer`] writes checkpoints behind the training, [`retention`] says which are kept,
-//! [`operations`] are what a test has fail, and [`atomic`] writes small files.
+//! A run on disk: `run_dir` says which file is where, `checkpoint` and `metrics` what is in them.
+//! `background_writer` writes checkpoints behind the training, `retention` says which are kept,
+//! `operations` are what a test has fail, and `atomic` writes small files.
 
 pub(crate) mod atomic;
 pub(crate) mod background_writer;

@@ -1,6 +1,6 @@
-//! Data on its way into the network. A [`Dataset`](dataset::Dataset) opens what a configuration names,
-//! [`loading`] says with how many threads it is read; [`stream`] brings batches to the device, one ahead;
-//! the [`Normaliser`](normaliser::Normaliser) makes tensors of them, and nothing else does.
+//! Data on its way into the network. A `Dataset` opens what a configuration names,
+//! `loading` says with how many threads it is read; `stream` brings batches to the device, one ahead;
+//! the `Normaliser` makes tensors of them, and nothing else does.
 
 pub(crate) mod dataset;
 pub(crate) mod loading;

@@ -1,5 +1,5 @@
-//! A run from its start to its end. A [`session`] opens it, a [`job`] is what it is made of, the loop is
-//! [`trainer`]; [`journal`] tells of it. Evaluations, everything that stops a run before its time, and what is
+//! A run from its start to its end. A `session` opens it, a `job` is what it is made of, the loop is
+//! `trainer`; `journal` tells of it. Evaluations, everything that stops a run before its time, and what is
 //! done about updates that are not finite live here too.
 
 pub(crate) mod divergence;

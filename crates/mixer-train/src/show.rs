@@ -1,4 +1,4 @@
-//! Words and bars for people who watch. Lines go to [`console`], which never holds up a run; [`progress`] is
+//! Words and bars for people who watch. Lines go to `console`, which never holds up a run; `progress` is
 //! the bar.
 
 pub(crate) mod console;

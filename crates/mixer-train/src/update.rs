@@ -1,5 +1,5 @@
-//! One update: the gradient of a batch, and the weights after it. [`batch_gradient`] computes loss and
-//! gradient a microbatch at a time; [`optimizer`] applies them at the rate of [`schedule`]. What belongs
+//! One update: the gradient of a batch, and the weights after it. `batch_gradient` computes loss and
+//! gradient a microbatch at a time; `optimizer` applies them at the rate of `schedule`. What belongs
 //! to one update and needs no run around it lives here.
 
 pub(crate) mod batch_gradient;

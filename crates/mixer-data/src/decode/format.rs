@@ -17,7 +17,7 @@ pub enum PictureFormat {
 
 impl PictureFormat {
     /// The format that the first bytes of a file announce, by the marks that
-    /// [`decode`](crate::decode::picture()) goes by.
+    /// [`decode`](crate::decode()) goes by.
     pub fn of(bytes: &[u8]) -> Option<Self> {
         match bytes {
             [0xff, 0xd8, 0xff, ..] => Some(Self::Jpeg),

@@ -55,7 +55,7 @@ impl Evaluator {
     /// examples done, `skipped` is told of every example that is passed over.
     ///
     /// # Errors
-    /// [`Halt::Stop`] with what `stop` answers; [`Halt::Failed`] when an example cannot be read.
+    /// `Halt::Stop` with what `stop` answers; `Halt::Failed` when an example cannot be read.
     pub fn run<S>(
         &self,
         mixer: &Mixer,

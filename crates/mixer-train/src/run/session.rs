@@ -106,7 +106,7 @@ impl Recipe {
     /// Opens the data and resolves a new run.
     ///
     /// # Errors
-    /// Those of [`Dataset::open`] and of [`RunPlan::resolve`].
+    /// Those of `Dataset::open` and of [`RunPlan::resolve`].
     pub fn resolve(
         &self,
         task: Task,
