@@ -1,4 +1,4 @@
-//! What is done to a picture between decoding and patches. `transform` is the whole of it, for training
+//! The way of a picture between decoding and patches. `transform` is the whole of it, for training
 //! and for evaluation; the other files are the distortions that training may ask for.
 
 pub(crate) mod affine;

@@ -1,4 +1,4 @@
-//! What is in a source, by `inspect`; the speed of reading it, by `speed`, and of each `stage`.
+//! The content of a source, by `inspect`; the speed of reading it, by `speed`, and of each `stage`.
 
 pub(crate) mod inspect;
 pub(crate) mod measured;

@@ -54,7 +54,7 @@ pub(crate) struct Job<'a> {
     window: Window,
     codings: &'a [BlockCoding; 3],
     planes: Vec<Plane>,
-    /// Whether chroma goes through the triangle filter when it is enlarged.
+    /// `true` where chroma goes through the triangle filter when it is enlarged.
     is_filtered: bool,
     samples: &'a mut [u8],
     chroma_rows: &'a mut [Vec<u8>; 2],

@@ -52,7 +52,7 @@ pub enum DecodeError {
     Broken {
         /// The format.
         format: &'static str,
-        /// What its decoder said.
+        /// The words of its decoder.
         message: String,
     },
 }

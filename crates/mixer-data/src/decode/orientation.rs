@@ -21,7 +21,7 @@ impl Turn {
         Self(Orientation::from_exif_chunk(tiff).unwrap_or(Orientation::NoTransforms))
     }
 
-    /// Whether it leaves pictures as they are.
+    /// `true` where it leaves pictures as they are.
     pub(crate) fn is_none(self) -> bool {
         self.0 == Orientation::NoTransforms
     }

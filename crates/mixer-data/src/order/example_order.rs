@@ -20,7 +20,7 @@ pub enum Order {
     Repeated {
         /// The seed of the permutations.
         seed: u64,
-        /// How often an example is seen per epoch; 0 counts as 1.
+        /// Times that an example is seen per epoch; 0 counts as 1.
         repeats: u32,
         /// How far apart the repeats of an example are, in positions; 0 counts as 1. The permutation
         /// is cut into runs of this length, and each run is gone through `repeats` times. With
@@ -30,7 +30,7 @@ pub enum Order {
     },
 }
 
-/// What stands at a position of a stream.
+/// The content of a position of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Location {
     /// The epoch.
@@ -63,7 +63,7 @@ impl Order {
         (epoch, index)
     }
 
-    /// What stands at `position` of a stream over `len` examples.
+    /// The content of `position` of a stream over `len` examples.
     ///
     /// # Panics
     /// When `len` is 0.

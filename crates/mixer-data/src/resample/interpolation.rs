@@ -22,7 +22,7 @@ impl Interpolation {
     #[cfg(test)]
     pub(crate) const ALL: [Self; 3] = [Self::Bilinear, Self::Bicubic, Self::Area];
 
-    /// How far the filter reaches, in pixels of the larger of two pictures.
+    /// Reach of the filter, in pixels of the larger of two pictures.
     pub(crate) fn support(self) -> f64 {
         match self {
             Self::Bilinear => 1.0,

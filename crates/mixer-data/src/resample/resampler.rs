@@ -25,16 +25,16 @@ pub(crate) struct FractionalBox {
     pub(crate) height: f64,
 }
 
-/// What a resize makes.
+/// The form of a resize's result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Output {
     /// Width, px.
     pub(crate) width: u32,
     /// Height, px.
     pub(crate) height: u32,
-    /// Whether left and right change places.
+    /// `true` where left and right change places.
     pub(crate) is_mirrored: bool,
-    /// How the pixels are stored.
+    /// Layout of the pixels.
     pub(crate) layout: Layout,
 }
 

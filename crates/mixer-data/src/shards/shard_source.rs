@@ -48,7 +48,7 @@ pub struct ShardSource {
     fingerprint: u64,
 }
 
-/// Where the index of a [`ShardSource`] came from.
+/// Origin of the index of a [`ShardSource`].
 #[derive(Clone, Debug)]
 pub enum IndexState {
     /// It was read from this file.
@@ -62,7 +62,7 @@ pub enum IndexState {
     },
     /// It was made, and could not be written: it will be made again the next time.
     Unwritten {
-        /// What went wrong.
+        /// The fault.
         error: DataError,
     },
 }
@@ -115,7 +115,7 @@ impl ShardSource {
         self.index.ignored
     }
 
-    /// Where the index came from.
+    /// Origin of the index.
     pub fn index_state(&self) -> &IndexState {
         &self.index_state
     }

@@ -104,7 +104,7 @@ impl Chain {
         merged.to_string()
     }
 
-    /// Whether the file extends none.
+    /// `true` where the file extends none.
     pub(crate) fn is_single(&self) -> bool {
         self.files.len() == 1
     }

@@ -32,7 +32,7 @@ impl RunPlan {
     /// The plan that was written. `typed` is asked for the configuration of the run where the format is 1.
     ///
     /// # Errors
-    /// What is wrong with the text, in one line.
+    /// The fault of the text, in one line.
     pub fn from_toml(
         text: &str,
         typed: impl FnOnce() -> Result<RunConfig, TrainError>,

@@ -57,7 +57,7 @@ impl InitPlan {
         })
     }
 
-    /// Whether the head starts from zeros.
+    /// `true` where the head starts from zeros.
     #[must_use]
     pub fn resets_head(&self) -> bool {
         self.head == HeadInit::Reset

@@ -28,7 +28,7 @@ impl Origins {
         Ok(Self { typed, chain: Chain::read(path)?, overrides: overrides.to_vec() })
     }
 
-    /// Where a key stands that somebody typed.
+    /// Place of a key that somebody typed.
     fn place(&self, key: &str) -> String {
         let sets = |entry: &&String| {
             let set = text_of_override(entry);
