@@ -11,6 +11,7 @@
 //!   │    ├─ rows                 normalisation and copies between tensors and panels
 //!   │    ├─ activation           GELU on vectors
 //!   │    └─ slots                partial sums
+//!   ├─ dense                     a layer outside the blocks: Burn's products, and the bias
 //!   ├─ update                    the optimizer's passes
 //!   ├─ elementwise, layer_norm   GELU and LayerNorm by themselves
 //!   ├─ branch, contiguous        tensors as slices of floats
@@ -22,6 +23,7 @@ mod branch;
 mod buffer;
 mod channel;
 mod contiguous;
+mod dense;
 mod elementwise;
 mod format;
 mod layer_norm;
@@ -94,18 +96,28 @@ impl MixerOps for Flex {
     }
 
     fn dense(layer: Dense<Self>, precision: Precision) -> FloatTensor<Self> {
-        default::dense::<Self>(layer, dense_precision(precision))
+        match (layer.x.dtype(), dense_precision(precision)) {
+            (DType::F32, Precision::F32) => dense::dense(layer),
+            (_, precision) => default::dense::<Self>(layer, precision),
+        }
     }
 
     fn dense_backward(layer: DenseBackward<Self>, precision: Precision) -> DenseGradients<Self> {
-        default::dense_backward::<Self>(layer, dense_precision(precision))
+        match (layer.x.dtype(), dense_precision(precision)) {
+            (DType::F32, Precision::F32) => dense::dense_backward(layer),
+            (_, precision) => default::dense_backward::<Self>(layer, precision),
+        }
     }
 
     fn dense_parameters_backward(
         layer: DenseBackward<Self>,
         precision: Precision,
     ) -> DenseParameters<Self> {
-        default::dense_parameters_backward::<Self>(layer.x, layer.grad, dense_precision(precision))
+        let (x, grad) = (layer.x, layer.grad);
+        match (x.dtype(), dense_precision(precision)) {
+            (DType::F32, Precision::F32) => dense::parameters_backward(x, grad),
+            (_, precision) => default::dense_parameters_backward::<Self>(x, grad, precision),
+        }
     }
 
     fn mix_tokens(branch: Branch<Self>, spec: MixingSpec) -> FloatTensor<Self> {

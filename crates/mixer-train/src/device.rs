@@ -107,6 +107,26 @@ const BACKENDS: [(&str, &str, bool); 5] = [
     ("ndarray", "ndarray", cfg!(feature = "ndarray")),
 ];
 
+/// `true` where tensors lie in the program's own memory: on the CPU.
+#[must_use]
+pub fn is_host(device: &Device) -> bool {
+    #[cfg(feature = "flex")]
+    if *device == Device::flex() {
+        return true;
+    }
+    #[cfg(feature = "ndarray")]
+    if *device == ndarray() {
+        return true;
+    }
+    false
+}
+
+#[cfg(feature = "ndarray")]
+#[expect(deprecated, reason = "kept for as long as it is there")]
+fn ndarray() -> Device {
+    Device::ndarray()
+}
+
 /// The devices that are really there, best first. GPUs are enumerated, never constructed blindly: a
 /// missing driver would panic on another thread.
 #[must_use]
@@ -139,13 +159,7 @@ pub fn available() -> Vec<DeviceEntry> {
     push(DeviceKind::Flex, "flex", "CPU (also called `cpu`)", Device::flex());
     #[cfg(feature = "ndarray")]
     // The second CPU backend.
-    #[expect(deprecated, reason = "kept for as long as it is there")]
-    push(
-        DeviceKind::Ndarray,
-        "ndarray",
-        "CPU, second implementation for cross-checks",
-        Device::ndarray(),
-    );
+    push(DeviceKind::Ndarray, "ndarray", "CPU, second implementation for cross-checks", ndarray());
     entries
 }
 

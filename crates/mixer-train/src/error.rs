@@ -193,6 +193,11 @@ impl TrainError {
         Self::Config { message: message.into(), hint: None, path: None }
     }
 
+    /// A key that changes nothing.
+    pub(crate) fn no_effect(key: &str, because: &str) -> Self {
+        Self::config(format!("`{key}` has no effect {because}"))
+    }
+
     /// A command line that makes no sense.
     pub fn usage(message: impl Into<String>) -> Self {
         Self::Usage { message: message.into(), hint: None }

@@ -2,7 +2,7 @@
 //! batch size become updates, the number of classes meets the data, divisibility is checked and every default
 //! becomes a value. It is saved with the run, and `mixer config show` prints it.
 //!
-//! Each section has a file, which resolves it. `facts.rs` is what is known of data and weights, `file.rs` the
+//! Each section has a file, which resolves it, and `run_plan.rs` is all of them. `facts.rs` is what is known of data and weights, `file.rs` the
 //! plan on disk, `continued.rs` what a run that is continued may change, and `shown.rs` the plan as a
 //! configuration, with the origin of each value.
 
@@ -13,238 +13,19 @@ mod file;
 pub mod init;
 pub mod model;
 pub mod optimizer;
+mod run_plan;
 pub mod schedule;
 pub mod shown;
+mod task;
 pub mod train;
 
-use mixer_data::{EvalTransform, Order, RandAugment, TrainTransform};
-use mixer_model::weights::Preprocessing;
-use mixer_model::weights::ResizeMethod;
-use serde::{Deserialize, Serialize};
-
-use crate::config::data::REPEATS;
-use crate::config::{RunConfig, SEED, schema};
-use crate::error::TrainError;
-use crate::input::preprocessing;
 pub use crate::plan::data::DataPlan;
 pub(crate) use crate::plan::data::train_transform;
 pub use crate::plan::facts::{DataFacts, InitFacts};
 pub use crate::plan::init::InitPlan;
 pub use crate::plan::model::ModelPlan;
 pub use crate::plan::optimizer::OptimizerPlan;
+pub use crate::plan::run_plan::RunPlan;
 pub use crate::plan::schedule::SchedulePlan;
+pub use crate::plan::task::Task;
 pub use crate::plan::train::TrainPlan;
-use crate::run::early_stopping::EarlyStopping;
-use crate::update::parameter_rates::ParameterRates;
-use crate::update::schedule::Schedule;
-
-/// Purpose of a run; it decides a few defaults.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Task {
-    /// From freshly initialised weights.
-    Pretrain,
-    /// From given weights.
-    Finetune,
-}
-
-impl Task {
-    /// The command that does it.
-    #[must_use]
-    pub fn command(self) -> &'static str {
-        match self {
-            Task::Pretrain => "pretrain",
-            Task::Finetune => "finetune",
-        }
-    }
-}
-
-/// A run with every value resolved, in the sections of the configuration and under its names.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RunPlan {
-    /// Its purpose.
-    pub task: Task,
-    /// Seed of everything random.
-    pub seed: u64,
-    /// The network.
-    pub model: ModelPlan,
-    /// The start of a fine-tuning; absent in pre-training.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub init: Option<InitPlan>,
-    /// The data and how it is prepared.
-    pub data: DataPlan,
-    /// The optimizer.
-    pub optimizer: OptimizerPlan,
-    /// The learning rate over the run.
-    pub schedule: SchedulePlan,
-    /// Batches, length, loss, and how often to evaluate and save.
-    pub train: TrainPlan,
-    /// The data as it was found.
-    pub facts: DataFacts,
-}
-
-impl RunPlan {
-    /// Resolves a configuration.
-    ///
-    /// # Errors
-    /// [`TrainError::Config`] for a value out of range, for keys that contradict each other, and for
-    /// keys that would have no effect; [`TrainError::Model`] for dimensions that make no network.
-    pub fn resolve(
-        config: &RunConfig,
-        task: Task,
-        init: Option<&InitFacts>,
-        facts: DataFacts,
-    ) -> Result<Self, TrainError> {
-        schema::check_ranges(config)?;
-        if facts.val_examples == 0 || facts.train_examples == 0 {
-            return Err(TrainError::config("a split of the data has no examples"));
-        }
-        let network = model::network(&config.model, init, facts.classes.len())?;
-        let start = match init {
-            Some(from) => Some(InitPlan::resolve(&config.init, from, &network, &facts.classes)?),
-            None => None,
-        };
-        let keeps_head = start.as_ref().is_some_and(|start| !start.resets_head());
-        let model = ModelPlan::resolve(&config.model, network, keeps_head)?;
-        let pass = pass(&facts, config.data.repeats.unwrap_or(REPEATS));
-        let train = TrainPlan::resolve(&config.train, &model.network, pass)?;
-        let size = model.network.image_size;
-        Ok(Self {
-            task,
-            seed: config.seed.unwrap_or(SEED),
-            data: DataPlan::resolve(&config.data, init, &facts, size, &train)?,
-            optimizer: OptimizerPlan::resolve(&config.optimizer, task)?,
-            schedule: SchedulePlan::resolve(&config.schedule, train.steps)?,
-            model,
-            init: start,
-            train,
-            facts,
-        })
-    }
-
-    /// The learning rate of each update.
-    #[must_use]
-    pub fn learning_rate(&self) -> Schedule {
-        Schedule {
-            base: self.optimizer.learning_rate,
-            decay: self.schedule.decay,
-            warmup_steps: self.schedule.warmup_steps,
-            total_steps: self.train.steps,
-            linear_end: self.schedule.linear_end.unwrap_or(0.0),
-        }
-    }
-
-    /// Augmentation.
-    #[must_use]
-    pub fn train_transform(&self) -> TrainTransform {
-        TrainTransform {
-            image_size: self.model.network.image_size as u32,
-            crop: self.data.crop.clone(),
-            flip: self.data.flip,
-            interpolation: self.data.interpolation,
-            randaugment: self.data.randaugment.clone(),
-            erasing: self.data.erasing.clone(),
-        }
-    }
-
-    /// Preparation of pictures in evaluation.
-    #[must_use]
-    pub fn eval_transform(&self) -> EvalTransform {
-        EvalTransform {
-            image_size: self.model.network.image_size as u32,
-            resize: self.data.eval_resize.clone(),
-            interpolation: self.data.interpolation,
-        }
-    }
-
-    /// Preprocessing as it is written into weights files.
-    #[must_use]
-    pub fn preprocessing(&self) -> Preprocessing {
-        let eval = self.eval_transform();
-        Preprocessing {
-            apply_exif_orientation: self.data.apply_exif_orientation.unwrap_or(false),
-            ..preprocessing::preprocessing(&eval, self.data.mean, self.data.std)
-        }
-    }
-
-    /// Updates in one pass over the training data, which shows every example
-    /// [`repeats`](DataPlan::repeats) times; not a whole number.
-    #[must_use]
-    pub fn steps_per_epoch(&self) -> f64 {
-        pass(&self.facts, self.data.repeats) / self.train.batch_size as f64
-    }
-
-    /// Order of the examples in the training stream.
-    #[must_use]
-    pub fn order(&self) -> Order {
-        Order::training(self.seed, self.data.repeats, self.train.batch_size)
-    }
-
-    /// Parameters that are trained, and how fast.
-    ///
-    /// # Errors
-    /// [`TrainError::Config`] for a plan that was not resolved but written by hand.
-    pub fn parameter_rates(&self) -> Result<ParameterRates, TrainError> {
-        ParameterRates::new(&self.train.freeze, self.train.layer_decay, &self.model.network)
-    }
-
-    /// Remarks on a plan that is legal.
-    #[must_use]
-    pub fn warnings(&self) -> Vec<String> {
-        let mut warnings = Vec::new();
-        if self.train.batch_size as u64 > self.facts.train_examples {
-            warnings.push(format!(
-                "`train.batch_size` is {}, more than the {} training examples: a batch holds some of them twice",
-                self.train.batch_size, self.facts.train_examples
-            ));
-        }
-        let transform = self.train_transform();
-        if self.data.repeats > 1 && !transform.is_random() {
-            warnings.push(format!(
-                "`data.repeats` is {}, but nothing in the augmentation is random: the repeats of an example are the same picture",
-                self.data.repeats
-            ));
-        }
-        let size = transform.image_size;
-        if let Some(RandAugment::BigVision { magnitude, .. }) = transform.randaugment
-            && 10.0 * magnitude >= f64::from(size)
-        {
-            warnings.push(format!(
-                "`data.randaugment` moves pictures by {} px, out of the {size} px that they have: the distances of `big_vision` are for 224 px",
-                10.0 * magnitude
-            ));
-        }
-        if self.train.eval_every_steps > self.train.steps {
-            warnings.push(format!(
-                "`train.eval_every_steps` is {}, more than the {} updates of the run: it is evaluated only at its end",
-                self.train.eval_every_steps, self.train.steps
-            ));
-        }
-        let evaluations = self.train.steps.div_ceil(self.train.eval_every_steps);
-        if let Some(EarlyStopping { patience, .. }) = self.train.early_stopping
-            && patience >= evaluations
-        {
-            warnings.push(format!(
-                "`train.early_stopping.patience` is {patience}, but the run has {evaluations} evaluations: it cannot stop early"
-            ));
-        }
-        if let Some(init) = &self.init
-            && let method @ ResizeMethod::Interpolated = init.resolution(&self.model.network)
-        {
-            warnings.push(format!(
-                "token mixing is {method}: an extension of the paper's method, not exact"
-            ));
-        }
-        warnings
-    }
-}
-
-/// Examples that a pass over the training data shows.
-fn pass(facts: &DataFacts, repeats: u32) -> f64 {
-    facts.train_examples as f64 * f64::from(repeats)
-}
-
-fn no_effect(key: &str, because: &str) -> TrainError {
-    TrainError::config(format!("`{key}` has no effect {because}"))
-}

@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 
 use toml_edit::{DocumentMut, Item, Table};
 
-use crate::config::{self, RunConfig};
+use crate::config::run_config::RunConfig;
+use crate::config::text::{self, INVALID};
 use crate::error::TrainError;
 
 /// The key that names the parent.
@@ -35,6 +36,31 @@ struct ConfigFile {
     document: DocumentMut,
 }
 
+impl RunConfig {
+    /// Reads a configuration with all that it extends, and applies `KEY=VALUE` overrides. Also returns
+    /// the text that was parsed: the file, or what it and its parents make together, with the overrides
+    /// in it.
+    ///
+    /// # Errors
+    /// [`TrainError::Config`] for a file that cannot be read, TOML that cannot be parsed, an unknown
+    /// key (with the nearest one) or a wrong type, with line and column, and for a chain of files that
+    /// has no end.
+    pub fn read(path: &Path, overrides: &[String]) -> Result<(Self, String), TrainError> {
+        let chain = Chain::read(path)?;
+        let text = chain.text();
+        let alone = chain
+            .check()
+            .and_then(|()| RunConfig::parse(&text, &[]).map_err(|error| error.in_file(path)));
+        match (overrides, alone) {
+            ([], alone) => alone,
+            // The files are sound, so the error is in the overrides, which have no file.
+            (_, Ok(_)) => RunConfig::parse(&text, overrides),
+            // An override may repair what is wrong with the files.
+            (_, Err(error)) => RunConfig::parse(&text, overrides).map_err(|_| error),
+        }
+    }
+}
+
 impl Chain {
     /// Reads a file and all that it extends.
     ///
@@ -42,7 +68,7 @@ impl Chain {
     /// [`TrainError::Config`] for a file that cannot be read or is no TOML, and for a chain that leads
     /// back to itself or has too many files.
     pub(crate) fn read(path: &Path) -> Result<Chain, TrainError> {
-        let text = config::read_text(path).map_err(|source| {
+        let text = text::read_text(path).map_err(|source| {
             let hint = "shipped configurations are in `configs/`";
             TrainError::config(format!("cannot read the configuration: {source}")).with_hint(hint)
         })?;
@@ -60,7 +86,7 @@ impl Chain {
                 ))
                 .in_file(&child.path));
             }
-            let text = config::read_text(&path).map_err(|source| {
+            let text = text::read_text(&path).map_err(|source| {
                 TrainError::config(format!("cannot read what is extended: {source}"))
                     .with_hint(RELATIVE)
                     .in_file(&child.path)
@@ -85,7 +111,7 @@ impl Chain {
     /// [`TrainError::Config`] for an unknown key or a wrong type, with file, line and column.
     pub(crate) fn check(&self) -> Result<(), TrainError> {
         self.files.iter().try_for_each(|file| {
-            config::deserialise(&file.text, config::INVALID)
+            text::deserialise(&file.text, INVALID)
                 .map(|_| ())
                 .map_err(|error| error.in_file(&file.path))
         })
@@ -129,10 +155,10 @@ impl ConfigFile {
             Err(error) => {
                 let error: toml_edit::TomlError = error;
                 // The words of every other mistake, where the other parser sees it too.
-                let seen = config::deserialise(&text, config::INVALID).err();
+                let seen = text::deserialise(&text, INVALID).err();
                 let other = || {
-                    let excerpt = config::shortened(&error.to_string());
-                    TrainError::config(format!("{}\n{excerpt}", config::INVALID))
+                    let excerpt = text::shortened(&error.to_string());
+                    TrainError::config(format!("{}\n{excerpt}", INVALID))
                 };
                 return Err(seen.unwrap_or_else(other).in_file(&path));
             }
@@ -157,7 +183,7 @@ impl ConfigFile {
             }
             let Some(merged) = merged.as_table_like_mut() else { continue };
             for (key, item) in section.iter() {
-                if let Some(displaced) = config::displaced(&[name, key]) {
+                if let Some(displaced) = text::displaced(&[name, key]) {
                     merged.remove(displaced);
                 }
                 merged.insert(key, self.marked(item));

@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 use schemars::schema_for;
 use serde_json::{Map, Value};
 
-use crate::config::RunConfig;
+use crate::config::run_config::RunConfig;
 use crate::error::TrainError;
 
 /// Freedom of a key when a run is continued.

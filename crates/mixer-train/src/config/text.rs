@@ -5,7 +5,7 @@ use std::path::Path;
 
 use fs_err::File;
 
-use crate::config::RunConfig;
+use crate::config::run_config::RunConfig;
 use crate::config::schema::{self, Key};
 use crate::error::TrainError;
 

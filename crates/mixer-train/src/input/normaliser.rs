@@ -3,20 +3,25 @@
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use mixer_data::Batch;
 use mixer_model::weights::Preprocessing;
+use rayon::prelude::*;
+
+use crate::device::is_host;
 
 /// Turns bytes into the network's input.
 #[derive(Debug, Clone)]
 pub struct Normaliser {
-    /// `1 / (255 std)` and `−mean / std` of every value of a patch, `[1, 1, P·P·3]`.
-    scale: Tensor<3>,
-    shift: Tensor<3>,
+    /// `1 / (255 std)` and `−mean / std` of every value of a patch, `P·P·3`.
+    scale: Vec<f32>,
+    shift: Vec<f32>,
     device: Device,
 }
 
-/// Patches on the device before they are normalised, `[B, S, P·P·3]`.
+/// Patches before they are normalised, `[B, S, P·P·3]`.
 #[derive(Debug, Clone)]
 pub enum Pixels {
-    /// As they were decoded.
+    /// Where they were decoded, for the CPU.
+    Host(Vec<u8>, [usize; 3]),
+    /// As they were decoded, on a device.
     Bytes(Tensor<3, Int>),
     /// The same numbers where a device has no bytes.
     Floats(Tensor<3>),
@@ -26,10 +31,8 @@ impl Normaliser {
     /// For patches of `patch_size` on `device`.
     #[must_use]
     pub fn new(preprocessing: &Preprocessing, patch_size: usize, device: &Device) -> Self {
-        let row = |f: &dyn Fn(usize) -> f32| {
-            let values: Vec<f32> = (0..patch_size * patch_size * 3).map(|i| f(i % 3)).collect();
-            let dims = [1, 1, values.len()];
-            Tensor::from_data(TensorData::new(values, dims), device)
+        let row = |f: &dyn Fn(usize) -> f32| -> Vec<f32> {
+            (0..patch_size * patch_size * 3).map(|i| f(i % 3)).collect()
         };
         let (mean, std) = (preprocessing.mean, preprocessing.std);
         Self {
@@ -44,6 +47,9 @@ impl Normaliser {
     #[must_use]
     pub fn upload(&self, batch: &Batch) -> Pixels {
         let dims = [batch.labels.len(), batch.num_tokens, batch.patch_dim];
+        if is_host(&self.device) {
+            return Pixels::Host(batch.patches.clone(), dims);
+        }
         // Of one axis: a GPU would pad every row of more, and copy row by row.
         let mut bytes = TensorData::new(batch.patches.clone(), [batch.patches.len()]);
         if self.device.supports_dtype(DType::U8) {
@@ -57,17 +63,35 @@ impl Normaliser {
         }
     }
 
-    /// The network's input of what was uploaded: cast and normalised on the device.
+    /// The network's input of what was uploaded: `pixel · scale + shift`, in two roundings.
     ///
     /// # Shapes
     /// - output: `[B, S, P·P·3]`
     #[must_use]
     pub fn normalised(&self, pixels: Pixels) -> Tensor<3> {
         let pixels = match pixels {
+            Pixels::Host(bytes, dims) => return self.normalised_here(&bytes, dims),
             Pixels::Bytes(bytes) => bytes.float(),
             Pixels::Floats(floats) => floats,
         };
-        pixels * self.scale.clone() + self.shift.clone()
+        let row = |values: &Vec<f32>| {
+            let dims = [1, 1, values.len()];
+            Tensor::<3>::from_data(TensorData::new(values.clone(), dims), &self.device)
+        };
+        pixels * row(&self.scale) + row(&self.shift)
+    }
+
+    /// In one pass, where Burn's operations make three.
+    fn normalised_here(&self, bytes: &[u8], dims: [usize; 3]) -> Tensor<3> {
+        let mut values = vec![0.0f32; bytes.len()];
+        let patches = bytes.par_chunks_exact(self.scale.len());
+        values.par_chunks_exact_mut(self.scale.len()).zip(patches).for_each(|(to, patch)| {
+            let affine = self.scale.iter().zip(&self.shift);
+            for ((to, &byte), (scale, shift)) in to.iter_mut().zip(patch).zip(affine) {
+                *to = f32::from(byte) * scale + shift;
+            }
+        });
+        Tensor::from_data(TensorData::new(values, dims), &self.device)
     }
 
     /// Mixup (Zhang et al. 2018): `share` of each example and the rest of its partner.
@@ -77,11 +101,31 @@ impl Normaliser {
     /// - `partners`: `[B]`, each below `B`
     #[must_use]
     pub fn mixed(&self, patches: Tensor<3>, partners: &[usize], share: f32) -> Tensor<3> {
+        if is_host(&self.device) {
+            return self.mixed_here(patches, partners, share);
+        }
         let indices: Vec<i32> = partners.iter().map(|partner| *partner as i32).collect();
         let indices = TensorData::new(indices, [partners.len()]);
         let indices = Tensor::<1, Int>::from_data(indices, &self.device);
         let others = patches.clone().select(0, indices);
         patches * share + others * (1.0 - share)
+    }
+
+    fn mixed_here(&self, patches: Tensor<3>, partners: &[usize], share: f32) -> Tensor<3> {
+        let dims = patches.dims();
+        let own: Vec<f32> = patches.into_data().try_into_vec().unwrap_or_else(|error| {
+            unreachable!("the network's input is f32: {error:?}");
+        });
+        let (example, rest) = (dims[1] * dims[2], 1.0 - share);
+        let mut mixed = vec![0.0f32; own.len()];
+        let examples = mixed.par_chunks_exact_mut(example).zip(own.par_chunks_exact(example));
+        examples.zip(partners).for_each(|((to, one), &partner)| {
+            let other = &own[partner * example..(partner + 1) * example];
+            for ((to, one), other) in to.iter_mut().zip(one).zip(other) {
+                *to = one * share + other * rest;
+            }
+        });
+        Tensor::from_data(TensorData::new(mixed, dims), &self.device)
     }
 
     /// A row-major matrix of host values on the device.

@@ -4,7 +4,7 @@
 use crate::config::RunConfig;
 use crate::config::schema::{self, Change, Key};
 use crate::error::TrainError;
-use crate::plan::RunPlan;
+use crate::plan::run_plan::RunPlan;
 
 /// A key of which two plans do not agree.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,7 +83,8 @@ fn difference(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::{DataFacts, Task};
+    use crate::plan::facts::DataFacts;
+    use crate::plan::task::Task;
 
     const CONFIG: &str = "[model]\npatch_size = 2\nimage_size = 8\nhidden_dim = 4\nnum_blocks = 2\n[train]\n\
                           batch_size = 4\nepochs = 2\n";

@@ -16,7 +16,6 @@ use crate::config::data::{
 use crate::error::TrainError;
 use crate::input::preprocessing;
 use crate::plan::facts::{DataFacts, InitFacts};
-use crate::plan::no_effect;
 use crate::plan::train::TrainPlan;
 
 /// The data of a run and how it is prepared.
@@ -156,35 +155,44 @@ fn check_effects(config: &DataConfig, microbatch_size: usize) -> Result<(), Trai
         mix.check().map_err(named_by_key)?;
         let (mixup, cutmix) = (mix.mixup_alpha > 0.0, mix.cutmix_alpha > 0.0);
         if !mixup && !cutmix {
-            return Err(no_effect("data.mix", "unless `mixup_alpha` or `cutmix_alpha` is above 0"));
+            return Err(TrainError::no_effect(
+                "data.mix",
+                "unless `mixup_alpha` or `cutmix_alpha` is above 0",
+            ));
         }
         if mix.prob == 0.0 {
-            return Err(no_effect("data.mix", "with a `prob` of 0"));
+            return Err(TrainError::no_effect("data.mix", "with a `prob` of 0"));
         }
         if microbatch_size == 1 {
-            return Err(no_effect(
+            return Err(TrainError::no_effect(
                 "data.mix",
                 "with microbatches of 1: partners are in the microbatch",
             ));
         }
         let is_usual = (mix.switch_prob - 0.5).abs() < f64::EPSILON;
         if mixup != cutmix && !is_usual {
-            return Err(no_effect("data.mix.switch_prob", "unless both alphas are above 0"));
+            return Err(TrainError::no_effect(
+                "data.mix.switch_prob",
+                "unless both alphas are above 0",
+            ));
         }
         if mixup && cutmix && mix.switch_prob == 0.0 {
-            return Err(no_effect("data.mix.cutmix_alpha", "with a `switch_prob` of 0"));
+            return Err(TrainError::no_effect(
+                "data.mix.cutmix_alpha",
+                "with a `switch_prob` of 0",
+            ));
         }
         if mixup && cutmix && mix.switch_prob >= 1.0 {
-            return Err(no_effect("data.mix.mixup_alpha", "with a `switch_prob` of 1"));
+            return Err(TrainError::no_effect("data.mix.mixup_alpha", "with a `switch_prob` of 1"));
         }
     }
     if config.erasing.as_ref().is_some_and(|erasing| erasing.probability == 0.0) {
-        return Err(no_effect("data.erasing", "with a `probability` of 0"));
+        return Err(TrainError::no_effect("data.erasing", "with a `probability` of 0"));
     }
     if let Some(RandAugment::Timm { probability, .. }) = config.randaugment
         && probability == 0.0
     {
-        return Err(no_effect("data.randaugment", "with a `probability` of 0"));
+        return Err(TrainError::no_effect("data.randaugment", "with a `probability` of 0"));
     }
     Ok(())
 }

@@ -11,7 +11,7 @@ use crate::config::data::{
 };
 use crate::config::{RunConfig, schema};
 use crate::error::TrainError;
-use crate::plan::RunPlan;
+use crate::plan::run_plan::RunPlan;
 
 /// The format that is written.
 const FORMAT: i64 = 2;

@@ -9,7 +9,6 @@ use crate::config::limits::check_image_size;
 use crate::config::model::{DROP_PATH_RATE, DROP_PATH_SCALING, GELU, HEAD_BIAS, IMAGE_SIZE};
 use crate::error::TrainError;
 use crate::plan::facts::InitFacts;
-use crate::plan::no_effect;
 use crate::update::drop_path::{DropPath, DropPathScaling};
 
 /// The network of a run.
@@ -37,13 +36,16 @@ impl ModelPlan {
     ) -> Result<Self, TrainError> {
         let drop_path_rate = config.drop_path_rate.unwrap_or(DROP_PATH_RATE);
         if config.drop_path_scaling.is_some() && drop_path_rate == 0.0 {
-            return Err(no_effect(
+            return Err(TrainError::no_effect(
                 "model.drop_path_scaling",
                 "unless `model.drop_path_rate` is above 0",
             ));
         }
         if config.head_bias.is_some() && keeps_head {
-            return Err(no_effect("model.head_bias", "when the head of the weights is kept"));
+            return Err(TrainError::no_effect(
+                "model.head_bias",
+                "when the head of the weights is kept",
+            ));
         }
         let scaling = config.drop_path_scaling.unwrap_or(DROP_PATH_SCALING);
         Ok(Self {

@@ -7,7 +7,7 @@ use crate::config::optimizer::{
     OptimizerKind, WEIGHT_DECAY_ADAMW, WEIGHT_DECAY_SGD,
 };
 use crate::error::TrainError;
-use crate::plan::{Task, no_effect};
+use crate::plan::task::Task;
 use crate::update::optimizer::Rule;
 
 /// The optimizer of a run.
@@ -30,7 +30,7 @@ impl OptimizerPlan {
         match config.kind.unwrap_or(usual) {
             OptimizerKind::Adamw => {
                 if config.momentum.is_some() {
-                    return Err(no_effect("optimizer.momentum", "with AdamW"));
+                    return Err(TrainError::no_effect("optimizer.momentum", "with AdamW"));
                 }
                 Ok(Self {
                     learning_rate: config.learning_rate.unwrap_or(LEARNING_RATE_ADAMW),
@@ -49,7 +49,7 @@ impl OptimizerPlan {
                     ("optimizer.epsilon", config.epsilon.is_some()),
                 ] {
                     if set {
-                        return Err(no_effect(key, "with SGD"));
+                        return Err(TrainError::no_effect(key, "with SGD"));
                     }
                 }
                 Ok(Self {

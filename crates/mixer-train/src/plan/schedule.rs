@@ -5,7 +5,6 @@ use serde::{Deserialize, Serialize};
 use crate::config::ScheduleConfig;
 use crate::config::schedule::{DECAY, LINEAR_END, WARMUP_STEPS};
 use crate::error::TrainError;
-use crate::plan::no_effect;
 use crate::update::schedule::Decay;
 
 /// The learning rate over a run. See [`RunPlan::learning_rate`](super::RunPlan::learning_rate).
@@ -26,7 +25,10 @@ impl SchedulePlan {
     pub(super) fn resolve(config: &ScheduleConfig, steps: u64) -> Result<Self, TrainError> {
         let decay = config.decay.unwrap_or(DECAY);
         if config.linear_end.is_some() && decay != Decay::Linear {
-            return Err(no_effect("schedule.linear_end", "unless `schedule.decay = \"linear\"`"));
+            return Err(TrainError::no_effect(
+                "schedule.linear_end",
+                "unless `schedule.decay = \"linear\"`",
+            ));
         }
         let warmup_steps = config.warmup_steps.unwrap_or(WARMUP_STEPS);
         if warmup_steps >= steps {

@@ -9,7 +9,7 @@ use crate::config::inheritance::Chain;
 use crate::config::schema::{self, Key};
 use crate::config::{RunConfig, text_of_override};
 use crate::error::TrainError;
-use crate::plan::RunPlan;
+use crate::plan::run_plan::RunPlan;
 
 /// Origins of the values of a plan.
 #[derive(Debug)]
