@@ -65,6 +65,12 @@ pub enum ModelError {
         /// Every difference, one line each.
         differences: String,
     },
+    /// A model that is larger than ONNX takes.
+    #[error("the model has {} MiB, an ONNX file takes 2048", bytes >> 20)]
+    TooLargeForOnnx {
+        /// Its size.
+        bytes: u64,
+    },
     /// Class names that are not one for each output of the head.
     #[error("{found} class names for a head of {expected} classes")]
     ClassCount {

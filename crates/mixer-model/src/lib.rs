@@ -17,6 +17,8 @@ pub mod init;
 pub mod internals;
 pub mod mixer;
 mod parameters;
+#[doc(hidden)]
+pub mod protobuf;
 mod tensor;
 mod transfer;
 pub mod weights;

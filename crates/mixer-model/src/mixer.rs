@@ -7,7 +7,7 @@
 mod block;
 pub(crate) mod compute;
 pub(crate) mod config;
-mod layer_norm;
+pub(crate) mod layer_norm;
 #[expect(clippy::module_inception, reason = "a file is named after what it defines")]
 pub(crate) mod mixer;
 mod mlp;

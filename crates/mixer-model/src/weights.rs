@@ -15,6 +15,7 @@ mod inspect;
 pub(crate) mod metadata;
 mod names;
 mod one_line;
+mod onnx;
 mod published;
 mod read;
 mod recognise;
@@ -29,8 +30,10 @@ mod write_atomically;
 
 pub use folder::weights_in_folder;
 pub use format::WeightsFormat;
+pub use formats::npz::write_npy;
 pub use inspect::FileInfo;
 pub use metadata::{Interpolation, Metadata, Preprocessing, ResizeRule};
+pub use onnx::OnnxInput;
 pub use read::read_tensors;
 pub use resolution::{MAX_PARAMS, ResizeMethod};
 pub use save::write_tensors;

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use burn::tensor::Tensor;
 use mixer_data::{DataError, DecodeOptions, Example, Loader, OnCorrupt, Source, read_file};
 use mixer_model::weights::Preprocessing;
 use mixer_model::{Compute, Mixer, Weights};
@@ -128,6 +129,37 @@ impl Classifier {
         let normaliser =
             Normaliser::new(&self.preprocessing, config.patch_size, &self.device.device);
         Stream::new(loader, normaliser, |_| Ok(()))
+    }
+
+    /// What `network` makes of every example of a split, in their order and in batches of `batch_size`:
+    /// `each` is given an example's index and its row.
+    ///
+    /// # Errors
+    /// [`TrainError::Data`] when an example cannot be read.
+    pub(crate) fn for_each(
+        &self,
+        source: &Arc<dyn Source>,
+        batch_size: usize,
+        network: impl Fn(&Mixer, Tensor<3>) -> Tensor<2>,
+        mut each: impl FnMut(usize, &[f32]),
+    ) -> Result<(), TrainError> {
+        let config = self.mixer.config();
+        let transform = preprocessing::eval_transform(&self.preprocessing, config.image_size);
+        let loading = self.loading.loader(batch_size, config.patch_size, OnCorrupt::Stop);
+        let loader = Loader::eval(Arc::clone(source), transform, loading)?;
+        let normaliser =
+            Normaliser::new(&self.preprocessing, config.patch_size, &self.device.device);
+        let mut stream = Stream::new(loader, normaliser, |_| Ok(()))?;
+        while let Some(Input { patches, batch, .. }) = stream.next(never)? {
+            let rows = network(&self.mixer, patches);
+            let width = rows.dims()[1];
+            // SYNC: one read per batch.
+            let rows: Vec<f32> = rows.into_data().iter::<f32>().collect();
+            for (row, index) in rows.chunks_exact(width).zip(&batch.indices) {
+                each(*index as usize, row);
+            }
+        }
+        Ok(())
     }
 
     /// Loss and accuracy over a whole split whose classes are those of the network, in batches of

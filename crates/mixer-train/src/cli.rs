@@ -6,10 +6,14 @@ mod config;
 mod data;
 mod devices;
 mod evaluate;
+mod features;
 mod predict;
+mod probe;
+mod report;
 mod summary;
 mod sweep;
 mod train;
+mod visualise;
 mod weights;
 
 use std::io::Write;
@@ -64,6 +68,24 @@ enum Command {
     Evaluate(evaluate::EvaluateArgs),
     /// Classify pictures.
     Predict(predict::PredictArgs),
+    /// Measure how good the features are: few-shot linear probe, nearest neighbours.
+    #[command(
+        after_help = "Example: mixer probe runs/in21k --train pets/train --test pets/test --shots 5"
+    )]
+    Probe(probe::ProbeArgs),
+    /// Write the features of pictures: what the network makes of them before its head.
+    #[command(after_help = "Example: mixer features runs/in21k pets/train --out pets_train.npy")]
+    Features(features::FeaturesArgs),
+    /// Write a page about runs: curves, what differs, results, pictures. It opens from disk.
+    #[command(after_help = "Example: mixer report runs/a runs/b --out comparison.html")]
+    Report(report::ReportArgs),
+    /// List the runs below a folder: how far they have come, and in which keys they differ.
+    Runs(report::RunsArgs),
+    /// Draw what weights look for, and which patches a prediction rests on.
+    #[command(
+        after_help = "Example: mixer visualise runs/pets --out pictures --pictures cat.jpg dog.jpg"
+    )]
+    Visualise(visualise::VisualiseArgs),
     /// Measure the speed of training, of inference or of reading data here.
     #[command(subcommand)]
     Bench(bench::BenchCommand),
@@ -300,6 +322,11 @@ fn run(command: Command) -> Result<(), TrainError> {
         Command::Finetune(args) => train::finetune(&args),
         Command::Evaluate(args) => evaluate::run(&args),
         Command::Predict(args) => predict::run(&args),
+        Command::Probe(args) => probe::run(&args),
+        Command::Features(args) => features::run(&args),
+        Command::Report(args) => report::run(&args),
+        Command::Runs(args) => report::list(&args),
+        Command::Visualise(args) => visualise::run(&args),
         Command::Bench(command) => bench::run(&command),
         Command::Summary(args) => summary::run(&args),
         Command::Weights(command) => weights::run(command),

@@ -12,6 +12,7 @@ mod halt;
 pub mod input;
 #[doc(hidden)]
 pub mod internals;
+pub mod look;
 pub mod plan;
 pub mod run;
 mod show;

@@ -7,7 +7,7 @@ use mixer_kernels::NormParameters;
 use super::parameter::unfilled;
 
 /// Flax's and timm's epsilon; Burn's default is ten times larger.
-pub(super) const EPSILON: f64 = 1e-6;
+pub(crate) const EPSILON: f64 = 1e-6;
 
 /// The normalisation of each token over its channels: `y = (x − mean) / √(var + 1e-6) · gamma + beta`.
 #[derive(Module, Debug)]

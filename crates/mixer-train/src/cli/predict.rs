@@ -119,7 +119,7 @@ fn expand(images: &[PathBuf]) -> Result<Vec<PathBuf>, TrainError> {
 }
 
 /// A CSV field (RFC 4180).
-fn quoted(field: &str) -> String {
+pub(super) fn quoted(field: &str) -> String {
     if field.contains([',', '"', '\n', '\r']) {
         return format!("\"{}\"", field.replace('"', "\"\""));
     }

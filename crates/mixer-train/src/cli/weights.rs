@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand, ValueEnum};
+use mixer_model::weights::OnnxInput;
 use mixer_model::{Gelu, MixerConfig, Weights};
 use serde::Serialize;
 
@@ -40,18 +41,11 @@ pub(super) enum WeightsCommand {
         #[command(flatten)]
         out: OutArg,
     },
-    /// Write a folder that another program loads, with classes and preparation of pictures.
-    #[command(after_help = "Example: mixer weights export runs/pets pets_timm --to timm")]
-    Export {
-        #[command(flatten)]
-        weights: WeightsArg,
-        /// The folder to make; an existing one is refused.
-        #[arg(value_name = "DIR")]
-        folder: PathBuf,
-        /// The program that loads it: `timm.create_model('local-dir:DIR', pretrained=True)`.
-        #[arg(long, value_enum)]
-        to: Program,
-    },
+    /// Write what another program loads, with classes and preparation of pictures: a folder for timm, a file
+    /// for ONNX.
+    #[command(after_help = "Examples: mixer weights export runs/pets pets_timm --to timm; \
+                            mixer weights export runs/pets pets.onnx --to onnx")]
+    Export(ExportArgs),
     /// Change the resolution: exactly for a multiple of the present one, by interpolation otherwise.
     Resize {
         #[command(flatten)]
@@ -64,11 +58,31 @@ pub(super) enum WeightsCommand {
     },
 }
 
-/// A program that loads weights from a folder.
+#[derive(Debug, Args)]
+pub(super) struct ExportArgs {
+    #[command(flatten)]
+    weights: WeightsArg,
+    /// The folder or the file to make; an existing one is refused.
+    #[arg(value_name = "OUT", required_unless_present = "out")]
+    target: Option<PathBuf>,
+    /// The same, by name.
+    #[arg(long, value_name = "OUT", conflicts_with = "target")]
+    out: Option<PathBuf>,
+    /// The program that loads it.
+    #[arg(long, value_enum)]
+    to: Program,
+    /// With ONNX: normalise in the model, whose input is then red, green and blue from 0 to 255.
+    #[arg(long)]
+    pixels: bool,
+}
+
+/// A program that loads weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Program {
-    /// PyTorch Image Models.
+    /// PyTorch Image Models: `timm.create_model('local-dir:OUT', pretrained=True)`.
     Timm,
+    /// Whatever runs ONNX models: opset 17, f32, any number of pictures at once.
+    Onnx,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -130,20 +144,7 @@ pub(super) fn run(command: WeightsCommand) -> Result<(), TrainError> {
             out.check()?;
             write(&weights.read()?, &out)
         }
-        WeightsCommand::Export { weights, folder, to: Program::Timm } => {
-            if folder.exists() {
-                let message = format!("the folder exists already: {}", folder.display());
-                return Err(TrainError::usage(message).with_hint("choose another one"));
-            }
-            let weights = weights.read()?;
-            weights.write_timm_folder(&folder)?;
-            say(format_args!("{} for timm written: {}", weights.config, folder.display()));
-            if weights.metadata.classes.is_none() {
-                say("note: these weights name no classes, so there is no `class_map.txt`");
-            }
-            say(format_args!("how to use it: {}", folder.join("README.md").display()));
-            Ok(())
-        }
+        WeightsCommand::Export(args) => export(&args),
         WeightsCommand::Resize { weights, image_size, out } => {
             out.check()?;
             let resized = weights.read()?.resized(image_size)?;
@@ -153,6 +154,41 @@ pub(super) fn run(command: WeightsCommand) -> Result<(), TrainError> {
             write(&resized, &out)
         }
     }
+}
+
+fn export(args: &ExportArgs) -> Result<(), TrainError> {
+    let Some(out) = args.target.as_ref().or(args.out.as_ref()) else {
+        return Err(TrainError::usage("`OUT` is missing"));
+    };
+    if args.pixels && args.to != Program::Onnx {
+        return Err(TrainError::usage("`--pixels` has no effect without `--to onnx`"));
+    }
+    if out.exists() {
+        let kind = if out.is_dir() { "folder" } else { "file" };
+        let message = format!("the {kind} exists already: {}", out.display());
+        return Err(TrainError::usage(message).with_hint("choose another one"));
+    }
+    let weights = args.weights.read()?;
+    let without_classes = weights.metadata.classes.is_none();
+    match args.to {
+        Program::Timm => {
+            weights.write_timm_folder(out)?;
+            say(format_args!("{} for timm written: {}", weights.config, out.display()));
+            if without_classes {
+                say("note: these weights name no classes, so there is no `class_map.txt`");
+            }
+            say(format_args!("how to use it: {}", out.join("README.md").display()));
+        }
+        Program::Onnx => {
+            let input = if args.pixels { OnnxInput::Pixels } else { OnnxInput::Normalised };
+            weights.write_onnx(out, input)?;
+            say(format_args!("{} for ONNX written: {}", weights.config, out.display()));
+            if without_classes {
+                say("note: these weights name no classes, so the model names none");
+            }
+        }
+    }
+    Ok(())
 }
 
 fn write(weights: &Weights, out: &OutArg) -> Result<(), TrainError> {

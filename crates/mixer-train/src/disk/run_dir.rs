@@ -55,6 +55,12 @@ impl RunDir {
         self.path.join("environment.json")
     }
 
+    /// The folder of event files, for TensorBoard.
+    #[must_use]
+    pub fn tensorboard(&self) -> PathBuf {
+        self.path.join("tensorboard")
+    }
+
     /// The metrics.
     #[must_use]
     pub fn metrics(&self) -> PathBuf {
@@ -127,6 +133,14 @@ impl RunDir {
             file.set_len(0).and_then(|()| writeln!(file, "process {}{on}", std::process::id()));
         written.map_err(|error| self.cannot_write(&error))?;
         Ok(file)
+    }
+
+    /// `true` where a process trains here.
+    #[must_use]
+    pub fn is_locked(&self) -> bool {
+        let Ok(file) = fs::File::open(self.path.join(LOCK)) else { return false };
+        // It is let go of at once, with the file.
+        matches!(file.file().try_lock_shared(), Err(TryLockError::WouldBlock))
     }
 
     fn cannot_write(&self, error: &std::io::Error) -> TrainError {

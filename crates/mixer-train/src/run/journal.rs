@@ -1,15 +1,19 @@
 //! The account that a run gives of itself. Every [`Event`] is worded here and nowhere else: as a line for
-//! people and as a line of `metrics.jsonl`. Another rendering is another method of `Event`, and a line in
-//! [`Journal::record`].
+//! people and as a line of `metrics.jsonl`, which TensorBoard's event file follows. Another rendering is
+//! another method of `Event`, and a line in [`Journal::record`].
 
-use std::path::Path;
 use std::time::Instant;
 
 use mixer_data::SkippedExample;
+use mixer_model::Weights;
 
 use crate::disk::environment::now;
 use crate::disk::metrics::{Metric, MetricsFile};
+use crate::disk::run_dir::RunDir;
+use crate::disk::tensorboard::EventFile;
 use crate::error::TrainError;
+use crate::look::unit_pictures::token_mixing;
+use crate::plan::RunPlan;
 use crate::run::evaluation::Evaluation;
 use crate::run::outliers::Outlier;
 use crate::run::quantity::Quantity;
@@ -133,30 +137,38 @@ impl Event<'_> {
     }
 }
 
-/// The journal of a run: its bar or its lines on the terminal, and its file of metrics.
+/// The journal of a run: its bar or its lines on the terminal, its file of metrics, and its event file.
 pub(crate) struct Journal {
     progress: Progress,
     metrics: MetricsFile,
+    events: EventFile,
     /// Training time of the lives of the run before this process, seconds.
     elapsed_before: f64,
     started: Instant,
 }
 
 impl Journal {
-    /// The journal of a run of `total` updates that goes on after `done` of them and `elapsed_before` seconds;
-    /// the file of metrics is cut to `metrics_bytes`.
+    /// The journal of a run that goes on after `done` updates and `elapsed_before` seconds; the file of metrics
+    /// is cut to `metrics_bytes`.
     ///
     /// # Errors
-    /// [`TrainError::Checkpoint`] when the file cannot be opened.
+    /// [`TrainError::Checkpoint`] when a file cannot be opened.
     pub(crate) fn open(
-        metrics: &Path,
+        run_dir: &RunDir,
+        plan: &RunPlan,
         metrics_bytes: u64,
-        (done, total): (u64, u64),
+        done: u64,
         elapsed_before: f64,
     ) -> Result<Self, TrainError> {
+        let metrics = MetricsFile::open(&run_dir.metrics(), metrics_bytes)?;
+        let mut events = EventFile::create(&run_dir.tensorboard(), done)?;
+        if done == 0 {
+            events.introduce(plan)?;
+        }
         Ok(Self {
-            metrics: MetricsFile::open(metrics, metrics_bytes)?,
-            progress: Progress::new("step", total, done),
+            metrics,
+            events,
+            progress: Progress::new("step", plan.train.steps, done),
             elapsed_before,
             started: Instant::now(),
         })
@@ -177,8 +189,17 @@ impl Journal {
         }
         if let Some(metric) = event.metric(self.elapsed_secs()) {
             self.metrics.write(&metric)?;
+            self.events.metric(&metric)?;
         }
         Ok(())
+    }
+
+    /// Shows the weights at the end of the run.
+    ///
+    /// # Errors
+    /// [`TrainError::Checkpoint`] when the event file cannot be written to.
+    pub(crate) fn weights(&mut self, step: u64, weights: &Weights) -> Result<(), TrainError> {
+        self.events.picture(step, "weights/token_mixing_0", &token_mixing(weights, 0)?)
     }
 
     /// Tells people alone.

@@ -182,14 +182,16 @@ pub fn train(
     let ended = ended?;
     run.writer.wait()?;
     if !matches!(ended, Ended::TimeLimit(_)) {
-        match run.optimizer.averaged(&mixer) {
-            // The one that tells that a run has come to its end is the last.
+        let last = match run.optimizer.averaged(&mixer) {
             Some(average) => {
                 run.weights(&mixer)?.write_safetensors(&job.run_dir.last_unaveraged())?;
-                run.weights(&average)?.write_safetensors(&job.run_dir.last())?;
+                run.weights(&average)?
             }
-            None => run.weights(&mixer)?.write_safetensors(&job.run_dir.last())?,
-        }
+            None => run.weights(&mixer)?,
+        };
+        run.journal.weights(run.state.step, &last)?;
+        // This file tells that a run has come to its end.
+        last.write_safetensors(&job.run_dir.last())?;
     }
     Ok(Outcome {
         ended,
@@ -216,13 +218,13 @@ impl<'a> Run<'a> {
         interrupt::updated(state.step);
         interrupt::saved(state.step);
         let skipped = state.skipped_train.iter().copied();
-        let length = (state.step, job.plan.train.steps);
         let run = Self {
             gradient: BatchGradient::new(job, state.step, skipped)?,
             journal: Journal::open(
-                &job.run_dir.metrics(),
+                &job.run_dir,
+                &job.plan,
                 state.metrics_bytes,
-                length,
+                state.step,
                 state.elapsed_secs,
             )?,
             writer: BackgroundWriter::start(

@@ -330,6 +330,19 @@ pub(crate) fn write(
     archive.finish()
 }
 
+/// Writes an array as an `.npy` file: `<f4` in C order.
+///
+/// # Errors
+/// Those of `out`.
+pub fn write_npy(out: &mut impl Write, shape: &[usize], values: &[f32]) -> std::io::Result<()> {
+    out.write_all(&header_of(shape))?;
+    for piece in values.chunks(CHUNK_BYTES / size_of::<f32>()) {
+        let bytes: Vec<u8> = piece.iter().flat_map(|value| value.to_le_bytes()).collect();
+        out.write_all(&bytes)?;
+    }
+    Ok(())
+}
+
 /// The beginning of an `.npy` file of version 1.0, padded so that the data is aligned.
 fn header_of(shape: &[usize]) -> Vec<u8> {
     const ALIGNMENT: usize = 64;

@@ -1,0 +1,335 @@
+//! Weights to an ONNX model: opset 17, `f32`, any number of pictures at once.
+//!
+//! Token mixing multiplies from the left, so that nothing is transposed but once behind the embedding. GELU
+//! is written with `Erf` or `Tanh`: an operator `Gelu` exists from opset 20 on only.
+//!
+//! # Source
+//! `onnx.proto` of ONNX 1.12 (IR version 8), and its operators.
+
+use std::io::Write;
+use std::path::Path;
+
+use super::weights::Weights;
+use super::write_atomically::write_atomically;
+use crate::error::ModelError;
+use crate::mixer::Gelu;
+use crate::mixer::layer_norm::EPSILON;
+use crate::protobuf::Message;
+use crate::tensor::HostTensor;
+
+/// Where pictures become the network's input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnnxInput {
+    /// Before the model: its input is normalised.
+    Normalised,
+    /// In the model: its input is red, green and blue from 0 to 255.
+    Pixels,
+}
+
+/// The largest file: what protobuf takes.
+const MAX_BYTES: u64 = i32::MAX as u64;
+
+impl Weights {
+    /// Writes an ONNX model: input `images`, `[N, 3, H, W]`, output `logits`, `[N, K]`. Class names and the
+    /// preparation of pictures stand as JSON in its metadata, under `classes` and `preprocessing`.
+    ///
+    /// The file appears whole or not at all.
+    ///
+    /// # Errors
+    /// [`ModelError::TooLargeForOnnx`] above 2 GiB; those of [`Weights::write_safetensors`].
+    ///
+    /// # Determinism
+    /// The bytes are a function of the arguments.
+    pub fn write_onnx(&self, path: &Path, input: OnnxInput) -> Result<(), ModelError> {
+        self.validate()?;
+        self.check_finite()?;
+        let (head, initializers) = self.onnx(input)?;
+        write_atomically(path, |out| {
+            out.write_all(head.as_bytes())?;
+            for Initializer { head, tensor, .. } in &initializers {
+                out.write_all(head.as_bytes())?;
+                for values in tensor.data.chunks(1 << 16) {
+                    let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+                    out.write_all(&bytes)?;
+                }
+            }
+            Ok(())
+        })
+        .map_err(|source| ModelError::Io { source })
+    }
+
+    /// The model up to its initializers, which come last.
+    fn onnx(&self, input: OnnxInput) -> Result<(Message, Vec<Initializer>), ModelError> {
+        let mut graph = Graph {
+            nodes: Message::new(),
+            count: 0,
+            initializers: Vec::new(),
+            gelu: self.config.gelu,
+        };
+        let output = self.graph(&mut graph, input);
+        let side = self.config.image_size;
+        let sides = [Err("N"), Ok(3), Ok(side), Ok(side)];
+        let nodes = graph
+            .nodes
+            .text(2, "mlp_mixer")
+            .message(11, value_info("images", &sides))
+            .message(12, value_info(&output, &[Err("N"), Ok(self.config.num_classes)]));
+        let length = graph.initializers.iter().map(Initializer::bytes).sum::<usize>()
+            + nodes.as_bytes().len();
+        let mut model = Message::new()
+            .number(1, 8)
+            .text(2, "mixer")
+            .text(3, env!("CARGO_PKG_VERSION"))
+            .message(8, Message::new().number(2, 17));
+        for (key, value) in self.onnx_metadata(input)? {
+            model = model.message(14, Message::new().text(1, key).text(2, &value));
+        }
+        let bytes = (length + model.as_bytes().len()) as u64;
+        if bytes > MAX_BYTES {
+            return Err(ModelError::TooLargeForOnnx { bytes });
+        }
+        Ok((model.announced(7, length).and(nodes), graph.initializers))
+    }
+
+    fn onnx_metadata(&self, input: OnnxInput) -> Result<Vec<(&'static str, String)>, ModelError> {
+        let io = |error: serde_json::Error| ModelError::Io { source: error.into() };
+        let preprocessing = self.metadata.preprocessing.unwrap_or_default();
+        let mut metadata = vec![
+            ("preprocessing", serde_json::to_string(&preprocessing).map_err(io)?),
+            (
+                "input",
+                match input {
+                    OnnxInput::Normalised => "normalised".to_owned(),
+                    OnnxInput::Pixels => "pixels".to_owned(),
+                },
+            ),
+        ];
+        if let Some(classes) = &self.metadata.classes {
+            metadata.push(("classes", serde_json::to_string(classes).map_err(io)?));
+        }
+        Ok(metadata)
+    }
+
+    /// Adds the network's nodes, and tells the name of the output.
+    fn graph(&self, graph: &mut Graph, input: OnnxInput) -> String {
+        let config = &self.config;
+        let (patch, width) = (config.patch_size as u64, config.hidden_dim);
+        let mut x = "images".to_owned();
+        if input == OnnxInput::Pixels {
+            let preprocessing = self.metadata.preprocessing.unwrap_or_default();
+            let (mean, std) = (preprocessing.mean, preprocessing.std);
+            let scale = std.map(|std| 1.0 / (255.0 * std)).to_vec();
+            let shift = (0..3).map(|colour| -mean[colour] / std[colour]).collect();
+            let scale = graph.constant("input.scale", &[1, 3, 1, 1], scale);
+            let shift = graph.constant("input.shift", &[1, 3, 1, 1], shift);
+            x = graph.node("Mul", &[&x, &scale], &[]);
+            x = graph.node("Add", &[&x, &shift], &[]);
+        }
+        let stem = graph.tensor(self, "stem.proj.weight", None);
+        let bias = graph.tensor(self, "stem.proj.bias", None);
+        let sides = [patch, patch];
+        let attributes =
+            [Attribute::Ints("kernel_shape", &sides), Attribute::Ints("strides", &sides)];
+        x = graph.node("Conv", &[&x, &stem, &bias], &attributes);
+        // 0 keeps the batch, and the rest follows.
+        let shape = graph.integers("tokens", &[0, width as i64, -1]);
+        x = graph.node("Reshape", &[&x, &shape], &[]);
+        x = graph.node("Transpose", &[&x], &[Attribute::Ints("perm", &[0, 2, 1])]);
+        for block in 0..config.num_blocks {
+            let name = |end: &str| format!("blocks.{block}.{end}");
+            let normal = graph.layer_norm(self, &x, &name("norm1"));
+            let weight = graph.tensor(self, &name("mlp_tokens.fc1.weight"), None);
+            let bias = graph.column(self, &name("mlp_tokens.fc1.bias"));
+            let hidden = graph.node("MatMul", &[&weight, &normal], &[]);
+            let hidden = graph.node("Add", &[&hidden, &bias], &[]);
+            let hidden = graph.gelu(&hidden);
+            let weight = graph.tensor(self, &name("mlp_tokens.fc2.weight"), None);
+            let bias = graph.column(self, &name("mlp_tokens.fc2.bias"));
+            let mixed = graph.node("MatMul", &[&weight, &hidden], &[]);
+            let mixed = graph.node("Add", &[&mixed, &bias], &[]);
+            x = graph.node("Add", &[&x, &mixed], &[]);
+            let normal = graph.layer_norm(self, &x, &name("norm2"));
+            let hidden = graph.dense(self, &normal, &name("mlp_channels.fc1"));
+            let hidden = graph.gelu(&hidden);
+            let mixed = graph.dense(self, &hidden, &name("mlp_channels.fc2"));
+            x = graph.node("Add", &[&x, &mixed], &[]);
+        }
+        x = graph.layer_norm(self, &x, "norm");
+        let mean = [Attribute::Ints("axes", &[1]), Attribute::Int("keepdims", 0)];
+        x = graph.node("ReduceMean", &[&x], &mean);
+        let weight = graph.tensor(self, "head.weight", None);
+        let bias = graph.tensor(self, "head.bias", None);
+        graph.named("logits", "Gemm", &[&x, &weight, &bias], &[Attribute::Int("transB", 1)])
+    }
+}
+
+/// A tensor, and the bytes before its values.
+struct Initializer {
+    name: String,
+    head: Message,
+    tensor: HostTensor,
+}
+
+impl Initializer {
+    fn new(name: &str, tensor: HostTensor) -> Self {
+        let dims = tensor.shape.iter().fold(Message::new(), |m, &size| m.number(1, size as u64));
+        let bytes = tensor.data.len() * size_of::<f32>();
+        let inside = dims.number(2, 1).text(8, name).announced(9, bytes);
+        let head = Message::new().announced(5, inside.as_bytes().len() + bytes).and(inside);
+        Self { name: name.to_owned(), head, tensor }
+    }
+
+    fn bytes(&self) -> usize {
+        self.head.as_bytes().len() + self.tensor.data.len() * size_of::<f32>()
+    }
+}
+
+/// An attribute of a node.
+enum Attribute<'a> {
+    Int(&'a str, u64),
+    Ints(&'a str, &'a [u64]),
+    Float(&'a str, f32),
+}
+
+impl Attribute<'_> {
+    fn message(&self) -> Message {
+        match self {
+            Self::Int(name, value) => Message::new().text(1, name).number(3, *value).number(20, 2),
+            Self::Ints(name, values) => {
+                let message = Message::new().text(1, name);
+                values.iter().fold(message, |m, value| m.number(8, *value)).number(20, 7)
+            }
+            Self::Float(name, value) => Message::new().text(1, name).float(2, *value).number(20, 1),
+        }
+    }
+}
+
+/// The nodes and initializers of a graph, in its fields 1 and 5.
+struct Graph {
+    nodes: Message,
+    count: usize,
+    initializers: Vec<Initializer>,
+    gelu: Gelu,
+}
+
+impl Graph {
+    /// Adds a node, and tells the name of its output.
+    fn node(&mut self, operator: &str, inputs: &[&str], attributes: &[Attribute<'_>]) -> String {
+        let name = format!("{}_{}", operator.to_lowercase(), self.count);
+        self.named(&name, operator, inputs, attributes)
+    }
+
+    fn named(
+        &mut self,
+        name: &str,
+        operator: &str,
+        inputs: &[&str],
+        attributes: &[Attribute<'_>],
+    ) -> String {
+        self.count += 1;
+        let node = inputs.iter().fold(Message::new(), |node, input| node.text(1, input));
+        let node = node.text(2, name).text(3, name).text(4, operator);
+        let node = attributes.iter().fold(node, |node, a| node.message(5, a.message()));
+        self.nodes = std::mem::take(&mut self.nodes).message(1, node);
+        name.to_owned()
+    }
+
+    fn constant(&mut self, name: &str, shape: &[usize], data: Vec<f32>) -> String {
+        let tensor = HostTensor { shape: shape.to_vec(), data };
+        self.initializers.push(Initializer::new(name, tensor));
+        name.to_owned()
+    }
+
+    /// A number that is written once, however often it is used.
+    fn scalar(&mut self, value: f32) -> String {
+        let name = format!("constant_{value}");
+        if !self.initializers.iter().any(|known| known.name == name) {
+            self.constant(&name, &[], vec![value]);
+        }
+        name
+    }
+
+    fn integers(&mut self, name: &str, values: &[i64]) -> String {
+        let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        let tensor = Message::new()
+            .number(1, values.len() as u64)
+            .number(2, 7)
+            .text(8, name)
+            .bytes(9, &bytes);
+        self.nodes = std::mem::take(&mut self.nodes).message(5, tensor);
+        name.to_owned()
+    }
+
+    /// A tensor of the weights, with its axes permuted where `axes` says so.
+    fn tensor(&mut self, weights: &Weights, name: &str, axes: Option<&[usize]>) -> String {
+        let tensor = found(weights, name).clone();
+        let tensor = if let Some(axes) = axes { tensor.permuted(axes) } else { tensor };
+        self.initializers.push(Initializer::new(name, tensor));
+        name.to_owned()
+    }
+
+    /// A vector as a column: token mixing adds a number to every channel of a token.
+    fn column(&mut self, weights: &Weights, name: &str) -> String {
+        let data = found(weights, name).data.clone();
+        self.constant(name, &[data.len(), 1], data)
+    }
+
+    fn layer_norm(&mut self, weights: &Weights, x: &str, name: &str) -> String {
+        let scale = self.tensor(weights, &format!("{name}.weight"), None);
+        let shift = self.tensor(weights, &format!("{name}.bias"), None);
+        let epsilon = Attribute::Float("epsilon", EPSILON as f32);
+        self.node("LayerNormalization", &[x, &scale, &shift], &[epsilon])
+    }
+
+    fn dense(&mut self, weights: &Weights, x: &str, name: &str) -> String {
+        let weight = self.tensor(weights, &format!("{name}.weight"), Some(&[1, 0]));
+        let bias = self.tensor(weights, &format!("{name}.bias"), None);
+        let product = self.node("MatMul", &[x, &weight], &[]);
+        self.node("Add", &[&product, &bias], &[])
+    }
+
+    fn gelu(&mut self, x: &str) -> String {
+        let (half, one) = (self.scalar(0.5), self.scalar(1.0));
+        let inner = match self.gelu {
+            Gelu::Erf => {
+                let factor = self.scalar(std::f32::consts::FRAC_1_SQRT_2);
+                let scaled = self.node("Mul", &[x, &factor], &[]);
+                self.node("Erf", &[&scaled], &[])
+            }
+            Gelu::Tanh => {
+                let factor = self.scalar(0.044_715);
+                let root = self.scalar((2.0 / std::f32::consts::PI).sqrt());
+                let square = self.node("Mul", &[x, x], &[]);
+                let cube = self.node("Mul", &[&square, x], &[]);
+                let cube = self.node("Mul", &[&cube, &factor], &[]);
+                let sum = self.node("Add", &[x, &cube], &[]);
+                let scaled = self.node("Mul", &[&sum, &root], &[]);
+                self.node("Tanh", &[&scaled], &[])
+            }
+        };
+        let sum = self.node("Add", &[&inner, &one], &[]);
+        let product = self.node("Mul", &[x, &sum], &[]);
+        self.node("Mul", &[&product, &half], &[])
+    }
+}
+
+/// A tensor of weights that were found whole.
+fn found<'a>(weights: &'a Weights, name: &str) -> &'a HostTensor {
+    match weights.tensors.get(name) {
+        Some(tensor) => tensor,
+        None => unreachable!("`{name}` is in every whole set of weights"),
+    }
+}
+
+/// A float tensor by name; an axis is a size, or the name of one that is free.
+fn value_info(name: &str, axes: &[Result<usize, &str>]) -> Message {
+    let shape = axes.iter().fold(Message::new(), |shape, axis| {
+        let dim = match axis {
+            Ok(size) => Message::new().number(1, *size as u64),
+            Err(free) => Message::new().text(2, free),
+        };
+        shape.message(1, dim)
+    });
+    let tensor = Message::new().number(1, 1).message(2, shape);
+    Message::new().text(1, name).message(2, Message::new().message(1, tensor))
+}

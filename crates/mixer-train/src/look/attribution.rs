@@ -1,0 +1,152 @@
+//! The patches that a prediction rests on: integrated gradients and occlusion.
+
+use burn::tensor::{Tensor, TensorData};
+use mixer_data::{Batch, Resampler, RgbImage, patchify};
+use mixer_model::{Mixer, Weights};
+
+use crate::device::DeviceEntry;
+use crate::error::TrainError;
+use crate::input::normaliser::Normaliser;
+use crate::input::preprocessing::eval_transform;
+use crate::look::canvas::{Canvas, blend, diverging};
+
+/// Steps of the integral.
+const STEPS: usize = 64;
+
+/// Pictures at once.
+const BATCH: usize = 16;
+
+/// The share of each patch in a logit, by two methods; the baseline of both is mid grey (0 after
+/// normalisation).
+#[derive(Debug, Clone)]
+pub struct Attribution {
+    /// The class whose logit it is.
+    pub class: usize,
+    /// The logit of the picture.
+    pub logit: f64,
+    /// The logit of the baseline.
+    pub baseline: f64,
+    /// Integrated gradients (Sundararajan et al. 2017), `[S]`; they add up to `logit − baseline`.
+    pub integrated_gradients: Vec<f64>,
+    /// The logit less the logit with the patch set to the baseline, `[S]`.
+    pub occlusion: Vec<f64>,
+    /// The picture as the network sees it, `[image_size, image_size, 3]`.
+    pub seen: RgbImage,
+}
+
+impl Attribution {
+    /// Attributes the logit of `class` (the predicted one, where it is `None`) of one picture.
+    ///
+    /// # Errors
+    /// [`TrainError::Model`] when the weights are not whole, [`TrainError::Usage`] for a class that they do
+    /// not have.
+    pub fn new(
+        weights: Weights,
+        device: &DeviceEntry,
+        picture: &RgbImage,
+        class: Option<usize>,
+    ) -> Result<Self, TrainError> {
+        let preprocessing = weights.metadata.preprocessing.unwrap_or_default();
+        let config = weights.config.clone();
+        if let Some(class) = class.filter(|class| *class >= config.num_classes) {
+            let message = format!("class {class}, the weights have {} classes", config.num_classes);
+            return Err(TrainError::usage(message));
+        }
+        let (side, patch) = (config.image_size, config.patch_size);
+        let mut seen = vec![0; side * side * 3];
+        let transform = eval_transform(&preprocessing, side);
+        transform.apply(picture, &mut Resampler::default(), &mut seen)?;
+        let mut patches = vec![0; seen.len()];
+        patchify(&seen, side as u32, patch as u32, &mut patches)?;
+        let device = device.device.clone().autodiff();
+        let mixer = Mixer::from_weights(weights, &device)?;
+        let (tokens, patch_dim) = (config.num_tokens(), config.patch_dim());
+        let normaliser = Normaliser::new(&preprocessing, patch, &device);
+        let batch =
+            Batch { patches, labels: vec![0], num_tokens: tokens, patch_dim, ..Batch::default() };
+        let x: Vec<f32> =
+            normaliser.normalised(normaliser.upload(&batch)).into_data().iter::<f32>().collect();
+        let tensor = |rows: &[Vec<f32>]| {
+            let data = TensorData::new(rows.concat(), [rows.len(), tokens, patch_dim]);
+            Tensor::<3>::from_data(data, &device)
+        };
+        let logits_of = |rows: &[Vec<f32>]| -> Vec<f32> {
+            mixer.forward(tensor(rows)).into_data().iter::<f32>().collect()
+        };
+        let logits = logits_of(&[x.clone(), vec![0.0; x.len()]]);
+        let (own, of_baseline) = logits.split_at(config.num_classes);
+        let class = class.unwrap_or_else(|| {
+            (0..own.len()).fold(0, |best, i| if own[i] > own[best] { i } else { best })
+        });
+        // The mean of the gradients in the middles of equal steps from the baseline to the picture.
+        let mut gradients = vec![0.0f64; x.len()];
+        let points: Vec<f32> = (0..STEPS).map(|k| (k as f32 + 0.5) / STEPS as f32).collect();
+        for points in points.chunks(BATCH) {
+            let rows: Vec<Vec<f32>> =
+                points.iter().map(|point| x.iter().map(|value| value * point).collect()).collect();
+            let input = tensor(&rows).require_grad();
+            let sum = mixer.forward(input.clone()).narrow(1, class, 1).sum();
+            let Some(found) = input.grad(&sum.backward()) else { continue };
+            let found: Vec<f32> = found.into_data().iter::<f32>().collect();
+            for row in found.chunks_exact(x.len()) {
+                gradients.iter_mut().zip(row).for_each(|(sum, g)| *sum += f64::from(*g));
+            }
+        }
+        let products = gradients.iter().zip(&x).map(|(g, x)| g / STEPS as f64 * f64::from(*x));
+        let products: Vec<f64> = products.collect();
+        let integrated_gradients =
+            products.chunks_exact(patch_dim).map(|patch| patch.iter().sum()).collect();
+        let mut occlusion = Vec::with_capacity(tokens);
+        let all: Vec<usize> = (0..tokens).collect();
+        for hidden in all.chunks(BATCH) {
+            let rows: Vec<Vec<f32>> = hidden
+                .iter()
+                .map(|token| {
+                    let mut row = x.clone();
+                    row[token * patch_dim..(token + 1) * patch_dim].fill(0.0);
+                    row
+                })
+                .collect();
+            let logits = logits_of(&rows);
+            for row in logits.chunks_exact(config.num_classes) {
+                occlusion.push(f64::from(own[class]) - f64::from(row[class]));
+            }
+        }
+        Ok(Self {
+            class,
+            logit: f64::from(own[class]),
+            baseline: f64::from(of_baseline[class]),
+            integrated_gradients,
+            occlusion,
+            seen: RgbImage { width: side as u32, height: side as u32, pixels: seen },
+        })
+    }
+
+    /// The picture, and beside it in grey with the patches for the class in red and those against it in
+    /// blue: integrated gradients, then occlusion.
+    #[must_use]
+    pub fn drawn(&self) -> Canvas {
+        const GAP: usize = 8;
+        let side = self.seen.width as usize;
+        let scale = 224usize.div_ceil(side);
+        let step = side * scale + GAP;
+        let mut canvas = Canvas::new(3 * step - GAP, side * scale);
+        let pixel =
+            |at: usize| -> [u8; 3] { std::array::from_fn(|c| self.seen.pixels[at * 3 + c]) };
+        canvas.tile((0, 0), side, scale, pixel);
+        for (panel, shares) in [&self.integrated_gradients, &self.occlusion].into_iter().enumerate()
+        {
+            let grid = shares.len().isqrt();
+            let patch = side / grid;
+            let largest = shares.iter().fold(f64::MIN_POSITIVE, |l, share| l.max(share.abs()));
+            canvas.tile(((panel + 1) * step, 0), side, scale, |at| {
+                let [r, g, b] = pixel(at).map(f64::from);
+                let grey = (0.299 * r + 0.587 * g + 0.114 * b).round() as u8;
+                let share = shares[at / side / patch * grid + at % side / patch] / largest;
+                let colour = diverging(share);
+                colour.map(|colour| blend(grey, colour, 0.15 + 0.6 * share.abs()))
+            });
+        }
+        canvas
+    }
+}

@@ -1,0 +1,291 @@
+//! A page about runs that opens from disk: curves, what differs, results, pictures.
+//!
+//! It needs no network, and says so: a content-security policy forbids it. Of long curves the smallest and
+//! the largest value of every piece are kept, so that the page stays small.
+
+use std::collections::BTreeMap;
+
+use mixer_model::Weights;
+use serde::Serialize;
+
+use crate::disk::metrics::Metric;
+use crate::disk::run_dir::{self, RunDir};
+use crate::disk::tensorboard::scalars;
+use crate::error::TrainError;
+use crate::look::run_record::{RunRecord, differences, percent};
+use crate::look::unit_pictures::{embedding, token_mixing};
+
+/// Pieces of a curve, each of which keeps two points.
+const PIECES: usize = 500;
+
+#[derive(Debug, Serialize)]
+struct Page {
+    columns: Vec<&'static str>,
+    /// Columns that are numbers.
+    numbers: Vec<usize>,
+    winner: Option<usize>,
+    runs: Vec<Run>,
+    differences: Vec<Difference>,
+    charts: Vec<Chart>,
+}
+
+#[derive(Debug, Serialize)]
+struct Run {
+    name: String,
+    row: Vec<String>,
+    facts: Vec<(&'static str, String)>,
+    plan: String,
+    notes: Option<String>,
+    evaluation: Option<serde_json::Value>,
+    pictures: Vec<Picture>,
+}
+
+#[derive(Debug, Serialize)]
+struct Picture {
+    data: String,
+    caption: String,
+}
+
+#[derive(Debug, Serialize)]
+struct Difference {
+    key: String,
+    values: Vec<Option<String>>,
+}
+
+#[derive(Debug, Serialize)]
+struct Chart {
+    name: String,
+    series: Vec<Series>,
+}
+
+#[derive(Debug, Serialize)]
+struct Series {
+    run: usize,
+    /// `true` where nothing is to be smoothed: evaluations are few.
+    #[serde(rename = "isSmooth")]
+    is_smooth: bool,
+    points: Vec<Point>,
+}
+
+/// Step, value, epoch, hours. What is no number is `null`.
+type Point = (u64, Option<f64>, Option<f64>, Option<f64>);
+
+/// The page about `runs`, the first of which has the first colour. `with_pictures` draws their weights, where
+/// they have some.
+///
+/// # Errors
+/// [`TrainError::Model`] for weights that cannot be read.
+pub fn report(runs: &[RunRecord], with_pictures: bool) -> Result<String, TrainError> {
+    let best = |run: &RunRecord| run.best().map_or(f64::NEG_INFINITY, |best| best.top1);
+    let winner = (0..runs.len())
+        .reduce(|found, i| if best(&runs[i]) > best(&runs[found]) { i } else { found })
+        .filter(|i| runs[*i].best().is_some());
+    let page = Page {
+        columns: COLUMNS.to_vec(),
+        numbers: vec![3, 4, 5, 6, 7, 8],
+        winner,
+        runs: runs.iter().map(|run| self::run(run, with_pictures)).collect::<Result<_, _>>()?,
+        differences: differences(runs)
+            .into_iter()
+            .map(|(key, values)| Difference { key, values })
+            .collect(),
+        charts: charts(runs),
+    };
+    let title = match runs {
+        [run] => run.name.clone(),
+        runs => format!("{} runs", runs.len()),
+    };
+    let version = env!("CARGO_PKG_VERSION");
+    let subtitle = format!("Written by mixer {version} on {}.", crate::disk::environment::now());
+    let data = serde_json::to_string(&page).map_err(std::io::Error::other)?;
+    // Nothing of a run may end the element that it stands in.
+    let data = data.replace('<', "\\u003c");
+    let template = include_str!("report/page.html");
+    // The data last: what stands in it is no placeholder.
+    Ok(template
+        .replace("{{style}}", include_str!("report/page.css"))
+        .replace("{{script}}", include_str!("report/page.js"))
+        .replace("{{title}}", &escaped(&title))
+        .replace("{{subtitle}}", &escaped(&subtitle))
+        .replacen("{{data}}", &data, 1))
+}
+
+const COLUMNS: [&str; 10] = [
+    "run",
+    "state",
+    "step",
+    "best top-1, %",
+    "at step",
+    "last top-1, %",
+    "last loss",
+    "images/s",
+    "hours",
+    "device",
+];
+
+/// Text of a page: what has a meaning in HTML is written so that it has none.
+pub(crate) fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+fn run(record: &RunRecord, with_pictures: bool) -> Result<Run, TrainError> {
+    let (best, last) = (record.best(), record.evaluations().next_back());
+    let text = |value: Option<String>| value.unwrap_or_else(|| "–".to_owned());
+    let environment = record.environment.as_ref();
+    let row = vec![
+        record.state().name().to_owned(),
+        format!("{}/{}", record.steps(), record.plan.train.steps),
+        text(best.map(|best| percent(best.top1, best.n))),
+        text(best.map(|best| best.step.to_string())),
+        text(last.map(|last| percent(last.top1, last.n))),
+        text(last.map(|last| format!("{:.4}", last.loss))),
+        text(record.images_per_sec().map(|speed| format!("{speed:.0}"))),
+        text(record.seconds().map(|seconds| format!("{:.2}", seconds / 3600.0))),
+        text(environment.map(|environment| environment.device.clone())),
+    ];
+    let mut facts = vec![("directory", record.path.display().to_string())];
+    let network = &record.plan.model.network;
+    facts.push(("network", network.to_string()));
+    facts.push((
+        "data",
+        format!(
+            "{} training and {} evaluation examples, {} classes",
+            record.plan.facts.train_examples,
+            record.plan.facts.val_examples,
+            record.plan.facts.classes.len()
+        ),
+    ));
+    if let Some(environment) = environment {
+        facts.push(("command", environment.command.join(" ")));
+        facts.push(("started", environment.started.clone()));
+        facts.push(("threads", environment.threads.to_string()));
+        facts.push(("version", environment.version.clone()));
+        for (name, value) in [
+            ("host", &environment.host),
+            ("processor", &environment.processor),
+            ("commit", &environment.commit),
+        ] {
+            facts.extend(value.clone().map(|value| (name, value)));
+        }
+    }
+    let read = |name: &str| std::fs::read_to_string(record.path.join(name)).ok();
+    Ok(Run {
+        name: record.name.clone(),
+        row,
+        facts,
+        plan: record.plan.to_toml()?,
+        notes: read("notes.md"),
+        evaluation: None,
+        pictures: if with_pictures { pictures(record)? } else { Vec::new() },
+    })
+}
+
+fn pictures(record: &RunRecord) -> Result<Vec<Picture>, TrainError> {
+    let run_dir = RunDir::new(&record.path);
+    if ![run_dir.best(), run_dir.last()].iter().any(|file| file.exists()) {
+        return Ok(Vec::new());
+    }
+    let weights: Weights = run_dir::read_weights(&record.path, None)?;
+    let mut pictures = Vec::new();
+    let caption =
+        "hidden units of token mixing in block 0, each with the one closest to its inverse";
+    pictures.push(Picture {
+        data: data_uri(&token_mixing(&weights, 0)?.png()?),
+        caption: caption.to_owned(),
+    });
+    let caption = "units of the embedding".to_owned();
+    pictures.push(Picture { data: data_uri(&embedding(&weights)?.png()?), caption });
+    Ok(pictures)
+}
+
+fn charts(runs: &[RunRecord]) -> Vec<Chart> {
+    let mut charts: BTreeMap<(bool, String), Vec<Series>> = BTreeMap::new();
+    for (run, record) in runs.iter().enumerate() {
+        let mut curves: BTreeMap<(bool, String), Vec<Point>> = BTreeMap::new();
+        let steps_per_epoch = record.plan.steps_per_epoch();
+        for metric in &record.metrics {
+            let (seconds, is_eval) = match metric {
+                Metric::Train { elapsed_secs, .. } => (*elapsed_secs, false),
+                Metric::Eval { elapsed_secs, .. } => (*elapsed_secs, true),
+                _ => (None, false),
+            };
+            let Some((step, _, values)) = scalars(metric) else { continue };
+            let epoch = step as f64 / steps_per_epoch;
+            for (tag, value) in values {
+                if tag != "train/epoch" {
+                    let value = value.is_finite().then_some(value);
+                    let point = (step, value, Some(epoch), seconds.map(|seconds| seconds / 3600.0));
+                    curves.entry((!is_eval, tag)).or_default().push(point);
+                }
+            }
+        }
+        for ((is_training, tag), points) in curves {
+            let points = thinned(points);
+            let series = Series { run, is_smooth: !is_training, points };
+            charts.entry((is_training, tag)).or_default().push(series);
+        }
+    }
+    charts.into_iter().map(|((_, name), series)| Chart { name, series }).collect()
+}
+
+/// The points with the smallest and the largest value of every piece, in their order.
+fn thinned(points: Vec<Point>) -> Vec<Point> {
+    if points.len() <= 2 * PIECES {
+        return points;
+    }
+    let mut kept = Vec::with_capacity(2 * PIECES + 2);
+    for piece in points.chunks(points.len().div_ceil(PIECES)) {
+        let order = |a: &usize, b: &usize| {
+            let value = |i: usize| piece[i].1.unwrap_or(f64::INFINITY);
+            value(*a).total_cmp(&value(*b))
+        };
+        let (Some(least), Some(most)) =
+            ((0..piece.len()).min_by(order), (0..piece.len()).max_by(order))
+        else {
+            continue;
+        };
+        kept.push(piece[least.min(most)]);
+        if least != most {
+            kept.push(piece[least.max(most)]);
+        }
+    }
+    kept
+}
+
+/// A PNG file as an address that holds it.
+fn data_uri(png: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = "data:image/png;base64,".to_owned();
+    for three in png.chunks(3) {
+        let bits = three.iter().fold(0u32, |bits, byte| bits << 8 | u32::from(*byte));
+        let bits = bits << (8 * (3 - three.len()));
+        for digit in 0..4 {
+            let six = (bits >> (18 - 6 * digit)) & 63;
+            text.push(if digit <= three.len() { char::from(DIGITS[six as usize]) } else { '=' });
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_become_addresses() {
+        for (bytes, expected) in [(&b"Man"[..], "TWFu"), (b"Ma", "TWE="), (b"M", "TQ=="), (b"", "")]
+        {
+            assert_eq!(data_uri(bytes), format!("data:image/png;base64,{expected}"));
+        }
+    }
+
+    #[test]
+    fn long_curves_keep_their_extremes() {
+        let point = |step: u64| (step, Some((step % 97) as f64), None, None);
+        let kept = thinned((0..100_000).map(point).collect());
+        assert!(kept.len() <= 2 * PIECES + 2);
+        assert!(kept.windows(2).all(|pair| pair[0].0 < pair[1].0));
+        assert!(kept.iter().any(|point| point.1 == Some(96.0)));
+        assert_eq!(thinned((0..9).map(point).collect()).len(), 9);
+    }
+}

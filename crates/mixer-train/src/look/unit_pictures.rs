@@ -1,0 +1,84 @@
+//! Pictures of what units look for: the hidden units of token mixing (Figures 5 and 6 of the paper) and the
+//! embedding (Figure 7).
+
+use mixer_analysis::filters::pairs;
+use mixer_model::Weights;
+
+use crate::error::TrainError;
+use crate::look::canvas::{Canvas, diverging};
+
+/// Pairs of units in a row.
+const PAIRS: usize = 16;
+
+/// Least side of a tile, px.
+const TILE: usize = 42;
+
+/// Gap between the units of a pair, and between pairs and rows, px.
+const GAP: usize = 1;
+const PAIR_GAP: usize = 5;
+
+/// Every hidden unit of a block's token mixing, as `grid × grid` weights, in pairs of a unit and the one that
+/// is closest to its inverse, low frequencies first. Blue is below 0, red above; a unit's largest weight has
+/// the full colour.
+///
+/// # Errors
+/// [`TrainError::Model`] when the network has no such block.
+pub fn token_mixing(weights: &Weights, block: usize) -> Result<Canvas, TrainError> {
+    let tensor = tensor(weights, &format!("blocks.{block}.mlp_tokens.fc1.weight"))?;
+    let grid = weights.config.grid_size();
+    let units: Vec<Vec<f32>> = tensor.chunks_exact(grid * grid).map(<[f32]>::to_vec).collect();
+    let pairs = pairs(&units, grid);
+    let scale = TILE.div_ceil(grid);
+    let (tile, columns) = (grid * scale, PAIRS.min(pairs.len()));
+    let pair = 2 * tile + GAP + PAIR_GAP;
+    let rows = pairs.len().div_ceil(columns);
+    let mut canvas = Canvas::new(columns * pair - PAIR_GAP, rows * (tile + PAIR_GAP) - PAIR_GAP);
+    for (i, found) in pairs.iter().enumerate() {
+        let corner = (i % columns * pair, i / columns * (tile + PAIR_GAP));
+        draw(&mut canvas, corner, &units[found.unit], grid, scale);
+        if let Some((inverse, _)) = found.inverse {
+            draw(&mut canvas, (corner.0 + tile + GAP, corner.1), &units[inverse], grid, scale);
+        }
+    }
+    Ok(canvas)
+}
+
+fn draw(canvas: &mut Canvas, corner: (usize, usize), unit: &[f32], grid: usize, scale: usize) {
+    let largest = unit.iter().fold(0.0f32, |largest, w| largest.max(w.abs()));
+    let largest = f64::from(if largest > 0.0 { largest } else { 1.0 });
+    canvas.tile(corner, grid, scale, |i| diverging(f64::from(unit[i]) / largest));
+}
+
+/// Every unit of the embedding as a `patch × patch` tile of colours: mid grey is 0, and a unit's largest
+/// weight has the full colour.
+///
+/// # Errors
+/// [`TrainError::Model`] when the network has no embedding of patches.
+pub fn embedding(weights: &Weights) -> Result<Canvas, TrainError> {
+    let tensor = tensor(weights, "stem.proj.weight")?;
+    let side = weights.config.patch_size;
+    let (values, scale) = (side * side * 3, TILE.div_ceil(side));
+    let (tile, units) = (side * scale, tensor.len() / values);
+    let columns = (2 * PAIRS).min(units);
+    let step = tile + GAP;
+    let rows = units.div_ceil(columns);
+    let mut canvas = Canvas::new(columns * step - GAP, rows * step - GAP);
+    for (i, unit) in tensor.chunks_exact(values).enumerate() {
+        let largest = unit.iter().fold(f32::MIN_POSITIVE, |largest, w| largest.max(w.abs()));
+        let grey = |w: f32| (127.5 + 127.5 * w / largest).round() as u8;
+        canvas.tile((i % columns * step, i / columns * step), side, scale, |at| {
+            std::array::from_fn(|colour| grey(unit[colour * side * side + at]))
+        });
+    }
+    Ok(canvas)
+}
+
+fn tensor<'a>(weights: &'a Weights, name: &str) -> Result<&'a [f32], TrainError> {
+    let blocks = weights.config.num_blocks;
+    weights.tensors.get(name).map(|tensor| tensor.data.as_slice()).ok_or_else(|| {
+        TrainError::usage(format!(
+            "`{name}` is missing; the network has blocks 0 to {}",
+            blocks - 1
+        ))
+    })
+}
