@@ -73,6 +73,15 @@ fn lossless_formats_equal_pillow() {
 }
 
 #[test]
+fn a_bitmap_whose_pixels_would_begin_in_its_palette_is_read_as_pillow_reads_it() {
+    let mut bytes = fixture("palette.bmp");
+    let header = u32::from_le_bytes(*bytes[14..].first_chunk().unwrap());
+    let whole = decode_default(&bytes).unwrap();
+    bytes[10..14].copy_from_slice(&(14 + header).to_le_bytes());
+    assert_eq!(decode_default(&bytes).unwrap(), whole);
+}
+
+#[test]
 fn lossy_webp_agrees_with_pillow() {
     assert_agrees("lossy.webp", 0.5, 5);
 }
