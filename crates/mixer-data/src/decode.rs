@@ -13,6 +13,6 @@ pub(crate) mod part;
 pub(crate) mod picture;
 pub(crate) mod read;
 pub(crate) mod rgb_image;
-pub(crate) mod slow_jpeg;
 pub(crate) mod webp_chunks;
 pub(crate) mod whole;
+pub(crate) mod whole_jpeg;

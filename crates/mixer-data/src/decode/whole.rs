@@ -6,7 +6,7 @@ use crate::decode::error::DecodeError;
 use crate::decode::format::PictureFormat;
 use crate::decode::options::DecodeOptions;
 use crate::decode::rgb_image::RgbImage;
-use crate::decode::{gif, other_format, slow_jpeg};
+use crate::decode::{gif, other_format, whole_jpeg};
 use crate::foreign;
 
 /// The picture in `bytes`, turned as `options` ask. The format is taken from the first bytes.
@@ -21,7 +21,7 @@ pub(crate) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<RgbImage, 
     };
     let name = format.name();
     let outcome = foreign::guarded(|| match format {
-        PictureFormat::Jpeg => slow_jpeg::decode(bytes, options),
+        PictureFormat::Jpeg => whole_jpeg::decode(bytes, options),
         PictureFormat::Gif => gif::decode(bytes, options),
         PictureFormat::Png => other_format::decode(bytes, ImageFormat::Png, name, options),
         PictureFormat::WebP => other_format::decode(bytes, ImageFormat::WebP, name, options),
