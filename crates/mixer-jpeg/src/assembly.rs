@@ -41,7 +41,7 @@ impl Samples {
         let mut samples = vec![0; stride * down * BLOCK_SIDE];
         let steps = component.quantisation.unwrap_or([1; 64]);
         let mut pending = Pending::default();
-        for (y, row) in component.blocks.chunks_exact(component.stride).take(down).enumerate() {
+        for (y, row) in component.rows().take(down).enumerate() {
             for (x, block) in row.iter().take(across).enumerate() {
                 let target = Target { offset: (y * stride + x) * BLOCK_SIDE, stride };
                 let to = pending.next();

@@ -23,14 +23,15 @@ pub(crate) struct Coefficients {
     pub(crate) quantisation: Option<[u16; 64]>,
     /// Bits that are missing of each coefficient, in the order of transmission.
     missing_bits: [u8; 64],
-    /// Blocks from one row of them to the next: whole MCUs.
-    pub(crate) stride: usize,
-    /// Row by row, each in natural order.
-    pub(crate) blocks: Vec<Block>,
+    /// Blocks in a row and in a column: whole MCUs.
+    across: usize,
+    down: usize,
+    /// Row by row, each in natural order; empty until there is to be one.
+    coefficients: Vec<i16>,
 }
 
 impl Coefficients {
-    /// Those of a component in a picture of `mcus` across and down, all zero.
+    /// Those of a component in a picture of `mcus` across and down, without memory yet.
     ///
     /// `most` are the largest factors of all components.
     pub(crate) fn new(
@@ -43,7 +44,6 @@ impl Coefficients {
         if !most.0.is_multiple_of(across) || !most.1.is_multiple_of(down) {
             return Err(Refusal::Sampling);
         }
-        let stride = mcus.0 * across;
         Ok(Self {
             declared,
             width: (width * across).div_ceil(most.0),
@@ -51,10 +51,28 @@ impl Coefficients {
             steps: (most.0 / across, most.1 / down),
             quantisation: None,
             missing_bits: [NOT_SENT; 64],
-            stride,
-            // Zeros come from the system, which takes no memory for them before they are written.
-            blocks: vec![[0; 64]; stride * mcus.1 * down],
+            across: mcus.0 * across,
+            down: mcus.1 * down,
+            coefficients: Vec::new(),
         })
+    }
+
+    /// Takes the memory, all zero.
+    pub(crate) fn allocate(&mut self) {
+        self.coefficients = vec![0; self.across * self.down * BLOCK_SIDE * BLOCK_SIDE];
+    }
+
+    /// The block in a row and a column.
+    #[inline(always)]
+    pub(crate) fn block_mut(&mut self, row: usize, column: usize) -> &mut Block {
+        let (blocks, _) = self.coefficients.as_chunks_mut();
+        &mut blocks[row * self.across + column]
+    }
+
+    /// The rows of blocks.
+    pub(crate) fn rows(&self) -> impl Iterator<Item = &[Block]> {
+        let (blocks, _) = self.coefficients.as_chunks();
+        blocks.chunks_exact(self.across)
     }
 
     /// Blocks that hold samples of the picture, in a row and in a column.

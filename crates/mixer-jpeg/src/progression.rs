@@ -176,7 +176,7 @@ impl Scan {
                 let part = &mut components[self.members[at].component];
                 for y in row * blocks_down..(row + 1) * blocks_down {
                     for x in column * blocks_across..(column + 1) * blocks_across {
-                        self.block(at, &mut reader, &mut part.blocks[y * part.stride + x]);
+                        self.block(at, &mut reader, part.block_mut(y, x));
                     }
                 }
             }

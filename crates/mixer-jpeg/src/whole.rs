@@ -91,6 +91,12 @@ impl<'a> Picture<'a> {
             .map(|&part| Coefficients::new(part, (width, height), most, mcus))
             .collect();
         let mut components = components?;
+        // A block has at least a bit: memory is taken for no more than the file can hold.
+        let blocks = components.iter().map(|part| part.used_blocks()).map(|(x, y)| x * y);
+        if blocks.sum::<usize>().div_ceil(8) > self.rest.len() {
+            return Err(Refusal::Truncated);
+        }
+        components.iter_mut().for_each(Coefficients::allocate);
 
         let mut tables = self.tables.clone();
         let (mut rest, mut scans, mut is_whole) = (self.rest, 0, true);

@@ -130,6 +130,16 @@ fn scans_without_end_are_refused_soon() {
 }
 
 #[test]
+fn a_size_that_the_data_cannot_have_is_refused_at_once() {
+    for name in ["whole/444_progressive-19x9.jpg", "whole/ycck-11x7.jpg"] {
+        let mut jpeg = read(name);
+        let frame = jpeg.windows(2).position(|pair| matches!(pair, [0xff, 0xc1 | 0xc2])).unwrap();
+        jpeg[frame + 5..frame + 9].fill(0xff);
+        assert_eq!(decode_whole(&Decoder::new(), &jpeg), Err(Refusal::Truncated));
+    }
+}
+
+#[test]
 fn a_damaged_block_costs_no_more_than_what_depends_on_it() {
     // A restart marker that is missing: the interval before it is read on, the next is found again.
     let fixture =
