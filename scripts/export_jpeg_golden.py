@@ -8,7 +8,7 @@ of them.
 Run     uv run scripts/export_jpeg_golden.py
 Writes  crates/mixer-jpeg/tests/fixtures/
             SAMPLING-WIDTHxHEIGHT.jpg   a file     SAMPLING-WIDTHxHEIGHT.rgb  convert("RGB"), raw
-            refused/NAME.jpg            valid files that are left to another decoder
+            whole/NAME-WIDTHxHEIGHT.*   the same for what is only decoded whole: any scans, sampling, colours
 
 Sizes are those where something ends: a block, an MCU, a pair of pixels, the filter (libjpeg repeats
 chroma instead of filtering it up to a width of 2 samples), a step of the vector loops.
@@ -20,9 +20,21 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, features
 
+from jpeg_scans import PROGRESSIVE, Encoder, marker, separate
+
 FIXTURES = Path(__file__).resolve().parent.parent / "crates/mixer-jpeg/tests/fixtures"
 SAMPLINGS = {"444": "4:4:4", "422": "4:2:2", "420": "4:2:0", "grey": None}
 SIZES = [(1, 1), (2, 3), (4, 9), (5, 4), (7, 5), (8, 8), (16, 16), (17, 33), (31, 2), (33, 18), (64, 48), (83, 35)]
+WHOLE_SAMPLINGS = {
+    "444": [(1, 1)] * 3,
+    "422": [(2, 1), (1, 1), (1, 1)],
+    "440": [(1, 2), (1, 1), (1, 1)],
+    "420": [(2, 2), (1, 1), (1, 1)],
+    "411": [(4, 1), (1, 1), (1, 1)],
+    "410": [(4, 2), (1, 1), (1, 1)],
+    "mixed": [(2, 2), (2, 1), (1, 2)],
+    "coarse_luma": [(1, 1), (2, 2), (2, 1)],
+}
 QUALITIES = [92, 100, 60, 20, 75]
 
 
@@ -40,14 +52,49 @@ def picture(width: int, height: int) -> Image.Image:
 def write(name: str, image: Image.Image, **options) -> None:
     file = FIXTURES / f"{name}.jpg"
     image.save(file, **options)
-    if "/" not in name:
-        (FIXTURES / f"{name}.rgb").write_bytes(Image.open(file).convert("RGB").tobytes())
+    write_pixels(file)
+
+
+def write_pixels(file: Path) -> None:
+    file.with_suffix(".rgb").write_bytes(Image.open(file).convert("RGB").tobytes())
+
+
+def write_scans(name: str, encoder: Encoder, *options, **named) -> None:
+    file = FIXTURES / f"whole/{name}-{encoder.width}x{encoder.height}.jpg"
+    file.write_bytes(encoder.encode(*options, **named))
+    write_pixels(file)
+
+
+def write_whole() -> None:
+    """Any split into scans of any sampling, at sizes where filters begin and blocks end."""
+    for number, (name, factors) in enumerate(WHOLE_SAMPLINGS.items()):
+        small, large = Encoder(3 + number % 3, 5 - number % 4, factors, number), Encoder(19, 9 + 2 * number, factors, 50 + number)
+        write_scans(f"{name}_separate", small, [(0,), (1,), (2,)])
+        write_scans(f"{name}_separate_restarts", large, [(2,), (0,), (1,)], restart=2)
+        write_scans(f"{name}_progressive", small, separate(3), progressive=True)
+        if sum(h * v for h, v in factors) <= 10:
+            write_scans(f"{name}_progressive", large, PROGRESSIVE, progressive=True, restart=number % 3)
+            write_scans(f"{name}_together", Encoder(7, 3, factors, 70 + number), [(0, 1, 2)])
+        else:
+            write_scans(f"{name}_progressive", large, separate(3), progressive=True, restart=number % 3)
+    write_scans("420_luma_first", Encoder(21, 13, WHOLE_SAMPLINGS["420"], 90), [(0,), (1, 2)])
+    write_scans("420_pairs", Encoder(21, 13, WHOLE_SAMPLINGS["420"], 91), [(0, 1), (2,)], restart=1)
+    write_scans("420_dense", Encoder(18, 18, WHOLE_SAMPLINGS["420"], 92, 0.7), PROGRESSIVE, progressive=True)
+    write_scans("grey_blocks", Encoder(9, 17, [(2, 2)], 93), [(0,)])
+    write_scans("grey_progressive", Encoder(17, 9, [(1, 1)], 94), separate(1), progressive=True)
+    adobe = {kind: marker(0xEE, b"Adobe\0d\0\0\0\0" + bytes([kind])) for kind in (0, 1, 2)}
+    full, half = [(1, 1)] * 4, [(2, 2), (1, 1), (1, 1), (2, 2)]
+    write_scans("rgb", Encoder(6, 10, full[:3], 95), [(0, 1, 2)], markers=adobe[0])
+    write_scans("cmyk", Encoder(10, 6, full, 96), [(0, 1, 2, 3)], markers=adobe[0])
+    write_scans("cmyk_no_marker", Encoder(5, 5, full, 97), [(0,), (1,), (2,), (3,)])
+    write_scans("ycck", Encoder(11, 7, half, 98), [(0, 1, 2, 3)], markers=adobe[2])
+    write_scans("ycck_progressive", Encoder(18, 11, half, 99), separate(4), progressive=True, markers=adobe[2])
 
 
 def main() -> None:
     assert features.check("libjpeg_turbo")
     shutil.rmtree(FIXTURES, ignore_errors=True)
-    (FIXTURES / "refused").mkdir(parents=True)
+    (FIXTURES / "whole").mkdir(parents=True)
     for number, (sampling, subsampling) in enumerate(SAMPLINGS.items()):
         for at, (width, height) in enumerate(SIZES):
             options = {"quality": QUALITIES[(number + at) % len(QUALITIES)], "optimize": at % 2 == 1}
@@ -62,9 +109,10 @@ def main() -> None:
     write("420-41x22-restarts", image, quality=85, subsampling="4:2:0", restart_marker_blocks=2)
     write("444-41x22-restarts", image, quality=85, subsampling="4:4:4", restart_marker_rows=1)
     small = picture(19, 10)
-    write("refused/progressive", small, progressive=True)
-    write("refused/cmyk", small.convert("CMYK"))
-    write("refused/rgb", small, keep_rgb=True)
+    write("whole/pillow_progressive-19x10", small, progressive=True)
+    write("whole/pillow_cmyk-19x10", small.convert("CMYK"))
+    write("whole/pillow_rgb-19x10", small, keep_rgb=True)
+    write_whole()
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@
 
 pub(crate) mod error;
 pub(crate) mod format;
+pub(crate) mod gif;
 pub(crate) mod jpeg_structure;
 pub(crate) mod options;
 pub(crate) mod orientation;
@@ -12,5 +13,6 @@ pub(crate) mod part;
 pub(crate) mod picture;
 pub(crate) mod read;
 pub(crate) mod rgb_image;
-pub(crate) mod slow_jpeg;
+pub(crate) mod webp_chunks;
 pub(crate) mod whole;
+pub(crate) mod whole_jpeg;

@@ -5,6 +5,7 @@
 mod augment;
 mod decode;
 mod error;
+mod foreign;
 #[doc(hidden)]
 pub mod internals;
 mod measure;
@@ -28,6 +29,7 @@ pub use decode::picture::decode;
 pub use decode::read::{read_file, read_image};
 pub use decode::rgb_image::RgbImage;
 pub use error::{DataError, Place};
+pub use foreign::panics_are_caught;
 pub use measure::inspect::{BrokenExample, Inspection, Quantiles, contact_sheet, inspect};
 pub use measure::measured::Measured;
 pub use measure::speed::{time_loader, time_stages};

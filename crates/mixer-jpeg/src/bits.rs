@@ -85,6 +85,11 @@ impl<'a> BitReader<'a> {
         self.held = self.held.wrapping_sub(count & 63);
     }
 
+    /// What follows the bits that were made available: the next marker, or data before it.
+    pub(crate) fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
     /// Fails when bits were read that the data do not have.
     #[inline(always)]
     pub(crate) fn check(&self) -> Result<(), Unsupported> {

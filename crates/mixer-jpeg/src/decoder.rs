@@ -2,12 +2,14 @@
 
 use crate::frame::Frame;
 use crate::pixels::{CodesOnly, Portable};
+use crate::refusal::Refusal;
 use crate::region::Region;
 use crate::region_job::{Job, Window};
 use crate::scan::BlockCoding;
 use crate::unsupported::Unsupported;
 #[cfg(target_arch = "x86_64")]
 use crate::vector::Avx2;
+use crate::whole::Picture;
 
 /// The size of a picture, as its header has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,6 +122,25 @@ impl Decoder {
             Processor::Any => job.run(Portable, out),
             #[cfg(target_arch = "x86_64")]
             Processor::Avx2(avx2) => job.run(avx2, out),
+        }
+    }
+
+    /// Decodes a whole JPEG to RGB, whatever its scans, its sampling and its colours are.
+    ///
+    /// Grey and inks become RGB. `out` is resized to fit; what it holds after an error means nothing.
+    /// Damage that leaves most of the picture is passed over as libjpeg does, and a missing end marker
+    /// where nothing else is missing.
+    ///
+    /// # Shapes
+    /// - `out`: `[height, width, 3]`
+    ///
+    /// # Errors
+    /// When scans are missing, malformed or end too early.
+    pub fn decode_whole(&self, picture: &Picture<'_>, out: &mut Vec<u8>) -> Result<(), Refusal> {
+        match self.processor {
+            Processor::Any => picture.decode(Portable, out),
+            #[cfg(target_arch = "x86_64")]
+            Processor::Avx2(avx2) => picture.decode(avx2, out),
         }
     }
 

@@ -1,5 +1,6 @@
-//! The markers before the scan: what the picture is and which tables it uses.
+//! What a picture must say of itself before its scan, so that a region of it can be decoded.
 
+use crate::markers::{Declared, HuffmanSpec, Start, Tables, next_marker, segment};
 use crate::unsupported::Unsupported;
 
 /// Samples on a side of a block.
@@ -37,15 +38,6 @@ impl Sampling {
     }
 }
 
-/// A Huffman table as the file defines it.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct HuffmanSpec<'a> {
-    /// How many codes there are of 1, 2, … 16 bits.
-    pub(crate) counts: [u8; 16],
-    /// Their symbols, shortest code first.
-    pub(crate) symbols: &'a [u8],
-}
-
 /// A component and the tables its blocks are coded with.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Component<'a> {
@@ -69,33 +61,6 @@ pub(crate) struct Frame<'a> {
     pub(crate) scan: &'a [u8],
 }
 
-/// A component in a frame header.
-#[derive(Clone, Copy, Debug)]
-struct Declared {
-    id: u8,
-    horizontal: u8,
-    vertical: u8,
-    quantisation: u8,
-}
-
-/// A frame header.
-struct Start {
-    width: usize,
-    height: usize,
-    components: Vec<Declared>,
-}
-
-/// What is collected on the way to the scan.
-#[derive(Default)]
-struct Tables<'a> {
-    quantisation: [Option<[u16; 64]>; 4],
-    dc: [Option<HuffmanSpec<'a>>; 4],
-    ac: [Option<HuffmanSpec<'a>>; 4],
-    restart_interval: usize,
-    is_jfif: bool,
-    adobe_transform: Option<u8>,
-}
-
 impl<'a> Frame<'a> {
     /// Reads the markers from the start of the file to the first scan.
     pub(crate) fn read(bytes: &'a [u8]) -> Result<Self, Unsupported> {
@@ -103,31 +68,21 @@ impl<'a> Frame<'a> {
         let mut tables = Tables::default();
         let mut start: Option<Start> = None;
         loop {
-            let (code, segment, behind) = next_segment(rest)?;
+            let (code, behind) = next_marker(rest).ok_or(Unsupported::Header)?;
+            // The markers without a segment (TEM, RSTn, SOI, EOI) have no business here. Their next
+            // bytes are taken for a length, but they are refused all the same.
+            let (segment, behind) = segment(behind).ok_or(Unsupported::Header)?;
             rest = behind;
             match code {
                 // SOF0 and SOF1.
-                0xc0 | 0xc1 if start.is_none() => start = Some(read_start(segment)?),
-                0xc4 => tables.read_huffman(segment)?,
-                // The other frame types, DAC among them; a second frame is a hierarchical one.
-                0xc0..=0xcf => return Err(Unsupported::Process),
+                0xc0 | 0xc1 if start.is_none() => start = Some(Start::read(segment)?),
                 0xda => {
                     let start = start.ok_or(Unsupported::Header)?;
                     return Self::from_scan(&start, &tables, segment, rest);
                 }
-                0xdb => tables.read_quantisation(segment)?,
-                0xdd => match segment {
-                    [high, low] => {
-                        tables.restart_interval = usize::from(u16::from_be_bytes([*high, *low]));
-                    }
-                    _ => return Err(Unsupported::Header),
-                },
-                0xe0 => tables.is_jfif |= segment.len() >= 14 && segment.starts_with(b"JFIF\0"),
-                0xee if segment.len() >= 12 && segment.starts_with(b"Adobe") => {
-                    tables.adobe_transform = Some(segment[11]);
-                }
-                // Other applications, and comments.
-                0xe0..=0xef | 0xfe => {}
+                // The other frame types, DAC among them; a second frame is a hierarchical one.
+                0xc0..=0xcf if code != 0xc4 => return Err(Unsupported::Process),
+                _ if tables.read(code, segment)? => {}
                 _ => return Err(Unsupported::Header),
             }
         }
@@ -180,59 +135,6 @@ impl<'a> Frame<'a> {
     }
 }
 
-/// The code of the next marker in `bytes`, its segment without the length, and the bytes behind it.
-///
-/// PARITY: bytes before the marker are stepped over, as libjpeg does.
-fn next_segment(mut bytes: &[u8]) -> Result<(u8, &[u8], &[u8]), Unsupported> {
-    let rest = loop {
-        let at = bytes.iter().position(|&byte| byte == 0xff).ok_or(Unsupported::Header)?;
-        let mut rest = &bytes[at + 1..];
-        // Any number of fill bytes may stand before a code.
-        while let [0xff, behind @ ..] = rest {
-            rest = behind;
-        }
-        match rest {
-            [0, behind @ ..] => bytes = behind,
-            _ => break rest,
-        }
-    };
-    let [code, high, low, rest @ ..] = rest else {
-        return Err(Unsupported::Header);
-    };
-    let length = usize::from(u16::from_be_bytes([*high, *low]));
-    // The markers without a segment (TEM, RSTn, SOI, EOI) have no business here. Their next
-    // bytes were taken for a length, but the caller refuses them before it goes on.
-    let length = length.checked_sub(2).ok_or(Unsupported::Header)?;
-    let (segment, behind) = rest.split_at_checked(length).ok_or(Unsupported::Header)?;
-    Ok((*code, segment, behind))
-}
-
-fn read_start(segment: &[u8]) -> Result<Start, Unsupported> {
-    let [precision, height_high, height_low, width_high, width_low, count, rest @ ..] = segment
-    else {
-        return Err(Unsupported::Header);
-    };
-    if *precision != 8 {
-        return Err(Unsupported::Process);
-    }
-    let height = usize::from(u16::from_be_bytes([*height_high, *height_low]));
-    let width = usize::from(u16::from_be_bytes([*width_high, *width_low]));
-    // A height of zero announces that a DNL marker will tell it.
-    if width == 0 || height == 0 || rest.len() != usize::from(*count) * 3 {
-        return Err(Unsupported::Header);
-    }
-    let components: Vec<Declared> = rest
-        .chunks_exact(3)
-        .map(|bytes| Declared {
-            id: bytes[0],
-            horizontal: bytes[1] >> 4,
-            vertical: bytes[1] & 15,
-            quantisation: bytes[2],
-        })
-        .collect();
-    Ok(Start { width, height, components })
-}
-
 fn sampling(components: &[Declared]) -> Result<Sampling, Unsupported> {
     match components {
         // Factors of a lone component only say how it would be interleaved.
@@ -277,51 +179,4 @@ fn check_colour(components: &[Declared], tables: &Tables<'_>) -> Result<(), Unsu
         return Err(Unsupported::Colour);
     }
     Ok(())
-}
-
-impl<'a> Tables<'a> {
-    fn read_quantisation(&mut self, mut segment: &[u8]) -> Result<(), Unsupported> {
-        while let Some((&kind, rest)) = segment.split_first() {
-            let slot = self.quantisation.get_mut(usize::from(kind & 15));
-            let slot = slot.ok_or(Unsupported::Header)?;
-            let bytes_per_step = match kind >> 4 {
-                0 => 1,
-                1 => 2,
-                _ => return Err(Unsupported::Header),
-            };
-            let Some((steps, rest)) = rest.split_at_checked(64 * bytes_per_step) else {
-                return Err(Unsupported::Header);
-            };
-            let mut table = [0; 64];
-            for (to, from) in table.iter_mut().zip(steps.chunks_exact(bytes_per_step)) {
-                *to = from.iter().fold(0, |sum, &byte| sum << 8 | u16::from(byte));
-            }
-            if table.contains(&0) {
-                return Err(Unsupported::Header);
-            }
-            *slot = Some(table);
-            segment = rest;
-        }
-        Ok(())
-    }
-
-    fn read_huffman(&mut self, mut segment: &'a [u8]) -> Result<(), Unsupported> {
-        while let Some((&kind, rest)) = segment.split_first() {
-            let tables = match kind >> 4 {
-                0 => &mut self.dc,
-                1 => &mut self.ac,
-                _ => return Err(Unsupported::Header),
-            };
-            let slot = tables.get_mut(usize::from(kind & 15)).ok_or(Unsupported::Header)?;
-            let (counts, rest) = rest.split_first_chunk::<16>().ok_or(Unsupported::Header)?;
-            let total = counts.iter().map(|&count| usize::from(count)).sum();
-            let (symbols, rest) = rest.split_at_checked(total).ok_or(Unsupported::Header)?;
-            if total > 256 {
-                return Err(Unsupported::Header);
-            }
-            *slot = Some(HuffmanSpec { counts: *counts, symbols });
-            segment = rest;
-        }
-        Ok(())
-    }
 }

@@ -1,6 +1,6 @@
 //! Huffman codes as look-up tables.
 
-use crate::frame::HuffmanSpec;
+use crate::markers::HuffmanSpec;
 use crate::unsupported::Unsupported;
 
 /// Codes of up to this many bits are found in one look-up.
@@ -78,6 +78,9 @@ impl Code {
     }
 }
 
+/// No code consists of ones alone, as the standard says: there is room for one more.
+const NO_ONES: u32 = 1;
+
 /// Codes of all lengths; which symbols mean what is decided when they become a [`Code`].
 #[derive(Clone)]
 struct Canonical {
@@ -104,19 +107,19 @@ impl Canonical {
         self.counts == Some(spec.counts) && self.symbols.starts_with(spec.symbols)
     }
 
-    /// Assigns codes, and calls `each` with every one of at most [`LOOKUP_BITS`] bits: its length,
+    /// Assigns codes that leave room for `spare` more of each length, and calls `each` with every one of at most [`LOOKUP_BITS`] bits: its length,
     /// itself, and its symbol.
     fn build(
         &mut self,
         spec: &HuffmanSpec<'_>,
+        spare: u32,
         mut each: impl FnMut(u32, usize, u8),
     ) -> Result<(), Unsupported> {
         self.counts = None;
         let (mut code, mut position) = (0u32, 0usize);
         for (length, &count) in (1u32..).zip(&spec.counts) {
             let count = u32::from(count);
-            // No code consists of ones alone, which also means that there is room for all.
-            if count > 0 && code + count >= 1 << length {
+            if count > 0 && code + count + spare > 1 << length {
                 return Err(Unsupported::Header);
             }
             self.offsets[length as usize] = position as i32 - code as i32;
@@ -196,7 +199,7 @@ impl DcTable {
         }
         let Self { lookup, canonical } = self;
         lookup.fill(Code::MISSING);
-        canonical.build(spec, |length, code, symbol| {
+        canonical.build(spec, NO_ONES, |length, code, symbol| {
             fill(lookup, length, code, Self::code(length, symbol));
         })
     }
@@ -293,7 +296,7 @@ impl AcTable {
         }
         let Self { lookup, canonical, .. } = self;
         lookup.fill(Code::MISSING);
-        canonical.build(spec, |length, code, symbol| {
+        canonical.build(spec, NO_ONES, |length, code, symbol| {
             fill(lookup, length, code, Self::code(length, symbol));
         })?;
         self.build_strides();
@@ -346,6 +349,40 @@ impl AcTable {
     pub(crate) fn find_long(&self, next_bits: u64) -> Code {
         let found = self.canonical.find_long(next_bits);
         found.map_or(Code::MISSING, |(length, symbol)| Self::code(length, symbol))
+    }
+}
+
+/// Codes of whatever symbols a scan has.
+pub(crate) struct SymbolTable {
+    /// Length and symbol; the length is zero where no code is so short.
+    lookup: [(u8, u8); LOOKUP_LEN],
+    canonical: Canonical,
+}
+
+impl SymbolTable {
+    /// PARITY: libjpeg takes a code of ones alone too.
+    pub(crate) fn new(spec: &HuffmanSpec<'_>) -> Result<Self, Unsupported> {
+        let mut lookup = [(0, 0); LOOKUP_LEN];
+        let mut canonical = Canonical::default();
+        canonical.build(spec, 0, |length, code, symbol| {
+            let spread = LOOKUP_BITS - length;
+            let first = code << spread;
+            if let Some(entries) = lookup.get_mut(first..first + (1 << spread)) {
+                entries.fill((length as u8, symbol));
+            }
+        })?;
+        Ok(Self { lookup, canonical })
+    }
+
+    /// The length and the symbol of the code that the next bits begin with.
+    ///
+    /// PARITY: where there is none, libjpeg has looked at 17 bits, and goes on with a zero.
+    #[inline(always)]
+    pub(crate) fn find(&self, next_bits: u64) -> (u32, u8) {
+        match self.lookup[(next_bits >> (64 - LOOKUP_BITS)) as usize] {
+            (0, _) => self.canonical.find_long(next_bits).unwrap_or((17, 0)),
+            (length, symbol) => (u32::from(length), symbol),
+        }
     }
 }
 

@@ -1,20 +1,28 @@
 #![doc = include_str!("../README.md")]
 #![deny(unsafe_code)]
 
+mod assembly;
 mod bits;
+mod coefficients;
 mod decoder;
 mod frame;
 mod huffman;
+mod markers;
 mod pixels;
 mod plane;
 mod portable;
+mod progression;
+mod refusal;
 mod region;
 mod region_job;
 mod scan;
 mod unsupported;
 #[cfg(target_arch = "x86_64")]
 mod vector;
+mod whole;
 
 pub use decoder::{Decoder, Header, read_header};
+pub use refusal::Refusal;
 pub use region::Region;
 pub use unsupported::Unsupported;
+pub use whole::Picture;

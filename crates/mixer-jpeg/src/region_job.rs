@@ -15,7 +15,7 @@ use crate::unsupported::Unsupported;
 const NEUTRAL: u8 = 128;
 
 /// PARITY: libjpeg repeats samples instead of filtering them in components of at most this width.
-const MAX_UNFILTERED_WIDTH: usize = 2;
+pub(crate) const MAX_UNFILTERED_WIDTH: usize = 2;
 
 /// A rectangle that lies inside its picture.
 #[derive(Clone, Debug)]

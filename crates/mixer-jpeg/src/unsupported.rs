@@ -1,9 +1,10 @@
-//! The one answer besides pixels: somebody else should decode this.
+//! The one answer to a region besides pixels: the whole has to be decoded.
 
 use std::error::Error;
 use std::fmt;
 
-/// Why a JPEG is left to another decoder.
+/// Why no region of a JPEG is decoded by itself, so that it is left to
+/// [`Decoder::decode_whole`](crate::Decoder::decode_whole).
 ///
 /// It says nothing of whether the file is sound; most reasons are features of valid files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

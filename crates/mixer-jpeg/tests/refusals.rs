@@ -32,7 +32,8 @@ fn the_fixture_that_is_edited_decodes() {
 
 #[test]
 fn other_processes_and_colours_are_left_to_others() {
-    let refuse = |name: &str| read_header(&read(&format!("refused/{name}.jpg"))).unwrap_err();
+    let refuse =
+        |name: &str| read_header(&read(&format!("whole/pillow_{name}-19x10.jpg"))).unwrap_err();
     assert_eq!(refuse("progressive"), Unsupported::Process);
     assert_eq!(refuse("cmyk"), Unsupported::Colour);
     assert_eq!(refuse("rgb"), Unsupported::Colour);

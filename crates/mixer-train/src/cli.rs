@@ -271,6 +271,9 @@ impl ClassifierArgs {
 #[must_use]
 pub fn main() -> ExitCode {
     std::panic::set_hook(Box::new(|info| {
+        if mixer_data::panics_are_caught() {
+            return;
+        }
         say(format_args!("error: unexpected: {info}"));
         say("hint: this is a bug in mixer; please report it with the command that you ran");
     }));

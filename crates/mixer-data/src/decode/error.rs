@@ -47,6 +47,15 @@ pub enum DecodeError {
     #[error("the file is truncated")]
     Truncated,
 
+    /// The format was recognised, and is whole, but of a kind that is not decoded.
+    #[error("a {format} file of a kind that is not read: {feature}")]
+    NotSupported {
+        /// The format.
+        format: &'static str,
+        /// What it has, and what was expected.
+        feature: String,
+    },
+
     /// The format was recognised, but its content was not understood.
     #[error("broken {format} file: {message}")]
     Broken {

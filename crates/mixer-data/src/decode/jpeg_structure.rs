@@ -1,57 +1,40 @@
 //! The markers of a JPEG, walked over without decoding: whether it is whole.
 
-/// A JPEG's markers, as far as they tell whether it is whole.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct JpegStructure {
-    /// The markers lead to an end-of-image marker.
-    pub(crate) reaches_end: bool,
-    /// The frame is progressive.
-    pub(crate) progressive: bool,
-}
+/// `true` where the markers lead to an end-of-image marker.
+///
+/// Entropy-coded data cannot contain one (a data byte `ff` is followed by `00`), and the segments of the
+/// header, where a thumbnail has its own, are stepped over by their lengths.
+pub(crate) fn reaches_end(bytes: &[u8]) -> bool {
+    const PROGRESSIVE_FRAME: u8 = 0xc2;
+    const END_OF_IMAGE: u8 = 0xd9;
+    const START_OF_SCAN: u8 = 0xda;
 
-impl JpegStructure {
-    /// Walks over the markers.
-    ///
-    /// Entropy-coded data cannot contain an end-of-image marker (a data byte `ff` is followed by
-    /// `00`), and the segments of the header, where a thumbnail has its own, are stepped over by
-    /// their lengths.
-    pub(crate) fn of(bytes: &[u8]) -> Self {
-        const PROGRESSIVE_FRAME: u8 = 0xc2;
-        const END_OF_IMAGE: u8 = 0xd9;
-        const START_OF_SCAN: u8 = 0xda;
-
-        let mut structure = Self::default();
-        // Just behind the start-of-image marker.
-        let mut at = 2;
-        let mut in_scan = false;
-        while let Some((code, after)) = next_marker(bytes, at, in_scan) {
-            at = after;
-            match code {
-                END_OF_IMAGE => {
-                    structure.reaches_end = true;
-                    break;
+    // Just behind the start-of-image marker.
+    let mut at = 2;
+    let (mut in_scan, mut is_progressive) = (false, false);
+    while let Some((code, after)) = next_marker(bytes, at, in_scan) {
+        at = after;
+        match code {
+            END_OF_IMAGE => return true,
+            // Markers without a segment: TEM, restarts and start of image.
+            0x01 | 0xd0..=0xd8 => continue,
+            PROGRESSIVE_FRAME => is_progressive = true,
+            START_OF_SCAN => {
+                in_scan = true;
+                // The usual case, answered without a walk through the scan: nothing but a marker
+                // can look like one from here on.
+                if !is_progressive && bytes.ends_with(&[0xff, END_OF_IMAGE]) {
+                    return true;
                 }
-                // Markers without a segment: TEM, restarts and start of image.
-                0x01 | 0xd0..=0xd8 => continue,
-                PROGRESSIVE_FRAME => structure.progressive = true,
-                START_OF_SCAN => {
-                    in_scan = true;
-                    // The usual case, answered without a walk through the scan: nothing but a
-                    // marker can look like one from here on.
-                    if !structure.progressive && bytes.ends_with(&[0xff, END_OF_IMAGE]) {
-                        structure.reaches_end = true;
-                        break;
-                    }
-                }
-                _ => {}
             }
-            let Some(length) = bytes.get(at..at + 2) else {
-                break;
-            };
-            at += usize::from(u16::from_be_bytes([length[0], length[1]]));
+            _ => {}
         }
-        structure
+        let Some(length) = bytes.get(at..at + 2) else {
+            return false;
+        };
+        at += usize::from(u16::from_be_bytes([length[0], length[1]]));
     }
+    false
 }
 
 /// The code of the next marker from `at` on, and where its segment starts.

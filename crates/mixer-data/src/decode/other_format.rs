@@ -1,44 +1,98 @@
-//! PNG, GIF, BMP and WebP, by the `image` crate, whole.
+//! PNG, BMP and WebP, by the `image` crate, whole.
 
 use std::io::Cursor;
 
-use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader};
+use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
 
 use crate::decode::error::DecodeError;
 use crate::decode::options::{DecodeOptions, check_size};
 use crate::decode::orientation::Turn;
 use crate::decode::rgb_image::RgbImage;
+use crate::decode::webp_chunks;
+
+/// What the decoder may take beside the pixels and twice the file: rows, and what chunks unpack to.
+const SCRATCH_BYTES: u64 = 4 << 20;
 
 /// The picture of a file of `format`, called `name` in messages, turned as `options` ask.
+///
+/// Sizes are compared with the limits before the decoder sees the file, which takes memory by what is
+/// claimed: a hidden frame may claim more than the picture, a row of a picture that is refused can be
+/// gigabytes.
 pub(crate) fn decode(
     bytes: &[u8],
     format: ImageFormat,
     name: &'static str,
     options: &DecodeOptions,
 ) -> Result<RgbImage, DecodeError> {
-    let broken = |error: image::ImageError| match error {
-        image::ImageError::IoError(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+    let broken = |error: ImageError| match error {
+        ImageError::IoError(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
             DecodeError::Truncated
         }
         error => DecodeError::Broken { format: name, message: error.to_string() },
     };
 
+    match format {
+        ImageFormat::WebP => webp_chunks::check_sizes(bytes, options)?,
+        ImageFormat::Png => check_png_size(bytes, options)?,
+        _ => {}
+    }
+    let mended = if format == ImageFormat::Bmp { with_pixels_behind_palette(bytes) } else { None };
+    let bytes = mended.as_deref().unwrap_or(bytes);
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
-    // The size is checked below, before pixels are allocated: the crate's own limit would only
-    // hide it behind a vaguer message.
-    reader.no_limits();
+    let mut limits = Limits::no_limits();
+    limits.max_alloc = Some(2 * bytes.len() as u64 + SCRATCH_BYTES);
+    reader.limits(limits);
     let mut decoder = reader.into_decoder().map_err(broken)?;
     let (width, height) = decoder.dimensions();
     check_size(u64::from(width), u64::from(height), options)?;
-    let exif = if options.apply_orientation {
-        decoder.exif_metadata().map_err(broken)?.unwrap_or_default()
-    } else {
-        Vec::new()
+    let exif = match format {
+        _ if !options.apply_orientation => Vec::new(),
+        // The decoder would take as much memory as the chunk claims to have.
+        ImageFormat::WebP => webp_chunks::exif(bytes).unwrap_or_default().to_vec(),
+        _ => decoder.exif_metadata().map_err(broken)?.unwrap_or_default(),
     };
     let image = DynamicImage::from_decoder(decoder).map_err(broken)?;
     let (width, height) = (image.width(), image.height());
     let image = RgbImage { width, height, pixels: rgb8_pixels(image) };
     Ok(Turn::of_exif(&exif).turn(image))
+}
+
+/// Refuses a PNG whose header, which is its first chunk, claims too much.
+fn check_png_size(bytes: &[u8], options: &DecodeOptions) -> Result<(), DecodeError> {
+    let Some(([b'I', b'H', b'D', b'R', sides @ ..], _)) =
+        bytes.get(12..).and_then(<[u8]>::split_first_chunk::<12>)
+    else {
+        return Ok(());
+    };
+    let [width, height] = [&sides[..4], &sides[4..]]
+        .map(|side| side.iter().fold(0, |number, &byte| number << 8 | u64::from(byte)));
+    check_size(width, height, options)
+}
+
+/// A BMP that says that its pixels begin where its palette does, with the place where they begin.
+///
+/// PARITY: Pillow steps over the palette, whatever the header says.
+fn with_pixels_behind_palette(bytes: &[u8]) -> Option<Vec<u8>> {
+    const FILE_HEADER: u32 = 14;
+    const CORE_HEADER: u32 = 12;
+    let number = |at: usize| {
+        let bytes = bytes.get(at..)?.first_chunk::<4>()?;
+        Some(u32::from_le_bytes(*bytes))
+    };
+    let header = number(14)?;
+    let is_core = header == CORE_HEADER;
+    // Bits of a pixel are in the upper half, behind the number of planes.
+    let bits = number(if is_core { 22 } else { 26 })? >> 16;
+    let start = FILE_HEADER.checked_add(header)?;
+    if number(10)? != start || bits > 8 {
+        return None;
+    }
+    let used = if is_core { 0 } else { number(46)? };
+    let colours = if used == 0 { 1 << bits } else { used };
+    let pixels = start.checked_add(colours.checked_mul(if is_core { 3 } else { 4 })?)?;
+    let mut bytes = bytes.to_vec();
+    bytes[10..14].copy_from_slice(&pixels.to_le_bytes());
+    Some(bytes)
 }
 
 /// The pixels of a picture of any colour type as RGB8: alpha dropped, high bytes of 16 bits.

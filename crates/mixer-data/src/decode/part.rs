@@ -4,7 +4,7 @@ use mixer_jpeg::Decoder;
 pub use mixer_jpeg::Region;
 
 use crate::decode::error::DecodeError;
-use crate::decode::jpeg_structure::JpegStructure;
+use crate::decode::jpeg_structure::reaches_end;
 use crate::decode::options::{DecodeOptions, MAX_FILE_BYTES, check_size};
 use crate::decode::rgb_image::RgbImage;
 use crate::decode::{orientation, whole};
@@ -24,7 +24,7 @@ pub struct Part {
 
 /// Decodes regions of picture files; keeps its working memory between calls.
 ///
-/// JPEGs go through mixer-jpeg, which skips the rest of the picture. Those that it refuses, and other
+/// JPEGs go through mixer-jpeg, which skips the rest of the picture where it can. Others, and other
 /// formats, are decoded whole and then cut. Every way of this crate from a file to pixels is this one.
 #[derive(Default)]
 pub struct PartDecoder {
@@ -109,8 +109,7 @@ impl PartDecoder {
 /// Width and height of a JPEG that mixer-jpeg may decode. A file without an end may be truncated, and
 /// telling takes a decoding of all of it by somebody else.
 fn quick_size(bytes: &[u8]) -> Option<(u32, u32)> {
-    let is_whole_jpeg =
-        bytes.starts_with(&[0xff, 0xd8, 0xff]) && JpegStructure::of(bytes).reaches_end;
+    let is_whole_jpeg = bytes.starts_with(&[0xff, 0xd8, 0xff]) && reaches_end(bytes);
     let header = if is_whole_jpeg { mixer_jpeg::read_header(bytes).ok() } else { None }?;
     Some((header.width, header.height))
 }

@@ -3,27 +3,32 @@
 use image::ImageFormat;
 
 use crate::decode::error::DecodeError;
+use crate::decode::format::PictureFormat;
 use crate::decode::options::DecodeOptions;
 use crate::decode::rgb_image::RgbImage;
-use crate::decode::{other_format, slow_jpeg};
+use crate::decode::{gif, other_format, whole_jpeg};
+use crate::foreign;
 
 /// The picture in `bytes`, turned as `options` ask. The format is taken from the first bytes.
 pub(crate) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<RgbImage, DecodeError> {
-    match bytes {
-        [] => Err(DecodeError::Empty),
-        [0xff, 0xd8, 0xff, ..] => slow_jpeg::decode(bytes, options),
-        [0x89, b'P', b'N', b'G', b'\r', b'\n', 0x1a, b'\n', ..] => {
-            other_format::decode(bytes, ImageFormat::Png, "PNG", options)
-        }
-        [b'G', b'I', b'F', b'8', b'7' | b'9', b'a', ..] => {
-            other_format::decode(bytes, ImageFormat::Gif, "GIF", options)
-        }
-        [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => {
-            other_format::decode(bytes, ImageFormat::WebP, "WebP", options)
-        }
-        [b'B', b'M', ..] => other_format::decode(bytes, ImageFormat::Bmp, "BMP", options),
-        _ => Err(DecodeError::NotAnImage {
-            start: bytes[..bytes.len().min(4)].escape_ascii().to_string(),
-        }),
-    }
+    let Some(format) = PictureFormat::of(bytes) else {
+        return Err(match bytes {
+            [] => DecodeError::Empty,
+            _ => DecodeError::NotAnImage {
+                start: bytes[..bytes.len().min(4)].escape_ascii().to_string(),
+            },
+        });
+    };
+    let name = format.name();
+    let outcome = foreign::guarded(|| match format {
+        PictureFormat::Jpeg => whole_jpeg::decode(bytes, options),
+        PictureFormat::Gif => gif::decode(bytes, options),
+        PictureFormat::Png => other_format::decode(bytes, ImageFormat::Png, name, options),
+        PictureFormat::WebP => other_format::decode(bytes, ImageFormat::WebP, name, options),
+        PictureFormat::Bmp => other_format::decode(bytes, ImageFormat::Bmp, name, options),
+    });
+    outcome.unwrap_or_else(|| {
+        let message = "damage that its decoder did not expect".to_owned();
+        Err(DecodeError::Broken { format: name, message })
+    })
 }

@@ -10,7 +10,6 @@
 
 use std::collections::VecDeque;
 use std::io::{BufReader, Read};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -29,6 +28,7 @@ use serde_json::Value;
 use crate::decode::error::DecodeError;
 use crate::decode::options::{DecodeOptions, MAX_FILE_BYTES};
 use crate::error::{DataError, Place};
+use crate::foreign;
 use crate::sources::fingerprint::Fingerprint;
 use crate::sources::labels::{DistinctLabels, Label, Meaning};
 use crate::sources::pattern::expand_pattern;
@@ -510,11 +510,10 @@ fn columns(
 
 /// Calls the Parquet reader, whose errors are without a path, and which panics on some damage.
 fn guarded<T>(path: &Path, read: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, DataError> {
-    let outcome = catch_unwind(AssertUnwindSafe(read));
-    let found = match outcome {
-        Ok(Ok(value)) => return Ok(value),
-        Ok(Err(error)) => one_line(&error.to_string()),
-        Err(_) => "damage that its reader did not expect".to_owned(),
+    let found = match foreign::guarded(read) {
+        Some(Ok(value)) => return Ok(value),
+        Some(Err(error)) => one_line(&error.to_string()),
+        None => "damage that its reader did not expect".to_owned(),
     };
     Err(DataError::malformed(path, Place::File, found, "a whole Parquet file"))
 }
@@ -723,14 +722,11 @@ mod tests {
     fn a_damaged_byte_is_an_error_or_another_picture_and_no_panic() {
         let good = parquet(&[12, 5], Some(FEATURES), third);
         assert_eq!(read_all(good.clone()).unwrap(), 17);
-        let hook = std::panic::take_hook();
-        std::panic::set_hook(Box::new(|_| {}));
         for at in (0..good.len()).step_by(3) {
             let mut bytes = good.clone();
             bytes[at] ^= 0x41;
             let _outcome = read_all(bytes);
         }
-        std::panic::set_hook(hook);
     }
 
     proptest! {

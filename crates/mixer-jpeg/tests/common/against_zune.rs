@@ -1,9 +1,10 @@
-//! What must hold of any bytes: no panic, regions equal to the whole, vectors equal to plain Rust, and
-//! where zune-jpeg sees nothing wrong either, pixels close to its own.
+//! What must hold of any bytes: no panic, regions equal to the whole, vectors equal to plain Rust, the
+//! decoder of whole pictures equal to that of regions, and where zune-jpeg sees nothing wrong either,
+//! pixels close to its own.
 //!
 //! The fuzz target and the test `fuzz` call it.
 
-use mixer_jpeg::{Decoder, Header, Region, read_header};
+use mixer_jpeg::{Decoder, Header, Picture, Region, read_header};
 use zune_core::bytestream::ZCursor;
 use zune_core::colorspace::ColorSpace;
 use zune_core::options::DecoderOptions;
@@ -25,13 +26,14 @@ const MAX_MEAN_DIFFERENCE: f64 = 3.0;
 
 /// Panics where a promise is broken; says whether the whole picture was decoded.
 pub fn check(bytes: &[u8]) -> bool {
-    let Ok(header) = read_header(bytes) else { return false };
+    let whole = check_whole(bytes);
+    let Ok(header) = read_header(bytes) else { return whole.is_some() };
     if header.width * header.height > MAX_PIXELS {
         return false;
     }
-    let whole = Region { left: 0, top: 0, width: header.width, height: header.height };
+    let all = Region { left: 0, top: 0, width: header.width, height: header.height };
     let mut pixels = Vec::new();
-    let outcome = Decoder::new().decode_region(bytes, whole, &mut pixels);
+    let outcome = Decoder::new().decode_region(bytes, all, &mut pixels);
 
     let region = region_of(bytes, header);
     let (mut part, mut portable) = (Vec::new(), Vec::new());
@@ -54,6 +56,12 @@ pub fn check(bytes: &[u8]) -> bool {
         assert!(row == &pixels[start..start + length], "{region:?} is not the crop");
     }
 
+    // What follows the first scan is not read for regions: another scan of the same components.
+    let has_one_scan = bytes.windows(2).filter(|pair| *pair == [0xff, 0xda]).count() == 1;
+    if let Some(whole) = whole.filter(|_| has_one_scan) {
+        assert!(whole == pixels, "the whole is another picture");
+    }
+
     if header.width <= MAX_UNFILTERED {
         return true;
     }
@@ -70,6 +78,22 @@ pub fn check(bytes: &[u8]) -> bool {
     let mean = sum as f64 / f64::from(count.max(1));
     assert!(mean <= MAX_MEAN_DIFFERENCE, "zune-jpeg differs by {mean} on average");
     true
+}
+
+/// The picture by the decoder of whole pictures.
+fn check_whole(bytes: &[u8]) -> Option<Vec<u8>> {
+    let picture = Picture::read(bytes).ok()?;
+    let header = picture.header();
+    if header.width * header.height > MAX_PIXELS {
+        return None;
+    }
+    let (mut pixels, mut portable) = (Vec::new(), Vec::new());
+    let outcome = Decoder::new().decode_whole(&picture, &mut pixels);
+    assert_eq!(Decoder::portable().decode_whole(&picture, &mut portable), outcome);
+    outcome.ok()?;
+    assert!(pixels == portable, "vector instructions and plain Rust differ");
+    assert_eq!(pixels.len(), header.width as usize * header.height as usize * 3);
+    Some(pixels)
 }
 
 /// A region that the bytes decide.

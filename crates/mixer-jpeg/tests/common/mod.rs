@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use mixer_jpeg::{Decoder, Region, Unsupported, read_header};
+use mixer_jpeg::{Decoder, Picture, Refusal, Region, Unsupported, read_header};
 
 /// A JPEG and what Pillow makes of it.
 pub struct Fixture {
@@ -22,11 +22,20 @@ pub fn read(name: &str) -> Vec<u8> {
     std::fs::read(folder().join(name)).unwrap()
 }
 
-/// All fixtures with pixels, by name.
+/// All fixtures of which regions are decoded, by name.
 pub fn fixtures() -> Vec<Fixture> {
+    fixtures_in("")
+}
+
+/// All fixtures that are only decoded whole, by name.
+pub fn whole_fixtures() -> Vec<Fixture> {
+    fixtures_in("whole/")
+}
+
+fn fixtures_in(inner: &str) -> Vec<Fixture> {
     let mut fixtures = Vec::new();
-    for entry in std::fs::read_dir(folder()).unwrap() {
-        let file = entry.unwrap().file_name().into_string().unwrap();
+    for entry in std::fs::read_dir(folder().join(inner)).unwrap() {
+        let file = inner.to_owned() + &entry.unwrap().file_name().into_string().unwrap();
         let Some(name) = file.strip_suffix(".jpg") else { continue };
         let size = name.split('-').nth(1).unwrap();
         let (width, height) = size.split_once('x').unwrap();
@@ -66,5 +75,12 @@ pub fn decode(decoder: &mut Decoder, jpeg: &[u8]) -> Result<Vec<u8>, Unsupported
     let mut rgb = Vec::new();
     let whole = Region { left: 0, top: 0, width: header.width, height: header.height };
     decoder.decode_region(jpeg, whole, &mut rgb)?;
+    Ok(rgb)
+}
+
+/// The whole picture, by the decoder of whole pictures.
+pub fn decode_whole(decoder: &Decoder, jpeg: &[u8]) -> Result<Vec<u8>, Refusal> {
+    let mut rgb = Vec::new();
+    decoder.decode_whole(&Picture::read(jpeg)?, &mut rgb)?;
     Ok(rgb)
 }

@@ -1,0 +1,31 @@
+//! JPEGs of which mixer-jpeg decodes no region: progressive ones, inks, unusual sampling, scans for each
+//! component, and those that are damaged or lack their end. It decodes them whole.
+
+use mixer_jpeg::{Decoder, Picture, Refusal};
+
+use crate::decode::error::DecodeError;
+use crate::decode::options::{DecodeOptions, check_size};
+use crate::decode::orientation;
+use crate::decode::rgb_image::RgbImage;
+
+/// The picture of a JPEG, turned as `options` ask.
+pub(crate) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<RgbImage, DecodeError> {
+    let picture = Picture::read(bytes).map_err(refused)?;
+    let header = picture.header();
+    let (width, height) = (header.width, header.height);
+    check_size(u64::from(width), u64::from(height), options)?;
+    let mut pixels = Vec::new();
+    Decoder::new().decode_whole(&picture, &mut pixels).map_err(refused)?;
+    let image = RgbImage { width, height, pixels };
+    Ok(orientation::of_jpeg(bytes, options).turn(image))
+}
+
+fn refused(reason: Refusal) -> DecodeError {
+    match reason {
+        Refusal::Truncated => DecodeError::Truncated,
+        Refusal::Process(_) | Refusal::Bits(_) | Refusal::Components(_) | Refusal::Unfinished => {
+            DecodeError::NotSupported { format: "JPEG", feature: reason.to_string() }
+        }
+        reason => DecodeError::Broken { format: "JPEG", message: reason.to_string() },
+    }
+}
