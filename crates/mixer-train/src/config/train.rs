@@ -65,10 +65,10 @@ pub struct TrainConfig {
     /// Length in passes over the data, which need not be whole; either this or `steps`.
     ///
     /// With `data.repeats = N` a pass shows every example N times.
-    #[schemars(extend("x-unit" = "passes over the data", "exclusiveMinimum" = 0))]
+    #[schemars(extend("x-unit" = "passes over the data", "exclusiveMinimum" = 0, "x-resume" = "longer"))]
     pub epochs: Option<f64>,
     /// Length in updates; either this or `epochs`.
-    #[schemars(extend("x-unit" = "updates", "minimum" = 1, "maximum" = MAX_STEPS))]
+    #[schemars(extend("x-unit" = "updates", "minimum" = 1, "maximum" = MAX_STEPS, "x-resume" = "longer"))]
     pub steps: Option<u64>,
     /// Loss: `softmax` is cross-entropy, `sigmoid` binary cross-entropy per class, summed.
     ///

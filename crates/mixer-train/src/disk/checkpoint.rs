@@ -334,7 +334,6 @@ pub fn newest(
     directory: &Path,
     mut warn: impl FnMut(&TrainError),
 ) -> Result<Option<(PathBuf, Checkpoint)>, TrainError> {
-    recover(directory)?;
     for path in list(directory)? {
         match Checkpoint::read(&path) {
             Ok(checkpoint) => return Ok(Some((path, checkpoint))),
@@ -344,8 +343,9 @@ pub fn newest(
     Ok(None)
 }
 
-/// Gives the checkpoints their names that were written to their end by a process that was killed then.
-fn recover(directory: &Path) -> Result<(), TrainError> {
+/// Gives the checkpoints their names that were written to their end by a process that was killed then. For
+/// who holds the lock, before they are listed.
+pub(crate) fn recover(directory: &Path) -> Result<(), TrainError> {
     if !directory.is_dir() {
         return Ok(());
     }
@@ -560,6 +560,7 @@ mod tests {
                 let listed: Vec<u64> =
                     list(directory).unwrap().iter().filter_map(|path| step_of(path)).collect();
                 assert_eq!(listed, left, "operation {fails}: a part of a checkpoint is in sight");
+                recover(directory).unwrap();
                 let (newest, _) = newest(directory, |_| ()).unwrap().unwrap();
                 assert_eq!(step_of(&newest), left.first().copied());
                 // The next one finds no obstacle, and tidies up.
@@ -583,6 +584,7 @@ mod tests {
         let half = directory.path().join(".step_00000003.new.tmp");
         std::fs::create_dir(&half).unwrap();
         std::fs::copy(hidden(&path, "new").join(MODEL), half.join(MODEL)).unwrap();
+        recover(directory.path()).unwrap();
         let (found, read) = newest(directory.path(), |_| ()).unwrap().unwrap();
         assert_eq!((found, read.state.step), (path, 2));
         assert_eq!(whole(directory.path()), [2, 1]);

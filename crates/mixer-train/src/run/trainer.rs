@@ -261,6 +261,10 @@ impl<'a> Run<'a> {
         if step == plan.train.steps {
             return Ok(Next::End(Ended::Finished));
         }
+        if plan.schedule.extended_at() == Some(step) {
+            // Who makes a run longer wants more of it, also where it had stopped early.
+            self.state.stagnation.evaluations = 0;
+        }
         if plan.train.early_stopping.is_some_and(|rule| self.state.stagnation.is_over(rule)) {
             // So that the same command finds that nothing is left to do.
             self.save(mixer)?;
