@@ -120,7 +120,7 @@ pub(super) fn run(args: &FinetuneArgs) -> Result<(), TrainError> {
             }
             Ok(_) => {}
             // What a sweep is there to find out; the others may do better.
-            Err(error @ TrainError::Diverged { .. }) => {
+            Err(error @ (TrainError::Diverged { .. } | TrainError::DivergedAfter { .. })) => {
                 say(format_args!("warning: {}: {error}", member.name));
                 diverged.insert(&member.name, error);
             }
@@ -334,7 +334,8 @@ impl Member {
         let evaluations: Vec<(bool, Measured)> = metrics::read(&self.run_dir.metrics())?
             .into_iter()
             .filter_map(|metric| match metric {
-                Metric::Eval { step, weights, loss, top1, top5, n, .. } => {
+                // What the start could do already is no result.
+                Metric::Eval { step, weights, loss, top1, top5, n, .. } if step > 0 => {
                     let evaluation = Evaluation { loss, top1, top5, n };
                     Some((weights.is_some(), Measured { step, evaluation }))
                 }
