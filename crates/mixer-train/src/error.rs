@@ -21,7 +21,7 @@ pub mod exit_code {
     pub const DATA: u8 = 4;
     /// Weights or a checkpoint cannot be read or written.
     pub const WEIGHTS: u8 = 5;
-    /// The loss or a gradient is no longer finite.
+    /// The loss, a gradient, an evaluation or the weights are no longer finite.
     pub const DIVERGED: u8 = 6;
     /// The device is missing or not compiled in.
     pub const DEVICE: u8 = 7;
@@ -95,6 +95,14 @@ pub enum TrainError {
         /// The update that it belongs to.
         step: u64,
     },
+    /// The weights, or what they make of data, are no longer finite.
+    #[error("{}", diverged_after(found, *step))]
+    DivergedAfter {
+        /// What is not finite.
+        found: String,
+        /// Updates done.
+        step: u64,
+    },
     /// The device cannot be used.
     #[error("{message}")]
     Device {
@@ -128,6 +136,13 @@ impl CheckpointFault {
             }
             _ => None,
         }
+    }
+}
+
+fn diverged_after(found: &str, step: u64) -> String {
+    match step {
+        0 => format!("{found} before the first update"),
+        step => format!("{found} at step {step}: training diverged, nothing of it is kept"),
     }
 }
 
@@ -183,6 +198,10 @@ pub enum CheckpointFault {
 const DATA_LAYOUT: &str = "a data folder holds one folder per split, as `train/` and `val/`, and each \
                            of these one folder per class with its pictures inside; a split called `.` is \
                            the folder itself";
+
+/// The way out of a divergence.
+const CALMER: &str = "start another run, with `--run-dir` and a lower `optimizer.learning_rate`, a longer \
+                      `schedule.warmup_steps` or a smaller `train.clip_norm`";
 
 /// The forms of weights.
 const WEIGHTS: &str = "weights are a run directory, or a .safetensors, .npz or .pth file";
@@ -269,7 +288,7 @@ impl TrainError {
                 | ModelError::ResizeTooLarge { .. },
             ) => exit_code::CONFIG,
             Self::Model(_) | Self::Checkpoint { .. } => exit_code::WEIGHTS,
-            Self::Diverged { .. } => exit_code::DIVERGED,
+            Self::Diverged { .. } | Self::DivergedAfter { .. } => exit_code::DIVERGED,
             Self::Device { .. } => exit_code::DEVICE,
             Self::Interrupted { .. } => exit_code::INTERRUPTED,
             Self::Io(_) => exit_code::UNEXPECTED,
@@ -322,12 +341,14 @@ impl TrainError {
             Self::Model(ModelError::Unreadable { hint, .. }) => {
                 Some(hint.unwrap_or(WEIGHTS).to_owned())
             }
-            Self::Diverged { .. } => Some(
-                "a lower `optimizer.learning_rate`, a longer `schedule.warmup_steps` or a smaller \
-                 `train.clip_norm` usually helps; the same command continues from the last checkpoint, and \
-                 `--set train.on_divergence.skip.at_most=N` leaves N such updates out"
-                    .to_owned(),
-            ),
+            Self::Diverged { .. } => Some(format!(
+                "{CALMER}; here, `--set train.on_divergence.skip.at_most=N` goes on from the last checkpoint \
+                 and leaves N such updates out"
+            )),
+            Self::DivergedAfter { step: 0, .. } => {
+                Some("`mixer weights verify` says whether the weights are sound".to_owned())
+            }
+            Self::DivergedAfter { .. } => Some(CALMER.to_owned()),
             Self::Checkpoint { fault, .. } => fault.hint().map(str::to_owned),
             Self::Interrupted { .. } => {
                 Some("run the same command again to continue".to_owned())

@@ -28,7 +28,7 @@ pub fn config(bytes: &[u8]) -> bool {
         Some(format!("{config:?}")),
         "the text of a configuration is another one"
     );
-    let init = InitFacts { config: tiny(), metadata: Metadata::default() };
+    let init = InitFacts::assumed(tiny(), Metadata::default());
     for (task, init) in [(Task::Pretrain, None), (Task::Finetune, Some(&init))] {
         if let Ok(plan) = RunPlan::resolve(&config, task, init, facts()) {
             drop(plan.warnings());

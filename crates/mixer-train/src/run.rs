@@ -5,6 +5,7 @@
 pub(crate) mod divergence;
 pub(crate) mod early_stopping;
 pub mod evaluation;
+pub(crate) mod found_run;
 pub(crate) mod interrupt;
 pub mod job;
 pub(crate) mod journal;

@@ -820,7 +820,13 @@ fn a_run_is_never_mixed_with_another() {
         .fails(CONFIG, &["belongs to another configuration", "`seed` is 7 here and 0 there: run"])
         .hints("--run-dir");
     pretrain_with(&place, &["train.epochs=9"])
-        .fails(CONFIG, &["`train.steps` is 27 here and 6 there"]);
+        .fails(CONFIG, &["the run is not as long", "`train.steps` is 27 here and 6 there"])
+        .hints("--set train.epochs=9 --extend");
+    pretrain_with(&place, &["train.epochs=1"])
+        .fails(CONFIG, &["belongs to another configuration", "`train.steps` is 3 here"])
+        .hints("--run-dir");
+    pretrain_with(&place, &["schedule.rewarm_steps=2"])
+        .fails(CONFIG, &["`schedule.rewarm_steps` is 2 here and not set there"]);
     place
         .mixer(&["finetune", "folder.toml", "--run-dir", "run", "--init", "run"])
         .fails(CONFIG, &["was made by `mixer pretrain`", "run"])

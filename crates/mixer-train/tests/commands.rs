@@ -223,10 +223,33 @@ fn a_run_is_evaluated_before_its_first_update_where_it_is_asked_for() {
     assert_eq!(asked[0].0, 0);
     // It changes nothing of what follows.
     assert_eq!(asked[1..], plain[..]);
-    assert!(place.read("run/final.safetensors") == place.read("plain/final.safetensors"));
+    for file in ["final.safetensors", "best.safetensors"] {
+        assert!(place.read(&format!("run/{file}")) == place.read(&format!("plain/{file}")));
+    }
     // A run may be continued without it.
     let without = ["pretrain", "folder.toml", "--run-dir", "run"];
     assert!(place.mixer(&without).stderr.contains("already done"));
+
+    // With a start that nothing improves upon, it is neither the best nor what early stopping waits for.
+    let tuned = |run: &str, at_start: &str| {
+        let args =
+            ["finetune", "folder.toml", "--init", "run", "--run-dir", run, "--set", at_start];
+        let sets = [
+            "optimizer.learning_rate=1e-9",
+            "train.eval_every_steps=1",
+            "train.early_stopping.patience=2",
+            "train.keep_best_checkpoint=true",
+        ];
+        let sets: Vec<&str> = sets.into_iter().flat_map(|set| ["--set", set]).collect();
+        let says = place.mixer(&[&args[..], &sets].concat()).stderr;
+        assert!(says.contains("stopped early at step 3 of 6"), "{says}");
+        assert!(says.contains("at step 1; weights in"), "{says}");
+        (evaluations(run), place.read(&format!("{run}/best.safetensors")))
+    };
+    let (with, without) = (tuned("with", "train.eval_at_start=true"), tuned("without", "seed=0"));
+    assert_eq!((with.0[0].0, &with.0[1..]), (0, &without.0[..]));
+    assert!(with.1 == without.1);
+    assert!(!place.path("with/checkpoints/step_00000000").exists());
 }
 
 #[test]

@@ -40,7 +40,7 @@ fn pretrain(name: &str, data: DataFacts) -> RunPlan {
 /// Fine-tuning of weights of the paper, as the published ones: of ImageNet-21k at 224 px, without names.
 fn finetune(name: &str, variant: &str, data: DataFacts) -> RunPlan {
     let config = Variant::parse(variant).unwrap().config(224, 21_843, Gelu::Tanh);
-    let init = InitFacts { config, metadata: Metadata::default() };
+    let init = InitFacts::assumed(config, Metadata::default());
     RunPlan::resolve(&read(name), Task::Finetune, Some(&init), data).unwrap()
 }
 
@@ -410,10 +410,8 @@ fn cifar_on_a_gpu_is_150_epochs_in_bf16() {
 fn cifar_fine_tuning_doubles_the_resolution_exactly_and_keeps_the_head() {
     let data = facts(50_000, 10_000, 10);
     let weights = pretrain("pretrain/cifar10_mixer.toml", data.clone());
-    let init = InitFacts {
-        config: weights.model.network.clone(),
-        metadata: Metadata { classes: Some(data.classes.clone()), ..Metadata::default() },
-    };
+    let metadata = Metadata { classes: Some(data.classes.clone()), ..Metadata::default() };
+    let init = InitFacts::assumed(weights.model.network.clone(), metadata);
     let config = read("finetune/cifar10_64px.toml");
     let plan = RunPlan::resolve(&config, Task::Finetune, Some(&init), data).unwrap();
     let start = plan.init.as_ref().unwrap();

@@ -466,6 +466,52 @@ fn an_update_that_is_not_finite_stops_the_run_and_can_be_replayed_and_left_out()
     assert_eq!(output.status.code(), Some(DIVERGED), "{}", stderr(&output));
 }
 
+/// The gradient of each update is finite, and what comes of it is not.
+#[test]
+fn a_divergence_that_only_an_evaluation_shows_stops_the_run_and_leaves_nothing_of_it() {
+    let place = Workplace::with_pictures();
+    let settings = |steps: &'static str| {
+        let sets =
+            ["optimizer.kind=sgd", "optimizer.learning_rate=1e9", "train.clip_norm=0", steps];
+        let sets = sets.into_iter().flat_map(|set| ["--set", set]);
+        ["pretrain", "folder.toml", "--run-dir", "run"].into_iter().chain(sets).collect::<Vec<_>>()
+    };
+    let outcome = place.mixer(&settings("train.steps=2"));
+    outcome.fails(DIVERGED, &["the loss on `val` is NaN at step 2"]).hints("--run-dir");
+    let lines = place.text("run/metrics.jsonl");
+    assert!(lines.contains("\"kind\":\"eval\",\"step\":2") && lines.contains("\"loss\":null"));
+    for file in ["best.safetensors", "final.safetensors"] {
+        assert!(!place.path("run").join(file).exists(), "{file}");
+    }
+    assert_eq!(std::fs::read_dir(place.path("run/checkpoints")).unwrap().count(), 0);
+    // Nothing was saved, so that a calmer run may take its place.
+    let calm = ["pretrain", "folder.toml", "--run-dir", "run"];
+    let outcome = place.mixer(&calm);
+    assert!(outcome.stderr.contains("it starts over"), "{outcome:?}");
+    outcome.succeeds();
+}
+
+#[test]
+fn weights_that_are_not_finite_are_found_before_they_are_written() {
+    let place = Workplace::with_run();
+    let path = place.path("run/final.safetensors");
+    let mut weights = mixer_model::Weights::read(&path, None).unwrap();
+    weights.tensors.get_mut("stem.proj.bias").unwrap().data[0] = f32::NAN;
+    let file = std::fs::File::create(place.path("bad.safetensors")).unwrap();
+    weights.write_safetensors_to(&mut std::io::BufWriter::new(file)).unwrap();
+    let args = ["finetune", "folder.toml", "--init", "bad.safetensors", "--run-dir", "tuned"];
+    let skip = ["--set", "train.on_divergence.skip.at_most=9", "--set", "train.eval_every_steps=6"];
+    let often = ["--set", "train.checkpoint_every_steps=1"];
+    let outcome = place.mixer(&[&args[..], &skip, &often].concat());
+    outcome.fails(DIVERGED, &["1 values of `stem.proj.bias` are not finite at step 1"]);
+    assert_eq!(std::fs::read_dir(place.path("tuned/checkpoints")).unwrap().count(), 0);
+    let first = ["--set", "train.eval_at_start=true", "--run-dir", "first"];
+    let outcome = place.mixer(&[&args[..4], &first].concat());
+    outcome
+        .fails(DIVERGED, &["the loss on `val` is NaN before the first update"])
+        .hints("weights verify");
+}
+
 // Output that nobody reads, and directories that nobody may write to.
 
 #[test]

@@ -6,9 +6,13 @@
 
 mod common;
 
+use std::collections::BTreeMap;
+use std::path::Path;
 use std::process::Command;
 
-use common::run::{CONFIG, Fixture, assert_same_run, assert_success, signal, wait_for_checkpoint};
+use common::run::{
+    CONFIG, Fixture, assert_same_run, assert_success, metrics, signal, wait_for_checkpoint,
+};
 
 #[test]
 fn killed_run_matches_uninterrupted_run() {
@@ -93,6 +97,125 @@ fn interrupted_run_checkpoints_exits_130_and_matches_uninterrupted_run() {
     let output = fixture.command(&moved).arg("--set=data.workers=3").output().unwrap();
     assert_success(&output);
     assert_same_run(&moved, &expected);
+}
+
+/// The learning rates of the lines of metrics, by update.
+fn rates(run: &Path) -> BTreeMap<u64, f64> {
+    let lines = metrics(run).into_iter().filter(|line| line["kind"] == "train");
+    lines.map(|line| (line["step"].as_u64().unwrap(), line["lr"].as_f64().unwrap())).collect()
+}
+
+#[test]
+fn a_run_that_is_made_longer_goes_on_with_the_new_schedule_and_can_be_killed_too() {
+    // 30 updates, and 60 of them.
+    let short = "epochs = 3.2";
+    let fixture = Fixture::with(&CONFIG.replace("epochs = 15", short));
+    let run = |name: &str, more: &[&str]| {
+        let run = fixture.runs.join(name);
+        let output = fixture.command(&run).args(more).output().unwrap();
+        (run, output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let longer = ["--set=train.steps=60", "--extend"];
+    let anew = [&longer[..], &["--set=schedule.rewarm_steps=10"]].concat();
+
+    for (name, extension) in [("longer", &longer[..]), ("anew", &anew)] {
+        let (expected, code, says) = run(name, &[]);
+        assert_eq!(code, Some(0), "{says}");
+        let before = rates(&expected);
+        // Without being asked for, it is refused with the command that does it.
+        let (_, code, says) =
+            run(name, &extension.iter().copied().filter(|a| *a != "--extend").collect::<Vec<_>>());
+        assert_eq!(code, Some(3), "{says}");
+        assert!(says.contains("`train.steps` is 60 here and 30 there") || name == "anew", "{says}");
+        assert!(says.contains("--set=train.steps=60") && says.contains("--extend; "), "{says}");
+        // Killed, as soon as it is longer and later on, it is the same run.
+        let killed = fixture.runs.join(format!("killed {name}"));
+        assert_success(&fixture.command(&killed).output().unwrap());
+        for step in [36, 45] {
+            let mut child = fixture.command(&killed).args(extension).spawn().unwrap();
+            wait_for_checkpoint(&mut child, &killed, step);
+            child.kill().unwrap();
+            child.wait().unwrap();
+            assert!(!killed.join("final.safetensors").exists(), "it has not come to its end");
+        }
+        let without = extension.iter().filter(|arg| **arg != "--extend");
+        assert_success(&fixture.command(&killed).args(without).output().unwrap());
+
+        let (_, code, says) = run(name, extension);
+        assert_eq!(code, Some(0), "{says}");
+        assert!(says.contains("train.steps: 30 -> 60\n"), "{says}");
+        assert!(says.contains("continuing at step 30"), "{says}");
+        assert_same_run(&killed, &expected);
+        for file in ["plan.toml", "config.toml"] {
+            let read = |run: &Path| std::fs::read_to_string(run.join(file)).unwrap();
+            assert_eq!(read(&killed), read(&expected));
+        }
+        let typed = std::fs::read_to_string(expected.join("config.toml")).unwrap();
+        assert!(typed.contains("steps = 60") && !typed.contains(short), "{typed}");
+
+        // A cosine after 5 updates of warm-up; the last update of a line is one before its step.
+        let cosine =
+            |base: f64, part: f64| base * 0.5 * (1.0 + (std::f64::consts::PI * part).cos());
+        let after = rates(&expected);
+        for (step, rate) in before {
+            assert_eq!(after[&step], rate, "the past stays, step {step}");
+        }
+        let expected_rate = |step: f64| match name {
+            "anew" if step < 41.0 => 0.003 * (step - 31.0) / 10.0 * cosine(1.0, 0.0),
+            "anew" => cosine(0.003, (step - 41.0) / 20.0),
+            _ => cosine(0.003, (step - 6.0) / 55.0),
+        };
+        for step in [35_u64, 42, 49, 56, 60] {
+            let (found, expected) = (after[&step], expected_rate(step as f64));
+            assert!((found - expected).abs() < 1e-12, "{name}, step {step}: {found} {expected}");
+        }
+        // Once more, there is nothing left to do.
+        let (_, code, says) = run(name, extension);
+        assert!(code == Some(0) && says.contains("already done"), "{says}");
+        let (_, code, says) = run(name, &["--extend", "--set=train.steps=40"]);
+        assert!(code == Some(3) && says.contains("belongs to another configuration"), "{says}");
+    }
+}
+
+#[test]
+fn a_run_that_was_stopped_is_made_longer_and_one_without_a_checkpoint_is_not() {
+    let fixture = Fixture::new();
+    let run = fixture.runs.join("stopped");
+    let output = fixture.command(&run).arg("--extend").output().unwrap();
+    assert_eq!(output.status.code(), Some(3));
+    assert!(!run.exists());
+    let mut child = fixture.command(&run).spawn().unwrap();
+    wait_for_checkpoint(&mut child, &run, 45);
+    signal(&child, "-TERM");
+    assert_eq!(child.wait_with_output().unwrap().status.code(), Some(130));
+    let saved = mixer_train::disk::checkpoint::list(&run.join("checkpoints")).unwrap().remove(0);
+    let at = mixer_train::disk::checkpoint::step_of(&saved).unwrap();
+    let output =
+        fixture.command(&run).args(["--extend", "--set=train.steps=200"]).output().unwrap();
+    assert_success(&output);
+    let says = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(says.contains("train.steps: 141 -> 200\n"), "{says}");
+    let plan: toml::Table =
+        std::fs::read_to_string(run.join("plan.toml")).unwrap().parse().unwrap();
+    let lengths = plan["schedule"]["lengths"].as_array().unwrap();
+    let number = |index: usize, key: &str| lengths[index][key].as_integer().unwrap() as u64;
+    assert_eq!([number(0, "from"), number(0, "steps")], [0, 141]);
+    assert_eq!([number(1, "from"), number(1, "steps")], [at, 200]);
+    assert!(rates(&run).contains_key(&200));
+}
+
+/// Top-1 cannot gain 99 %: stopped early at update 80, it has as many evaluations again.
+#[test]
+fn a_run_that_stopped_early_goes_on_when_it_is_made_longer() {
+    let stopping = "early_stopping = { patience = 3, min_delta = 0.99 }\n";
+    let fixture = Fixture::with(&format!("{CONFIG}{stopping}"));
+    let run = fixture.runs.join("run");
+    assert_success(&fixture.command(&run).output().unwrap());
+    let output =
+        fixture.command(&run).args(["--extend", "--set=train.steps=200"]).output().unwrap();
+    assert_success(&output);
+    let says = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(says.contains("stopped early at step 140 of 200"), "{says}");
 }
 
 #[test]

@@ -16,6 +16,7 @@ use crate::error::TrainError;
 use crate::input::dataset::Dataset;
 use crate::plan::{DataFacts, InitFacts, Task};
 use crate::run::evaluation::Evaluation;
+use crate::run::found_run::FoundRun;
 use crate::run::session::{Options, Recipe, Resume};
 use crate::run::trainer::Ended;
 use crate::show::progress::say;
@@ -94,6 +95,10 @@ pub(super) fn run(args: &FinetuneArgs) -> Result<(), TrainError> {
         return Err(TrainError::usage("`--resume must` has no meaning with `--sweep`")
             .with_hint("`--resume auto` continues a sweep; finished members are not run again"));
     }
+    if args.train.extend {
+        return Err(TrainError::usage("`--extend` has no meaning with `--sweep`")
+            .with_hint("make one member longer: `--run-dir` and the settings of it"));
+    }
     let directory = args.train.run_directory();
     let members = members(args, &axes(&args.sweep)?, &directory)?;
     refuse_other_runs(&directory, &members, args.train.resume)?;
@@ -115,7 +120,7 @@ pub(super) fn run(args: &FinetuneArgs) -> Result<(), TrainError> {
             }
             Ok(_) => {}
             // What a sweep is there to find out; the others may do better.
-            Err(error @ TrainError::Diverged { .. }) => {
+            Err(error @ (TrainError::Diverged { .. } | TrainError::DivergedAfter { .. })) => {
                 say(format_args!("warning: {}: {error}", member.name));
                 diverged.insert(&member.name, error);
             }
@@ -284,28 +289,34 @@ fn refuse_other_runs(
 fn check(members: &[Member]) -> Result<(), TrainError> {
     // Opened once where the members agree on them.
     let mut weights: Option<(Option<PathBuf>, Option<mixer_model::Gelu>, InitFacts)> = None;
+    let mut read = |recipe: &Recipe| match &weights {
+        Some((path, gelu, init))
+            if *path == recipe.config.init.weights && *gelu == recipe.config.model.gelu =>
+        {
+            Ok::<InitFacts, TrainError>(init.clone())
+        }
+        _ => {
+            let init = InitFacts::of(&recipe.read_init()?);
+            let config = &recipe.config;
+            weights = Some((config.init.weights.clone(), config.model.gelu, init.clone()));
+            Ok(init)
+        }
+    };
     let mut data: Option<(DataConfig, usize, DataFacts)> = None;
     for Member { recipe, run_dir, .. } in members {
         let config = &recipe.config;
-        if run_dir.exists() {
-            run_dir.resume(Task::Finetune, config)?;
+        if let Some(found) = FoundRun::with_updates(run_dir)? {
+            let start = found.start_of(recipe, &mut read)?;
+            found.continued_by(recipe, Task::Finetune, start.as_ref(), false)?;
             continue;
         }
-        let init = match weights.take() {
-            Some((path, gelu, init))
-                if path == config.init.weights && gelu == config.model.gelu =>
-            {
-                init
-            }
-            _ => InitFacts::of(&recipe.read_init()?),
-        };
+        let init = read(recipe)?;
         let image_size = recipe.image_size(Some(&init));
         let facts = match data.take() {
             Some((known, size, facts)) if known == config.data && size == image_size => facts,
             _ => Dataset::open(&config.data, image_size)?.facts(),
         };
         recipe.plan(Task::Finetune, Some(&init), facts.clone())?;
-        weights = Some((config.init.weights.clone(), config.model.gelu, init));
         data = Some((config.data.clone(), image_size, facts));
     }
     Ok(())
@@ -323,7 +334,8 @@ impl Member {
         let evaluations: Vec<(bool, Measured)> = metrics::read(&self.run_dir.metrics())?
             .into_iter()
             .filter_map(|metric| match metric {
-                Metric::Eval { step, weights, loss, top1, top5, n, .. } => {
+                // What the start could do already is no result.
+                Metric::Eval { step, weights, loss, top1, top5, n, .. } if step > 0 => {
                     let evaluation = Evaluation { loss, top1, top5, n };
                     Some((weights.is_some(), Measured { step, evaluation }))
                 }

@@ -40,6 +40,10 @@ pub(super) struct TrainArgs {
     /// Fate of a run that the directory holds already.
     #[arg(long, value_enum, default_value_t)]
     pub(super) resume: Resume,
+    /// Go on with the run that is there for a larger `train.epochs` or `train.steps`: weights, moments and
+    /// position continue, the learning rate follows the new length (or `schedule.rewarm_steps`).
+    #[arg(long, conflicts_with = "replay")]
+    pub(super) extend: bool,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -93,7 +97,8 @@ impl TrainArgs {
         interrupt::listen();
         let device = self.device.open()?;
         let options = Options::new(self.run_directory(), device);
-        Ok(Options { resume: self.resume, time_limit, ..options })
+        let Self { resume, extend, .. } = *self;
+        Ok(Options { resume, extend, time_limit, ..options })
     }
 }
 

@@ -16,7 +16,8 @@ pub const HEAD: HeadInit = HeadInit::Auto;
 pub struct InitConfig {
     /// A run directory, or a `.safetensors`, `.npz` or `.pth` file; `--init` overrides it.
     ///
-    /// One of the two is needed. A run that is continued needs them no longer once it has a checkpoint.
+    /// One of the two is needed. A run that is continued needs them no longer once it has a checkpoint; where
+    /// they are named and there, they have to be the same.
     #[schemars(extend("x-unit" = "path", "x-resume" = "free"))]
     pub weights: Option<PathBuf>,
     /// Fate of the head: reset to zeros, kept, or what the classes say.

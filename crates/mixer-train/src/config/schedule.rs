@@ -29,6 +29,13 @@ pub struct ScheduleConfig {
     /// Linear warm-up from 0, shorter than the run.
     #[schemars(extend("x-unit" = "updates", "minimum" = 0, "default" = WARMUP_STEPS))]
     pub warmup_steps: Option<u64>,
+    /// Warm-up of the part by which a run was made longer, whose schedule begins anew there.
+    ///
+    /// With `--extend`, the rate rises from 0 again over so many updates and then decays to the new end of the
+    /// run. Without this key the schedule is that of a run of the new length. An error in a run that was never
+    /// made longer.
+    #[schemars(extend("x-unit" = "updates", "minimum" = 0, "x-default" = "none: one schedule over the new length", "x-resume" = "longer"))]
+    pub rewarm_steps: Option<u64>,
     /// The last rate as a fraction of the highest; an error unless `decay = "linear"`.
     #[schemars(extend("x-unit" = "fraction", "minimum" = 0, "exclusiveMaximum" = 1, "default" = LINEAR_END))]
     pub linear_end: Option<f64>,

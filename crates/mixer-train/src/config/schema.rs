@@ -24,6 +24,8 @@ pub enum Change {
     Rounding,
     /// The same, but it stays where batches are mixed.
     RoundingWithoutMixing,
+    /// It may change where the run is made longer.
+    Longer,
 }
 
 /// One key and what is said beside its field.
@@ -78,6 +80,7 @@ impl Key {
             Some("free") => Change::Free,
             Some("rounding") => Change::Rounding,
             Some("rounding without mixing") => Change::RoundingWithoutMixing,
+            Some("longer") => Change::Longer,
             _ => Change::No,
         }
     }
@@ -412,6 +415,7 @@ pub fn markdown() -> String {
             Change::Free => "yes",
             Change::Rounding => "yes, up to rounding",
             Change::RoundingWithoutMixing => "yes, up to rounding, without `data.mix`",
+            Change::Longer => "larger, with `--extend`",
         };
         let (meaning, more) = key.meaning();
         text.push_str(&format!(

@@ -65,10 +65,10 @@ pub struct TrainConfig {
     /// Length in passes over the data, which need not be whole; either this or `steps`.
     ///
     /// With `data.repeats = N` a pass shows every example N times.
-    #[schemars(extend("x-unit" = "passes over the data", "exclusiveMinimum" = 0))]
+    #[schemars(extend("x-unit" = "passes over the data", "exclusiveMinimum" = 0, "x-resume" = "longer"))]
     pub epochs: Option<f64>,
     /// Length in updates; either this or `epochs`.
-    #[schemars(extend("x-unit" = "updates", "minimum" = 1, "maximum" = MAX_STEPS))]
+    #[schemars(extend("x-unit" = "updates", "minimum" = 1, "maximum" = MAX_STEPS, "x-resume" = "longer"))]
     pub steps: Option<u64>,
     /// Loss: `softmax` is cross-entropy, `sigmoid` binary cross-entropy per class, summed.
     ///
@@ -135,8 +135,8 @@ pub struct TrainConfig {
     pub eval_every_steps: Option<u64>,
     /// Evaluation before the first update too.
     ///
-    /// In fine-tuning that keeps the head, it says what the weights can do already. It counts as an evaluation
-    /// for `best.safetensors` and `early_stopping`.
+    /// In fine-tuning that keeps the head, it says what the weights can do already. It is a line of the metrics
+    /// and nothing else: it decides neither `best.safetensors` nor `early_stopping`.
     #[schemars(extend("default" = EVAL_AT_START, "x-resume" = "free"))]
     pub eval_at_start: Option<bool>,
     /// The end of a run that no longer improves, `{ patience = 5, min_delta = 0.001 }`.

@@ -5,7 +5,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use mixer_model::Weights;
+use mixer_model::{ModelError, Weights};
 
 use crate::disk::checkpoint::{self, Checkpoint};
 use crate::disk::operations::{Disk, LocalDisk};
@@ -18,8 +18,8 @@ use crate::show::progress::say;
 enum Job {
     /// A checkpoint, behind the lines of metrics that it counts on.
     Checkpoint { checkpoint: Box<Checkpoint>, metrics: std::fs::File },
-    /// A weights file.
-    Weights { weights: Box<Weights>, path: PathBuf },
+    /// A weights file, after so many updates.
+    Weights { weights: Box<Weights>, path: PathBuf, step: u64 },
 }
 
 /// The kinds of jobs: at most one of each is in memory.
@@ -108,10 +108,15 @@ impl BackgroundWriter {
         self.send(Kind::Checkpoint, Job::Checkpoint { checkpoint: Box::new(checkpoint), metrics })
     }
 
-    /// Takes weights to write to `path`.
-    pub(crate) fn weights(&mut self, weights: Weights, path: PathBuf) -> Result<(), TrainError> {
+    /// Takes weights after `step` updates to write to `path`.
+    pub(crate) fn weights(
+        &mut self,
+        weights: Weights,
+        path: PathBuf,
+        step: u64,
+    ) -> Result<(), TrainError> {
         self.wait_while(|under_way| under_way.contains(&Kind::Weights))?;
-        self.send(Kind::Weights, Job::Weights { weights: Box::new(weights), path })
+        self.send(Kind::Weights, Job::Weights { weights: Box::new(weights), path, step })
     }
 
     /// The newest checkpoint of this process.
@@ -187,9 +192,8 @@ impl<D: Disk> Worker<D> {
             Job::Checkpoint { checkpoint, metrics } => {
                 (Kind::Checkpoint, self.save(&checkpoint, &metrics).map(Some))
             }
-            Job::Weights { weights, path } => {
-                let written = weights.write_safetensors(&path);
-                (Kind::Weights, written.map(|()| None).map_err(TrainError::from))
+            Job::Weights { weights, path, step } => {
+                (Kind::Weights, write_weights(&weights, &path, step).map(|()| None))
             }
         };
         Report { kind, took: started.elapsed(), result }
@@ -212,6 +216,20 @@ impl<D: Disk> Worker<D> {
         self.pruner.prune(&self.disk, &self.directory, &path, best)?;
         Ok(path)
     }
+}
+
+/// Writes the weights of a run after `step` updates.
+///
+/// # Errors
+/// [`TrainError::DivergedAfter`] where they are not finite, [`TrainError::Model`] where they cannot be written.
+fn write_weights(weights: &Weights, path: &Path, step: u64) -> Result<(), TrainError> {
+    weights.write_safetensors(path).map_err(|error| match error {
+        ModelError::NotFinite { name, count, .. } => {
+            let found = format!("{count} values of `{name}` are not finite");
+            TrainError::DivergedAfter { found, step }
+        }
+        error => error.into(),
+    })
 }
 
 fn thread_ended() -> TrainError {

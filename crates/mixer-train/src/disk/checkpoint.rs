@@ -149,8 +149,9 @@ impl Checkpoint {
     /// already is left as it is when it is whole and of the same state.
     ///
     /// # Errors
-    /// [`TrainError::Checkpoint`] or [`TrainError::Model`] with the file; nothing is left behind and no
-    /// older checkpoint is touched.
+    /// [`TrainError::DivergedAfter`] where something in it is not finite: nobody could go on from it.
+    /// [`TrainError::Checkpoint`] or [`TrainError::Model`] with the file; nothing is left behind and no older
+    /// checkpoint is touched.
     pub fn write(&self, directory: &Path) -> Result<PathBuf, TrainError> {
         self.write_to(&LocalDisk, directory)
     }
@@ -161,7 +162,9 @@ impl Checkpoint {
         disk: &dyn Disk,
         directory: &Path,
     ) -> Result<PathBuf, TrainError> {
-        let path = directory.join(directory_name(self.state.step));
+        let step = self.state.step;
+        self.check_finite().map_err(|found| TrainError::DivergedAfter { found, step })?;
+        let path = directory.join(directory_name(step));
         if verify(&path).is_ok() && read_state(&path).is_ok_and(|state| state == self.state) {
             return Ok(path);
         }
@@ -172,6 +175,22 @@ impl Checkpoint {
             drop(disk.remove_directory(&aside));
         }
         result.map(|()| path)
+    }
+
+    /// Refuses weights, moments and averages that are not finite, with the first of them.
+    fn check_finite(&self) -> Result<(), String> {
+        let of_weights = self.weights.non_finite().into_iter().next();
+        let count = |(name, tensor): (_, &HostTensor)| {
+            (name, tensor.data.iter().filter(|value| !value.is_finite()).count())
+        };
+        let of_moments = || {
+            let moments = self.moments.iter().map(|(name, tensor)| (name.as_str(), tensor));
+            moments.map(count).find(|(_, count)| *count > 0)
+        };
+        match of_weights.or_else(of_moments) {
+            Some((name, count)) => Err(format!("{count} values of `{name}` are not finite")),
+            None => Ok(()),
+        }
     }
 
     fn write_aside(&self, disk: &dyn Disk, aside: &Path, path: &Path) -> Result<(), TrainError> {
@@ -222,7 +241,8 @@ impl Checkpoint {
         }
     }
 
-    /// Reads a checkpoint and checks it against its manifest.
+    /// Reads a checkpoint and checks it against its manifest. One with values that are not finite, as older
+    /// versions wrote them, counts as damaged.
     ///
     /// # Errors
     /// [`TrainError::Checkpoint`] that names the damaged file.
@@ -236,7 +256,9 @@ impl Checkpoint {
         let weights = Weights::read(&path.join(MODEL), None)?;
         let (optimizer_step, moments) = read_moments(&path.join(OPTIMIZER))
             .map_err(|reason| broken(path, format!("`{OPTIMIZER}`: {reason}")))?;
-        Ok(Self { state, weights, moments, optimizer_step })
+        let read = Self { state, weights, moments, optimizer_step };
+        read.check_finite().map_err(|found| broken(path, found))?;
+        Ok(read)
     }
 }
 
@@ -334,7 +356,6 @@ pub fn newest(
     directory: &Path,
     mut warn: impl FnMut(&TrainError),
 ) -> Result<Option<(PathBuf, Checkpoint)>, TrainError> {
-    recover(directory)?;
     for path in list(directory)? {
         match Checkpoint::read(&path) {
             Ok(checkpoint) => return Ok(Some((path, checkpoint))),
@@ -344,8 +365,9 @@ pub fn newest(
     Ok(None)
 }
 
-/// Gives the checkpoints their names that were written to their end by a process that was killed then.
-fn recover(directory: &Path) -> Result<(), TrainError> {
+/// Gives the checkpoints their names that were written to their end by a process that was killed then. For
+/// who holds the lock, before they are listed.
+pub(crate) fn recover(directory: &Path) -> Result<(), TrainError> {
     if !directory.is_dir() {
         return Ok(());
     }
@@ -560,6 +582,7 @@ mod tests {
                 let listed: Vec<u64> =
                     list(directory).unwrap().iter().filter_map(|path| step_of(path)).collect();
                 assert_eq!(listed, left, "operation {fails}: a part of a checkpoint is in sight");
+                recover(directory).unwrap();
                 let (newest, _) = newest(directory, |_| ()).unwrap().unwrap();
                 assert_eq!(step_of(&newest), left.first().copied());
                 // The next one finds no obstacle, and tidies up.
@@ -583,6 +606,7 @@ mod tests {
         let half = directory.path().join(".step_00000003.new.tmp");
         std::fs::create_dir(&half).unwrap();
         std::fs::copy(hidden(&path, "new").join(MODEL), half.join(MODEL)).unwrap();
+        recover(directory.path()).unwrap();
         let (found, read) = newest(directory.path(), |_| ()).unwrap().unwrap();
         assert_eq!((found, read.state.step), (path, 2));
         assert_eq!(whole(directory.path()), [2, 1]);
@@ -608,6 +632,31 @@ mod tests {
         let path = bad.write(directory.path()).unwrap();
         let (step, best) = Checkpoint::read(&path).unwrap().state.best.unwrap();
         assert!(step == 5 && best.loss.is_nan() && best.top1 == 0.5);
+    }
+
+    #[test]
+    fn what_is_not_finite_is_never_written_and_never_gone_on_from() {
+        let directory = tempfile::tempdir().unwrap();
+        let sound = checkpoint(5).write(directory.path()).unwrap();
+        let (mut weights, mut moments) = (checkpoint(6), checkpoint(6));
+        let last = weights.weights.tensors.values_mut().last().unwrap();
+        last.data[3] = f32::INFINITY;
+        moments.moments.insert("stem.1".to_owned(), HostTensor::filled(&[2], f32::NAN));
+        for (bad, what) in [(weights, "1 values of `stem.proj.weight`"), (moments, "`stem.1`")] {
+            let error = bad.write(directory.path()).unwrap_err();
+            assert!(error.to_string().contains(what), "{error}");
+            assert_eq!(error.exit_code(), 6);
+            assert_eq!(list(directory.path()).unwrap(), [sound.as_path()]);
+            // As a version wrote it that did not look.
+            let path = directory.path().join(directory_name(6));
+            bad.write_aside(&LocalDisk, &hidden(&path, "new"), &path).unwrap();
+            verify(&path).unwrap();
+            let mut warnings = Vec::new();
+            let found = newest(directory.path(), |error| warnings.push(error.to_string()));
+            assert_eq!(found.unwrap().unwrap().0, sound);
+            assert!(warnings[0].contains("are not finite"), "{warnings:?}");
+            std::fs::remove_dir_all(path).unwrap();
+        }
     }
 
     #[test]

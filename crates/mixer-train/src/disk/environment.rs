@@ -53,6 +53,21 @@ impl Environment {
     }
 }
 
+/// The command line of this process with one more argument, as a shell takes it.
+pub(crate) fn command_with(argument: &str) -> String {
+    let arguments = std::env::args_os().map(|arg| quoted(&arg.to_string_lossy()));
+    arguments.chain([argument.to_owned()]).collect::<Vec<_>>().join(" ")
+}
+
+/// An argument as a shell takes it.
+fn quoted(argument: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,@%+".contains(c);
+    if !argument.is_empty() && argument.chars().all(is_plain) {
+        return argument.to_owned();
+    }
+    format!("'{}'", argument.replace('\'', r"'\''"))
+}
+
 /// The clock on the wall (RFC 3339, UTC, whole seconds).
 pub(crate) fn now() -> String {
     humantime::format_rfc3339_seconds(SystemTime::now()).to_string()
@@ -71,4 +86,17 @@ fn processor() -> Option<String> {
     let info = fs::read_to_string("/proc/cpuinfo").ok()?;
     let name = info.lines().find_map(|line| line.strip_prefix("model name"))?;
     Some(name.trim_start_matches([' ', '\t', ':']).trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::quoted;
+
+    #[test]
+    fn arguments_are_quoted_where_a_shell_needs_it() {
+        assert_eq!(quoted("train.steps=20"), "train.steps=20");
+        assert_eq!(quoted("crop={ pad = 1 }"), "'crop={ pad = 1 }'");
+        assert_eq!(quoted("it's"), r"'it'\''s'");
+        assert_eq!(quoted(""), "''");
+    }
 }

@@ -11,8 +11,7 @@ use crate::config::RunConfig;
 use crate::disk::atomic;
 use crate::disk::environment::{self, Environment};
 use crate::error::TrainError;
-use crate::plan::continued::Difference;
-use crate::plan::{RunPlan, Task};
+use crate::plan::RunPlan;
 use crate::show::progress::say;
 
 /// Locked while a process trains here.
@@ -192,20 +191,60 @@ impl RunDir {
             return Err(just_started());
         }
         fs::create_dir_all(self.checkpoints())?;
-        atomic::write(&self.config(), config_text.as_bytes())?;
-        let environment = serde_json::to_vec_pretty(environment).map_err(std::io::Error::other)?;
-        atomic::write(&self.environment(), &environment)?;
-        // Last and whole: its presence is what makes the directory a run.
-        self.write_plan(plan)?;
+        self.write_origin(config_text, plan, environment)?;
         Ok(lock)
     }
 
-    /// Writes the plan so that it is there whole or not at all.
+    /// Makes the directory that of a new run, where no update of the old one was saved: what there is of it
+    /// goes. For who holds the lock.
     ///
     /// # Errors
-    /// [`TrainError::Io`] when it cannot be written.
-    pub fn write_plan(&self, plan: &RunPlan) -> Result<(), TrainError> {
+    /// [`TrainError::Io`] when something cannot be removed or written.
+    pub fn start_over(
+        &self,
+        config_text: &str,
+        plan: &RunPlan,
+        environment: &Environment,
+    ) -> Result<(), TrainError> {
+        self.remove_leftovers()?;
+        for file in [self.best(), self.metrics()] {
+            remove_if_there(&file)?;
+        }
+        if self.divergence().is_dir() {
+            fs::remove_dir_all(self.divergence())?;
+        }
+        fs::create_dir_all(self.checkpoints())?;
+        self.write_origin(config_text, plan, environment)
+    }
+
+    fn write_origin(
+        &self,
+        config_text: &str,
+        plan: &RunPlan,
+        environment: &Environment,
+    ) -> Result<(), TrainError> {
+        let environment = serde_json::to_vec_pretty(environment).map_err(std::io::Error::other)?;
+        atomic::write(&self.environment(), &environment)?;
+        self.write_plan(config_text, plan)
+    }
+
+    /// Writes configuration and plan, each so that it is there whole or not at all.
+    ///
+    /// # Errors
+    /// [`TrainError::Io`] when one cannot be written.
+    pub fn write_plan(&self, config_text: &str, plan: &RunPlan) -> Result<(), TrainError> {
+        atomic::write(&self.config(), config_text.as_bytes())?;
+        // Last: its presence is what makes the directory a run.
         Ok(atomic::write(&self.plan(), plan.to_toml()?.as_bytes())?)
+    }
+
+    /// Removes the weights of the last update, which say that the run has come to its end.
+    ///
+    /// # Errors
+    /// [`TrainError::Io`] when they cannot be removed.
+    pub fn reopen(&self) -> Result<(), TrainError> {
+        remove_if_there(&self.last())?;
+        remove_if_there(&self.last_unaveraged())
     }
 
     /// `true` for the leavings of a process that was killed before it wrote the plan.
@@ -231,38 +270,24 @@ impl RunDir {
         Ok(())
     }
 
-    /// The plan with which this task and configuration continue the run that is here.
+    /// Reads the plan.
     ///
     /// # Errors
-    /// [`TrainError::RunDir`] when it is a run of another task or configuration, with the first key
-    /// that differs, and [`TrainError::Config`] for a configuration that makes no sense.
-    pub fn resume(&self, task: Task, config: &RunConfig) -> Result<RunPlan, TrainError> {
-        let refused = |message: String| {
-            TrainError::run_dir(message, &self.path).with_hint(
-                "choose another one with `--run-dir`, or run the configuration that it was made with",
-            )
-        };
+    /// [`TrainError::RunDir`] when it is none, [`TrainError::Io`] when it cannot be read.
+    pub fn read_plan(&self) -> Result<RunPlan, TrainError> {
         let text = fs::read_to_string(self.plan())?;
         let typed = || Ok(RunConfig::parse(&fs::read_to_string(self.config())?, &[])?.0);
-        let plan = RunPlan::from_toml(&text, typed)
-            .map_err(|error| refused(format!("its `plan.toml` cannot be read: {error}")))?;
-        if plan.task != task {
-            let (found, expected) = (plan.task.command(), task.command());
-            return Err(refused(format!(
-                "the run directory was made by `mixer {found}`, expected one of `mixer {expected}`"
-            )));
-        }
-        let continued = plan.continued(config)?.map_err(|Difference { key, wanted, found }| {
-            refused(format!(
-                "the run directory belongs to another configuration: `{key}` is {wanted} here and {found} there"
-            ))
-        })?;
-        for Difference { key, wanted, found } in continued.rounding {
-            say(format_args!(
-                "`{key}` is {wanted} from here on, it was {found}: results differ by no more than rounding"
-            ));
-        }
-        Ok(continued.plan)
+        RunPlan::from_toml(&text, typed).map_err(|error| {
+            TrainError::run_dir(format!("its `plan.toml` cannot be read: {error}"), &self.path)
+                .with_hint("restore the file, or choose another directory with `--run-dir`")
+        })
+    }
+}
+
+fn remove_if_there(file: &Path) -> Result<(), TrainError> {
+    match fs::remove_file(file) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+        _ => Ok(()),
     }
 }
 

@@ -1,6 +1,9 @@
 //! A run that is continued: its plan against that of the configuration which is to continue it. What may
 //! change is said beside the key, in the section's file of `config/`.
 
+use std::collections::BTreeSet;
+use std::fmt;
+
 use crate::config::RunConfig;
 use crate::config::schema::{self, Change, Key};
 use crate::error::TrainError;
@@ -15,6 +18,8 @@ pub struct Difference {
     pub wanted: String,
     /// Its value in the plan of the run.
     pub found: String,
+    /// Its freedom to change.
+    pub change: Change,
 }
 
 /// A plan that continues a run.
@@ -22,62 +27,100 @@ pub struct Difference {
 pub struct Continued {
     /// The plan from here on.
     pub plan: RunPlan,
-    /// Keys that changed, and change results no more than rounding does.
-    pub rounding: Vec<Difference>,
+    /// Keys that changed.
+    pub changes: Vec<Difference>,
+    /// Length of the run before, where it is made longer.
+    pub longer_than: Option<u64>,
+}
+
+impl fmt::Display for Difference {
+    /// The change as a line for people.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {} -> {}", self.key, self.found, self.wanted)?;
+        match self.change {
+            Change::Rounding | Change::RoundingWithoutMixing => {
+                f.write_str(" (results differ by no more than rounding)")
+            }
+            Change::No | Change::Free | Change::Longer => Ok(()),
+        }
+    }
+}
+
+impl Continued {
+    /// The plan after so many updates are done.
+    ///
+    /// # Errors
+    /// [`TrainError::Config`] where what is left has no room for its warm-up.
+    pub fn after(mut self, done: u64) -> Result<RunPlan, TrainError> {
+        if let Some(before) = self.longer_than {
+            self.plan.schedule.extend(done, before, self.plan.train.steps)?;
+        }
+        Ok(self.plan)
+    }
 }
 
 impl RunPlan {
     /// The plan with which a configuration continues this run, or the first key that makes it another run.
-    /// Values are compared, not how they came about: a default that is written out is none.
+    /// Values are compared, not how they came about: a default that is written out is none. With `extend` it
+    /// may be longer.
     ///
     /// # Errors
     /// [`TrainError::Config`] when the configuration cannot be resolved for the data of the run.
     pub fn continued(
         &self,
         config: &RunConfig,
+        extend: bool,
     ) -> Result<Result<Continued, Difference>, TrainError> {
         let init = self.init.as_ref().map(|init| &init.from);
-        let wanted = Self::resolve(config, self.task, init, self.facts.clone())?;
-        let (here, there) = (schema::table(&wanted)?, schema::table(self)?);
-        let mixes = self.data.mix.is_some() || wanted.data.mix.is_some();
-        let mut rounding = Vec::new();
+        let mut plan = Self::resolve(config, self.task, init, self.facts.clone())?;
+        plan.schedule.lengths.clone_from(&self.schedule.lengths);
+        let (here, there) = (schema::table(&plan)?, schema::table(self)?);
+        let mixes = self.data.mix.is_some() || plan.data.mix.is_some();
+        let is_longer = plan.train.steps > self.train.steps;
+        let mut changes = Vec::new();
         for key in Key::all() {
             let of = |table: &toml::Table| match key.section {
                 "" => table.get(key.name).cloned(),
                 section => schema::section(table, section)?.get(key.name).cloned(),
             };
-            let Some(difference) = difference(key.address(), of(&here), of(&there)) else {
-                continue;
+            let (change, is_allowed) = match key.change() {
+                Change::RoundingWithoutMixing if mixes => (Change::No, false),
+                Change::Longer if is_longer => (Change::Longer, extend),
+                Change::Longer | Change::No => (Change::No, false),
+                change => (change, true),
             };
-            match key.change() {
-                Change::Free => {}
-                Change::Rounding => rounding.push(difference),
-                Change::RoundingWithoutMixing if !mixes => rounding.push(difference),
-                Change::RoundingWithoutMixing | Change::No => return Ok(Err(difference)),
+            let (wanted, found) = (of(&here), of(&there));
+            let found = differences(&key.address(), wanted.as_ref(), found.as_ref(), change);
+            if !is_allowed && let Some(first) = found.first() {
+                return Ok(Err(first.clone()));
             }
+            changes.extend(found);
         }
-        Ok(Ok(Continued { plan: wanted, rounding }))
+        let longer_than = is_longer.then_some(self.train.steps);
+        Ok(Ok(Continued { plan, changes, longer_than }))
     }
 }
 
-/// The first value that differs, inside of tables.
-fn difference(
-    key: String,
-    wanted: Option<toml::Value>,
-    found: Option<toml::Value>,
-) -> Option<Difference> {
+/// The values that differ, inside of tables.
+fn differences(
+    key: &str,
+    wanted: Option<&toml::Value>,
+    found: Option<&toml::Value>,
+    change: Change,
+) -> Vec<Difference> {
     if wanted == found {
-        return None;
+        return Vec::new();
     }
-    if let (Some(toml::Value::Table(a)), Some(toml::Value::Table(b))) = (&wanted, &found) {
-        return a.keys().chain(b.keys()).find_map(|name| {
-            difference(format!("{key}.{name}"), a.get(name).cloned(), b.get(name).cloned())
+    if let (Some(toml::Value::Table(a)), Some(toml::Value::Table(b))) = (wanted, found) {
+        let names: BTreeSet<&String> = a.keys().chain(b.keys()).collect();
+        let inside = names.into_iter().flat_map(|name| {
+            differences(&format!("{key}.{name}"), a.get(name), b.get(name), change)
         });
+        return inside.collect();
     }
-    let shown = |value: Option<toml::Value>| {
-        value.map_or_else(|| "not set".to_owned(), |value| schema::shown(&value))
-    };
-    Some(Difference { key, wanted: shown(wanted), found: shown(found) })
+    let shown =
+        |value: Option<&toml::Value>| value.map_or_else(|| "not set".to_owned(), schema::shown);
+    vec![Difference { key: key.to_owned(), wanted: shown(wanted), found: shown(found), change }]
 }
 
 #[cfg(test)]
@@ -107,7 +150,7 @@ mod tests {
     }
 
     fn continued(overrides: &[&str]) -> Result<Continued, Difference> {
-        plan(&config(&[])).continued(&config(overrides)).unwrap()
+        plan(&config(&[])).continued(&config(overrides), false).unwrap()
     }
 
     #[test]
@@ -143,7 +186,13 @@ mod tests {
             "data.path=elsewhere",
         ] {
             let continued = continued(&[entry]).unwrap();
-            assert!(continued.rounding.is_empty(), "{entry}");
+            let key = entry.split_once('=').unwrap().0;
+            let is_of_key =
+                |change: &Difference| change.key.starts_with(key) || key.starts_with(&change.key);
+            assert!(continued.changes.iter().any(is_of_key), "{entry}");
+            for change in &continued.changes {
+                assert!(!change.to_string().contains("rounding"), "{change}");
+            }
             assert_eq!(continued.plan, plan(&config(&[entry])), "{entry}");
         }
         for entry in
@@ -151,8 +200,38 @@ mod tests {
         {
             let key = entry.split_once('=').unwrap().0;
             let continued = continued(&[entry, "train.eval_batch_size=3"]).unwrap();
-            assert!(continued.rounding.iter().any(|change| change.key == key), "{entry}");
+            let mut lines = continued.changes.iter().map(ToString::to_string);
+            let line = lines.find(|line| line.starts_with(key)).unwrap();
+            assert!(line.ends_with(" (results differ by no more than rounding)"), "{line}");
         }
+        let lines = continued(&["train.keep_checkpoints=9"]).unwrap().changes;
+        assert_eq!(lines[0].to_string(), "train.keep_checkpoints: 2 -> 9");
+    }
+
+    #[test]
+    fn a_run_is_made_longer_where_that_is_asked_for_and_nothing_else_changes() {
+        let short = plan(&config(&[]));
+        let longer = |overrides: &[&str]| short.continued(&config(overrides), true).unwrap();
+        let found = longer(&["train.epochs=4"]).unwrap();
+        assert_eq!(found.longer_than, Some(10));
+        assert!(found.changes.iter().any(|c| c.to_string() == "train.steps: 10 -> 20"));
+        let extended = found.after(10).unwrap();
+        assert_eq!(extended.schedule.extended_at(), Some(10));
+        // The same command again makes nothing longer.
+        let again = extended.continued(&config(&["train.epochs=4"]), true).unwrap().unwrap();
+        assert_eq!((again.changes.len(), again.longer_than), (0, None));
+        assert_eq!(again.after(13).unwrap(), extended);
+        let kept = RunPlan::from_toml(&extended.to_toml().unwrap(), || panic!("not asked"));
+        assert_eq!(kept.unwrap(), extended);
+
+        assert_eq!(longer(&["train.epochs=1"]).unwrap_err().change, Change::No);
+        assert_eq!(longer(&["train.epochs=4", "seed=3"]).unwrap_err().key, "seed");
+        assert_eq!(longer(&["schedule.rewarm_steps=3"]).unwrap_err().change, Change::No);
+        let unasked = continued(&["train.epochs=4", "schedule.rewarm_steps=3"]).unwrap_err();
+        assert_eq!(unasked.change, Change::Longer);
+        let anew = longer(&["train.epochs=4", "schedule.rewarm_steps=3"]).unwrap();
+        assert!(anew.clone().after(17).is_err(), "three updates are left");
+        assert_eq!(anew.after(10).unwrap().learning_rate().rate(10), 0.0);
     }
 
     #[test]
@@ -167,11 +246,11 @@ mod tests {
         assert_eq!(refused("data.mix.mixup_alpha=0.5").found, "not set");
         let mixed = config(&["data.mix.mixup_alpha=0.5"]);
         let smaller = config(&["data.mix.mixup_alpha=0.5", "train.microbatch_size=2"]);
-        let difference = plan(&mixed).continued(&smaller).unwrap().unwrap_err();
+        let difference = plan(&mixed).continued(&smaller, false).unwrap().unwrap_err();
         assert_eq!(difference.key, "train.microbatch_size");
         let other = config(&["data.mix.mixup_alpha=0.2"]);
         assert_eq!(
-            plan(&mixed).continued(&other).unwrap().unwrap_err().key,
+            plan(&mixed).continued(&other, false).unwrap().unwrap_err().key,
             "data.mix.mixup_alpha"
         );
     }

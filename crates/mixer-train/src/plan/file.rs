@@ -217,7 +217,7 @@ mod tests {
         for (text, config) in [(PRETRAIN, PRETRAIN_CONFIG), (FINETUNE, FINETUNE_CONFIG)] {
             let config = typed(config);
             let plan = RunPlan::from_toml(text, || Ok(config.clone())).unwrap();
-            let continued = plan.continued(&config).unwrap().unwrap();
+            let continued = plan.continued(&config, false).unwrap().unwrap();
             assert_eq!(continued.plan, plan);
             let written = plan.to_toml().unwrap();
             let again = RunPlan::from_toml(&written, || panic!("has all that it needs")).unwrap();

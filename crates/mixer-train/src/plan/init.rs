@@ -53,7 +53,7 @@ impl InitPlan {
         Ok(Self {
             weights: config.weights.clone(),
             head: if reset_head { HeadInit::Reset } else { HeadInit::Keep },
-            from: InitFacts { config: facts.config.clone(), metadata },
+            from: InitFacts { metadata, ..facts.clone() },
         })
     }
 

@@ -18,7 +18,7 @@ use crate::plan::task::Task;
 use crate::plan::train::TrainPlan;
 use crate::run::early_stopping::EarlyStopping;
 use crate::update::parameter_rates::ParameterRates;
-use crate::update::schedule::Schedule;
+use crate::update::schedule::LearningRate;
 
 /// A run with every value resolved, in the sections of the configuration and under its names.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -86,14 +86,8 @@ impl RunPlan {
 
     /// The learning rate of each update.
     #[must_use]
-    pub fn learning_rate(&self) -> Schedule {
-        Schedule {
-            base: self.optimizer.learning_rate,
-            decay: self.schedule.decay,
-            warmup_steps: self.schedule.warmup_steps,
-            total_steps: self.train.steps,
-            linear_end: self.schedule.linear_end.unwrap_or(0.0),
-        }
+    pub fn learning_rate(&self) -> LearningRate {
+        self.schedule.learning_rate(self.optimizer.learning_rate, self.train.steps)
     }
 
     /// Augmentation.

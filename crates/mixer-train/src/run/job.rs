@@ -106,6 +106,9 @@ impl Job {
                 ),
             ));
         }
+        if let Some(hash) = plan.init.as_ref().and_then(|init| init.from.sha256.clone()) {
+            provenance.push(("init_sha256", hash));
+        }
         if let Some(decay) = plan.train.ema_decay {
             provenance.push(("ema_decay", decay.to_string()));
         }

@@ -198,7 +198,7 @@ impl Journal {
     ///
     /// # Errors
     /// [`TrainError::Checkpoint`] when the event file cannot be written to.
-    pub(crate) fn weights(&mut self, step: u64, weights: &Weights) -> Result<(), TrainError> {
+    pub(crate) fn weights(&mut self, weights: &Weights, step: u64) -> Result<(), TrainError> {
         self.events.picture(step, "weights/token_mixing_0", &token_mixing(weights, 0)?)
     }
 

@@ -19,6 +19,7 @@ use crate::input::dataset::Dataset;
 use crate::input::loading::Loading;
 use crate::plan::{DataFacts, InitFacts, RunPlan, Task};
 use crate::run::divergence::Divergence;
+use crate::run::found_run::FoundRun;
 use crate::run::interrupt;
 use crate::run::job::{Job, Start};
 use crate::run::replay::{self, Replay};
@@ -159,6 +160,8 @@ pub struct Options {
     pub device: DeviceEntry,
     /// Fate of a run that is there.
     pub resume: Resume,
+    /// Leave to make a run longer that is there.
+    pub extend: bool,
     /// Time by which the process has to be over.
     pub time_limit: Option<TimeLimit>,
 }
@@ -167,7 +170,8 @@ impl Options {
     /// A run in `run_dir` on `device`, started or continued, without a limit.
     #[must_use]
     pub fn new(run_dir: impl Into<PathBuf>, device: DeviceEntry) -> Self {
-        Self { run_dir: run_dir.into(), device, resume: Resume::Auto, time_limit: None }
+        let run_dir = run_dir.into();
+        Self { run_dir, device, resume: Resume::Auto, extend: false, time_limit: None }
     }
 }
 
@@ -199,7 +203,7 @@ impl Session {
         interrupt::listen();
         interrupt::nothing_to_save();
         refuse_init_in_pretraining(recipe, task)?;
-        let Options { run_dir, device, resume, time_limit } = options;
+        let Options { run_dir, device, resume, extend, time_limit } = options;
         let run_dir = RunDir::new(run_dir);
         // Asked once: another process may start the same run while this one opens its data.
         let lock = if run_dir.exists() {
@@ -210,24 +214,37 @@ impl Session {
                 )
                 .with_hint("`--resume auto` continues it; `--run-dir` starts another"));
             }
-            Some(run_dir.lock()?)
+            let lock = run_dir.lock()?;
+            checkpoint::recover(&run_dir.checkpoints())?;
+            Some(lock)
         } else {
             None
         };
-        let opened = if lock.is_some() {
-            Opened::of_run(recipe, task, &run_dir)?
-        } else {
-            Opened::new_run(recipe, task)?
+        let found = if lock.is_some() { FoundRun::with_updates(&run_dir)? } else { None };
+        if found.is_none() && (resume == Resume::Must || extend) {
+            let message = "there is no checkpoint to continue from";
+            let hint = if extend {
+                "without `--extend` the run starts"
+            } else {
+                "`--resume auto` starts the run"
+            };
+            return Err(TrainError::run_dir(message, run_dir.path()).with_hint(hint));
+        }
+        let is_new = found.is_none();
+        let opened = match &found {
+            Some(found) => Opened::of_run(recipe, task, &device, found, extend)?,
+            None => Opened::new_run(recipe, task, &device)?,
         };
         let Opened { plan, dataset, initial, checkpoint } = opened;
-        device.check(plan.train.precision)?;
-        if checkpoint.is_none() && resume == Resume::Must {
-            let message = "there is no checkpoint to continue from";
-            return Err(TrainError::run_dir(message, run_dir.path())
-                .with_hint("`--resume auto` starts the run"));
-        }
         let lock = match lock {
-            Some(lock) => lock,
+            Some(lock) => {
+                if is_new {
+                    say("no update of the run in this directory was saved: it starts over");
+                    let environment = Environment::current(&device.name);
+                    run_dir.start_over(&recipe.text, &plan, &environment)?;
+                }
+                lock
+            }
             None => run_dir.create(&recipe.text, &plan, &Environment::current(&device.name))?,
         };
         let loading = Loading::of(&recipe.config.data);
@@ -278,7 +295,9 @@ impl Session {
             return Err(TrainError::run_dir(message, run_dir.path())
                 .with_hint("name the directory of the run with `--run-dir`"));
         }
-        let plan = run_dir.resume(task, &recipe.config)?;
+        let found = FoundRun::read(&run_dir)?;
+        let named = found.start_of(recipe, |recipe| Ok(InitFacts::of(&recipe.read_init()?)))?;
+        let plan = found.continued_by(recipe, task, named.as_ref(), false)?.plan;
         let dataset = same_data(recipe, &plan)?;
         device.check(plan.train.precision)?;
         // Its name alone, so that a file from elsewhere leads nowhere else.
@@ -302,30 +321,49 @@ impl Session {
 }
 
 impl Opened {
-    /// The run that the directory holds, which is locked.
-    fn of_run(recipe: &Recipe, task: Task, run_dir: &RunDir) -> Result<Self, TrainError> {
-        let plan = run_dir.resume(task, &recipe.config)?;
-        let dataset = same_data(recipe, &plan)?;
-        run_dir.remove_leftovers()?;
-        run_dir.write_plan(&plan)?;
-        let checkpoint = checkpoint::newest(&run_dir.checkpoints(), |error| {
+    /// The run that the directory holds, which is locked. Nothing is written before all is accepted.
+    fn of_run(
+        recipe: &Recipe,
+        task: Task,
+        device: &DeviceEntry,
+        found: &FoundRun<'_>,
+        extend: bool,
+    ) -> Result<Self, TrainError> {
+        let run_dir = found.run_dir;
+        let named = found.start_of(recipe, |recipe| Ok(InitFacts::of(&recipe.read_init()?)))?;
+        let continued = found.continued_by(recipe, task, named.as_ref(), extend)?;
+        let dataset = same_data(recipe, &continued.plan)?;
+        device.check(continued.plan.train.precision)?;
+        let newest = checkpoint::newest(&run_dir.checkpoints(), |error| {
             say(format_args!("warning: {error}; trying the one before"));
         })?;
-        if checkpoint.is_none() && !checkpoint::list(&run_dir.checkpoints())?.is_empty() {
+        let Some((path, checkpoint)) = newest else {
             return Err(TrainError::checkpoint(
                 CheckpointFault::CannotContinue,
                 "none of the checkpoints can be read",
                 run_dir.checkpoints(),
             ));
+        };
+        let (changes, is_longer) = (continued.changes.clone(), continued.longer_than.is_some());
+        let plan = continued.after(checkpoint.state.step)?;
+        plan.schedule.check_rewarming()?;
+        for change in &changes {
+            say(change);
         }
-        // Without a checkpoint the run starts again, from the same weights.
-        let initial = if checkpoint.is_none() { recipe.initial(task)? } else { None };
-        Ok(Self { plan, dataset, initial, checkpoint })
+        run_dir.remove_leftovers()?;
+        if is_longer {
+            // Before the plan says so: a run of the new length has no last weights yet.
+            run_dir.reopen()?;
+        }
+        run_dir.write_plan(&recipe.text, &plan)?;
+        Ok(Self { plan, dataset, initial: None, checkpoint: Some((path, checkpoint)) })
     }
 
-    fn new_run(recipe: &Recipe, task: Task) -> Result<Self, TrainError> {
+    fn new_run(recipe: &Recipe, task: Task, device: &DeviceEntry) -> Result<Self, TrainError> {
         let initial = recipe.initial(task)?;
         let (plan, dataset) = recipe.resolve(task, initial.as_ref())?;
+        plan.schedule.check_rewarming().map_err(|error| recipe.in_file(error))?;
+        device.check(plan.train.precision)?;
         Ok(Self { plan, dataset, initial, checkpoint: None })
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use burn::module::Module;
 use burn::tensor::Tensor;
 use mixer_data::SkippedExample;
-use mixer_model::{Mixer, Weights};
+use mixer_model::Mixer;
 
 use crate::disk::background_writer::BackgroundWriter;
 use crate::disk::checkpoint::{Checkpoint, RunState};
@@ -156,7 +156,8 @@ impl Interval {
 ///
 /// # Errors
 /// [`TrainError::Interrupted`] after a signal, with a checkpoint written; [`TrainError::Diverged`]
-/// before an update that is not finite; whatever reading data and writing files can raise. What was
+/// before an update that is not finite, [`TrainError::DivergedAfter`] where an evaluation or the weights are
+/// not; whatever reading data and writing files can raise. What was
 /// trained before data could not be read is saved first.
 pub fn train(
     job: &Job,
@@ -182,16 +183,15 @@ pub fn train(
     let ended = ended?;
     run.writer.wait()?;
     if !matches!(ended, Ended::TimeLimit(_)) {
-        let last = match run.optimizer.averaged(&mixer) {
-            Some(average) => {
-                run.weights(&mixer)?.write_safetensors(&job.run_dir.last_unaveraged())?;
-                run.weights(&average)?
-            }
-            None => run.weights(&mixer)?,
-        };
-        run.journal.weights(run.state.step, &last)?;
+        let average = run.optimizer.averaged(&mixer);
+        if average.is_some() {
+            run.write_weights(&mixer, job.run_dir.last_unaveraged())?;
+        }
+        let last = average.as_ref().unwrap_or(&mixer);
+        run.journal.weights(&last.to_weights(job.metadata(run.state.step))?, run.state.step)?;
         // This file tells that a run has come to its end.
-        last.write_safetensors(&job.run_dir.last())?;
+        run.write_weights(last, job.run_dir.last())?;
+        run.writer.wait()?;
     }
     Ok(Outcome {
         ended,
@@ -253,7 +253,7 @@ impl<'a> Run<'a> {
         let (plan, step) = (&self.job.plan, self.state.step);
         let is_due =
             self.is_due(step, plan.train.eval_every_steps) && self.state.evaluated_step < step;
-        let is_first = plan.train.eval_at_start && step == 0 && self.state.best.is_none();
+        let is_first = plan.train.eval_at_start && step == 0 && self.last.is_none();
         if is_due || is_first {
             self.evaluate(mixer)?;
         }
@@ -262,6 +262,10 @@ impl<'a> Run<'a> {
         }
         if step == plan.train.steps {
             return Ok(Next::End(Ended::Finished));
+        }
+        if plan.schedule.extended_at() == Some(step) {
+            // Who makes a run longer wants more of it, also where it had stopped early.
+            self.state.stagnation.evaluations = 0;
         }
         if plan.train.early_stopping.is_some_and(|rule| self.state.stagnation.is_over(rule)) {
             // So that the same command finds that nothing is left to do.
@@ -489,20 +493,25 @@ impl<'a> Run<'a> {
             let epoch = step as f64 / plan.steps_per_epoch();
             let (split, is_average) = (plan.facts.val_split.as_str(), index > 0);
             self.journal.record(&Event::Evaluation { step, epoch, split, is_average, found })?;
+            if !found.loss.is_finite() {
+                let found = format!("the loss on `{split}` is {}", found.loss);
+                return Err(TrainError::DivergedAfter { found, step }.into());
+            }
             self.last = Some(found);
         }
         self.state.evaluated_step = step;
         // A checkpoint from before it, as of a run that was stopped in it, does not know of it.
         self.saved = None;
-        let Some(counts) = self.last else { return Ok(()) };
-        if let Some(rule) = plan.train.early_stopping {
-            self.state.stagnation.observe(rule, counts.top1);
-        }
         let evaluated = started.elapsed();
-        if self.state.best.is_none_or(|(_, best)| counts.top1 > best.top1) {
-            self.state.best = Some((step, counts));
-            let weights = self.weights(average.as_ref().unwrap_or(mixer))?;
-            self.writer.weights(weights, job.run_dir.best())?;
+        // What the start can do already is no result of training.
+        if let Some(counts) = self.last.filter(|_| step > 0) {
+            if let Some(rule) = plan.train.early_stopping {
+                self.state.stagnation.observe(rule, counts.top1);
+            }
+            if self.state.best.is_none_or(|(_, best)| counts.top1 > best.top1) {
+                self.state.best = Some((step, counts));
+                self.write_weights(average.as_ref().unwrap_or(mixer), job.run_dir.best())?;
+            }
         }
         self.saving += started.elapsed() - evaluated;
         // An evaluation is no training time.
@@ -595,8 +604,10 @@ impl<'a> Run<'a> {
         error
     }
 
-    /// Copies weights to the host.
-    fn weights(&self, mixer: &Mixer) -> Result<Weights, TrainError> {
-        Ok(mixer.to_weights(self.job.metadata(self.state.step))?)
+    /// Has weights written: they are copied to the host, and training goes on.
+    fn write_weights(&mut self, mixer: &Mixer, path: PathBuf) -> Result<(), TrainError> {
+        let step = self.state.step;
+        let weights = mixer.to_weights(self.job.metadata(step))?;
+        self.writer.weights(weights, path, step)
     }
 }

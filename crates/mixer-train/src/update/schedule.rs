@@ -53,6 +53,32 @@ impl Schedule {
     }
 }
 
+/// The learning rate of a run that may have been made longer: each of its lengths had a schedule of its own.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LearningRate {
+    /// By the update from which on each counts; the first one from update 0.
+    pub(crate) stages: Vec<Stage>,
+}
+
+/// A schedule that counts from an update of the run on.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Stage {
+    /// The first update that it decides.
+    pub(crate) from: u64,
+    /// The update of the run that is its update 0.
+    pub(crate) origin: u64,
+    pub(crate) schedule: Schedule,
+}
+
+impl LearningRate {
+    /// The rate of update `step` of the run, counted from 0.
+    #[must_use]
+    pub fn rate(&self, step: u64) -> f64 {
+        let stage = self.stages.iter().rev().find(|stage| stage.from <= step);
+        stage.map_or(0.0, |stage| stage.schedule.rate(step.saturating_sub(stage.origin)))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -95,7 +95,7 @@ impl Assumed {
         let gelu = config.model.gelu.unwrap_or(GELU);
         let config = Variant::parse(variant)?.config(*image_size, WEIGHTS_CLASSES, gelu);
         config.validate()?;
-        Ok(Some(InitFacts { config, metadata: Metadata::default() }))
+        Ok(Some(InitFacts::assumed(config, Metadata::default())))
     }
 }
 
