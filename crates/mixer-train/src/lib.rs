@@ -13,6 +13,7 @@ pub mod input;
 #[doc(hidden)]
 pub mod internals;
 pub mod plan;
+mod proposal;
 pub mod run;
 mod show;
 pub mod update;
