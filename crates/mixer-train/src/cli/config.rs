@@ -85,7 +85,10 @@ pub(super) fn run(command: ConfigCommand) -> Result<(), TrainError> {
             match format {
                 ShownFormat::Toml => super::print(&text),
                 // Of the text, whose numbers are the shortest that mean the values.
-                ShownFormat::Json => super::print_json(&RunConfig::table(&text)?),
+                ShownFormat::Json => {
+                    let table: Result<toml::Table, _> = text.parse();
+                    super::print_json(&table.map_err(std::io::Error::other)?)
+                }
             }
         }
         ConfigCommand::Schema => super::print_json(schema::schema()),
