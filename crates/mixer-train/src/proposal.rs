@@ -26,6 +26,12 @@ const CPU_FLOP_PER_SEC: f64 = 1e11;
 /// Time that a training of a small set may take on two CPU cores, seconds.
 const CPU_BUDGET_SECS: f64 = 600.0;
 
+/// Evaluations of a training of many passes.
+const EVALUATIONS: f64 = 20.0;
+
+/// Bytes of pictures per second that two CPU cores are reckoned to decode.
+const CPU_BYTES_PER_SEC: f64 = 1.5e8;
+
 /// Examples from which on a network that a CPU trains in minutes would waste them.
 const MANY: usize = 200_000;
 
@@ -189,7 +195,11 @@ impl Found {
             "image_size = {image_size:<20}# pictures are brought to this size, px\n\
              patch_size = {patch_size}\nhidden_dim = {hidden_dim}\nnum_blocks = {num_blocks}"
         );
-        let train = format!("batch_size = {batch_size}\nepochs = {epochs}\nlabel_smoothing = 0.1");
+        let mut train =
+            format!("batch_size = {batch_size}\nepochs = {epochs}\nlabel_smoothing = 0.1");
+        if epochs > EVALUATIONS {
+            train += &format!("\neval_every_steps = {}", (steps as f64 / EVALUATIONS).ceil());
+        }
         let optimizer = "learning_rate = 0.002\nweight_decay = 0.05";
         self.sections("[model]", &model, folder, is_small, optimizer, (steps / 20).min(500), &train)
     }
@@ -266,7 +276,9 @@ impl Found {
         let images = plan.train.steps * plan.train.batch_size as u64;
         // Forwards and twice as much backwards, two operations for a product and its sum.
         let flop = 6.0 * count::macs(network) as f64 * images as f64;
-        let length = about(flop / CPU_FLOP_PER_SEC);
+        let per_image = self.part.total_bytes as f64 / self.part.num_examples.max(1) as f64;
+        let decoding = per_image * images as f64 / CPU_BYTES_PER_SEC;
+        let length = about(flop / CPU_FLOP_PER_SEC + decoding);
         [
             format!(
                 "# {} training and {} validation examples of {} classes,",
@@ -305,8 +317,7 @@ impl Found {
         }
         if task == Task::Pretrain && self.train.len() < FEW {
             notes.push(format!(
-                "note: {} pictures are few to learn from; weights that know pictures already, \
-                 `--init WEIGHTS`, reach far more",
+                "note: {} pictures are few to learn from: `--init WEIGHTS` reaches far more",
                 self.train.len()
             ));
         }
