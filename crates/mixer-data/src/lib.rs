@@ -26,7 +26,7 @@ pub use decode::format::PictureFormat;
 pub use decode::options::DecodeOptions;
 pub use decode::part::{Part, PartDecoder, Region};
 pub use decode::picture::decode;
-pub use decode::read::{read_file, read_image};
+pub use decode::read::{read_file, read_image, read_stream};
 pub use decode::rgb_image::RgbImage;
 pub use error::{DataError, Place};
 pub use foreign::panics_are_caught;
@@ -47,7 +47,7 @@ pub use shards::shard_writer::{
 };
 pub use sources::builtin::{BuiltinKind, BuiltinSource, BuiltinSplit};
 pub use sources::cifar::CifarSource;
-pub use sources::folder::FolderSource;
+pub use sources::folder::{FolderSource, picture_files};
 pub use sources::idx::IdxSource;
 pub use sources::labels::read_class_names;
 pub use sources::list::ListSource;

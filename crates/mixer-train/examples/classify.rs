@@ -13,8 +13,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let classifier = Classifier::open(weights, &device::open("auto")?)?;
     for answer in classifier.classify(args)? {
         let answer = answer?;
-        let best = &answer.top(1)[0];
-        println!("{}: {} ({:.1} %)", answer.path.display(), best.class, 100.0 * best.probability);
+        let path = answer.path.display();
+        match answer.scores.map(|scores| scores.top(1)) {
+            Ok(best) => {
+                println!("{path}: {} ({:.1} %)", best[0].class, 100.0 * best[0].probability)
+            }
+            Err(reason) => println!("{path}: {reason}"),
+        }
     }
     Ok(())
 }

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use burn::tensor::Tensor;
-use mixer_data::{DataError, DecodeOptions, Example, Loader, OnCorrupt, Source, read_file};
+use mixer_data::{
+    DataError, DecodeOptions, Example, Loader, OnCorrupt, SkippedExample, Source, read_file,
+};
 use mixer_model::weights::Preprocessing;
 use mixer_model::{Compute, Mixer, Weights};
 use serde::Serialize;
@@ -34,12 +36,33 @@ pub struct Classifier {
     loading: Loading,
 }
 
+/// A picture that is to be classified.
+#[derive(Debug, Clone)]
+pub enum Picture {
+    /// A file.
+    File(PathBuf),
+    /// The bytes of a file that was read already, or the reason why it could not be.
+    Read {
+        /// The name that stands for its path.
+        name: String,
+        /// The bytes.
+        bytes: Result<Arc<[u8]>, DataError>,
+    },
+}
+
 /// The answer about one picture.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Answer {
     /// The picture.
     pub path: PathBuf,
-    /// Output of the network for every class.
+    /// What the network makes of it, or one line that says why it cannot be read.
+    pub scores: Result<Scores, String>,
+}
+
+/// The outputs of the network for one picture.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Scores {
+    /// One for every class.
     pub logits: Vec<f32>,
     classes: Option<Arc<[String]>>,
 }
@@ -100,31 +123,39 @@ impl Classifier {
         self.classes.as_deref()
     }
 
+    /// Side of the network's input, px.
+    #[must_use]
+    pub fn image_size(&self) -> usize {
+        self.mixer.config().image_size
+    }
+
     /// Decoding of pictures as the weights ask for it.
     #[must_use]
     pub fn decode_options(&self) -> DecodeOptions {
         preprocessing::decode_options(&self.preprocessing)
     }
 
-    /// Classifies pictures: answers come in their order, and while the next ones are read.
+    /// Classifies pictures: answers come in their order, and while the next ones are read, so that few
+    /// pictures are in memory at a time. One that cannot be read has an answer that says so.
     ///
     /// # Errors
-    /// [`TrainError::Data`] by the iterator, which ends there, when a picture cannot be read.
-    pub fn classify<P: Into<PathBuf>>(
+    /// [`TrainError`] where reading cannot begin, and by the iterator, which ends there, where it cannot go on.
+    pub fn classify<P: Into<Picture>>(
         &self,
         pictures: impl IntoIterator<Item = P>,
     ) -> Result<Answers<'_>, TrainError> {
-        let paths: Vec<PathBuf> = pictures.into_iter().map(Into::into).collect();
-        let files = Arc::new(Files { paths, options: self.decode_options() });
-        let stream = if files.paths.is_empty() { None } else { Some(self.stream(&files)?) };
+        let pictures: Vec<Picture> = pictures.into_iter().map(Into::into).collect();
+        let files = Arc::new(Files { pictures, options: self.decode_options() });
+        let stream = if files.is_empty() { None } else { Some(self.stream(&files)?) };
         Ok(Answers { classifier: self, files, stream, ready: VecDeque::new() })
     }
 
     fn stream(&self, files: &Arc<Files>) -> Result<Stream, TrainError> {
         let config = self.mixer.config();
         let transform = preprocessing::eval_transform(&self.preprocessing, config.image_size);
-        let batch_size = files.paths.len().min(MAX_BATCH);
-        let loading = self.loading.loader(batch_size, config.patch_size, OnCorrupt::Stop);
+        let batch_size = files.len().min(MAX_BATCH);
+        let skip = OnCorrupt::Skip { at_most: u64::MAX };
+        let loading = self.loading.loader(batch_size, config.patch_size, skip);
         let loader = Loader::eval(Arc::clone(files) as Arc<dyn Source>, transform, loading)?;
         let normaliser =
             Normaliser::new(&self.preprocessing, config.patch_size, &self.device.device);
@@ -163,16 +194,19 @@ impl Classifier {
     }
 
     /// Loss and accuracy over a whole split whose classes are those of the network, in batches of
-    /// `batch_size`; `progress` is called with the number of examples done.
+    /// `batch_size`; `progress` is called with the number of examples done, `skipped` with each example that
+    /// is passed over.
     ///
     /// # Errors
     /// [`TrainError::DataMismatch`] for another number of classes, [`TrainError::Data`] when an example
-    /// cannot be read.
+    /// cannot be read and `on_corrupt` does not let it pass.
     pub fn evaluate(
         &self,
         source: &Arc<dyn Source>,
         batch_size: usize,
+        on_corrupt: OnCorrupt,
         mut progress: impl FnMut(u64),
+        skipped: impl FnMut(&SkippedExample),
     ) -> Result<Evaluation, TrainError> {
         let config = self.mixer.config();
         let found = source.class_names().len();
@@ -187,14 +221,13 @@ impl Classifier {
             loss: Loss::Softmax,
             batch_size,
             loading: self.loading,
-            on_corrupt: OnCorrupt::Stop,
+            on_corrupt,
         };
         let go_on = |done| {
             progress(done);
             never()
         };
-        // An example that cannot be read stops this evaluation, so none is passed over.
-        Ok(evaluator.run(&self.mixer, &self.device.device, source, go_on, |_| ())?)
+        Ok(evaluator.run(&self.mixer, &self.device.device, source, go_on, skipped)?)
     }
 }
 
@@ -228,18 +261,30 @@ impl Iterator for Answers<'_> {
 impl Answers<'_> {
     fn answer(&mut self, Input { patches, batch, .. }: Input) {
         let Classifier { mixer, classes, .. } = self.classifier;
-        // SYNC: one read per batch.
-        let logits: Vec<f32> = mixer.forward(patches).into_data().iter::<f32>().collect();
-        let rows = logits.chunks_exact(mixer.config().num_classes).zip(&batch.indices);
-        self.ready.extend(rows.map(|(logits, index)| Answer {
-            path: self.files.paths[*index as usize].clone(),
-            logits: logits.to_vec(),
-            classes: classes.clone(),
+        let path = |index: u64| self.files.pictures[index as usize].path().to_owned();
+        let mut answers: Vec<(u64, Answer)> = Vec::new();
+        if batch.num_examples > 0 {
+            // SYNC: one read per batch.
+            let logits: Vec<f32> = mixer.forward(patches).into_data().iter::<f32>().collect();
+            let rows = logits.chunks_exact(mixer.config().num_classes).zip(&batch.indices);
+            answers.extend(rows.map(|(logits, &index)| {
+                let scores = Scores { logits: logits.to_vec(), classes: classes.clone() };
+                (index, Answer { path: path(index), scores: Ok(scores) })
+            }));
+        }
+        answers.extend(batch.skipped.into_iter().map(|SkippedExample { index, reason }| {
+            let path = path(index);
+            // Its path stands beside it.
+            let end = format!(": {}", path.display());
+            let reason = reason.strip_suffix(&end).unwrap_or(&reason).to_owned();
+            (index, Answer { path, scores: Err(reason) })
         }));
+        answers.sort_by_key(|(index, _)| *index);
+        self.ready.extend(answers.into_iter().map(|(_, answer)| answer));
     }
 }
 
-impl Answer {
+impl Scores {
     /// The `k` most probable classes, the first one first; ties go to the lower class.
     #[must_use]
     pub fn top(&self, k: usize) -> Vec<Prediction> {
@@ -259,15 +304,30 @@ impl Answer {
     }
 }
 
+impl Picture {
+    fn path(&self) -> &Path {
+        match self {
+            Self::File(path) => path,
+            Self::Read { name, .. } => Path::new(name),
+        }
+    }
+}
+
+impl<P: Into<PathBuf>> From<P> for Picture {
+    fn from(path: P) -> Self {
+        Self::File(path.into())
+    }
+}
+
 /// Pictures without labels, so that the loader reads them as it reads everything else.
 struct Files {
-    paths: Vec<PathBuf>,
+    pictures: Vec<Picture>,
     options: DecodeOptions,
 }
 
 impl Source for Files {
     fn len(&self) -> usize {
-        self.paths.len()
+        self.pictures.len()
     }
 
     fn class_names(&self) -> &[String] {
@@ -279,7 +339,12 @@ impl Source for Files {
     }
 
     fn read(&self, index: usize) -> Result<Example, DataError> {
-        read_file(&self.paths[index]).map(Example::Encoded)
+        match &self.pictures[index] {
+            Picture::File(path) => read_file(path).map(Example::Encoded),
+            Picture::Read { bytes, .. } => {
+                bytes.clone().map(|bytes| Example::Encoded(bytes.to_vec()))
+            }
+        }
     }
 
     fn decode_options(&self) -> DecodeOptions {
@@ -287,7 +352,7 @@ impl Source for Files {
     }
 
     fn describe(&self, index: usize) -> String {
-        self.paths[index].display().to_string()
+        self.pictures[index].path().display().to_string()
     }
 
     fn fingerprint(&self) -> u64 {

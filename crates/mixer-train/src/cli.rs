@@ -7,16 +7,18 @@ mod data;
 mod devices;
 mod evaluate;
 mod features;
+mod init;
 mod predict;
 mod probe;
 mod report;
+mod suggested;
 mod summary;
 mod sweep;
 mod train;
 mod visualise;
 mod weights;
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -29,7 +31,8 @@ use mixer_model::{Gelu, Precision};
 use crate::classifier::Classifier;
 use crate::device::{self, DeviceEntry};
 use crate::error::{TrainError, exit_code};
-use crate::show::progress::{self, say};
+use crate::show::progress::{self, say, say_lines};
+use crate::show::visible::{visible_json, visible_lines};
 
 /// Pre-train, fine-tune, evaluate and ship MLP-Mixer image classifiers.
 #[derive(Debug, Parser)]
@@ -52,9 +55,11 @@ enum Command {
     /// Train a Mixer from scratch.
     ///
     /// Reads a TOML configuration, resolves it against the data and trains into a run directory. The
-    /// same command again continues where the run stopped.
+    /// same command again continues where the run stopped. With `--sweep` it is done with several values of
+    /// a key, and a table compares the results. A folder of pictures in the place of the configuration is
+    /// answered with one that trains on it, as by `mixer init`.
     #[command(after_help = "Example: mixer pretrain configs/quickstart.toml --set train.epochs=2")]
-    Pretrain(train::TrainArgs),
+    Pretrain(train::PretrainArgs),
     /// Fine-tune given weights, at any resolution and on any classes.
     ///
     /// Token mixing is expanded when the configuration's `model.image_size` differs from the weights':
@@ -64,6 +69,14 @@ enum Command {
         after_help = "Example: mixer finetune configs/finetune/cifar10_64px.toml --init runs/cifar10_mixer"
     )]
     Finetune(train::FinetuneArgs),
+    /// Write the configuration that trains on a folder of pictures.
+    ///
+    /// Looks at the pictures, and chooses splits, sizes, network, batch and length: for a small folder what a
+    /// CPU trains in minutes. `mixer pretrain DIR` prints the same.
+    #[command(
+        after_help = "Example: mixer init photos > photos.toml && mixer pretrain photos.toml"
+    )]
+    Init(init::InitArgs),
     /// Measure loss and accuracy on a split of a folder.
     Evaluate(evaluate::EvaluateArgs),
     /// Classify pictures.
@@ -101,7 +114,7 @@ enum Command {
     #[command(subcommand)]
     Config(config::ConfigCommand),
     /// List the devices that this binary can use here.
-    Devices,
+    Devices(devices::DevicesArgs),
     /// Print a shell completion script.
     Completions {
         /// The shell.
@@ -113,7 +126,13 @@ enum Command {
 #[derive(Debug, Clone, Args)]
 struct DeviceArg {
     /// auto, cpu, flex, ndarray, vulkan[:N], wgpu[:N] or cuda[:N]; see `mixer devices`.
-    #[arg(long, default_value = "auto", value_name = "DEV")]
+    #[arg(
+        long,
+        default_value = "auto",
+        value_name = "DEV",
+        value_parser = suggested::device(),
+        hide_possible_values = true
+    )]
     device: String,
 }
 
@@ -178,7 +197,7 @@ enum PreprocessArg {
 /// The weights of a command that reads some.
 #[derive(Debug, Clone, Args)]
 struct WeightsArg {
-    /// A run directory, or a .safetensors, .npz or .pth file.
+    /// A run directory, that of a sweep (its winner), or a .safetensors, .npz or .pth file.
     #[arg(value_name = "WEIGHTS")]
     weights: PathBuf,
     /// Override the form of GELU [default: the file's; tanh for .npz, erf for timm's files].
@@ -252,6 +271,11 @@ struct ClassifierArgs {
 }
 
 impl ClassifierArgs {
+    /// The argument that names the weights.
+    fn weights(&self) -> &Path {
+        &self.weights.weights
+    }
+
     fn open(&self, device: &DeviceEntry) -> Result<Classifier, TrainError> {
         use mixer_model::weights::ResizeRule;
         let weights = self.weights.read()?;
@@ -274,7 +298,7 @@ pub fn main() -> ExitCode {
         if mixer_data::panics_are_caught() {
             return;
         }
-        say(format_args!("error: unexpected: {info}"));
+        say_lines(format_args!("error: unexpected: {info}"));
         say("hint: this is a bug in mixer; please report it with the command that you ran");
     }));
     let code = run_command_line();
@@ -300,7 +324,11 @@ fn run_command_line() -> u8 {
         Ok(Ok(())) => exit_code::OK,
         Ok(Err(error)) if is_closed_pipe(&error) => exit_code::OK,
         Ok(Err(error)) => {
-            say(format_args!("error: {error}"));
+            match &error {
+                // It shows a piece of the file.
+                TrainError::Config { .. } => say_lines(format_args!("error: {error}")),
+                error => say(format_args!("error: {error}")),
+            }
             if let Some(hint) = error.hint() {
                 say(format_args!("hint: {hint}"));
             }
@@ -323,6 +351,7 @@ fn run(command: Command) -> Result<(), TrainError> {
     match command {
         Command::Pretrain(args) => train::pretrain(&args),
         Command::Finetune(args) => train::finetune(&args),
+        Command::Init(args) => init::run(&args),
         Command::Evaluate(args) => evaluate::run(&args),
         Command::Predict(args) => predict::run(&args),
         Command::Probe(args) => probe::run(&args),
@@ -335,7 +364,7 @@ fn run(command: Command) -> Result<(), TrainError> {
         Command::Weights(command) => weights::run(command),
         Command::Data(command) => data::run(command),
         Command::Config(command) => config::run(command),
-        Command::Devices => devices::run(),
+        Command::Devices(args) => devices::run(&args),
         Command::Completions { shell } => completions::run(shell, &mut Cli::command()),
     }
 }
@@ -345,17 +374,27 @@ fn is_closed_pipe(error: &TrainError) -> bool {
     matches!(error, TrainError::Io(source) if source.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
-/// Writes data to stdout.
+/// Writes a text for people to stdout, and ends its last line.
 fn print(text: &str) -> Result<(), TrainError> {
+    let end = if text.ends_with('\n') { "" } else { "\n" };
+    print_exactly(&format!("{}{end}", visible_lines(text)))
+}
+
+/// Writes data to stdout. A terminal obeys nothing that is in it.
+fn print_exactly(text: &str) -> Result<(), TrainError> {
     let mut stdout = std::io::stdout().lock();
+    let text = if stdout.is_terminal() { visible_lines(text) } else { text.into() };
     stdout.write_all(text.as_bytes())?;
-    if !text.ends_with('\n') {
-        stdout.write_all(b"\n")?;
-    }
     Ok(stdout.flush()?)
 }
 
 /// Writes a value to stdout as JSON.
 fn print_json(value: &impl serde::Serialize) -> Result<(), TrainError> {
-    print(&serde_json::to_string_pretty(value).map_err(std::io::Error::other)?)
+    print(&json(value)?)
+}
+
+/// A value as JSON over several lines.
+fn json(value: &impl serde::Serialize) -> Result<String, TrainError> {
+    let text = serde_json::to_string_pretty(value).map_err(std::io::Error::other)?;
+    Ok(visible_json(&text).into_owned())
 }

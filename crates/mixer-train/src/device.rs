@@ -99,7 +99,7 @@ impl DeviceEntry {
 const GRAPHICS: &str = if cfg!(feature = "vulkan") { "vulkan" } else { "wgpu" };
 
 /// Every backend: its name, the cargo feature that adds it, and whether it is compiled in.
-const BACKENDS: [(&str, &str, bool); 5] = [
+pub(crate) const BACKENDS: [(&str, &str, bool); 5] = [
     ("cuda", "cuda", cfg!(feature = "cuda")),
     ("vulkan", "vulkan", cfg!(feature = "wgpu")),
     ("wgpu", "wgpu", cfg!(feature = "wgpu")),
@@ -163,6 +163,12 @@ pub fn available() -> Vec<DeviceEntry> {
     entries
 }
 
+/// The device that `auto` takes of those that are there.
+#[must_use]
+pub fn best(entries: &[DeviceEntry]) -> Option<&DeviceEntry> {
+    entries.iter().find(|entry| !entry.is_software_gpu && entry.flaw.is_none())
+}
+
 /// Opens the device of `--device`: `auto` (the best that is there, software GPUs left aside), `cpu`, `flex`, `ndarray`,
 /// `vulkan[:N]`, `wgpu[:N]`, `cuda[:N]`.
 ///
@@ -174,9 +180,8 @@ pub fn open(requested: &str) -> Result<DeviceEntry, TrainError> {
     let names: Vec<&str> = sound.map(|entry| entry.name.as_str()).collect();
     let listed = format!("available here: {}", names.join(", "));
     if requested == "auto" {
-        return entries
-            .into_iter()
-            .find(|entry| !entry.is_software_gpu && entry.flaw.is_none())
+        return best(&entries)
+            .cloned()
             .ok_or_else(|| unusable("no device is available on this machine".to_owned(), listed));
     }
     let name = match requested {

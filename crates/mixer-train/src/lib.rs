@@ -14,6 +14,7 @@ pub mod input;
 pub mod internals;
 pub mod look;
 pub mod plan;
+mod proposal;
 pub mod run;
 mod show;
 pub mod update;

@@ -41,7 +41,11 @@ fn a_command_line_that_makes_no_sense_is_a_usage_error() {
     place.mixer(&["frobnicate"]).fails(USAGE, &["frobnicate"]);
     place.mixer(&["pretrain"]).fails(USAGE, &["<CONFIG>"]);
     place.mixer(&["predict", "weights"]).fails(USAGE, &["<IMAGE|DIR>"]);
-    place.mixer(&["evaluate", "weights"]).fails(USAGE, &["--data"]);
+    place.write("weights", "");
+    place.mixer(&["evaluate", "weights"]).fails(WEIGHTS, &["weights"]);
+    place
+        .mixer(&["evaluate", "w", "--data", "d", "--on-corrupt", "skip"])
+        .fails(USAGE, &["expected `stop`, or `skip=` and a number"]);
     place
         .mixer(&["pretrain", "builtin.toml", "--resume", "sometimes"])
         .fails(USAGE, &["sometimes", "auto, never, must"]);
@@ -308,7 +312,9 @@ fn a_sweep_that_makes_no_sense_is_refused_before_it_trains() {
         .mixer(&["finetune", "folder.toml", "--init=run", "--run-dir=run", "--sweep=lr=0.1"])
         .fails(CONFIG, &["the directory holds a run, expected a sweep"])
         .hints("--run-dir");
-    place.mixer(&["pretrain", "folder.toml", "--sweep", "lr=1"]).fails(USAGE, &["--sweep"]);
+    place
+        .mixer(&["pretrain", "folder.toml", "--sweep", "init.head=auto"])
+        .fails(CONFIG, &["`init` has no meaning in pre-training"]);
 }
 
 #[test]
@@ -516,20 +522,18 @@ fn pictures_that_cannot_be_classified_are_named() {
     let place = Workplace::with_run();
     place.write("notes.txt", "hello world");
     place.write("empty/.keep", "");
+    place.write("texts/notes.txt", "");
     let predict = |image: &str| place.mixer(&["predict", "run", image]);
-    predict("nope.jpg").fails(DATA, &["`nope.jpg`"]);
-    predict("notes.txt").fails(DATA, &["not an image", "notes.txt"]);
-    predict("empty").fails(DATA, &["no files", "empty"]);
-    predict("data/val").fails(DATA, &["no files", "data/val"]).hints("sub-folders");
+    predict("nope.jpg").fails_in_part(DATA, &["nope.jpg"]);
+    predict("notes.txt").fails_in_part(DATA, &["not an image", "notes.txt"]);
+    predict("empty").fails(DATA, &["no pictures (0 other files)", "empty"]);
+    predict("texts").fails(DATA, &["no pictures (1 other files)", "texts"]).hints("endings");
     for (name, bytes, reason) in broken_pictures() {
         let path = format!("{name}.jpg");
         place.write(&path, bytes);
-        predict(&path).fails(DATA, &[reason, &path]);
+        predict(&path).fails_in_part(DATA, &[reason, &path]);
     }
-    // One bad picture among good ones: no half of an answer.
-    place
-        .mixer(&["predict", "run", "data/val/red", "notes.txt", "--format", "csv"])
-        .fails(DATA, &["notes.txt"]);
+    place.mixer(&["predict", "run", "-", "-"]).fails(USAGE, &["`-` is there twice"]).hints("`./-`");
 }
 
 // Weights.
@@ -698,7 +702,7 @@ fn evaluation_on_other_classes_than_those_of_the_weights_is_refused() {
     place
         .mixer(&["evaluate", "nameless.safetensors", "--data", "three"])
         .fails(DATA, &["3 classes, the weights 2"])
-        .hints("no class names");
+        .hints("these weights name no classes");
     place.mixer(&["evaluate", "run", "--data", "nope"]).fails(DATA, &["nope/val"]);
     place.mixer(&["evaluate", "run", "--data", "data", "--split", "x"]).fails(DATA, &["data/x"]);
     place

@@ -411,7 +411,7 @@ fn evaluation_agrees_between_backends_formats_and_what_training_saw() {
     };
     let flex = json(&evaluate(&["--format", "json", "--device", "flex"]));
     let ndarray = json(&evaluate(&["--format", "json", "--device", "ndarray"]));
-    assert_eq!(keys(&flex), ["loss", "n", "top1", "top5"].into());
+    assert_eq!(keys(&flex), ["loss", "n", "skipped", "top1", "top5"].into());
     for key in ["n", "top1", "top5"] {
         assert_eq!(flex[key], ndarray[key]);
     }
@@ -465,7 +465,7 @@ fn predictions_have_class_names_and_probabilities_in_every_format() {
     let csv = predict(&["--format", "csv", "--top-k", "1"]).succeeds();
     let lines: Vec<&str> = csv.lines().collect();
     assert_eq!(lines.len(), 5);
-    assert_eq!(lines[0], "path,rank,class,index,probability");
+    assert_eq!(lines[0], "path,rank,class,index,probability,error");
     assert!(lines[1].starts_with("data/val/red/0.bmp,1,red,1,0."), "{csv}");
     let table = predict(&[]).succeeds();
     assert!(table.starts_with("data/val/red/0.bmp\n  "), "{table}");
@@ -599,6 +599,12 @@ fn devices_lists_what_device_takes() {
     let names: Vec<&str> =
         listing.lines().filter_map(|line| line.split_whitespace().next()).collect();
     assert!(names.contains(&"flex") && names.contains(&"ndarray"), "{listing}");
+    assert_eq!(listing.matches("`auto` takes it").count(), 1, "{listing}");
+    let rows = json(&place.mixer(&["devices", "--format", "json"]).succeeds());
+    let rows = rows.as_array().unwrap();
+    assert_eq!(rows.len(), names.len());
+    assert_eq!(rows.iter().filter(|row| row["auto"] == true).count(), 1);
+    assert!(rows.iter().any(|row| row["name"] == "flex" && row["refused"].is_null()));
     for name in ["auto", "cpu", "flex", "ndarray"] {
         let args = [
             "pretrain",
@@ -621,6 +627,8 @@ fn configurations_are_checked_shown_and_described() {
     assert_eq!(checked, "builtin.toml: ok\n");
     let shown = place.mixer(&["config", "show", "builtin.toml"]).succeeds();
     let plan: toml::Table = shown.parse().unwrap();
+    let same = place.mixer(&["config", "show", "builtin.toml", "--format", "json"]).succeeds();
+    assert_eq!(json(&same), serde_json::to_value(&plan).unwrap());
     assert_eq!(plan["train"]["steps"].as_integer(), Some(6));
     let odd = place.mixer(&["config", "check", "builtin.toml", "--set", "train.batch_size=99"]);
     assert!(odd.stderr.contains("warning: `train.batch_size` is 99"), "{odd:?}");
@@ -767,6 +775,9 @@ fn completions_help_and_version_go_to_stdout() {
     for shell in ["bash", "zsh", "fish"] {
         let script = place.mixer(&["completions", shell]).succeeds();
         assert!(script.contains("pretrain") && script.contains("mixer"), "{shell}");
+        for word in ["ndarray", "B/16", "train.epochs="] {
+            assert!(script.contains(word), "{word} in {shell}");
+        }
     }
     assert!(place.mixer(&["--version"]).succeeds().starts_with("mixer "));
     let help = place.mixer(&["--help"]).succeeds();

@@ -28,6 +28,20 @@ pub fn read_file(path: &Path) -> Result<Vec<u8>, DataError> {
     Ok(bytes)
 }
 
+/// Reads a picture from a stream, which errors call `name`.
+///
+/// # Errors
+/// [`DataError::Io`] when it cannot be read, [`DataError::BadExample`] when it has more than 64 MiB.
+pub fn read_stream(name: &str, stream: impl Read) -> Result<Vec<u8>, DataError> {
+    let mut bytes = Vec::new();
+    let found = stream.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(DataError::io)?;
+    if found as u64 > MAX_FILE_BYTES {
+        let reason = DecodeError::FileTooLarge { found: found as u64, expected: MAX_FILE_BYTES };
+        return Err(DataError::BadExample { example: name.to_owned(), reason });
+    }
+    Ok(bytes)
+}
+
 /// Reads and decodes a picture file.
 ///
 /// # Errors

@@ -203,6 +203,18 @@ impl Source for FolderSource {
     }
 }
 
+/// The picture files below a folder, as training takes them: by their endings, at any depth, hidden ones
+/// left out, sorted by path; and the number of other files.
+///
+/// # Errors
+/// When the folder cannot be listed.
+pub fn picture_files(folder: &Path) -> Result<(Vec<PathBuf>, usize), DataError> {
+    let mut names = Vec::new();
+    let ignored = list_images(folder, "", &mut names)?;
+    names.sort_unstable();
+    Ok((names.iter().map(|name| folder.join(name)).collect(), ignored))
+}
+
 /// The names of the class folders in `root`, sorted.
 fn class_folders(root: &Path) -> Result<Vec<String>, DataError> {
     if !root.is_dir() {

@@ -81,7 +81,7 @@ pub fn open_split(
     options: &DecodeOptions,
 ) -> Result<Arc<dyn Source>, DataError> {
     let SplitSpec { folder: name, range } = split.parse()?;
-    let path = root.join(&name);
+    let path = if name == "." { root.to_path_buf() } else { root.join(&name) };
     let options = options.clone();
     let source: Arc<dyn Source> = match kind.unwrap_or_else(|| SourceKind::of(root, &name)) {
         SourceKind::Folder => match classes {

@@ -39,7 +39,12 @@ pub(super) enum BenchCommand {
 #[derive(Debug, Clone, Args)]
 pub(super) struct NetworkArgs {
     /// A variant; may be repeated [default: S/32 and S/16].
-    #[arg(long = "model", value_name = "S/16")]
+    #[arg(
+        long = "model",
+        value_name = "S/16",
+        value_parser = super::suggested::variant(),
+        hide_possible_values = true
+    )]
     models: Vec<String>,
     /// Images per step.
     #[arg(long, default_value = "32", value_name = "N")]

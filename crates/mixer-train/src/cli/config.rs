@@ -4,10 +4,10 @@ mod assume;
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 
 use self::assume::Assumed;
-use super::train;
+use super::{suggested, train};
 use crate::config::schema;
 use crate::error::TrainError;
 use crate::input::dataset::Dataset;
@@ -15,17 +15,34 @@ use crate::plan::shown::Origins;
 use crate::plan::{InitFacts, RunPlan, Task};
 use crate::run::session::Recipe;
 use crate::show::progress::say;
+use crate::show::visible::visible;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum ConfigCommand {
     /// Check a configuration against itself and its data.
     Check(AssumingArgs),
     /// Print every value that a run of it would use and where it comes from, as a configuration.
-    Show(AssumingArgs),
+    Show {
+        #[command(flatten)]
+        config: AssumingArgs,
+        /// Form of the result: TOML with the origin of each value, or JSON without.
+        #[arg(long, value_enum, default_value_t)]
+        format: ShownFormat,
+    },
     /// Print the JSON Schema of configurations: every key with its meaning, range and default.
     Schema,
     /// Print docs/configuration.md: the same in Markdown.
     Docs,
+}
+
+/// Form of a configuration that is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(super) enum ShownFormat {
+    /// As it is typed.
+    #[default]
+    Toml,
+    /// For programs.
+    Json,
 }
 
 #[derive(Debug, Args)]
@@ -43,7 +60,12 @@ pub(super) struct ConfigArgs {
     /// The TOML configuration.
     pub(super) config: PathBuf,
     /// Override a key; may be repeated.
-    #[arg(long = "set", value_name = "KEY=VALUE")]
+    #[arg(
+        long = "set",
+        value_name = "KEY=VALUE",
+        value_parser = suggested::setting(),
+        hide_possible_values = true
+    )]
     pub(super) overrides: Vec<String>,
     /// Fine-tune these weights instead of `init.weights`.
     #[arg(long, value_name = "WEIGHTS")]
@@ -54,11 +76,20 @@ pub(super) fn run(command: ConfigCommand) -> Result<(), TrainError> {
     match command {
         ConfigCommand::Check(args) => {
             plan(&args)?;
-            super::print(&format!("{}: ok", args.config.config.display()))
+            let file = args.config.config.display().to_string();
+            super::print(&format!("{}: ok", visible(&file)))
         }
-        ConfigCommand::Show(args) => {
+        ConfigCommand::Show { config: args, format } => {
             let (plan, origins) = plan(&args)?;
-            super::print(&plan.shown(&args.config.config, &origins)?)
+            let text = plan.shown(&args.config.config, &origins)?;
+            match format {
+                ShownFormat::Toml => super::print(&text),
+                // Of the text, whose numbers are the shortest that mean the values.
+                ShownFormat::Json => {
+                    let table: Result<toml::Table, _> = text.parse();
+                    super::print_json(&table.map_err(std::io::Error::other)?)
+                }
+            }
         }
         ConfigCommand::Schema => super::print_json(schema::schema()),
         ConfigCommand::Docs => super::print(schema::markdown().trim_end()),

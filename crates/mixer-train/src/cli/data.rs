@@ -16,6 +16,7 @@ use super::config::{self, ConfigArgs};
 use crate::error::TrainError;
 use crate::input::loading::cores;
 use crate::show::progress::{Progress, say};
+use crate::show::visible::visible;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum DataCommand {
@@ -155,7 +156,7 @@ pub(super) fn run(command: DataCommand) -> Result<(), TrainError> {
             };
             let total = synthesis.num_train.saturating_add(synthesis.num_val) as u64;
             let mut progress = Progress::new("example", total, 0);
-            write_builtin(&out, &synthesis, cores(), |done| progress.update(done, String::new))
+            write_builtin(&out, &synthesis, cores(), |done| progress.update(done))
                 .map_err(named_by_option)?;
             progress.finish();
             super::print(&format!(
@@ -207,7 +208,7 @@ pub(super) fn run(command: DataCommand) -> Result<(), TrainError> {
             };
             let mut progress = Progress::new("example", source.len() as u64, 0);
             let manifest = write_shards(&*source, &out, &config, on_corrupt, cores(), |done| {
-                progress.update(done, String::new);
+                progress.update(done);
             })?;
             progress.finish();
             for skipped in &manifest.skipped {
@@ -218,7 +219,7 @@ pub(super) fn run(command: DataCommand) -> Result<(), TrainError> {
         DataCommand::Verify { manifest } => {
             let total = ShardManifest::read(&manifest)?.shards.len() as u64;
             let mut progress = Progress::new("shard", total, 0);
-            let manifest = verify_shards(&manifest, |done| progress.update(done, String::new))?;
+            let manifest = verify_shards(&manifest, |done| progress.update(done))?;
             progress.finish();
             summary(&manifest)
         }
@@ -238,7 +239,7 @@ fn named_by_option(error: DataError) -> TrainError {
 
 fn print_inspection(source: &dyn Source, format: Format) -> Result<(), TrainError> {
     let mut progress = Progress::new("example", source.len() as u64, 0);
-    let found = inspect(source, cores(), |done| progress.update(done as u64, String::new));
+    let found = inspect(source, cores(), |done| progress.update(done as u64));
     progress.finish();
     match format {
         Format::Json => super::print_json(&found),
@@ -305,6 +306,8 @@ fn table(found: &Inspection) -> String {
         ));
     }
     lines.push(format!("broken      {}", found.num_broken));
-    lines.extend(found.broken.iter().take(20).map(|broken| format!("  {}", broken.reason)));
+    lines.extend(
+        found.broken.iter().take(20).map(|broken| format!("  {}", visible(&broken.reason))),
+    );
     lines.join("\n")
 }

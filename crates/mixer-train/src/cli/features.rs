@@ -104,7 +104,7 @@ pub(super) fn features(
 ) -> Result<Features, TrainError> {
     let mut progress = Progress::new("example", source.len() as u64, 0);
     let features = Features::of(classifier, source, batch_size, |done| {
-        progress.update(done, String::new);
+        progress.update(done);
     });
     progress.finish();
     features

@@ -1,20 +1,30 @@
 //! `mixer predict`.
 
-use std::path::PathBuf;
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
-use fs_err as fs;
+use mixer_data::{picture_files, read_stream};
 use serde::Serialize;
 
 use super::{ClassifierArgs, DeviceArg};
-use crate::classifier::{Answer, Prediction};
+use crate::classifier::{Answer, Picture, Prediction};
 use crate::error::TrainError;
+use crate::show::progress::{Progress, say};
+use crate::show::visible::visible;
+
+/// The argument that stands for stdin.
+const STDIN: &str = "-";
+
+/// Pictures from which a bar is drawn.
+const MANY: usize = 64;
 
 #[derive(Debug, Clone, Args)]
 pub(super) struct PredictArgs {
     #[command(flatten)]
     classifier: ClassifierArgs,
-    /// Pictures, or folders of pictures.
+    /// Pictures, and folders: the pictures in them, at any depth; `-` is a picture from stdin.
     #[arg(required = true, value_name = "IMAGE|DIR")]
     images: Vec<PathBuf>,
     /// Classes per picture.
@@ -41,81 +51,153 @@ enum Format {
 #[derive(Debug, Serialize)]
 struct Line {
     path: String,
-    predictions: Vec<Prediction>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    logits: Option<Vec<f32>>,
+    #[serde(flatten)]
+    found: Found,
+}
+
+/// The classes of a picture, or the reason why there are none.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum Found {
+    Classes {
+        predictions: Vec<Prediction>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        logits: Option<Vec<f32>>,
+    },
+    Unreadable {
+        error: String,
+    },
 }
 
 pub(super) fn run(args: &PredictArgs) -> Result<(), TrainError> {
     if args.logits && args.format != Format::Json {
         return Err(TrainError::usage("`--logits` has no effect without `--format json`"));
     }
+    let pictures = expand(&args.images)?;
     let classifier = args.classifier.open(&args.device.open()?)?;
-    let line = |answer: Answer| Line {
-        path: answer.path.display().to_string(),
-        predictions: answer.top(args.top_k as usize),
-        logits: args.logits.then_some(answer.logits),
-    };
-    // Whole, so that an error comes without data.
-    let answers = classifier.classify(expand(&args.images)?)?.map(|answer| answer.map(line));
-    let lines = answers.collect::<Result<Vec<Line>, TrainError>>()?;
-    match args.format {
-        Format::Json => super::print_json(&lines),
-        Format::Csv => {
-            let mut text = "path,rank,class,index,probability\n".to_owned();
-            for line in &lines {
-                for (rank, p) in line.predictions.iter().enumerate() {
-                    text += &format!(
-                        "{},{},{},{},{:.6}\n",
-                        quoted(&line.path),
-                        rank + 1,
-                        quoted(&p.class),
-                        p.index,
-                        p.probability
-                    );
-                }
-            }
-            super::print(&text)
+    let num_pictures = pictures.len();
+    // Between the lines of the result a bar would be in the way.
+    let is_silent = std::io::stdout().is_terminal() || !std::io::stderr().is_terminal();
+    let mut progress = (num_pictures >= MANY && !is_silent)
+        .then(|| Progress::new("picture", num_pictures as u64, 0));
+    let (mut done, mut unreadable, mut first) = (0, 0, None);
+    for answer in classifier.classify(pictures)? {
+        let line = Line::of(answer?, args);
+        super::print_exactly(&line.text(args.format, done == 0)?)?;
+        done += 1;
+        if let Found::Unreadable { error } = line.found {
+            unreadable += 1;
+            first.get_or_insert_with(|| format!("{}: {}", visible(&error), visible(&line.path)));
         }
-        Format::Table => {
-            let mut text = String::new();
-            for line in &lines {
-                text += &format!("{}\n", line.path);
-                for p in &line.predictions {
-                    text += &format!("  {:6.2} %  {}\n", 100.0 * p.probability, p.class);
-                }
+        if let Some(progress) = &mut progress {
+            progress.update(done);
+        }
+    }
+    if let Some(progress) = &progress {
+        progress.finish();
+    }
+    if args.format == Format::Json {
+        super::print_exactly("\n]\n")?;
+    }
+    match first {
+        None => Ok(()),
+        Some(reason) if num_pictures == 1 => Err(TrainError::data_mismatch(reason)),
+        Some(first) => Err(TrainError::data_mismatch(format!(
+            "{unreadable} of {num_pictures} pictures cannot be read; the first: {first}"
+        ))),
+    }
+}
+
+impl Line {
+    fn of(answer: Answer, args: &PredictArgs) -> Self {
+        let found = match answer.scores {
+            Ok(scores) => Found::Classes {
+                predictions: scores.top(args.top_k as usize),
+                logits: args.logits.then_some(scores.logits),
+            },
+            Err(error) => Found::Unreadable { error },
+        };
+        Self { path: answer.path.display().to_string(), found }
+    }
+
+    /// Its part of the result, which the first one begins.
+    fn text(&self, format: Format, is_first: bool) -> Result<String, TrainError> {
+        Ok(match format {
+            Format::Json => {
+                let start = if is_first { "[\n" } else { ",\n" };
+                let entry = super::json(self)?.replace('\n', "\n  ");
+                format!("{start}  {entry}")
             }
-            super::print(&text)
+            Format::Csv => {
+                let start = if is_first { "path,rank,class,index,probability,error\n" } else { "" };
+                start.to_owned() + &self.csv()
+            }
+            Format::Table => self.table(),
+        })
+    }
+
+    fn csv(&self) -> String {
+        let path = quoted(&self.path);
+        match &self.found {
+            Found::Unreadable { error } => format!("{path},,,,,{}\n", quoted(error)),
+            Found::Classes { predictions, .. } => {
+                let row = |(rank, p): (usize, &Prediction)| {
+                    let class = quoted(&p.class);
+                    format!("{path},{},{class},{},{:.6},\n", rank + 1, p.index, p.probability)
+                };
+                predictions.iter().enumerate().map(row).collect()
+            }
+        }
+    }
+
+    fn table(&self) -> String {
+        let path = visible(&self.path);
+        match &self.found {
+            Found::Unreadable { error } => format!("{path}\n  error: {}\n", visible(error)),
+            Found::Classes { predictions, .. } => {
+                let row = |p: &Prediction| {
+                    format!("  {:6.2} %  {}\n", 100.0 * p.probability, visible(&p.class))
+                };
+                format!("{path}\n{}", predictions.iter().map(row).collect::<String>())
+            }
         }
     }
 }
 
-/// Folders become the files in them, sorted; hidden files are left out.
-fn expand(images: &[PathBuf]) -> Result<Vec<PathBuf>, TrainError> {
-    let mut paths = Vec::new();
+/// The pictures that the arguments mean, in their order.
+fn expand(images: &[PathBuf]) -> Result<Vec<Picture>, TrainError> {
+    let mut pictures = Vec::new();
+    let mut has_stdin = false;
     for image in images {
-        if !image.is_dir() {
-            paths.push(image.clone());
-            continue;
-        }
-        let mut found = Vec::new();
-        for entry in fs::read_dir(image)? {
-            let entry = entry?;
-            let hidden = entry.file_name().to_string_lossy().starts_with('.');
-            if !hidden && entry.path().is_file() {
-                found.push(entry.path());
+        if image == Path::new(STDIN) {
+            if std::mem::replace(&mut has_stdin, true) {
+                return Err(TrainError::usage("`-` is there twice, stdin is one picture")
+                    .with_hint("a file of that name is `./-`"));
             }
+            let bytes = read_stream(STDIN, std::io::stdin().lock()).map(Arc::from);
+            pictures.push(Picture::Read { name: STDIN.to_owned(), bytes });
+        } else if image.is_dir() {
+            let (files, others) = picture_files(image)?;
+            let folder = image.display();
+            if files.is_empty() {
+                let message =
+                    format!("the folder holds no pictures ({others} other files): {folder}");
+                return Err(TrainError::data_mismatch(message).with_hint(
+                    "pictures of a folder are known by their endings, as in training; any other file can be \
+                     named itself",
+                ));
+            }
+            if others > 0 {
+                say(format_args!(
+                    "note: {others} files that are no pictures by their endings are passed over: {folder}"
+                ));
+            }
+            pictures.extend(files.into_iter().map(Picture::File));
+        } else {
+            pictures.push(Picture::File(image.clone()));
         }
-        if found.is_empty() {
-            let message = format!("the folder holds no files: {}", image.display());
-            return Err(TrainError::data_mismatch(message).with_hint(
-                "name the folder that holds the pictures; those in its sub-folders are not taken",
-            ));
-        }
-        found.sort();
-        paths.append(&mut found);
     }
-    Ok(paths)
+    Ok(pictures)
 }
 
 /// A CSV field (RFC 4180).

@@ -12,7 +12,12 @@ use crate::error::TrainError;
 #[derive(Debug, Clone, Args)]
 pub(super) struct SummaryArgs {
     /// A variant; may be repeated [default: all that have a name].
-    #[arg(long = "model", value_name = "B/16")]
+    #[arg(
+        long = "model",
+        value_name = "B/16",
+        value_parser = super::suggested::variant(),
+        hide_possible_values = true
+    )]
     models: Vec<String>,
     /// Side of the input, px.
     #[arg(long, default_value_t = IMAGE_SIZE)]

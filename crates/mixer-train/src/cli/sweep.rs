@@ -1,5 +1,5 @@
-//! `mixer finetune --sweep`: the same fine-tuning with several values of a key, one after another, each
-//! in a run directory of its own, and a comparison at the end.
+//! `--sweep`: the same training with several values of a key, one after another, each in a run directory of
+//! its own, and a comparison at the end.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use super::train::{self, FinetuneArgs};
 use crate::config::DataConfig;
 use crate::disk::atomic;
 use crate::disk::metrics::{self, Metric};
-use crate::disk::run_dir::RunDir;
+use crate::disk::run_dir::{RunDir, SWEEP_REPORT};
 use crate::error::TrainError;
 use crate::input::dataset::Dataset;
 use crate::plan::{DataFacts, InitFacts, Task};
@@ -20,9 +20,6 @@ use crate::run::found_run::FoundRun;
 use crate::run::session::{Options, Recipe, Resume};
 use crate::run::trainer::Ended;
 use crate::show::progress::say;
-
-/// The comparison, in the directory of the sweep.
-const REPORT: &str = "sweep.json";
 
 /// The most runs of one command: more are a mistake.
 const MAX_MEMBERS: usize = 1000;
@@ -85,7 +82,7 @@ struct Measured {
     evaluation: Evaluation,
 }
 
-pub(super) fn run(args: &FinetuneArgs) -> Result<(), TrainError> {
+pub(super) fn run(args: &FinetuneArgs, task: Task) -> Result<(), TrainError> {
     let limit = args.train.time_limit();
     if args.train.replay.is_some() {
         return Err(TrainError::usage("`--replay` has no meaning with `--sweep`")
@@ -100,9 +97,9 @@ pub(super) fn run(args: &FinetuneArgs) -> Result<(), TrainError> {
             .with_hint("make one member longer: `--run-dir` and the settings of it"));
     }
     let directory = args.train.run_directory();
-    let members = members(args, &axes(&args.sweep)?, &directory)?;
+    let members = members(args, &axes(&args.sweep.entries)?, &directory)?;
     refuse_other_runs(&directory, &members, args.train.resume)?;
-    check(&members)?;
+    check(&members, task)?;
     fs::create_dir_all(&directory)?;
     let mut diverged: BTreeMap<&str, TrainError> = BTreeMap::new();
     for (number, member) in members.iter().enumerate() {
@@ -113,7 +110,7 @@ pub(super) fn run(args: &FinetuneArgs) -> Result<(), TrainError> {
         say(format_args!("{} ({} of {})", member.name, number + 1, members.len()));
         let options = args.train.options(limit)?;
         let options = Options { run_dir: member.run_dir.path().to_owned(), ..options };
-        match train::train(&member.recipe, Task::Finetune, options) {
+        match train::train(&member.recipe, task, options) {
             // There is no time for the others either.
             Ok(Ended::TimeLimit(_)) => {
                 return report(&members, &diverged)?.write(&directory);
@@ -286,7 +283,7 @@ fn refuse_other_runs(
 }
 
 /// Refuses before the first update what a later member would refuse after hours.
-fn check(members: &[Member]) -> Result<(), TrainError> {
+fn check(members: &[Member], task: Task) -> Result<(), TrainError> {
     // Opened once where the members agree on them.
     let mut weights: Option<(Option<PathBuf>, Option<mixer_model::Gelu>, InitFacts)> = None;
     let mut read = |recipe: &Recipe| match &weights {
@@ -307,16 +304,19 @@ fn check(members: &[Member]) -> Result<(), TrainError> {
         let config = &recipe.config;
         if let Some(found) = FoundRun::with_updates(run_dir)? {
             let start = found.start_of(recipe, &mut read)?;
-            found.continued_by(recipe, Task::Finetune, start.as_ref(), false)?;
+            found.continued_by(recipe, task, start.as_ref(), false)?;
             continue;
         }
-        let init = read(recipe)?;
-        let image_size = recipe.image_size(Some(&init));
+        let init = match task {
+            Task::Pretrain => None,
+            Task::Finetune => Some(read(recipe)?),
+        };
+        let image_size = recipe.image_size(init.as_ref());
         let facts = match data.take() {
             Some((known, size, facts)) if known == config.data && size == image_size => facts,
             _ => Dataset::open(&config.data, image_size)?.facts(),
         };
-        recipe.plan(Task::Finetune, Some(&init), facts.clone())?;
+        recipe.plan(task, init.as_ref(), facts.clone())?;
         data = Some((config.data.clone(), image_size, facts));
     }
     Ok(())
@@ -382,7 +382,7 @@ impl Report {
     /// Writes it so that it is there whole or not at all.
     fn write(&self, directory: &Path) -> Result<(), TrainError> {
         let bytes = serde_json::to_vec_pretty(self).map_err(std::io::Error::other)?;
-        Ok(atomic::write(&directory.join(REPORT), &bytes)?)
+        Ok(atomic::write(&directory.join(SWEEP_REPORT), &bytes)?)
     }
 
     /// One line per member.

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use mixer_model::count;
 
-use super::{DeviceArg, sweep};
+use super::{DeviceArg, init, suggested, sweep};
+use crate::config::DataKind;
 use crate::error::TrainError;
 use crate::plan::Task;
 use crate::run::divergence::Values;
@@ -16,6 +17,7 @@ use crate::run::session::{Options, Recipe, Resume, Session};
 use crate::run::time_limit::{self, TimeLimit};
 use crate::run::trainer::{Ended, Outcome};
 use crate::show::progress::say;
+use crate::show::shell;
 
 #[derive(Debug, Clone, Args)]
 pub(super) struct TrainArgs {
@@ -27,7 +29,12 @@ pub(super) struct TrainArgs {
     #[command(flatten)]
     device: DeviceArg,
     /// Override a key of the configuration; may be repeated.
-    #[arg(long = "set", value_name = "KEY=VALUE")]
+    #[arg(
+        long = "set",
+        value_name = "KEY=VALUE",
+        value_parser = suggested::setting(),
+        hide_possible_values = true
+    )]
     pub(super) overrides: Vec<String>,
     /// End the run so early that it is over, checkpoint and all, when this time has passed since the
     /// command was started, as `3h50m` or `90s`; the exit code is 0, and the same command continues it.
@@ -53,29 +60,85 @@ pub(super) struct FinetuneArgs {
     /// Start from these weights instead of `init.weights`.
     #[arg(long, value_name = "WEIGHTS")]
     init: Option<PathBuf>,
-    /// Fine-tune once with each value, in RUN_DIR/KEY=VALUE, and compare; `lr` is short for
-    /// `optimizer.learning_rate`. Repeated, all combinations.
-    #[arg(long, value_name = "KEY=VALUE,…")]
-    pub(super) sweep: Vec<String>,
+    #[command(flatten)]
+    pub(super) sweep: SweepArg,
 }
 
-pub(super) fn pretrain(args: &TrainArgs) -> Result<(), TrainError> {
-    let recipe = Recipe::read(&args.config, &args.overrides)?;
-    train_or_replay(args, &recipe, Task::Pretrain)
+#[derive(Debug, Clone, Args)]
+pub(super) struct PretrainArgs {
+    #[command(flatten)]
+    train: TrainArgs,
+    #[command(flatten)]
+    sweep: SweepArg,
+}
+
+/// Several runs in the place of one.
+#[derive(Debug, Clone, Args)]
+pub(super) struct SweepArg {
+    /// Train once with each value, in RUN_DIR/KEY=VALUE, and compare; `lr` is short for
+    /// `optimizer.learning_rate`. Repeated, all combinations.
+    #[arg(
+        long = "sweep",
+        value_name = "KEY=VALUE,…",
+        value_parser = suggested::setting(),
+        hide_possible_values = true
+    )]
+    pub(super) entries: Vec<String>,
+}
+
+pub(super) fn pretrain(args: &PretrainArgs) -> Result<(), TrainError> {
+    let PretrainArgs { train, sweep } = args.clone();
+    train_as(&FinetuneArgs { train, init: None, sweep }, Task::Pretrain)
 }
 
 pub(super) fn finetune(args: &FinetuneArgs) -> Result<(), TrainError> {
-    if !args.sweep.is_empty() {
-        return sweep::run(args);
+    train_as(args, Task::Finetune)
+}
+
+fn train_as(args: &FinetuneArgs, task: Task) -> Result<(), TrainError> {
+    if args.train.config.is_dir() {
+        return init::propose(&args.train.config, args.init.as_deref());
     }
-    train_or_replay(&args.train, &args.recipe()?, Task::Finetune)
+    if !args.sweep.entries.is_empty() {
+        return sweep::run(args, task);
+    }
+    train_or_replay(&args.train, &args.recipe()?, task)
 }
 
 fn train_or_replay(args: &TrainArgs, recipe: &Recipe, task: Task) -> Result<(), TrainError> {
     match &args.replay {
         Some(file) => replay(recipe, task, args.options(None)?, file),
-        None => train(recipe, task, args.options(args.time_limit())?).map(drop),
+        None => {
+            let session = open(recipe, task, args.options(args.time_limit())?)?;
+            let next = next_commands(&session);
+            if !matches!(train_to_end(session)?, Ended::TimeLimit(_)) {
+                next.iter().for_each(say);
+            }
+            Ok(())
+        }
     }
+}
+
+/// The weights of a run, and the commands that evaluate them and predict with them.
+fn next_commands(session: &Session) -> [String; 3] {
+    let Job { plan, dataset, run_dir, .. } = session.job();
+    let (program, run) = (shell::program(), shell::word(run_dir.path()));
+    let picture = dataset.val.describe(0);
+    let predict = if Path::new(&picture).is_file() {
+        format!("{program} predict {run} {}", shell::word(Path::new(&picture)))
+    } else if plan.data.source == Some(DataKind::Builtin) {
+        let size = plan.model.network.image_size;
+        format!(
+            "{program} data synthesise --out shapes --image-size {size} && {program} predict {run} shapes/val"
+        )
+    } else {
+        format!("{program} predict {run} PICTURE")
+    };
+    [
+        format!("weights   {}", run_dir.best().display()),
+        format!("evaluate  {program} evaluate {run}"),
+        format!("predict   {predict}"),
+    ]
 }
 
 impl TrainArgs {
@@ -122,21 +185,28 @@ pub(super) fn with_init(overrides: &[String], init: Option<&Path>) -> Vec<String
 
 /// Trains, from the start or from where the run was stopped, and says how it went.
 pub(super) fn train(recipe: &Recipe, task: Task, options: Options) -> Result<Ended, TrainError> {
+    train_to_end(open(recipe, task, options)?)
+}
+
+fn open(recipe: &Recipe, task: Task, options: Options) -> Result<Session, TrainError> {
     let session = Session::open(recipe, task, options)?;
     for warning in session.job().plan.warnings() {
         say(format_args!("warning: {warning}"));
     }
     announce(&session);
+    Ok(session)
+}
+
+fn train_to_end(session: Session) -> Result<Ended, TrainError> {
     let total = session.job().plan.train.steps;
     let patience = session.job().plan.train.early_stopping.map(|rule| rule.patience);
-    let best = session.job().run_dir.best();
     let outcome = session.train()?;
-    summarise(&outcome, total, patience, &best);
+    summarise(&outcome, total, patience);
     Ok(outcome.ended)
 }
 
 /// Says how a run ended.
-fn summarise(outcome: &Outcome, total: u64, patience: Option<u64>, weights: &Path) {
+fn summarise(outcome: &Outcome, total: u64, patience: Option<u64>) {
     let step = outcome.step;
     let seconds = outcome.elapsed.as_secs_f64();
     if outcome.checkpoints > 0 {
@@ -171,11 +241,7 @@ fn summarise(outcome: &Outcome, total: u64, patience: Option<u64>, weights: &Pat
             Some(_) => format!("done in {seconds:.0} s"),
             None => "already done".to_owned(),
         };
-        say(format_args!(
-            "{done}: best top-1 {:.2} % at step {step}; weights in {}",
-            100.0 * best.top1,
-            weights.display()
-        ));
+        say(format_args!("{done}: best top-1 {:.2} % at step {step}", 100.0 * best.top1));
     }
 }
 

@@ -4,15 +4,17 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand, ValueEnum};
+use fs_err as fs;
 use mixer_model::weights::OnnxInput;
 use mixer_model::{Gelu, MixerConfig, Weights};
 use serde::Serialize;
 
 use super::{Format, WeightsArg};
 use crate::disk::checkpoint::{self, Checkpoint};
-use crate::disk::run_dir::{self, RunDir};
+use crate::disk::run_dir::{self, RunDir, SWEEP_REPORT};
 use crate::error::{CheckpointFault, TrainError};
 use crate::show::progress::say;
+use crate::show::visible::visible;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum WeightsCommand {
@@ -219,11 +221,14 @@ fn verify(paths: &[PathBuf]) -> Result<(), TrainError> {
     let mut damaged = Vec::new();
     for file in &files {
         match check(file) {
-            Ok(what) => super::print(&format!("whole    {}: {what}", file.display()))?,
+            Ok(what) => {
+                let file = file.display().to_string();
+                super::print(&format!("whole    {}: {what}", visible(&file)))?;
+            }
             // A run that is under way has removed it meanwhile.
             Err(_) if !file.exists() && !paths.contains(file) => {}
             Err(error) => {
-                super::print(&format!("damaged  {error}"))?;
+                super::print(&format!("damaged  {}", visible(&error.to_string())))?;
                 damaged.push(file);
             }
         }
@@ -236,6 +241,16 @@ fn verify(paths: &[PathBuf]) -> Result<(), TrainError> {
 /// The files to check: everything in a run directory, or the path itself.
 fn parts(path: &Path) -> Result<Vec<PathBuf>, TrainError> {
     let run = RunDir::new(path);
+    if !run.exists() && path.join(SWEEP_REPORT).is_file() {
+        let mut members: Vec<PathBuf> = Vec::new();
+        for entry in fs::read_dir(path)? {
+            members.push(entry?.path());
+        }
+        members.retain(|member| RunDir::new(member).exists());
+        members.sort();
+        let parts: Result<Vec<_>, _> = members.iter().map(|member| parts(member)).collect();
+        return Ok(parts?.concat());
+    }
     if !run.exists() {
         return Ok(vec![path.to_owned()]);
     }
@@ -311,11 +326,11 @@ fn inspect(path: &Path, format: Format) -> Result<(), TrainError> {
     }
     let mut text = match &info.architecture {
         Ok(config) => format!("architecture: {config}, gelu {}\n", config.gelu),
-        Err(error) => format!("architecture: {error}\n"),
+        Err(error) => format!("architecture: {}\n", visible(&error.to_string())),
     };
     text += &format!("format: {}\n", info.format);
     if let Some(note) = &info.note {
-        text += &format!("note: {note}\n");
+        text += &format!("note: {}\n", visible(note));
     }
     let mut total = 0usize;
     let mut broken = 0;
@@ -331,7 +346,12 @@ fn inspect(path: &Path, format: Format) -> Result<(), TrainError> {
             }
             _ => String::new(),
         };
-        lines += &format!("{:<60} {:<8} [{}]{note}\n", tensor.name, tensor.dtype, shape.join(", "));
+        lines += &format!(
+            "{:<60} {:<8} [{}]{note}\n",
+            visible(&tensor.name),
+            visible(&tensor.dtype),
+            shape.join(", ")
+        );
     }
     text += &format!("{} tensors, {total} values", info.tensors.len());
     if broken > 0 {
@@ -339,7 +359,7 @@ fn inspect(path: &Path, format: Format) -> Result<(), TrainError> {
     }
     text += "\n";
     for (key, value) in &info.metadata {
-        text += &format!("metadata.{key}: {value}\n");
+        text += &format!("metadata.{}: {}\n", visible(key), visible(value));
     }
     super::print(&(text + &lines))
 }

@@ -14,6 +14,9 @@ use crate::error::TrainError;
 use crate::plan::RunPlan;
 use crate::show::progress::say;
 
+/// The comparison of a sweep, in the directory above those of its members.
+pub const SWEEP_REPORT: &str = "sweep.json";
+
 /// Locked while a process trains here.
 const LOCK: &str = "run.lock";
 
@@ -300,7 +303,7 @@ pub fn weights_file(path: &Path) -> Result<PathBuf, TrainError> {
     if !path.is_dir() {
         return Ok(path.to_owned());
     }
-    let run = RunDir::new(path);
+    let run = RunDir::new(run_of(path)?);
     if let Some(file) = [run.best(), run.last()].into_iter().find(|file| file.exists()) {
         return Ok(file);
     }
@@ -313,6 +316,27 @@ pub fn weights_file(path: &Path) -> Result<PathBuf, TrainError> {
         "the directory holds no weights, expected `best.safetensors` or `final.safetensors`";
     Err(TrainError::run_dir(message, path)
         .with_hint("weights appear with the first evaluation of a run"))
+}
+
+/// The run directory that a user means: that of a sweep stands for its winner, any other path for itself.
+///
+/// # Errors
+/// [`TrainError::RunDir`] for a sweep that has no winner yet, or whose report cannot be read.
+pub fn run_of(path: &Path) -> Result<PathBuf, TrainError> {
+    let report = path.join(SWEEP_REPORT);
+    if RunDir::new(path).exists() || !report.is_file() {
+        return Ok(path.to_owned());
+    }
+    let text = fs::read_to_string(&report)?;
+    let value: serde_json::Value = serde_json::from_str(&text).map_err(|error| {
+        TrainError::run_dir(format!("its `{SWEEP_REPORT}` cannot be read: {error}"), path)
+    })?;
+    let winner = value.get("winner").and_then(serde_json::Value::as_str).ok_or_else(|| {
+        TrainError::run_dir("the sweep has no winner yet", path)
+            .with_hint("the same command continues a sweep; a member of it is a run directory too")
+    })?;
+    // A name alone, so that a report from elsewhere leads nowhere else.
+    Ok(path.join(Path::new(winner).file_name().unwrap_or_default()))
 }
 
 /// Metadata that a run writes into its weights files.

@@ -28,6 +28,15 @@ pub struct Evaluation {
     pub n: u64,
 }
 
+impl Evaluation {
+    /// `true` where the top-5 accuracy says something that is worth a look: of five classes or fewer, the five
+    /// most probable are all.
+    #[must_use]
+    pub fn has_top5(num_classes: usize) -> bool {
+        num_classes > 5
+    }
+}
+
 /// JSON has no number for a loss that is not finite: it is written as `null`.
 pub(crate) fn null_is_nan<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     Ok(Option::<f64>::deserialize(deserializer)?.unwrap_or(f64::NAN))

@@ -17,16 +17,25 @@ use crate::plan::RunPlan;
 use crate::run::evaluation::Evaluation;
 use crate::run::outliers::Outlier;
 use crate::run::quantity::Quantity;
+use crate::show::console::Tone;
 use crate::show::progress::Progress;
 
 /// Something that happened in a run. `step` counts updates, the one that it is about included.
 pub(crate) enum Event<'a> {
     /// An update was finite.
-    Update { step: u64, loss: f64, lr: f64, images_per_sec: f64 },
+    Update { loss: f64, lr: f64, images_per_sec: f64, data_wait: f64 },
     /// A number of updates is over.
     Interval(Interval),
     /// The weights, or their moving average, were evaluated.
-    Evaluation { step: u64, epoch: f64, split: &'a str, is_average: bool, found: Evaluation },
+    Evaluation {
+        step: u64,
+        epoch: f64,
+        split: &'a str,
+        is_average: bool,
+        is_best: bool,
+        num_classes: usize,
+        found: Evaluation,
+    },
     /// A value stands out.
     Outlier { step: u64, quantity: Quantity, value: f64, found: Outlier },
     /// An update that is not finite was left out; `left` more may be.
@@ -55,13 +64,18 @@ impl Event<'_> {
     fn line(&self) -> Option<String> {
         match self {
             Event::Update { .. } | Event::Interval(_) | Event::LossScaleGrew { .. } => None,
-            Event::Evaluation { step, epoch, split, is_average, found } => {
+            Event::Evaluation { step, epoch, split, is_average, is_best, num_classes, found } => {
                 let of = if *is_average { " average" } else { "" };
-                let Evaluation { loss, top1, top5, n } = found;
+                let top5 = if Evaluation::has_top5(*num_classes) {
+                    format!(", top-5 {:.2} %", 100.0 * found.top5)
+                } else {
+                    String::new()
+                };
+                let best = if *is_best { ", best" } else { "" };
                 Some(format!(
-                    "step {step} (epoch {epoch:.2}){of}: {split} loss {loss:.4}, top-1 {:.2} %, top-5 {:.2} % of {n}",
-                    100.0 * top1,
-                    100.0 * top5
+                    "step {step} (epoch {epoch:.2}){of}: {split} loss {:.4}, top-1 {:.2} %{top5}{best}",
+                    found.loss,
+                    100.0 * found.top1,
                 ))
             }
             Event::Outlier { step, quantity, value, found: Outlier { mean, z_score, .. } } => {
@@ -137,9 +151,27 @@ impl Event<'_> {
     }
 }
 
+/// The way that a run has to go, in updates.
+#[derive(Debug, Clone, Copy)]
+struct Length {
+    total: u64,
+    /// Microbatches of each.
+    microbatches: u64,
+    /// Updates of an epoch.
+    per_epoch: f64,
+}
+
 /// The journal of a run: its bar or its lines on the terminal, its file of metrics, and its event file.
 pub(crate) struct Journal {
     progress: Progress,
+    length: Length,
+    /// Microbatches done.
+    microbatches: u64,
+    /// The last update.
+    update: Option<Shown>,
+    loss: Smoothed,
+    /// Top-1 of the best evaluation.
+    best: Option<f64>,
     metrics: MetricsFile,
     events: EventFile,
     /// Training time of the lives of the run before this process, seconds.
@@ -147,9 +179,38 @@ pub(crate) struct Journal {
     started: Instant,
 }
 
+/// The part of an update that is watched.
+#[derive(Debug, Clone, Copy)]
+struct Shown {
+    lr: f64,
+    images_per_sec: f64,
+    data_wait: f64,
+}
+
+/// A mean in which a value counts less with every one after it.
+#[derive(Debug, Clone, Copy, Default)]
+struct Smoothed {
+    sum: f64,
+    weight: f64,
+}
+
+impl Smoothed {
+    /// What is left of the weight of a value after the next one.
+    const KEPT: f64 = 0.95;
+
+    fn add(&mut self, value: f64) {
+        self.sum = Self::KEPT * self.sum + (1.0 - Self::KEPT) * value;
+        self.weight = Self::KEPT * self.weight + (1.0 - Self::KEPT);
+    }
+
+    fn value(self) -> f64 {
+        self.sum / self.weight
+    }
+}
+
 impl Journal {
-    /// The journal of a run that goes on after `done` updates and `elapsed_before` seconds; the file of metrics
-    /// is cut to `metrics_bytes`.
+    /// The journal of a run that goes on after `done` updates and `elapsed_before` seconds, with the top-1 of
+    /// its best evaluation so far; the file of metrics is cut to `metrics_bytes`.
     ///
     /// # Errors
     /// [`TrainError::Checkpoint`] when a file cannot be opened.
@@ -159,16 +220,24 @@ impl Journal {
         metrics_bytes: u64,
         done: u64,
         elapsed_before: f64,
+        best: Option<f64>,
     ) -> Result<Self, TrainError> {
         let metrics = MetricsFile::open(&run_dir.metrics(), metrics_bytes)?;
         let mut events = EventFile::create(&run_dir.tensorboard(), done)?;
         if done == 0 {
             events.introduce(plan)?;
         }
+        let total = plan.train.steps;
+        let microbatches = (plan.train.batch_size / plan.train.microbatch_size) as u64;
         Ok(Self {
             metrics,
             events,
-            progress: Progress::new("step", plan.train.steps, done),
+            progress: Progress::new("microbatch", total * microbatches, done * microbatches),
+            length: Length { total, microbatches, per_epoch: plan.steps_per_epoch() },
+            microbatches: done * microbatches,
+            update: None,
+            loss: Smoothed::default(),
+            best,
             elapsed_before,
             started: Instant::now(),
         })
@@ -179,13 +248,21 @@ impl Journal {
     /// # Errors
     /// [`TrainError::Checkpoint`] when its line of metrics cannot be written.
     pub(crate) fn record(&mut self, event: &Event<'_>) -> Result<(), TrainError> {
-        if let Event::Update { step, loss, lr, images_per_sec } = event {
-            self.progress.update(*step, || {
-                format!("loss {loss:.4} lr {lr:.2e} {images_per_sec:.0} images/s")
-            });
+        let mut tone = Tone::Plain;
+        match *event {
+            Event::Update { loss, lr, images_per_sec, data_wait, .. } => {
+                self.loss.add(loss);
+                self.update = Some(Shown { lr, images_per_sec, data_wait });
+                self.show();
+            }
+            Event::Evaluation { is_best: true, found, .. } => {
+                self.best = Some(found.top1);
+                tone = Tone::Good;
+            }
+            _ => {}
         }
         if let Some(line) = event.line() {
-            self.note(&line);
+            self.progress.note(&line, tone);
         }
         if let Some(metric) = event.metric(self.elapsed_secs()) {
             self.metrics.write(&metric)?;
@@ -202,9 +279,47 @@ impl Journal {
         self.events.picture(step, "weights/token_mixing_0", &token_mixing(weights, 0)?)
     }
 
+    /// Tells that the gradient of a microbatch is computed.
+    pub(crate) fn microbatch(&mut self) {
+        self.microbatches += 1;
+        // With the last one comes the update, which has more to say.
+        if !self.microbatches.is_multiple_of(self.length.microbatches) {
+            self.show();
+        }
+    }
+
+    /// Tells how far an evaluation is.
+    pub(crate) fn evaluating(&self, done: u64, total: usize) {
+        self.progress.meanwhile(|| format!("evaluating {done}/{total}"));
+    }
+
+    /// Moves the bar.
+    fn show(&mut self) {
+        let Self { length, update, loss, best, .. } = *self;
+        let updates = self.microbatches as f64 / length.microbatches as f64;
+        let epochs = length.total as f64 / length.per_epoch;
+        self.progress.update_with(self.microbatches, || {
+            let place = format!(
+                "step {}/{}, epoch {:.2}/{epochs:.1}",
+                updates as u64,
+                length.total,
+                updates / length.per_epoch,
+            );
+            let mut parts = Vec::new();
+            if let Some(Shown { lr, images_per_sec, data_wait }) = update {
+                parts.push(format!("loss {:.4}", loss.value()));
+                parts.push(format!("lr {lr:.2e}"));
+                parts.push(format!("{images_per_sec:.0} images/s"));
+                parts.push(format!("wait {:.0} %", 100.0 * data_wait));
+            }
+            parts.extend(best.map(|top1| format!("best {:.2} %", 100.0 * top1)));
+            (place, parts.join("  "))
+        });
+    }
+
     /// Tells people alone.
     pub(crate) fn note(&self, line: &str) {
-        self.progress.note(line);
+        self.progress.note(line, Tone::Plain);
     }
 
     /// Training time of the run so far, over all its lives, evaluations and checkpoints included; seconds, to
@@ -222,5 +337,37 @@ impl Journal {
     /// Takes the bar away.
     pub(crate) fn finish(&self) {
         self.progress.finish();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_smoothed_loss_begins_with_the_first_one_and_follows() {
+        let mut loss = Smoothed::default();
+        loss.add(2.0);
+        assert!((loss.value() - 2.0).abs() < 1e-12);
+        loss.add(1.0);
+        assert!((loss.value() - (0.95 * 2.0 + 1.0) / 1.95).abs() < 1e-12);
+        (0..500).for_each(|_| loss.add(1.0));
+        assert!((loss.value() - 1.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn top_5_is_told_of_more_than_five_classes_alone() {
+        let found = Evaluation { loss: 0.5, top1: 0.25, top5: 1.0, n: 4 };
+        let line = |num_classes, is_best| {
+            let (step, epoch, split, is_average) = (3, 0.5, "val", false);
+            let event =
+                Event::Evaluation { step, epoch, split, is_average, is_best, num_classes, found };
+            event.line().unwrap()
+        };
+        assert_eq!(line(5, false), "step 3 (epoch 0.50): val loss 0.5000, top-1 25.00 %");
+        assert_eq!(
+            line(6, true),
+            "step 3 (epoch 0.50): val loss 0.5000, top-1 25.00 %, top-5 100.00 %, best"
+        );
     }
 }

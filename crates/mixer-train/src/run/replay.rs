@@ -72,7 +72,7 @@ pub fn replay(job: &Job, divergence: Divergence, start: Start) -> Result<Replay,
     for step in state.step..divergence.step {
         let Gradient { sum, loss, squared_norm, .. } =
             batches.next(&mixer, state.loss_factor(), never, |_| ())?;
-        progress.update(step + 1, String::new);
+        progress.update(step + 1);
         // An update that was left out, is left out.
         let is_finite = scalar(loss).is_finite() && scalar(squared_norm.clone()).is_finite();
         if let (Some(rule), Some(scale)) = (plan.train.loss_scale, &mut state.loss_scale) {

@@ -226,6 +226,7 @@ impl<'a> Run<'a> {
                 state.metrics_bytes,
                 state.step,
                 state.elapsed_secs,
+                state.best.map(|(_, best)| best.top1),
             )?,
             writer: BackgroundWriter::start(
                 &job.run_dir.checkpoints(),
@@ -278,7 +279,8 @@ impl<'a> Run<'a> {
             self.longest_update * plan.train.microbatch_size as u32 / plan.train.batch_size as u32;
         let stop = self.stop_before(piece);
         let factor = self.state.loss_factor();
-        let gradient = self.gradient.next(mixer, factor, stop, |_| ())?;
+        let journal = &mut self.journal;
+        let gradient = self.gradient.next(mixer, factor, stop, |_| journal.microbatch())?;
         Ok(Next::Update(started, Box::new(gradient)))
     }
 
@@ -374,8 +376,9 @@ impl<'a> Run<'a> {
         let Values { step, loss, grad_norm } = values;
         let step = step + 1;
         self.last_finite = Some(values);
-        let images_per_sec = self.since_line.images_per_sec();
-        self.journal.record(&Event::Update { step, loss, lr, images_per_sec })?;
+        let (images_per_sec, data_wait) =
+            (self.since_line.images_per_sec(), self.since_line.data_wait());
+        self.journal.record(&Event::Update { loss, lr, images_per_sec, data_wait })?;
         self.report_outliers(step, loss, grad_norm)?;
         self.state.loss_sum += loss;
         self.state.grad_norm_sum += grad_norm;
@@ -479,7 +482,11 @@ impl<'a> Run<'a> {
         let (plan, step, started) = (&job.plan, self.state.step, Instant::now());
         let (evaluator, device, val) = (job.evaluator(), &job.device.device, &job.dataset.val);
         let asked = self.stop_before(Duration::ZERO);
-        let stop = |_| asked();
+        let (journal, num_examples) = (&self.journal, val.len());
+        let stop = |done| {
+            journal.evaluating(done, num_examples);
+            asked()
+        };
         let average = self.optimizer.averaged(mixer);
         let mut skipped = Vec::new();
         let skip = |example: &SkippedExample| skipped.push(example.clone());
@@ -491,8 +498,20 @@ impl<'a> Run<'a> {
         self.report_skipped(&skipped, &plan.facts.val_split)?;
         for (index, &found) in evaluations.iter().enumerate() {
             let epoch = step as f64 / plan.steps_per_epoch();
+            let num_classes = plan.model.network.num_classes;
             let (split, is_average) = (plan.facts.val_split.as_str(), index > 0);
-            self.journal.record(&Event::Evaluation { step, epoch, split, is_average, found })?;
+            // Where the average is evaluated too, it is what counts; what the start can do already is no result.
+            let counts = index + 1 == evaluations.len() && step > 0;
+            let is_best = counts && self.state.best.is_none_or(|(_, best)| found.top1 > best.top1);
+            self.journal.record(&Event::Evaluation {
+                step,
+                epoch,
+                split,
+                is_average,
+                is_best,
+                num_classes,
+                found,
+            })?;
             if !found.loss.is_finite() {
                 let found = format!("the loss on `{split}` is {}", found.loss);
                 return Err(TrainError::DivergedAfter { found, step }.into());

@@ -1,4 +1,5 @@
-//! Lines on stderr, written by a thread of their own: a pipe that nobody reads must not hold up training.
+//! Lines on stderr, written by a thread of their own: a pipe that nobody reads must not hold up training. On a
+//! terminal their first word has a colour, unless `NO_COLOR` is set.
 
 use std::io::Write;
 use std::sync::OnceLock;
@@ -6,8 +7,19 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, Instant};
 
+use anstyle::AnsiColor;
+
 /// Lines that may wait. What comes when there are so many is dropped and counted.
 const MAX_WAITING: usize = 1024;
+
+/// The meaning of a line, beside that which its first word has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tone {
+    /// It says what is.
+    Plain,
+    /// It is good news.
+    Good,
+}
 
 enum Message {
     Line(String),
@@ -50,15 +62,39 @@ fn write_all(messages: &Receiver<Message>) {
 /// `mixer … 2>&1 | head` closes stderr early, which is no reason to stop: what cannot be shown is dropped
 /// (and `eprintln!` would panic).
 fn write(line: &str) {
-    drop(writeln!(std::io::stderr().lock(), "{line}"));
+    drop(writeln!(anstream::stderr().lock(), "{line}"));
 }
 
 /// Time that a line waits for room.
 const PATIENCE: Duration = Duration::from_millis(100);
 
+/// The line with the colours that it has where there are colours.
+fn coloured(line: &str, tone: Tone) -> String {
+    let colours = [
+        ("error:", AnsiColor::Red),
+        ("warning:", AnsiColor::Yellow),
+        ("hint:", AnsiColor::Cyan),
+        ("note:", AnsiColor::Cyan),
+    ];
+    for (word, colour) in colours {
+        if let Some(rest) = line.strip_prefix(word) {
+            let style = colour.on_default().bold();
+            return format!("{style}{word}{style:#}{rest}");
+        }
+    }
+    match tone {
+        Tone::Plain => line.to_owned(),
+        Tone::Good => {
+            let style = AnsiColor::Green.on_default();
+            format!("{style}{line}{style:#}")
+        }
+    }
+}
+
 /// Writes a line, soon. Where many lines come at once it waits for the writing of them, but only a moment,
 /// and where nobody reads not a second time.
-pub(crate) fn say(line: String) {
+pub(crate) fn say(line: &str, tone: Tone) {
+    let line = coloured(line, tone);
     let Some(sender) = sender() else { return write(&line) };
     let patience = if IS_STUCK.load(Ordering::Relaxed) { Duration::ZERO } else { PATIENCE };
     if !send(sender, Message::Line(line), patience) {
