@@ -1,9 +1,9 @@
 //! The result of an evaluation in depth.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// What an evaluation found; its JSON form is part of the interface.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Measures {
     /// Examples.
     pub n: u64,
@@ -27,7 +27,7 @@ pub struct Measures {
 }
 
 /// One class.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct ClassMeasure {
     /// Its output.
     pub class: usize,
@@ -112,6 +112,17 @@ impl Confusion {
 impl Serialize for Confusion {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_seq((0..self.num_classes).map(|truth| self.row(truth)))
+    }
+}
+
+impl<'de> Deserialize<'de> for Confusion {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let rows = Vec::<Vec<u64>>::deserialize(deserializer)?;
+        let num_classes = rows.len();
+        if rows.iter().any(|row| row.len() != num_classes) {
+            return Err(serde::de::Error::custom("a confusion matrix is square"));
+        }
+        Ok(Self::new(num_classes, rows.concat()))
     }
 }
 

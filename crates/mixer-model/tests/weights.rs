@@ -201,6 +201,7 @@ fn what_is_written_is_read_back_bit_for_bit() {
             interpolation: Interpolation::Bilinear,
             apply_exif_orientation: true,
         }),
+        temperature: Some(1.25),
         provenance: BTreeMap::from([("run".to_owned(), "somewhere".to_owned())]),
     };
     let dir = tempfile::tempdir().unwrap();

@@ -9,7 +9,7 @@ use mixer_data::{
     DataError, DecodeOptions, Example, Loader, OnCorrupt, SkippedExample, Source, read_file,
 };
 use mixer_model::weights::Preprocessing;
-use mixer_model::{Compute, Mixer, Weights};
+use mixer_model::{Compute, Mixer, MixerConfig, Weights};
 use serde::Serialize;
 
 use crate::device::DeviceEntry;
@@ -33,6 +33,7 @@ pub struct Classifier {
     device: DeviceEntry,
     classes: Option<Arc<[String]>>,
     preprocessing: Preprocessing,
+    temperature: f64,
     loading: Loading,
 }
 
@@ -65,6 +66,7 @@ pub struct Scores {
     /// One for every class.
     pub logits: Vec<f32>,
     classes: Option<Arc<[String]>>,
+    temperature: f64,
 }
 
 /// A class that a picture may be of; its JSON form is part of the interface.
@@ -95,6 +97,7 @@ impl Classifier {
         Ok(Self {
             classes: weights.metadata.classes.clone().map(Arc::from),
             preprocessing: weights.metadata.preprocessing.unwrap_or_default(),
+            temperature: weights.metadata.temperature.unwrap_or(1.0),
             mixer: Mixer::from_weights(weights, &device.device)?,
             device: device.clone(),
             loading: Loading::default(),
@@ -121,6 +124,18 @@ impl Classifier {
     #[must_use]
     pub fn classes(&self) -> Option<&[String]> {
         self.classes.as_deref()
+    }
+
+    /// The dimensions of the network.
+    #[must_use]
+    pub fn config(&self) -> &MixerConfig {
+        self.mixer.config()
+    }
+
+    /// Number that logits are divided by before they become probabilities.
+    #[must_use]
+    pub fn temperature(&self) -> f64 {
+        self.temperature
     }
 
     /// Side of the network's input, px.
@@ -163,20 +178,21 @@ impl Classifier {
     }
 
     /// What `network` makes of every example of a split, in their order and in batches of `batch_size`:
-    /// `each` is given an example's index and its row.
+    /// `each` is given an example's index and its row, `skipped` each example that is passed over.
     ///
     /// # Errors
-    /// [`TrainError::Data`] when an example cannot be read.
+    /// [`TrainError::Data`] when an example cannot be read and `on_corrupt` does not let it pass.
     pub(crate) fn for_each(
         &self,
         source: &Arc<dyn Source>,
-        batch_size: usize,
+        (batch_size, on_corrupt): (usize, OnCorrupt),
+        mut skipped: impl FnMut(&SkippedExample),
         network: impl Fn(&Mixer, Tensor<3>) -> Tensor<2>,
         mut each: impl FnMut(usize, &[f32]),
     ) -> Result<(), TrainError> {
         let config = self.mixer.config();
         let transform = preprocessing::eval_transform(&self.preprocessing, config.image_size);
-        let loading = self.loading.loader(batch_size, config.patch_size, OnCorrupt::Stop);
+        let loading = self.loading.loader(batch_size, config.patch_size, on_corrupt);
         let loader = Loader::eval(Arc::clone(source), transform, loading)?;
         let normaliser =
             Normaliser::new(&self.preprocessing, config.patch_size, &self.device.device);
@@ -189,6 +205,7 @@ impl Classifier {
             for (row, index) in rows.chunks_exact(width).zip(&batch.indices) {
                 each(*index as usize, row);
             }
+            batch.skipped.iter().for_each(&mut skipped);
         }
         Ok(())
     }
@@ -260,7 +277,7 @@ impl Iterator for Answers<'_> {
 
 impl Answers<'_> {
     fn answer(&mut self, Input { patches, batch, .. }: Input) {
-        let Classifier { mixer, classes, .. } = self.classifier;
+        let Classifier { mixer, classes, temperature, .. } = self.classifier;
         let path = |index: u64| self.files.pictures[index as usize].path().to_owned();
         let mut answers: Vec<(u64, Answer)> = Vec::new();
         if batch.num_examples > 0 {
@@ -268,7 +285,8 @@ impl Answers<'_> {
             let logits: Vec<f32> = mixer.forward(patches).into_data().iter::<f32>().collect();
             let rows = logits.chunks_exact(mixer.config().num_classes).zip(&batch.indices);
             answers.extend(rows.map(|(logits, &index)| {
-                let scores = Scores { logits: logits.to_vec(), classes: classes.clone() };
+                let (logits, classes) = (logits.to_vec(), classes.clone());
+                let scores = Scores { logits, classes, temperature: *temperature };
                 (index, Answer { path: path(index), scores: Ok(scores) })
             }));
         }
@@ -290,7 +308,8 @@ impl Scores {
     pub fn top(&self, k: usize) -> Vec<Prediction> {
         let logits = &self.logits;
         let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        let exp: Vec<f64> = logits.iter().map(|&logit| f64::from(logit - max).exp()).collect();
+        let exp: Vec<f64> =
+            logits.iter().map(|&logit| (f64::from(logit - max) / self.temperature).exp()).collect();
         let sum: f64 = exp.iter().sum();
         let mut order: Vec<usize> = (0..logits.len()).collect();
         order.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]));

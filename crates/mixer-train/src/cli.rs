@@ -4,6 +4,7 @@ mod bench;
 mod completions;
 mod config;
 mod data;
+mod details;
 mod devices;
 mod evaluate;
 mod features;
@@ -203,7 +204,8 @@ struct WeightsArg {
     /// Override the form of GELU [default: the file's; tanh for .npz, erf for timm's files].
     #[arg(long, value_parser = gelu())]
     gelu: Option<Gelu>,
-    /// Class names in the order of the outputs, a line each [default: the file's].
+    /// Class names in the order of the outputs, a line each [default: the file's]. With `evaluate`, `present`
+    /// compares only the classes that occur (ImageNet-A and -R have 200 of the 1000).
     #[arg(long, value_name = "FILE")]
     classes: Option<PathBuf>,
 }
@@ -276,9 +278,13 @@ impl ClassifierArgs {
         &self.weights.weights
     }
 
+    fn read(&self) -> Result<mixer_model::Weights, TrainError> {
+        self.weights.read()
+    }
+
     fn open(&self, device: &DeviceEntry) -> Result<Classifier, TrainError> {
         use mixer_model::weights::ResizeRule;
-        let weights = self.weights.read()?;
+        let weights = self.read()?;
         let mut rule = weights.metadata.preprocessing.unwrap_or_default();
         match self.preprocess {
             None => {}

@@ -6,8 +6,10 @@
 
 pub mod attribution;
 pub mod canvas;
+pub mod details;
 pub mod features;
 pub mod probe;
 pub mod report;
 pub mod run_record;
+pub mod saved_evaluation;
 pub mod unit_pictures;

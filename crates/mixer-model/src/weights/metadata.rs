@@ -15,6 +15,9 @@ pub struct Metadata {
     pub classes: Option<Vec<String>>,
     /// The preparation of the pictures that the network was trained on.
     pub preprocessing: Option<Preprocessing>,
+    /// Number that logits are divided by before they become probabilities; 1 where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub temperature: Option<f64>,
     /// Origin of the weights, free text by key (`resolution`, `run`, `dataset`, ...).
     pub provenance: BTreeMap<String, String>,
 }
@@ -90,6 +93,8 @@ pub(super) struct MixerHeader {
     pub(super) classes: Option<Vec<String>>,
     #[serde(default)]
     pub(super) preprocessing: Option<Preprocessing>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) temperature: Option<f64>,
     #[serde(default)]
     pub(super) provenance: BTreeMap<String, String>,
 }

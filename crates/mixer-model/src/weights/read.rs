@@ -80,8 +80,8 @@ impl Weights {
             tensors.insert(name, tensor);
         }
         let metadata = match header {
-            Some(MixerHeader { classes, preprocessing, provenance, .. }) => {
-                Metadata { classes, preprocessing, provenance }
+            Some(MixerHeader { classes, preprocessing, temperature, provenance, .. }) => {
+                Metadata { classes, preprocessing, temperature, provenance }
             }
             None => Metadata::default(),
         };

@@ -82,12 +82,13 @@ impl Weights {
 
     /// Metadata of the safetensors header.
     fn header(&self) -> Result<BTreeMap<&'static str, String>, ModelError> {
-        let Metadata { classes, preprocessing, provenance } = self.metadata.clone();
+        let Metadata { classes, preprocessing, temperature, provenance } = self.metadata.clone();
         let header = MixerHeader {
             format_version: FORMAT_VERSION,
             config: self.config.clone(),
             classes,
             preprocessing,
+            temperature,
             provenance,
         };
         let json = serde_json::to_string(&header)

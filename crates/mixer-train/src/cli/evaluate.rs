@@ -8,6 +8,7 @@ use fs_err as fs;
 use mixer_data::{DataError, OnCorrupt, SkippedExample, Source, open_split};
 use serde::Serialize;
 
+use super::details::{self, DetailsArgs};
 use super::{ClassifierArgs, DeviceArg, Format};
 use crate::classifier::Classifier;
 use crate::config::{DataConfig, DataKind, RunConfig};
@@ -20,7 +21,7 @@ use crate::show::progress::{Progress, say};
 #[derive(Debug, Clone, Args)]
 pub(super) struct EvaluateArgs {
     #[command(flatten)]
-    classifier: ClassifierArgs,
+    pub(super) classifier: ClassifierArgs,
     /// The folder that the split lies in [default: that of the run, where WEIGHTS is one].
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     data: Option<PathBuf>,
@@ -30,16 +31,29 @@ pub(super) struct EvaluateArgs {
     split: Option<String>,
     /// Examples per batch.
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..))]
-    batch_size: u16,
+    pub(super) batch_size: u16,
     /// Fate of pictures that cannot be read: `stop`, or `skip=N` to pass over up to N and name them, as
     /// `data.on_corrupt` does [default: without `--data` as in the run, else stop].
     #[arg(long, value_name = "stop|skip=N", value_parser = on_corrupt)]
     on_corrupt: Option<OnCorrupt>,
     /// Form of the result.
     #[arg(long, value_enum, default_value_t = Format::Table)]
-    format: Format,
+    pub(super) format: Format,
+    #[command(flatten)]
+    pub(super) details: DetailsArgs,
     #[command(flatten)]
     device: DeviceArg,
+}
+
+impl EvaluateArgs {
+    /// `--classes present` is no file of names: only outputs of classes that occur are compared.
+    fn with_present_classes(&self) -> Self {
+        let mut args = self.clone();
+        if args.classifier.weights.classes.take_if(|file| file.as_os_str() == "present").is_some() {
+            args.details.only_present = true;
+        }
+        args
+    }
 }
 
 /// Takes `stop` or `skip=N`.
@@ -53,12 +67,12 @@ fn on_corrupt(text: &str) -> Result<OnCorrupt, String> {
 }
 
 /// What is to be evaluated on.
-struct Data {
-    source: Arc<dyn Source>,
-    split: String,
+pub(super) struct Data {
+    pub(super) source: Arc<dyn Source>,
+    pub(super) split: String,
     /// Its place, for messages.
-    place: String,
-    on_corrupt: OnCorrupt,
+    pub(super) place: String,
+    pub(super) on_corrupt: OnCorrupt,
 }
 
 /// The result; its JSON form is part of the interface.
@@ -71,8 +85,13 @@ struct Report {
 }
 
 pub(super) fn run(args: &EvaluateArgs) -> Result<(), TrainError> {
+    let args = &args.with_present_classes();
+    args.details.check()?;
     let classifier = args.classifier.open(&args.device.open()?)?;
     let data = data(args, &classifier)?;
+    if args.details.are_wanted() {
+        return details::run(args, &classifier, &data);
+    }
     let num_classes = data.source.class_names().len();
     let mut progress = Progress::new("example", data.source.len() as u64, 0);
     let (batch_size, mut skipped) = (usize::from(args.batch_size), Vec::new());
@@ -81,13 +100,7 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<(), TrainError> {
         .evaluate(&data.source, batch_size, data.on_corrupt, |done| progress.update(done), skip)
         .map_err(|error| explained(error, &data))?;
     progress.finish();
-    for reason in &skipped {
-        say(format_args!("warning: passed over an example of {}: {reason}", data.split));
-    }
-    if evaluation.n == 0 {
-        let message = format!("no picture of `{}` could be read: {}", data.split, data.place);
-        return Err(TrainError::data_mismatch(message));
-    }
+    data.account(&skipped, evaluation.n)?;
     let report = Report { evaluation, skipped: skipped.len() as u64 };
     match args.format {
         Format::Json => super::print_json(&report),
@@ -101,7 +114,9 @@ fn data(args: &EvaluateArgs, classifier: &Classifier) -> Result<Data, TrainError
     if let Some(folder) = &args.data {
         let split = args.split.as_deref();
         let split = split.unwrap_or_else(|| dataset::default_val_split(folder, None));
-        // Without class names the folder's own order is what the outputs must mean.
+        // Without class names the folder's own order is what the outputs must mean; where names of folders are
+        // numbers of outputs, it is they.
+        let classes = classes.filter(|_| !args.details.labels_are_indices());
         let source = open_split(None, folder, split, classes, &classifier.decode_options())?;
         let (split, place) = (split.to_owned(), folder.display().to_string());
         let on_corrupt = args.on_corrupt.unwrap_or_default();
@@ -151,6 +166,20 @@ fn data_of_run(
     let options = dataset::decode_options(config);
     let source = open_split(kind, root, split, classifier.classes(), &options)?;
     Ok(Data { source, split: split.to_owned(), place: root.display().to_string(), on_corrupt })
+}
+
+impl Data {
+    /// Names the examples that were passed over, and refuses a result of none.
+    pub(super) fn account(&self, skipped: &[String], n: u64) -> Result<(), TrainError> {
+        for reason in skipped {
+            say(format_args!("warning: passed over an example of {}: {reason}", self.split));
+        }
+        if n == 0 {
+            let message = format!("no picture of `{}` could be read: {}", self.split, self.place);
+            return Err(TrainError::data_mismatch(message));
+        }
+        Ok(())
+    }
 }
 
 impl Report {

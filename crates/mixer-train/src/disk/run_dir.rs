@@ -345,6 +345,7 @@ pub fn metadata(plan: &RunPlan, provenance: &[(&str, String)]) -> Metadata {
     Metadata {
         classes: Some(plan.facts.classes.clone()),
         preprocessing: Some(plan.preprocessing()),
+        temperature: None,
         provenance: provenance.iter().map(|(k, v)| ((*k).to_owned(), v.clone())).collect(),
     }
 }

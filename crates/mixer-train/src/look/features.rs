@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use mixer_data::Source;
+use mixer_data::{OnCorrupt, Source};
 
 use crate::classifier::Classifier;
 use crate::error::TrainError;
@@ -36,7 +36,8 @@ impl Features {
             Self { values: Vec::new(), dim: 0, labels: Vec::new(), paths: Vec::new() };
         classifier.for_each(
             source,
-            batch_size,
+            (batch_size, OnCorrupt::Stop),
+            |_| (),
             |mixer, patches| mixer.features(patches),
             |index, row| {
                 features.dim = row.len();

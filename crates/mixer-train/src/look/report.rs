@@ -13,10 +13,17 @@ use crate::disk::run_dir::{self, RunDir};
 use crate::disk::tensorboard::scalars;
 use crate::error::TrainError;
 use crate::look::run_record::{RunRecord, differences, percent};
+use crate::look::saved_evaluation::SavedEvaluation;
 use crate::look::unit_pictures::{embedding, token_mixing};
 
 /// Pieces of a curve, each of which keeps two points.
 const PIECES: usize = 500;
+
+/// Pairs of classes that are listed.
+const CONFUSED: usize = 20;
+
+/// The most classes whose confusion is a table.
+const MOST_CELLS: usize = 50;
 
 #[derive(Debug, Serialize)]
 struct Page {
@@ -36,7 +43,7 @@ struct Run {
     facts: Vec<(&'static str, String)>,
     plan: String,
     notes: Option<String>,
-    evaluation: Option<serde_json::Value>,
+    evaluation: Option<Evaluation>,
     pictures: Vec<Picture>,
 }
 
@@ -44,6 +51,16 @@ struct Run {
 struct Picture {
     data: String,
     caption: String,
+}
+
+#[derive(Debug, Serialize)]
+struct Evaluation {
+    measures: Vec<(&'static str, String)>,
+    classes: Vec<String>,
+    /// Absent for many classes.
+    confusion: Option<mixer_analysis::Confusion>,
+    confused: Vec<[String; 4]>,
+    mistakes: Vec<Picture>,
 }
 
 #[derive(Debug, Serialize)]
@@ -175,9 +192,48 @@ fn run(record: &RunRecord, with_pictures: bool) -> Result<Run, TrainError> {
         facts,
         plan: record.plan.to_toml()?,
         notes: read("notes.md"),
-        evaluation: None,
+        evaluation: SavedEvaluation::read(&RunDir::new(&record.path))?.map(evaluation),
         pictures: if with_pictures { pictures(record)? } else { Vec::new() },
     })
+}
+
+fn evaluation(saved: SavedEvaluation) -> Evaluation {
+    let SavedEvaluation { split, classes, measures, mistakes } = saved;
+    let n = measures.n;
+    let lines = vec![
+        ("split", split),
+        ("examples", n.to_string()),
+        ("top-1, %", percent(measures.top1, n)),
+        ("top-5, %", percent(measures.top5, n)),
+        ("mean of classes, %", format!("{:.2}", 100.0 * measures.mean_per_class())),
+        ("loss", format!("{:.4}", measures.loss)),
+        ("expected calibration error, 15 bins", format!("{:.4}", measures.ece)),
+        ("maximum calibration error", format!("{:.4}", measures.mce)),
+        ("Brier score", format!("{:.4}", measures.brier)),
+    ];
+    let pairs = measures.confusion.most_confused(CONFUSED).into_iter().map(|pair| {
+        let name = |class: usize| classes.get(class).cloned().unwrap_or_default();
+        [name(pair.truth), name(pair.prediction), pair.n.to_string(), pair.reverse.to_string()]
+    });
+    Evaluation {
+        measures: lines,
+        confused: pairs.collect(),
+        confusion: (classes.len() <= MOST_CELLS).then_some(measures.confusion),
+        mistakes: mistakes
+            .into_iter()
+            .map(|mistake| Picture {
+                data: data_uri(&mistake.thumbnail),
+                caption: format!(
+                    "{} for {}, {:.1} %: {}",
+                    mistake.prediction,
+                    mistake.label,
+                    100.0 * mistake.confidence,
+                    mistake.path
+                ),
+            })
+            .collect(),
+        classes,
+    }
 }
 
 fn pictures(record: &RunRecord) -> Result<Vec<Picture>, TrainError> {
@@ -199,15 +255,16 @@ fn pictures(record: &RunRecord) -> Result<Vec<Picture>, TrainError> {
 }
 
 fn charts(runs: &[RunRecord]) -> Vec<Chart> {
-    let mut charts: BTreeMap<(bool, String), Vec<Series>> = BTreeMap::new();
+    let mut charts: BTreeMap<(usize, String), Vec<Series>> = BTreeMap::new();
     for (run, record) in runs.iter().enumerate() {
-        let mut curves: BTreeMap<(bool, String), Vec<Point>> = BTreeMap::new();
+        let mut curves: BTreeMap<String, Vec<Point>> = BTreeMap::new();
         let steps_per_epoch = record.plan.steps_per_epoch();
         for metric in &record.metrics {
-            let (seconds, is_eval) = match metric {
-                Metric::Train { elapsed_secs, .. } => (*elapsed_secs, false),
-                Metric::Eval { elapsed_secs, .. } => (*elapsed_secs, true),
-                _ => (None, false),
+            let seconds = match metric {
+                Metric::Train { elapsed_secs, .. } | Metric::Eval { elapsed_secs, .. } => {
+                    *elapsed_secs
+                }
+                _ => None,
             };
             let Some((step, _, values)) = scalars(metric) else { continue };
             let epoch = step as f64 / steps_per_epoch;
@@ -215,14 +272,16 @@ fn charts(runs: &[RunRecord]) -> Vec<Chart> {
                 if tag != "train/epoch" {
                     let value = value.is_finite().then_some(value);
                     let point = (step, value, Some(epoch), seconds.map(|seconds| seconds / 3600.0));
-                    curves.entry((!is_eval, tag)).or_default().push(point);
+                    curves.entry(tag).or_default().push(point);
                 }
             }
         }
-        for ((is_training, tag), points) in curves {
-            let points = thinned(points);
-            let series = Series { run, is_smooth: !is_training, points };
-            charts.entry((is_training, tag)).or_default().push(series);
+        for (tag, points) in curves {
+            // Evaluations first, speed last; what is noisy is smoothed.
+            let place = ["train/", "speed/"].iter().position(|of| tag.starts_with(of));
+            let is_smooth = place.is_none() || tag == "train/learning_rate";
+            let series = Series { run, is_smooth, points: thinned(points) };
+            charts.entry((place.map_or(0, |place| place + 1), tag)).or_default().push(series);
         }
     }
     charts.into_iter().map(|((_, name), series)| Chart { name, series }).collect()

@@ -7,7 +7,7 @@ use mixer_model::Weights;
 use crate::error::TrainError;
 use crate::look::canvas::{Canvas, diverging};
 
-/// Pairs of units in a row.
+/// The most pairs of units in a row.
 const PAIRS: usize = 16;
 
 /// Least side of a tile, px.
@@ -29,7 +29,7 @@ pub fn token_mixing(weights: &Weights, block: usize) -> Result<Canvas, TrainErro
     let units: Vec<Vec<f32>> = tensor.chunks_exact(grid * grid).map(<[f32]>::to_vec).collect();
     let pairs = pairs(&units, grid);
     let scale = TILE.div_ceil(grid);
-    let (tile, columns) = (grid * scale, PAIRS.min(pairs.len()));
+    let (tile, columns) = (grid * scale, pairs.len().isqrt().clamp(1, PAIRS));
     let pair = 2 * tile + GAP + PAIR_GAP;
     let rows = pairs.len().div_ceil(columns);
     let mut canvas = Canvas::new(columns * pair - PAIR_GAP, rows * (tile + PAIR_GAP) - PAIR_GAP);
@@ -59,7 +59,7 @@ pub fn embedding(weights: &Weights) -> Result<Canvas, TrainError> {
     let side = weights.config.patch_size;
     let (values, scale) = (side * side * 3, TILE.div_ceil(side));
     let (tile, units) = (side * scale, tensor.len() / values);
-    let columns = (2 * PAIRS).min(units);
+    let columns = (2 * units).isqrt().clamp(1, 2 * PAIRS);
     let step = tile + GAP;
     let rows = units.div_ceil(columns);
     let mut canvas = Canvas::new(columns * step - GAP, rows * step - GAP);

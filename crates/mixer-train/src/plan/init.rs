@@ -49,7 +49,9 @@ impl InitPlan {
                 )));
             }
         };
-        let metadata = Metadata { provenance: BTreeMap::new(), ..facts.metadata.clone() };
+        // Of the weights as they were; other weights have another one.
+        let metadata =
+            Metadata { provenance: BTreeMap::new(), temperature: None, ..facts.metadata.clone() };
         Ok(Self {
             weights: config.weights.clone(),
             head: if reset_head { HeadInit::Reset } else { HeadInit::Keep },

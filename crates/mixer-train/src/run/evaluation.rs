@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use burn::tensor::Device;
+use mixer_analysis::rank;
 use mixer_data::{EvalTransform, Loader, OnCorrupt, SkippedExample, Source};
 use mixer_model::Mixer;
 use mixer_model::weights::Preprocessing;
@@ -88,7 +89,8 @@ impl Evaluator {
             let losses: Vec<f32> = losses.into_data().iter::<f32>().collect();
             let logits: Vec<f32> = logits.into_data().iter::<f32>().collect();
             for i in 0..batch.num_examples {
-                let rank = rank(&logits[i * num_classes..(i + 1) * num_classes], batch.labels[i]);
+                let logits = &logits[i * num_classes..(i + 1) * num_classes];
+                let rank = rank(logits, batch.labels[i] as usize);
                 sum.loss += f64::from(losses[i]);
                 sum.top1 += f64::from(u8::from(rank < 1));
                 sum.top5 += f64::from(u8::from(rank < 5));
@@ -99,33 +101,5 @@ impl Evaluator {
         let n = (sum.n as f64).max(1.0);
         let Evaluation { loss, top1, top5, n: count } = sum;
         Ok(Evaluation { loss: loss / n, top1: top1 / n, top5: top5 / n, n: count })
-    }
-}
-
-/// Number of classes that come before the label's. Ties go to the lower class, as in `argmax`; a logit that
-/// is not a number never counts as right.
-fn rank(logits: &[f32], label: u32) -> usize {
-    let Some(&own) = logits.get(label as usize) else { return usize::MAX };
-    if own.is_nan() {
-        return usize::MAX;
-    }
-    logits
-        .iter()
-        .enumerate()
-        .filter(|&(class, &logit)| logit > own || (logit == own && class < label as usize))
-        .count()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rank_counts_better_classes_and_breaks_ties_downwards() {
-        assert_eq!(rank(&[1.0, 3.0, 2.0], 1), 0);
-        assert_eq!(rank(&[1.0, 3.0, 2.0], 0), 2);
-        assert_eq!(rank(&[1.0, 1.0], 0), 0);
-        assert_eq!(rank(&[1.0, 1.0], 1), 1);
-        assert_eq!(rank(&[f32::NAN, 1.0], 0), usize::MAX);
     }
 }

@@ -267,6 +267,7 @@ for (const [i, run] of report.runs.entries()) {
       element('tbody', {}, ...found.confusion.map((row, truth) => { const total = row.reduce((sum, count) => sum + count, 0); return element('tr', {}, element('th', {}, found.classes[truth]), ...row.map((count) => cell(count, total))); })))));
   }
   if (found.confused.length > 0) made.push(element('p', { class: 'quiet' }, 'Confused most:'), table(['class', 'taken for', 'times', 'the other way'], found.confused.map((pair) => ({ cells: pair })), { numbers: [2, 3] }));
+  if (found.mistakes.length > 0) made.push(element('p', { class: 'quiet' }, 'The most confident mistakes:'), element('div', { class: 'mistakes' }, ...found.mistakes.map((mistake) => element('figure', {}, element('img', { src: mistake.data, alt: mistake.caption, loading: 'lazy' }), element('figcaption', {}, mistake.caption)))));
   document.getElementById('evaluation').append(...made);
 }
 if (report.runs.every((run) => run.evaluation === null)) document.getElementById('evaluation').remove();

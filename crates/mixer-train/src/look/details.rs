@@ -1,0 +1,228 @@
+//! An evaluation in depth: every example's answer, and what they add up to.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+
+use burn::tensor::Tensor;
+use fs_err as fs;
+use mixer_analysis::{Measures, Scored, Tally};
+use mixer_data::{OnCorrupt, SkippedExample, Source};
+use mixer_model::{Mixer, MixerConfig};
+use serde::{Deserialize, Serialize};
+
+use crate::classifier::Classifier;
+use crate::error::TrainError;
+
+/// An evaluation in depth, as it is to be made.
+#[derive(Debug, Clone, Default)]
+pub struct Details {
+    /// The label of each class of the source among the outputs; empty where they are the same.
+    pub outputs: Vec<usize>,
+    /// `true` to compare only the outputs of classes that occur.
+    pub only_present: bool,
+    /// `true` to average the logits of a picture and of its mirror image.
+    pub flip: bool,
+    /// Examples per batch.
+    pub batch_size: usize,
+    /// Fate of examples that cannot be read.
+    pub on_corrupt: OnCorrupt,
+}
+
+/// One example's answer.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Row {
+    /// Index of the example.
+    pub index: usize,
+    /// Its class, a position in [`Detailed::classes`], as is the prediction.
+    pub label: usize,
+    /// The answer beside it.
+    pub scored: Scored,
+}
+
+/// What was found.
+#[derive(Debug, Clone)]
+pub struct Detailed {
+    /// The outputs that were compared.
+    pub outputs: Vec<usize>,
+    /// Their names.
+    pub classes: Vec<String>,
+    /// The measures.
+    pub measures: Measures,
+    /// The examples, in their order.
+    pub rows: Vec<Row>,
+    /// Logits of the compared outputs, `[N, K]`, not divided by a temperature.
+    pub logits: Vec<f32>,
+}
+
+impl Details {
+    /// Evaluates a source; `progress` is called with the number of examples done, `skipped` with each example
+    /// that is passed over.
+    ///
+    /// # Errors
+    /// [`TrainError::DataMismatch`] for a class without an output, [`TrainError::Data`] when an example cannot
+    /// be read.
+    pub fn run(
+        &self,
+        classifier: &Classifier,
+        source: &Arc<dyn Source>,
+        mut progress: impl FnMut(u64),
+        skipped: impl FnMut(&SkippedExample),
+    ) -> Result<Detailed, TrainError> {
+        let config = classifier.config();
+        let num_classes = config.num_classes;
+        let output = |class: u32| -> usize {
+            self.outputs.get(class as usize).copied().unwrap_or(class as usize)
+        };
+        let outputs: Vec<usize> = if self.only_present {
+            let present: BTreeSet<usize> =
+                (0..source.len()).map(|i| output(source.label(i))).collect();
+            present.into_iter().collect()
+        } else {
+            (0..num_classes).collect()
+        };
+        let mut position = vec![None; num_classes];
+        outputs.iter().enumerate().for_each(|(i, output)| position[*output] = Some(i));
+        let names = classifier.classes();
+        let name = |output: &usize| {
+            let known = match names {
+                Some(names) => names.get(*output),
+                None if self.outputs.is_empty() => source.class_names().get(*output),
+                None => None,
+            };
+            known.map_or_else(|| format!("class {output}"), Clone::clone)
+        };
+        let temperature = classifier.temperature();
+        let mut tally = Tally::new(outputs.len());
+        let (mut rows, mut logits) = (Vec::new(), Vec::new());
+        let network = |mixer: &Mixer, patches: Tensor<3>| match self.flip {
+            true => {
+                let mirrored = mirrored(patches.clone(), mixer.config());
+                (mixer.forward(patches) + mixer.forward(mirrored)) / 2.0
+            }
+            false => mixer.forward(patches),
+        };
+        let each = |index: usize, all: &[f32]| {
+            let Some(label) = position[output(source.label(index))] else { return };
+            let own: Vec<f32> = outputs.iter().map(|output| all[*output]).collect();
+            let cooled: Vec<f32> =
+                own.iter().map(|logit| (f64::from(*logit) / temperature) as f32).collect();
+            let scored = tally.add(if temperature == 1.0 { &own } else { &cooled }, label);
+            rows.push(Row { index, label, scored });
+            logits.extend(own);
+            progress(rows.len() as u64);
+        };
+        classifier.for_each(source, (self.batch_size, self.on_corrupt), skipped, network, each)?;
+        let classes = outputs.iter().map(name).collect();
+        Ok(Detailed { measures: tally.measures(), outputs, classes, rows, logits })
+    }
+}
+
+/// Patches of the mirror images.
+///
+/// # Shapes
+/// - `patches` and output: `[B, S, P·P·3]`
+fn mirrored(patches: Tensor<3>, config: &MixerConfig) -> Tensor<3> {
+    let [b, s, values] = patches.dims();
+    let (grid, p) = (config.grid_size(), config.patch_size);
+    patches.reshape([b, grid, grid, p, p, 3]).flip([2, 4]).reshape([b, s, values])
+}
+
+impl Detailed {
+    /// The examples that are wrong, the most confident first.
+    #[must_use]
+    pub fn mistakes(&self, limit: usize) -> Vec<Row> {
+        let mut wrong: Vec<Row> =
+            self.rows.iter().filter(|row| row.scored.rank > 0).copied().collect();
+        wrong.sort_by(|a, b| b.scored.confidence.total_cmp(&a.scored.confidence));
+        wrong.truncate(limit);
+        wrong
+    }
+}
+
+/// Accuracy by ImageNet's reassessed labels; its JSON form is part of the interface.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Real {
+    /// Pictures that have labels.
+    pub n: u64,
+    /// Fraction of them whose prediction is one of their labels.
+    pub top1: f64,
+}
+
+impl Real {
+    /// Compares predictions with `real.json`: a list of classes for each picture of ImageNet's validation set.
+    /// The picture's number is at the end of its name, `ILSVRC2012_val_00000001.JPEG`; one without labels
+    /// counts for nothing.
+    ///
+    /// # Source
+    /// "Are we done with ImageNet?" (Beyer et al. 2020), `google-research/reassessed-imagenet`.
+    ///
+    /// # Errors
+    /// [`TrainError::DataMismatch`] for a file of another form or length, and pictures of other names.
+    pub fn new(found: &Detailed, source: &dyn Source, file: &Path) -> Result<Self, TrainError> {
+        let mismatch = |message: String| TrainError::data_mismatch(message);
+        let text = fs::read_to_string(file)?;
+        let labels: Vec<Vec<usize>> = serde_json::from_str(&text).map_err(|error| {
+            mismatch(format!("not a list of lists of classes: {error}: {}", file.display()))
+        })?;
+        let (mut n, mut right) = (0, 0u64);
+        for row in &found.rows {
+            let name = source.describe(row.index);
+            let number = number_of(&name).ok_or_else(|| {
+                mismatch(format!(
+                    "no picture of ImageNet's validation set, whose name ends with a number: {name}"
+                ))
+            })?;
+            let labels = labels.get(number.wrapping_sub(1)).ok_or_else(|| {
+                mismatch(format!(
+                    "{} pictures have labels, this is number {number}: {name}: {}",
+                    labels.len(),
+                    file.display()
+                ))
+            })?;
+            if !labels.is_empty() {
+                n += 1;
+                right += u64::from(labels.contains(&found.outputs[row.scored.prediction]));
+            }
+        }
+        if n == 0 {
+            return Err(mismatch(format!("no picture has a label: {}", file.display())));
+        }
+        Ok(Self { n, top1: right as f64 / n as f64 })
+    }
+}
+
+/// The number at the end of a file's name.
+fn number_of(path: &str) -> Option<usize> {
+    let stem = Path::new(path).file_stem()?.to_str()?;
+    let digits = stem.len() - stem.trim_end_matches(|c: char| c.is_ascii_digit()).len();
+    stem[stem.len() - digits..].parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::{Device, TensorData};
+
+    use super::*;
+
+    #[test]
+    fn pictures_are_mirrored_patch_by_patch() {
+        let config =
+            mixer_model::Variant::parse("S/2").unwrap().config(4, 10, mixer_model::Gelu::Tanh);
+        // The number of a pixel's column is its value.
+        let columns: Vec<f32> = (0..4)
+            .flat_map(|token| (0..4).flat_map(move |at| [(token % 2 * 2 + at % 2) as f32; 3]))
+            .collect();
+        let patches =
+            Tensor::from_data(TensorData::new(columns.clone(), [1, 4, 12]), &Device::flex());
+        let found: Vec<f32> = mirrored(patches, &config).into_data().iter::<f32>().collect();
+        let expected: Vec<f32> = columns.iter().map(|column| 3.0 - column).collect();
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn pictures_have_numbers() {
+        assert_eq!(number_of("val/n01440764/ILSVRC2012_val_00000293.JPEG"), Some(293));
+        assert_eq!(number_of("cat.jpg"), None);
+    }
+}
