@@ -7,7 +7,9 @@
 use std::path::{Path, PathBuf};
 
 use image::{DynamicImage, ImageFormat};
-use mixer_data::{DataError, DecodeError, DecodeOptions, FolderSource, RgbImage, Source, decode};
+use mixer_data::{
+    DataError, DecodeError, DecodeOptions, FolderSource, RgbImage, Source, decode, read_image,
+};
 
 /// Width and height of every fixture.
 const SIZE: (u32, u32) = (29, 18);
@@ -344,4 +346,31 @@ fn crc32(bytes: &[u8]) -> u32 {
             (crc >> 1) ^ (0xedb8_8320 & (crc & 1).wrapping_neg())
         })
     })
+}
+
+#[cfg(unix)]
+#[test]
+fn what_is_no_file_is_named_and_not_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    let options = DecodeOptions::default();
+    let reason = |name: &str| read_image(&root.join(name), &options).unwrap_err().to_string();
+    let words = |what: &str, name: &str| {
+        format!("cannot decode image: found {what}, expected a file: {}", root.join(name).display())
+    };
+    let made = std::process::Command::new("mkfifo").arg(root.join("pipe.png")).status();
+    if made.is_ok_and(|status| status.success()) {
+        assert_eq!(reason("pipe.png"), words("a named pipe", "pipe.png"));
+    }
+    let _listener = std::os::unix::net::UnixListener::bind(root.join("socket.png")).unwrap();
+    assert_eq!(reason("socket.png"), words("a socket", "socket.png"));
+    std::os::unix::fs::symlink("/dev/zero", root.join("device.png")).unwrap();
+    assert_eq!(reason("device.png"), words("a device", "device.png"));
+    fs_err::create_dir(root.join("folder.png")).unwrap();
+    assert_eq!(reason("folder.png"), words("a folder", "folder.png"));
+    // A link to a file is that file.
+    fs_err::write(root.join("picture"), fixture("rgb.png")).unwrap();
+    std::os::unix::fs::symlink("picture", root.join("link.png")).unwrap();
+    let linked = read_image(&root.join("link.png"), &options).unwrap();
+    assert_eq!(linked, decode_default(&fixture("rgb.png")).unwrap());
 }
