@@ -11,6 +11,7 @@ pub(crate) mod orientation;
 pub(crate) mod other_format;
 pub(crate) mod part;
 pub(crate) mod picture;
+pub(crate) mod png_chunks;
 pub(crate) mod read;
 pub(crate) mod rgb_image;
 pub(crate) mod webp_chunks;

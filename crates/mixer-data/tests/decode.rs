@@ -7,7 +7,9 @@
 use std::path::{Path, PathBuf};
 
 use image::{DynamicImage, ImageFormat};
-use mixer_data::{DataError, DecodeError, DecodeOptions, FolderSource, RgbImage, Source, decode};
+use mixer_data::{
+    DataError, DecodeError, DecodeOptions, FolderSource, RgbImage, Source, decode, read_image,
+};
 
 /// Width and height of every fixture.
 const SIZE: (u32, u32) = (29, 18);
@@ -120,6 +122,74 @@ fn orientation_is_ignored_unless_asked_for() {
     // A picture without the tag stays.
     let bytes = fixture("baseline.jpg");
     assert_eq!(decode(&bytes, &options).unwrap(), decode_default(&bytes).unwrap());
+}
+
+/// EXIF metadata with an orientation, in both orders of bytes.
+fn exif(orientation: u8, is_big_endian: bool) -> Vec<u8> {
+    match is_big_endian {
+        true => {
+            [b"MM\0\x2a\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0", &[orientation][..], &[0; 6]]
+                .concat()
+        }
+        false => [b"II\x2a\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0", &[orientation][..], &[0; 7]]
+            .concat(),
+    }
+}
+
+/// A fixture with EXIF metadata.
+fn with_exif(name: &str, exif: &[u8]) -> Vec<u8> {
+    let bytes = fixture(name);
+    match name.rsplit_once('.').unwrap().1 {
+        "jpg" => {
+            let length = (exif.len() as u16 + 2).to_be_bytes();
+            [&bytes[..2], &[0xff, 0xe1], &length, exif, &bytes[2..]].concat()
+        }
+        "png" => {
+            let body = [b"eXIf", exif].concat();
+            let length = (exif.len() as u32).to_be_bytes();
+            // Behind the header.
+            [&bytes[..33], &length, &body, &crc32(&body).to_be_bytes(), &bytes[33..]].concat()
+        }
+        _ => {
+            let sides = [SIZE.0 - 1, SIZE.1 - 1].map(|side| side.to_le_bytes());
+            let canvas = [b"VP8X\x0a\0\0\0\x08\0\0\0", &sides[0][..3], &sides[1][..3]].concat();
+            let length = (exif.len() as u32).to_le_bytes();
+            let chunks = [&b"WEBP"[..], &canvas[..], &bytes[12..], b"EXIF", &length, exif].concat();
+            [b"RIFF", &(chunks.len() as u32).to_le_bytes()[..], &chunks].concat()
+        }
+    }
+}
+
+#[test]
+fn exif_with_a_prefix_and_without_turns_every_format_that_carries_it() {
+    let options = DecodeOptions { apply_orientation: true, ..DecodeOptions::default() };
+    for name in ["baseline.jpg", "progressive.jpg", "rgb.png", "lossless.webp", "lossy.webp"] {
+        let stored = decode_default(&fixture(name)).unwrap();
+        for (orientation, is_big_endian) in [(1, true), (3, false), (6, true), (8, false)] {
+            let exif = exif(orientation, is_big_endian);
+            for prefix in [&b"Exif\0\0"[..], b""] {
+                if prefix.is_empty() && name.ends_with("jpg") {
+                    continue;
+                }
+                let bytes = with_exif(name, &[prefix, &exif].concat());
+                assert_eq!(decode_default(&bytes).unwrap(), stored, "{name}");
+                let turned = decode(&bytes, &options).unwrap();
+                let (width, height) = (turned.width as usize, turned.height as usize);
+                assert_eq!((width * height, turned.pixels.len()), (29 * 18, 29 * 18 * 3));
+                // Where the first stored pixel is now, in a row and a column.
+                let (x, y) = match orientation {
+                    1 => (0, 0),
+                    3 => (width - 1, height - 1),
+                    6 => (width - 1, 0),
+                    _ => (0, height - 1),
+                };
+                let is_upright = matches!(orientation, 1 | 3);
+                assert_eq!(is_upright, (turned.width, turned.height) == SIZE, "{name}");
+                let at = (y * width + x) * 3;
+                assert_eq!(turned.pixels[at..at + 3], stored.pixels[..3], "{name} {orientation}");
+            }
+        }
+    }
 }
 
 #[test]
@@ -276,4 +346,31 @@ fn crc32(bytes: &[u8]) -> u32 {
             (crc >> 1) ^ (0xedb8_8320 & (crc & 1).wrapping_neg())
         })
     })
+}
+
+#[cfg(unix)]
+#[test]
+fn what_is_no_file_is_named_and_not_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    let options = DecodeOptions::default();
+    let reason = |name: &str| read_image(&root.join(name), &options).unwrap_err().to_string();
+    let words = |what: &str, name: &str| {
+        format!("cannot decode image: found {what}, expected a file: {}", root.join(name).display())
+    };
+    let made = std::process::Command::new("mkfifo").arg(root.join("pipe.png")).status();
+    if made.is_ok_and(|status| status.success()) {
+        assert_eq!(reason("pipe.png"), words("a named pipe", "pipe.png"));
+    }
+    let _listener = std::os::unix::net::UnixListener::bind(root.join("socket.png")).unwrap();
+    assert_eq!(reason("socket.png"), words("a socket", "socket.png"));
+    std::os::unix::fs::symlink("/dev/zero", root.join("device.png")).unwrap();
+    assert_eq!(reason("device.png"), words("a device", "device.png"));
+    fs_err::create_dir(root.join("folder.png")).unwrap();
+    assert_eq!(reason("folder.png"), words("a folder", "folder.png"));
+    // A link to a file is that file.
+    fs_err::write(root.join("picture"), fixture("rgb.png")).unwrap();
+    std::os::unix::fs::symlink("picture", root.join("link.png")).unwrap();
+    let linked = read_image(&root.join("link.png"), &options).unwrap();
+    assert_eq!(linked, decode_default(&fixture("rgb.png")).unwrap());
 }

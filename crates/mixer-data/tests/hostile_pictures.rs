@@ -207,6 +207,11 @@ fn the_first_frame_of_a_gif_lies_on_the_canvas_that_pillow_has() {
     let image = decoded(&gif([1, 1], [2, 0, 1, 1]));
     assert_eq!((image.width, image.height), (3, 1));
     assert_eq!(image.pixels, [white, white, [9; 3]].concat());
+    // Without a palette, entries are levels.
+    let mut bytes = gif([2, 1], [0, 0, 1, 1]);
+    bytes[10] = 0;
+    bytes.drain(13..19);
+    assert_eq!(decoded(&bytes).pixels, [1, 1, 1, 0, 0, 0]);
     // With a transparent entry, its colour.
     let mut bytes = gif([2, 1], [0, 0, 1, 1]);
     bytes.splice(19..19, [b'!', 0xf9, 4, 1, 0, 0, 1, 0]);

@@ -16,6 +16,7 @@ mod refusal;
 mod region;
 mod region_job;
 mod scan;
+mod standard_tables;
 mod unsupported;
 #[cfg(target_arch = "x86_64")]
 mod vector;

@@ -8,6 +8,7 @@ use crate::markers::{Declared, Start, Tables, next_marker, segment};
 use crate::pixels::Kernels;
 use crate::progression::Scan;
 use crate::refusal::Refusal;
+use crate::standard_tables;
 use crate::unsupported::Unsupported;
 
 /// The most scans that are read: usual are up to some tens, and each is a walk over all blocks.
@@ -57,8 +58,17 @@ impl<'a> Picture<'a> {
             rest = behind;
             match code {
                 0xc0..=0xc2 => {
-                    let start = read_start(segment)?;
-                    return Ok(Self { start, is_progressive: code == 0xc2, tables, rest });
+                    let (start, is_progressive) = (read_start(segment)?, code == 0xc2);
+                    // PARITY: libjpeg knows those that the standard has, for sequential frames.
+                    if !is_progressive {
+                        let known = standard_tables::DC.into_iter().zip(standard_tables::AC);
+                        let slots = tables.dc.iter_mut().zip(&mut tables.ac);
+                        for ((dc, ac), (known_dc, known_ac)) in slots.zip(known) {
+                            dc.get_or_insert(known_dc);
+                            ac.get_or_insert(known_ac);
+                        }
+                    }
+                    return Ok(Self { start, is_progressive, tables, rest });
                 }
                 0xc3 => return Err(Refusal::Process("a lossless")),
                 0xc5..=0xc7 | 0xde => return Err(Refusal::Process("a hierarchical")),

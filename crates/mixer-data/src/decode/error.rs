@@ -4,6 +4,13 @@
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DecodeError {
+    /// There is something in the file system, but no file.
+    #[error("found {found}, expected a file")]
+    NotAFile {
+        /// What it is: `a named pipe`, `a folder`.
+        found: &'static str,
+    },
+
     /// Zero bytes.
     #[error("the file is empty")]
     Empty,

@@ -13,6 +13,8 @@ use crate::decode::rgb_image::RgbImage;
 pub(crate) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<RgbImage, DecodeError> {
     let mut reader = ::gif::DecodeOptions::new();
     reader.set_color_output(ColorOutput::Indexed);
+    let with_palette = with_palette(bytes);
+    let bytes = with_palette.as_deref().unwrap_or(bytes);
     let mut decoder = reader.read_info(bytes).map_err(broken)?;
     let screen = (usize::from(decoder.width()), usize::from(decoder.height()));
     let Some(frame) = decoder.next_frame_info().map_err(broken)? else {
@@ -41,6 +43,25 @@ pub(crate) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<RgbImage, 
     }
     // Both come from 16 bits.
     Ok(RgbImage { width: width as u32, height: height as u32, pixels })
+}
+
+/// A file without a palette for all frames, with one of grey levels; a frame may still have its own.
+///
+/// PARITY: Pillow takes entries for grey levels where there is no palette.
+fn with_palette(bytes: &[u8]) -> Option<Vec<u8>> {
+    const FLAGS: usize = 10;
+    const HEADER: usize = 13;
+    /// There is a palette, of 256 colours.
+    const PALETTE: u8 = 0x87;
+    let (header, rest) = bytes.split_at_checked(HEADER)?;
+    if header[FLAGS] & 0x80 != 0 {
+        return None;
+    }
+    let greys = (0..=255u8).flat_map(|level| [level; 3]);
+    let mut bytes: Vec<u8> =
+        header.iter().copied().chain(greys).chain(rest.iter().copied()).collect();
+    bytes[FLAGS] |= PALETTE;
+    Some(bytes)
 }
 
 /// All entries of a palette.

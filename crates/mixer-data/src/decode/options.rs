@@ -12,7 +12,7 @@ pub(crate) const MAX_FILE_BYTES: u64 = 64 << 20;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DecodeOptions {
     /// Turn the picture as its EXIF orientation says. Off by default, as in torchvision, timm and
-    /// `tf.image`, so that numbers compare.
+    /// `tf.image`, so that numbers compare; OpenCV, and with it mmcv, turns pictures.
     pub apply_orientation: bool,
     /// Pictures with more pixels are refused before anything is allocated. 64 million by default.
     pub max_pixels: u64,

@@ -3,9 +3,11 @@
 use image::DynamicImage;
 use image::metadata::Orientation;
 
+use crate::decode::format::PictureFormat;
 use crate::decode::jpeg_structure::next_marker;
 use crate::decode::options::DecodeOptions;
 use crate::decode::rgb_image::RgbImage;
+use crate::decode::{png_chunks, webp_chunks};
 
 /// The beginning of EXIF metadata in a JPEG. Some programs write it in front of that of other formats.
 const PREFIX: &[u8] = b"Exif\0\0";
@@ -15,10 +17,25 @@ const PREFIX: &[u8] = b"Exif\0\0";
 pub(crate) struct Turn(Orientation);
 
 impl Turn {
-    /// The turn that EXIF metadata asks for; none where they ask for none or cannot be read.
-    pub(crate) fn of_exif(exif: &[u8]) -> Self {
+    /// The turn that a file's EXIF metadata asks for; none where it asks for none or cannot be read.
+    pub(crate) fn of(bytes: &[u8]) -> Self {
+        let exif = match PictureFormat::of(bytes) {
+            Some(PictureFormat::Jpeg) => exif_of_jpeg(bytes),
+            Some(PictureFormat::Png) => png_chunks::exif(bytes),
+            Some(PictureFormat::WebP) => webp_chunks::exif(bytes),
+            Some(PictureFormat::Gif | PictureFormat::Bmp) | None => None,
+        };
+        let exif = exif.unwrap_or_default();
         let tiff = exif.strip_prefix(PREFIX).unwrap_or(exif);
         Self(Orientation::from_exif_chunk(tiff).unwrap_or(Orientation::NoTransforms))
+    }
+
+    /// The turn that `options` ask for.
+    pub(crate) fn asked_for(bytes: &[u8], options: &DecodeOptions) -> Self {
+        match options.apply_orientation {
+            true => Self::of(bytes),
+            false => Self(Orientation::NoTransforms),
+        }
     }
 
     /// `true` where it leaves pictures as they are.
@@ -43,12 +60,6 @@ impl Turn {
             pixels: dynamic.into_rgb8().into_raw(),
         }
     }
-}
-
-/// The turn that `options` ask for of a JPEG: that of its first segment with EXIF metadata.
-pub(crate) fn of_jpeg(bytes: &[u8], options: &DecodeOptions) -> Turn {
-    let exif = if options.apply_orientation { exif_of_jpeg(bytes) } else { None };
-    Turn::of_exif(exif.unwrap_or_default())
 }
 
 /// The EXIF metadata of a JPEG, from the segments before its first scan.

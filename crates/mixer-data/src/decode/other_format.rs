@@ -6,14 +6,13 @@ use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Li
 
 use crate::decode::error::DecodeError;
 use crate::decode::options::{DecodeOptions, check_size};
-use crate::decode::orientation::Turn;
 use crate::decode::rgb_image::RgbImage;
-use crate::decode::webp_chunks;
+use crate::decode::{png_chunks, webp_chunks};
 
 /// What the decoder may take beside the pixels and twice the file: rows, and what chunks unpack to.
 const SCRATCH_BYTES: u64 = 4 << 20;
 
-/// The picture of a file of `format`, called `name` in messages, turned as `options` ask.
+/// The picture of a file of `format`, called `name` in messages.
 ///
 /// Sizes are compared with the limits before the decoder sees the file, which takes memory by what is
 /// claimed: a hidden frame may claim more than the picture, a row of a picture that is refused can be
@@ -33,7 +32,7 @@ pub(crate) fn decode(
 
     match format {
         ImageFormat::WebP => webp_chunks::check_sizes(bytes, options)?,
-        ImageFormat::Png => check_png_size(bytes, options)?,
+        ImageFormat::Png => png_chunks::check_size_of(bytes, options)?,
         _ => {}
     }
     let mended = if format == ImageFormat::Bmp { with_pixels_behind_palette(bytes) } else { None };
@@ -42,31 +41,12 @@ pub(crate) fn decode(
     let mut limits = Limits::no_limits();
     limits.max_alloc = Some(2 * bytes.len() as u64 + SCRATCH_BYTES);
     reader.limits(limits);
-    let mut decoder = reader.into_decoder().map_err(broken)?;
+    let decoder = reader.into_decoder().map_err(broken)?;
     let (width, height) = decoder.dimensions();
     check_size(u64::from(width), u64::from(height), options)?;
-    let exif = match format {
-        _ if !options.apply_orientation => Vec::new(),
-        // The decoder would take as much memory as the chunk claims to have.
-        ImageFormat::WebP => webp_chunks::exif(bytes).unwrap_or_default().to_vec(),
-        _ => decoder.exif_metadata().map_err(broken)?.unwrap_or_default(),
-    };
     let image = DynamicImage::from_decoder(decoder).map_err(broken)?;
     let (width, height) = (image.width(), image.height());
-    let image = RgbImage { width, height, pixels: rgb8_pixels(image) };
-    Ok(Turn::of_exif(&exif).turn(image))
-}
-
-/// Refuses a PNG whose header, which is its first chunk, claims too much.
-fn check_png_size(bytes: &[u8], options: &DecodeOptions) -> Result<(), DecodeError> {
-    let Some(([b'I', b'H', b'D', b'R', sides @ ..], _)) =
-        bytes.get(12..).and_then(<[u8]>::split_first_chunk::<12>)
-    else {
-        return Ok(());
-    };
-    let [width, height] = [&sides[..4], &sides[4..]]
-        .map(|side| side.iter().fold(0, |number, &byte| number << 8 | u64::from(byte)));
-    check_size(width, height, options)
+    Ok(RgbImage { width, height, pixels: rgb8_pixels(image) })
 }
 
 /// A BMP that says that its pixels begin where its palette does, with the place where they begin.

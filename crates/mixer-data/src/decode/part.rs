@@ -6,8 +6,9 @@ pub use mixer_jpeg::Region;
 use crate::decode::error::DecodeError;
 use crate::decode::jpeg_structure::reaches_end;
 use crate::decode::options::{DecodeOptions, MAX_FILE_BYTES, check_size};
+use crate::decode::orientation::Turn;
 use crate::decode::rgb_image::RgbImage;
-use crate::decode::{orientation, whole};
+use crate::decode::whole;
 
 /// A region of a picture.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,11 +68,11 @@ impl PartDecoder {
                 expected: MAX_FILE_BYTES,
             });
         }
+        let turn = Turn::asked_for(bytes, options);
         let Some((width, height)) = quick_size(bytes) else {
-            return Ok(part_of(&whole::decode(bytes, options)?, choose));
+            return Ok(part_of(&turn.turn(whole::decode(bytes, options)?), choose));
         };
         check_size(u64::from(width), u64::from(height), options)?;
-        let turn = orientation::of_jpeg(bytes, options);
         if !turn.is_none() {
             // A turned picture has its region elsewhere.
             let all = Region { left: 0, top: 0, width, height };
@@ -95,8 +96,7 @@ impl PartDecoder {
         if self.jpeg.decode_region(bytes, region, &mut pixels).is_ok() {
             return Ok(RgbImage { width: region.width, height: region.height, pixels });
         }
-        let as_stored = DecodeOptions { apply_orientation: false, ..options.clone() };
-        let whole = whole::decode(bytes, &as_stored)?;
+        let whole = whole::decode(bytes, options)?;
         if (whole.width, whole.height) != (width, height) {
             let message =
                 format!("it is {}x{} px or {width}x{height} px", whole.width, whole.height);

@@ -12,14 +12,15 @@ use crate::decode::rgb_image::RgbImage;
 ///
 /// The format is taken from the first bytes, never from a file name: JPEG, PNG, GIF (first frame),
 /// BMP or WebP. Grey, palette, CMYK and YCCK pictures become RGB. Alpha is dropped, not blended.
+/// What the first frame of a GIF leaves free has the palette's first or transparent colour, as in Pillow.
 /// 16-bit channels keep their high byte; Pillow clips 16-bit grey instead.
 ///
 /// # Truncated JPEGs
-/// Decoders fill the missing rest of a truncated JPEG with grey, so this looks for itself: a file
-/// whose marker structure reaches the end-of-image marker is whole. A baseline file that only lacks
+/// Libraries fill the missing rest of a truncated JPEG with grey. Here a file is whole whose markers
+/// reach the end-of-image marker. A baseline file that only lacks
 /// that marker is accepted when no pixel depends on what follows the last byte; Pillow would refuse
-/// it. Damage in the middle of a whole file is accepted, as in Pillow, unless the decoder gave up
-/// and left the rest of the picture empty.
+/// it. Damage in the middle of a whole file is accepted, as in Pillow, unless the data end before the
+/// last row of the picture.
 ///
 /// # Errors
 /// When the bytes are not a supported image, are damaged or truncated, or exceed a limit: 64 MiB of

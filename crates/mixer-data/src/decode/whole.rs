@@ -9,7 +9,7 @@ use crate::decode::rgb_image::RgbImage;
 use crate::decode::{gif, other_format, whole_jpeg};
 use crate::foreign;
 
-/// The picture in `bytes`, turned as `options` ask. The format is taken from the first bytes.
+/// The picture in `bytes`, as it is stored. The format is taken from the first bytes.
 pub(crate) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<RgbImage, DecodeError> {
     let Some(format) = PictureFormat::of(bytes) else {
         return Err(match bytes {

@@ -5,10 +5,9 @@ use mixer_jpeg::{Decoder, Picture, Refusal};
 
 use crate::decode::error::DecodeError;
 use crate::decode::options::{DecodeOptions, check_size};
-use crate::decode::orientation;
 use crate::decode::rgb_image::RgbImage;
 
-/// The picture of a JPEG, turned as `options` ask.
+/// The picture of a JPEG.
 pub(crate) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<RgbImage, DecodeError> {
     let picture = Picture::read(bytes).map_err(refused)?;
     let header = picture.header();
@@ -16,8 +15,7 @@ pub(crate) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<RgbImage, 
     check_size(u64::from(width), u64::from(height), options)?;
     let mut pixels = Vec::new();
     Decoder::new().decode_whole(&picture, &mut pixels).map_err(refused)?;
-    let image = RgbImage { width, height, pixels };
-    Ok(orientation::of_jpeg(bytes, options).turn(image))
+    Ok(RgbImage { width, height, pixels })
 }
 
 fn refused(reason: Refusal) -> DecodeError {

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::augment::transform::TrainTransform;
 use crate::decode::format::PictureFormat;
+use crate::decode::orientation::Turn;
 use crate::decode::picture::decode;
 use crate::decode::rgb_image::RgbImage;
 use crate::error::DataError;
@@ -47,6 +48,8 @@ pub struct Inspection {
     pub height: Quantiles,
     /// Shorter sides, px.
     pub short_side: Quantiles,
+    /// Examples whose EXIF metadata asks for a turn, whether pictures are turned or not.
+    pub num_turned: u64,
     /// Examples that cannot be read or decoded.
     pub num_broken: u64,
     /// The first of them.
@@ -83,6 +86,7 @@ pub struct BrokenExample {
 struct Finding {
     format: &'static str,
     bytes: u64,
+    is_turned: bool,
     size: Result<(u32, u32), DataError>,
 }
 
@@ -106,7 +110,8 @@ pub fn inspect(source: &dyn Source, workers: usize, mut progress: impl FnMut(usi
     let mut class_counts = vec![0; source.class_names().len()];
     let (mut widths, mut heights, mut shorts) = (Vec::new(), Vec::new(), Vec::new());
     let mut formats = BTreeMap::new();
-    let (mut total_bytes, mut num_broken, mut broken) = (0, 0, Vec::new());
+    let (mut total_bytes, mut num_turned) = (0, 0);
+    let (mut num_broken, mut broken) = (0, Vec::new());
     for start in (0..len).step_by(STRIDE) {
         let range = start..len.min(start + STRIDE);
         let end = range.end;
@@ -116,6 +121,7 @@ pub fn inspect(source: &dyn Source, workers: usize, mut progress: impl FnMut(usi
                 *count += 1;
             }
             total_bytes += finding.bytes;
+            num_turned += u64::from(finding.is_turned);
             *formats.entry(finding.format).or_default() += 1;
             match finding.size {
                 Ok((width, height)) => {
@@ -144,6 +150,7 @@ pub fn inspect(source: &dyn Source, workers: usize, mut progress: impl FnMut(usi
         width: Quantiles::of(&mut widths),
         height: Quantiles::of(&mut heights),
         short_side: Quantiles::of(&mut shorts),
+        num_turned,
         num_broken,
         broken,
     }
@@ -154,11 +161,13 @@ fn look_at(source: &dyn Source, index: usize) -> Finding {
         Ok(Example::Pixels(image)) => Finding {
             format: "pixels",
             bytes: image.pixels.len() as u64,
+            is_turned: false,
             size: Ok((image.width, image.height)),
         },
         Ok(Example::Encoded(bytes)) => Finding {
             format: PictureFormat::of(&bytes).map_or("unknown", PictureFormat::name),
             bytes: bytes.len() as u64,
+            is_turned: !Turn::of(&bytes).is_none(),
             size: decode(&bytes, &source.decode_options())
                 .map(|image| (image.width, image.height))
                 .map_err(|reason| DataError::BadExample {
@@ -166,7 +175,9 @@ fn look_at(source: &dyn Source, index: usize) -> Finding {
                     reason,
                 }),
         },
-        Err(error) => Finding { format: "unreadable", bytes: 0, size: Err(error) },
+        Err(error) => {
+            Finding { format: "unreadable", bytes: 0, is_turned: false, size: Err(error) }
+        }
     }
 }
 
@@ -247,6 +258,13 @@ mod tests {
             let image = RgbImage { width, height: 25, pixels: vec![0; width as usize * 75] };
             write(&format!("a/{number}.png"), &png_bytes(&image).unwrap());
         }
+        // Orientation 6, in a chunk behind the header.
+        let mut turned = fs::read(folder.path().join("a/2.png")).unwrap();
+        let chunk =
+            b"\0\0\0\x1aeXIfMM\0\x2a\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0";
+        let checksum = crc32fast::hash(&chunk[4..]).to_be_bytes();
+        turned.splice(33..33, [&chunk[..], &checksum].concat());
+        write("a/2.png", &turned);
         write("b/1.jpg", b"no picture");
         write("b/2.jpg", b"\xff\xd8\xff");
         let source = FolderSource::open(&folder, DecodeOptions::default()).unwrap();
@@ -257,7 +275,7 @@ mod tests {
         assert_eq!(found.formats, BTreeMap::from([("JPEG", 1), ("PNG", 5), ("unknown", 1)]));
         assert_eq!(found.width, Quantiles { min: 10, p5: 10, median: 30, p95: 50, max: 50 });
         assert_eq!(found.short_side, Quantiles { min: 10, p5: 10, median: 25, p95: 25, max: 25 });
-        assert_eq!((found.num_broken, found.broken[0].index), (2, 5));
+        assert_eq!((found.num_turned, found.num_broken, found.broken[0].index), (1, 2, 5));
         assert!(found.broken[0].description.ends_with("b/1.jpg"));
         assert!(found.broken[0].reason.contains("not an image"), "{}", found.broken[0].reason);
     }

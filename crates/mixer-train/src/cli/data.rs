@@ -305,6 +305,10 @@ fn table(found: &Inspection) -> String {
             q.min, q.p5, q.median, q.p95, q.max
         ));
     }
+    if found.num_turned > 0 {
+        let rule = "turned by EXIF only with `data.apply_exif_orientation`";
+        lines.push(format!("orientation {} {rule}", found.num_turned));
+    }
     lines.push(format!("broken      {}", found.num_broken));
     lines.extend(
         found.broken.iter().take(20).map(|broken| format!("  {}", visible(&broken.reason))),

@@ -198,7 +198,9 @@ pub struct DataConfig {
     pub std: Option<[f32; 3]>,
     /// Turning of pictures as their EXIF data says.
     ///
-    /// It is written into weights files, and `mixer evaluate` and `mixer predict` follow it.
+    /// Without it they are read as they are stored, as torchvision, timm and TensorFlow read them; OpenCV, and
+    /// with it mmcv, turns them. `mixer data inspect` counts those that ask for it. It is written into weights
+    /// files, and `mixer evaluate` and `mixer predict` follow it.
     #[schemars(extend("default" = APPLY_EXIF_ORIENTATION))]
     pub apply_exif_orientation: Option<bool>,
     /// Pixels above which a picture is refused.
