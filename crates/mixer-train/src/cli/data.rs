@@ -306,5 +306,6 @@ fn table(found: &Inspection) -> String {
     }
     lines.push(format!("broken      {}", found.num_broken));
     lines.extend(found.broken.iter().take(20).map(|broken| format!("  {}", broken.reason)));
+    lines.extend(found.remarks.iter().map(|remark| format!("remark      {remark}")));
     lines.join("\n")
 }

@@ -118,7 +118,8 @@ pub(super) fn with_init(overrides: &[String], init: Option<&Path>) -> Vec<String
 /// Trains, from the start or from where the run was stopped, and says how it went.
 pub(super) fn train(recipe: &Recipe, task: Task, options: Options) -> Result<Ended, TrainError> {
     let session = Session::open(recipe, task, options)?;
-    for warning in session.job().plan.warnings() {
+    let Job { plan, dataset, .. } = session.job();
+    for warning in plan.warnings().into_iter().chain(dataset.remarks()) {
         say(format_args!("warning: {warning}"));
     }
     announce(&session);
