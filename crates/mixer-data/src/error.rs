@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::decode::error::DecodeError;
+use crate::shards::packing::Packing;
+use crate::sources::passed_over::PassedOver;
 
 /// An error of the data pipeline.
 ///
@@ -38,28 +40,26 @@ pub enum DataError {
     },
 
     /// One class is not a classification problem.
-    #[error(
-        "found 1 class folder (`{class}`), expected at least 2: {}",
-        path.display()
-    )]
+    #[error("found 1 class (`{class}`), expected at least 2: {}", path.display())]
     SingleClass {
         /// The one class that was found.
         class: String,
-        /// The data-set directory.
+        /// The data set, or an example of it.
         path: PathBuf,
     },
 
     /// A class folder holds nothing that looks like an image.
     #[error(
-        "found no image in class `{class}` ({ignored} files ignored), expected at least one of {}: {}",
+        "found no image in class `{class}`{}, expected at least one of {}: {}",
+        in_brackets(passed_over),
         extensions.join(", "),
         path.display()
     )]
     EmptyClass {
         /// The class.
         class: String,
-        /// Files that were passed over because of their names.
-        ignored: usize,
+        /// What is there.
+        passed_over: PassedOver,
         /// The file name extensions that count as images.
         extensions: &'static [&'static str],
         /// The class folder.
@@ -81,10 +81,24 @@ pub enum DataError {
     },
 
     /// No examples at all.
-    #[error("found no example, expected at least one: {description}")]
+    #[error("found no example{}, expected at least one: {description}", in_brackets(passed_over))]
     NoExamples {
+        /// What is there.
+        passed_over: PassedOver,
         /// What is empty.
         description: String,
+    },
+
+    /// A link to a folder that it lies in itself, whose pictures would come again and again.
+    #[error(
+        "found a link to a folder that it lies in, {}, expected none: {}",
+        target.display(), path.display()
+    )]
+    LinkLoop {
+        /// Where it leads.
+        target: PathBuf,
+        /// The link.
+        path: PathBuf,
     },
 
     /// A file name that is not Unicode.
@@ -160,6 +174,33 @@ pub enum DataError {
         path: PathBuf,
     },
 
+    /// A number for a label, where classes are known by their names and nothing says which has the number.
+    #[error(
+        "found label `{label}`{place} and nothing that says which class it means, expected one of the {known} known classes: {}",
+        path.display()
+    )]
+    UnlistedNumber {
+        /// The label.
+        label: String,
+        /// Where in the file.
+        place: Place,
+        /// How many classes are known.
+        known: usize,
+        /// The file.
+        path: PathBuf,
+        /// The list that could say it: a class name per line, from number 0 on.
+        list: PathBuf,
+    },
+
+    /// An archive that is packed, so that nothing can be read at an offset.
+    #[error("found an archive packed with {packing}, expected a plain tar: {}", path.display())]
+    Packed {
+        /// The program that packed it.
+        packing: Packing,
+        /// The archive.
+        path: PathBuf,
+    },
+
     /// An index that was made of other shards than those that are there.
     #[error("found an index that is older than `{shard}`, expected one that was made after it: {}", path.display())]
     StaleIndex {
@@ -209,6 +250,13 @@ pub enum DataError {
     },
 }
 
+fn in_brackets(passed_over: &PassedOver) -> String {
+    match passed_over.is_empty() {
+        true => String::new(),
+        false => format!(" (passed over {passed_over})"),
+    }
+}
+
 /// Where in a file something was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
@@ -243,6 +291,12 @@ impl DataError {
     ) -> Self {
         let path = path.to_path_buf();
         Self::Malformed { found: found.into(), place, expected: expected.into(), path }
+    }
+
+    /// A data set, or a part of one, without an example.
+    pub(crate) fn no_examples(path: &Path, passed_over: &PassedOver) -> Self {
+        let description = path.display().to_string();
+        Self::NoExamples { description, passed_over: passed_over.clone() }
     }
 
     /// Wraps an error of [`fs_err`], whose message already names the path.

@@ -32,6 +32,7 @@ pub use error::{DataError, Place};
 pub use foreign::panics_are_caught;
 pub use measure::inspect::{BrokenExample, Inspection, Quantiles, contact_sheet, inspect};
 pub use measure::measured::Measured;
+pub use measure::remarks::remarks;
 pub use measure::speed::{time_loader, time_stages};
 pub use measure::stage::{Stage, StageTime, StageTimes};
 pub use order::example_order::{Location, Order};
@@ -40,6 +41,7 @@ pub use order::random::ExampleRng;
 pub use resample::interpolation::Interpolation;
 pub use resample::patches::patchify;
 pub use resample::resampler::Resampler;
+pub use shards::packing::Packing;
 pub use shards::shard_source::{IndexState, ShardSource};
 pub use shards::shard_writer::{
     ShardManifest, ShardRecord, ShardWriterConfig, SkippedRecord, png_bytes, verify_shards,
@@ -47,13 +49,15 @@ pub use shards::shard_writer::{
 };
 pub use sources::builtin::{BuiltinKind, BuiltinSource, BuiltinSplit};
 pub use sources::cifar::CifarSource;
-pub use sources::folder::{FolderSource, picture_files};
+pub use sources::folder::FolderSource;
 pub use sources::idx::IdxSource;
 pub use sources::labels::read_class_names;
 pub use sources::list::ListSource;
 pub use sources::open::{SourceKind, open_split};
 #[cfg(feature = "parquet")]
 pub use sources::parquet::ParquetSource;
+pub use sources::passed_over::{PassedOver, PassedOverKind};
+pub use sources::picture_files::picture_files;
 pub use sources::source::{Example, Source};
 pub use sources::split::{SplitBound, SplitRange, SplitSpec};
 pub use sources::subset::Subset;

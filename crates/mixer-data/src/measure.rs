@@ -2,5 +2,6 @@
 
 pub(crate) mod inspect;
 pub(crate) mod measured;
+pub(crate) mod remarks;
 pub(crate) mod speed;
 pub(crate) mod stage;

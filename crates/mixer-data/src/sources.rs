@@ -12,7 +12,9 @@ pub(crate) mod list;
 pub(crate) mod open;
 #[cfg(feature = "parquet")]
 pub(crate) mod parquet;
+pub(crate) mod passed_over;
 pub(crate) mod pattern;
+pub(crate) mod picture_files;
 pub(crate) mod read_at;
 pub(crate) mod source;
 pub(crate) mod split;

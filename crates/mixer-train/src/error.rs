@@ -321,6 +321,18 @@ impl TrainError {
                 "the known classes are those of the training folder, or those that the weights name"
                     .to_owned(),
             ),
+            Self::Data(DataError::Packed { packing, path }) => Some(format!(
+                "pictures become no smaller by it, and are read at any place of a plain one: `{} {}`",
+                packing.command(),
+                path.display()
+            )),
+            Self::Data(DataError::LinkLoop { .. }) => {
+                Some("remove the link: every picture would be there many times".to_owned())
+            }
+            Self::Data(DataError::UnlistedNumber { list, .. }) => Some(format!(
+                "write the names of the classes, one per line and that of number 0 first, into {}",
+                list.display()
+            )),
             Self::Data(DataError::TooManyCorrupt { .. }) => Some(
                 "remove or repair the files, or raise `data.on_corrupt.skip.at_most`".to_owned(),
             ),

@@ -86,6 +86,7 @@ impl Proposal {
             let dataset = Dataset {
                 train: Arc::clone(&found.train),
                 val: Arc::clone(&found.val),
+                train_split: found.train_split.clone(),
                 val_split: found.val_split.clone(),
             };
             Recipe::parse(text)?.plan(task, init.map(|(_, facts)| facts), dataset.facts())

@@ -11,7 +11,9 @@ use crate::decode::orientation::Turn;
 use crate::decode::picture::decode;
 use crate::decode::rgb_image::RgbImage;
 use crate::error::DataError;
+use crate::measure::remarks::remarks;
 use crate::order::example_order::Order;
+use crate::sources::passed_over::PassedOver;
 use crate::sources::source::{Example, Source};
 use crate::stream::in_order::map_in_order;
 use crate::stream::loader::{Loader, LoaderConfig, OnCorrupt};
@@ -54,6 +56,10 @@ pub struct Inspection {
     pub num_broken: u64,
     /// The first of them.
     pub broken: Vec<BrokenExample>,
+    /// What lies where the examples do and is none, by its kind.
+    pub passed_over: PassedOver,
+    /// What somebody who trains on it should know, a line each.
+    pub remarks: Vec<String>,
 }
 
 /// How a length is distributed: of values below each other, those at these places.
@@ -153,6 +159,8 @@ pub fn inspect(source: &dyn Source, workers: usize, mut progress: impl FnMut(usi
         num_turned,
         num_broken,
         broken,
+        passed_over: source.passed_over(),
+        remarks: remarks(source),
     }
 }
 

@@ -5,14 +5,15 @@
 //! once when the shards are opened again.
 //!
 //! # File format
-//! Little-endian, version 1:
+//! Little-endian, version 2:
 //!
 //! | what | type |
 //! |---|---|
 //! | `mixeridx`, version | 8 bytes, u32 |
-//! | examples, shards, labels, passed-over members, hash of keys and labels | u64, u32, u32, u64, u64 |
+//! | examples, shards, labels, kinds of passed-over members, hash of keys and labels | u64, u32, u32, u64, u64 |
 //! | per shard: name, size, modification time, first example | text, u64, i64 s + u32 ns, u64 |
 //! | per label: 0 for a name, 1 for a position in decimal digits | u8, text |
+//! | per kind of passed-over members: its name, their number, the first of them | text, u64, text |
 //! | per example: offset of the picture ÷ 512, its size, label number | u32, u32, u32 |
 //! | CRC-32 of everything before | u32 |
 //!
@@ -28,14 +29,16 @@ use std::time::UNIX_EPOCH;
 use fs_err as fs;
 
 use crate::error::{DataError, Place};
+use crate::shards::packing::Packing;
 use crate::shards::tar::{BLOCK, Member, Members};
 use crate::sources::fingerprint::Fingerprint;
-use crate::sources::folder::has_image_extension;
-use crate::sources::labels::{DistinctLabels, Label};
+use crate::sources::labels::{BYTE_ORDER_MARK, DistinctLabels, Label, number_in};
+use crate::sources::passed_over::PassedOver;
+use crate::sources::picture_files::has_image_extension;
 use crate::sources::read_at::ReadAt;
 
 const MAGIC: &[u8; 8] = b"mixeridx";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Bytes of an entry in the file.
 const ENTRY_BYTES: usize = 12;
@@ -54,7 +57,7 @@ pub(crate) struct ShardIndex {
     pub(crate) labels: Vec<Label>,
     pub(crate) entries: Vec<Entry>,
     /// Members that belong to no example.
-    pub(crate) ignored: u64,
+    pub(crate) passed_over: PassedOver,
     /// A hash of all keys and labels in order.
     pub(crate) fingerprint: u64,
 }
@@ -93,7 +96,7 @@ pub(crate) struct Entry {
 pub(crate) struct ShardContent {
     entries: Vec<Entry>,
     labels: Vec<Label>,
-    ignored: u64,
+    passed_over: PassedOver,
     fingerprint: u64,
 }
 
@@ -146,7 +149,7 @@ impl ShardIndex {
             shards: Vec::with_capacity(paths.len()),
             labels: Vec::new(),
             entries: Vec::new(),
-            ignored: 0,
+            passed_over: PassedOver::default(),
             fingerprint: 0,
         };
         for ((_, result), path) in results.into_iter().zip(paths) {
@@ -157,7 +160,7 @@ impl ShardIndex {
             index.entries.extend(
                 content.entries.iter().map(|e| Entry { label: ids[e.label as usize], ..*e }),
             );
-            index.ignored += content.ignored;
+            index.passed_over.merge(&content.passed_over);
             fingerprint.number(content.fingerprint);
         }
         index.entries.shrink_to_fit();
@@ -236,10 +239,10 @@ impl ShardIndex {
         put(&(self.entries.len() as u64).to_le_bytes())?;
         put(&(self.shards.len() as u32).to_le_bytes())?;
         put(&(self.labels.len() as u32).to_le_bytes())?;
-        put(&self.ignored.to_le_bytes())?;
+        put(&(self.passed_over.kinds().len() as u64).to_le_bytes())?;
         put(&self.fingerprint.to_le_bytes())?;
         let text = |text: &str| {
-            // Both kinds of text are checked to be short.
+            // All texts are checked to be short.
             let length = text.len().min(usize::from(u16::MAX)) as u16;
             [&length.to_le_bytes()[..], &text.as_bytes()[..usize::from(length)]].concat()
         };
@@ -256,6 +259,11 @@ impl ShardIndex {
                 Label::Name(name) | Label::Either(name) => put(&text(name))?,
                 Label::Position(number) => put(&text(&number.to_string()))?,
             }
+        }
+        for (kind, found) in self.passed_over.kinds() {
+            put(&text(kind))?;
+            put(&found.count.to_le_bytes())?;
+            put(&text(&found.first))?;
         }
         for entries in self.entries.chunks(4096) {
             let bytes: Vec<u8> = entries
@@ -299,7 +307,7 @@ impl ShardIndex {
                 .collect(),
             labels: (0..num_labels).map(Label::Position).collect(),
             entries: (0..num_entries).map(entry).collect(),
-            ignored: 0,
+            passed_over: PassedOver::default(),
             fingerprint: 0,
         }
     }
@@ -384,14 +392,15 @@ impl<R: Read> Checked<R> {
         }
         let version = self.u32()?;
         if version != VERSION {
-            return refuse(format!("an index of version {version}"), "version 1");
+            return refuse(format!("an index of version {version}"), &format!("version {VERSION}"));
         }
         let num_entries = self.u64()?;
         let (num_shards, num_labels) = (u64::from(self.u32()?), u64::from(self.u32()?));
-        let (ignored, fingerprint) = (self.u64()?, self.u64()?);
+        let (num_kinds, fingerprint) = (self.u64()?, self.u64()?);
         let num_entries = self.check_room(num_entries, ENTRY_BYTES as u64, size)?;
         let num_shards = self.check_room(num_shards, 30, size)?;
         let num_labels = self.check_room(num_labels, 3, size)?;
+        let num_kinds = self.check_room(num_kinds, 12, size)?;
 
         let mut shards: Vec<Shard> = Vec::with_capacity(num_shards);
         for _ in 0..num_shards {
@@ -413,6 +422,11 @@ impl<R: Read> Checked<R> {
         }
         let labels =
             (0..num_labels).map(|_| self.label()).collect::<Result<Vec<Label>, Broken>>()?;
+        let mut passed_over = PassedOver::default();
+        for _ in 0..num_kinds {
+            let (kind, count, first) = (self.text()?, self.u64()?, self.text()?);
+            passed_over.add_all(&kind, count, &first);
+        }
 
         self.check_room(num_entries as u64, ENTRY_BYTES as u64, size)?;
         let mut entries = Vec::with_capacity(num_entries);
@@ -449,7 +463,7 @@ impl<R: Read> Checked<R> {
         if self.read != size {
             return refuse(format!("{} more bytes", size - self.read), "the end of the file");
         }
-        Ok(ShardIndex { shards, labels, entries, ignored, fingerprint })
+        Ok(ShardIndex { shards, labels, entries, passed_over, fingerprint })
     }
 }
 
@@ -479,9 +493,10 @@ struct Group {
 /// Finds the examples of one shard.
 ///
 /// Members form an example when their names are equal up to the first dot behind the last slash (the
-/// key) and they follow one another, as in WebDataset. It has one picture (`jpg`, `jpeg`, `png`,
-/// `webp`, `bmp`, `gif`) and a label: the text of `cls`, or else the entry `label` of `json`, or else
-/// the name of the folder that the picture lies in.
+/// key) and they follow one another, as in WebDataset. It has one picture (`jpg`, or another ending of
+/// [`EXTENSIONS`](crate::sources::picture_files::EXTENSIONS)) and a label: the text of `cls`, or else the
+/// entry `label` of `json`, or else the name of the folder that the picture lies in. Endings count in any
+/// case.
 pub(crate) fn scan_shard<R: ReadAt + ?Sized>(
     archive: &R,
     path: &Path,
@@ -495,8 +510,12 @@ pub(crate) fn scan_shard<R: ReadAt + ?Sized>(
     };
     let mut group = Group::default();
     while let Some(member) = members.next()? {
+        let passed_over = &mut scan.content.passed_over;
         let Some((key, extension)) = split_name(&member.name) else {
-            scan.content.ignored += 1;
+            match member.name.rsplit('/').next().is_some_and(|name| name.starts_with('.')) {
+                true => passed_over.add("that are hidden", &member.name),
+                false => passed_over.add_name(&member.name),
+            }
             continue;
         };
         if key != group.key {
@@ -506,12 +525,12 @@ pub(crate) fn scan_shard<R: ReadAt + ?Sized>(
                 &members,
             )?;
         }
-        let slot = match extension {
+        let slot = match extension.to_ascii_lowercase().as_str() {
             "cls" => &mut group.cls,
             "json" => &mut group.json,
             _ if is_picture(extension) => &mut group.picture,
             _ => {
-                scan.content.ignored += 1;
+                scan.content.passed_over.add_ending(extension, &member.name);
                 continue;
             }
         };
@@ -542,8 +561,12 @@ impl Scan {
         members: &Members<'_, R>,
     ) -> Result<(), DataError> {
         let Some(picture) = &group.picture else {
-            self.content.ignored +=
-                u64::from(group.cls.is_some()) + u64::from(group.json.is_some());
+            for (ending, member) in [("cls", &group.cls), ("json", &group.json)] {
+                if let Some(member) = member {
+                    let kind = format!("`.{ending}` without a picture");
+                    self.content.passed_over.add(&kind, &member.name);
+                }
+            }
             return Ok(());
         };
         let label = label_of(&group, picture, members)?;
@@ -599,28 +622,31 @@ fn label_of<R: ReadAt + ?Sized>(
         })
     };
     if let Some(cls) = &group.cls {
-        let content = members.content(cls, MAX_LABEL_BYTES)?;
-        let Ok(text) = std::str::from_utf8(&content).map(str::trim) else {
-            let found = format!("what is no text in `{}`", cls.name);
-            return Err(members.malformed(cls.offset, &found, "a label"));
-        };
-        return match text.parse() {
-            Ok(number) => position(number, cls),
-            Err(_) => Ok(Label::Name(text.to_owned())),
+        let text = text_of(cls, members)?;
+        return match number_in(text.trim()) {
+            Some(number) => position(number, cls),
+            None => Ok(Label::Name(text.trim().to_owned())),
         };
     }
     if let Some(json) = &group.json {
-        let content = members.content(json, MAX_LABEL_BYTES)?;
-        let value: serde_json::Value = serde_json::from_slice(&content).map_err(|error| {
+        let text = text_of(json, members)?;
+        let value: serde_json::Value = serde_json::from_str(&text).map_err(|error| {
             let found = format!("broken JSON in `{}` ({error})", json.name);
             members.malformed(json.offset, &found, "an object with `label`")
         })?;
         match &value["label"] {
             serde_json::Value::String(text) => return Ok(Label::Name(text.trim().to_owned())),
-            serde_json::Value::Number(number) => {
-                return position(number.as_i64().unwrap_or(-1), json);
-            }
-            _ => {}
+            serde_json::Value::Null => {}
+            // Whole numbers that a program keeps as floating-point ones end in `.0`.
+            value => match number_in(&value.to_string()) {
+                Some(number) => return position(number, json),
+                None => {
+                    let found =
+                        format!("label {} in `{}`", start_of(&value.to_string()), json.name);
+                    let expected = "a whole number or a name";
+                    return Err(members.malformed(json.offset, &found, expected));
+                }
+            },
         }
     }
     let folder = group.key.rsplit_once('/').map(|(folders, _)| folders);
@@ -631,6 +657,26 @@ fn label_of<R: ReadAt + ?Sized>(
         let expected = "a `.cls`, a `.json` with `label`, or a class folder";
         members.malformed(picture.offset, &found, expected)
     })
+}
+
+/// The text of a member, without the mark that some programs put in front of one.
+fn text_of<R: ReadAt + ?Sized>(
+    member: &Member,
+    members: &Members<'_, R>,
+) -> Result<String, DataError> {
+    let content = members.content(member, MAX_LABEL_BYTES)?;
+    let what = Packing::of(&content).map_or("what is no text", Packing::name);
+    match String::from_utf8(content) {
+        Ok(text) => Ok(text.strip_prefix(BYTE_ORDER_MARK).map(str::to_owned).unwrap_or(text)),
+        Err(_) => {
+            let found = format!("{what} in `{}`", member.name);
+            Err(members.malformed(member.offset, &found, "a label"))
+        }
+    }
+}
+
+fn start_of(text: &str) -> String {
+    text.chars().take(40).collect()
 }
 
 #[cfg(test)]
@@ -644,17 +690,17 @@ mod tests {
         member(name, b'0', content.as_bytes())
     }
 
-    fn scan(members: &[Vec<u8>]) -> Result<(Vec<(u32, String)>, u64), String> {
+    fn scan(members: &[Vec<u8>]) -> Result<(Vec<(u32, String)>, String), String> {
         let content = scan_shard(archive(members).as_slice(), Path::new("a.tar"))
             .map_err(|error| error.to_string())?;
         let example =
             |entry: &Entry| (entry.size, content.labels[entry.label as usize].to_string());
-        Ok((content.entries.iter().map(example).collect(), content.ignored))
+        Ok((content.entries.iter().map(example).collect(), content.passed_over.to_string()))
     }
 
     #[test]
     fn members_with_one_key_are_one_example() {
-        let (found, ignored) = scan(&[
+        let (found, passed_over) = scan(&[
             file("1.jpg", "a"),
             file("1.cls", "7\n"),
             file("2.json", "{\"label\": 3, \"x\": [1]}"),
@@ -677,7 +723,51 @@ mod tests {
         let expected =
             [(1, "7"), (2, "3"), (3, "n01"), (4, "n01"), (5, "cat"), (6, "n02"), (7, "dog")];
         assert_eq!(found, expected.map(|(size, label)| (size, label.to_owned())));
-        assert_eq!(ignored, 5);
+        assert_eq!(
+            passed_over,
+            "5 files: 1 `.cls` without a picture (6.cls), 1 `.seg.png` (5.seg.png), \
+             1 `.txt` (n01/4.txt), 1 that are hidden (n01/.hidden.jpg), 1 more of 1 other kinds"
+        );
+    }
+
+    #[test]
+    fn labels_are_read_as_other_programs_write_them() {
+        let (found, passed_over) = scan(&[
+            file("1.JFIF", "a"),
+            file("1.CLS", "\u{feff}7\r\n"),
+            file("2.jpe", "bb"),
+            file("2.cls", "3.0"),
+            file("3.json", "\u{feff}{\"label\": 1.0}"),
+            file("3.png", "ccc"),
+            file("n02/4.JSON", "{\"label\": null}"),
+            file("n02/4.png", "dddd"),
+            file("5.png", "eeeee"),
+            file("5.cls", "1.5"),
+        ])
+        .unwrap();
+        let expected = [(1, "7"), (2, "3"), (3, "1"), (4, "n02"), (5, "1.5")];
+        assert_eq!(found, expected.map(|(size, label)| (size, label.to_owned())));
+        assert_eq!(passed_over, "0 files: ");
+    }
+
+    #[test]
+    fn keys_end_at_the_first_dot_and_what_that_leaves_over_is_named() {
+        let (found, passed_over) = scan(&[
+            file("a.png", "a"),
+            file("a.cls", "0"),
+            file("c v2.0.png", ""),
+            file("c v2.0.cls", "1"),
+            file("d.png.gz", ""),
+            file("d.cls", "1"),
+            file("e.tiff", ""),
+        ])
+        .unwrap();
+        assert_eq!(found.len(), 1);
+        assert_eq!(
+            passed_over,
+            "5 files: 1 `.0.cls` (c v2.0.cls), 1 `.0.png` (c v2.0.png), \
+             1 `.cls` without a picture (d.cls), 1 `.png.gz` (d.png.gz), 1 more of 1 other kinds"
+        );
     }
 
     #[test]
@@ -708,6 +798,18 @@ mod tests {
                 "found what is no text in `1.cls` at byte 1024, expected a label",
             ),
             (
+                vec![file("1.jpg", ""), member("1.cls", b'0', b"\x1f\x8b\x08\0\0")],
+                "found gzip in `1.cls` at byte 1024, expected a label",
+            ),
+            (
+                vec![file("1.jpg", ""), file("1.json", "{\"label\": 0.5}")],
+                "found label 0.5 in `1.json` at byte 1024, expected a whole number or a name",
+            ),
+            (
+                vec![file("1.jpg", ""), file("1.json", "{\"label\": [1]}")],
+                "found label [1] in `1.json` at byte 1024, expected a whole number or a name",
+            ),
+            (
                 vec![file("1.jpg", ""), file("1.json", "{")],
                 "found broken JSON in `1.json` (EOF while parsing an object at line 1 column 1) at byte 1024, expected an object with `label`",
             ),
@@ -718,7 +820,7 @@ mod tests {
 
     fn shards_in(folder: &Path) -> Vec<PathBuf> {
         let content = [
-            archive(&[file("b/1.jpg", "one"), file("a/2.jpg", "three")]),
+            archive(&[file("b/1.jpg", "one"), file("a/2.jpg", "three"), file("x.tif", "")]),
             archive(&[]),
             archive(&[file("c/3.jpg", "xx"), file("a/4.jpg", "y")]),
         ];
@@ -743,6 +845,7 @@ mod tests {
         let shards: Vec<usize> = (0..4).map(|at| index.shard_of(at)).collect();
         assert_eq!(shards, [0, 0, 2, 2]);
         let path = folder.path().join("index");
+        assert_eq!(index.passed_over.count(), 1);
         index.write(&path).unwrap();
         let read = ShardIndex::read(&path).unwrap();
         assert_eq!(read, index);
@@ -774,28 +877,28 @@ mod tests {
         for (bytes, message) in [
             (Vec::new(), "found the end of the file at byte 0, expected more of an index"),
             (patched(0, b"M"), "found `Mixeridx` at byte 8, expected an index of shards"),
-            (patched(8, &[2]), "found an index of version 2 at byte 12, expected version 1"),
+            (patched(8, &[1]), "found an index of version 1 at byte 12, expected version 2"),
             (
                 patched(12, &[255; 8]),
-                "found a count of 18446744073709551615 at byte 44, expected no more than a file of 213 bytes can hold",
+                "found a count of 18446744073709551615 at byte 44, expected no more than a file of 236 bytes can hold",
             ),
             (
                 patched(20, &[255; 4]),
-                "found a count of 4294967295 at byte 44, expected no more than a file of 213 bytes can hold",
+                "found a count of 4294967295 at byte 44, expected no more than a file of 236 bytes can hold",
             ),
             (
                 patched(24, &[255; 4]),
-                "found a count of 4294967295 at byte 44, expected no more than a file of 213 bytes can hold",
+                "found a count of 4294967295 at byte 44, expected no more than a file of 236 bytes can hold",
             ),
             (
                 bytes[..bytes.len() - 1].to_vec(),
-                "found the end of the file at byte 212, expected more of an index",
+                "found the end of the file at byte 235, expected more of an index",
             ),
             (
                 [&bytes[..], b"x"].concat(),
-                "found 1 more bytes at byte 213, expected the end of the file",
+                "found 1 more bytes at byte 236, expected the end of the file",
             ),
-            (patched(36, b"!"), "found a wrong checksum at byte 213, expected that of the content"),
+            (patched(36, b"!"), "found a wrong checksum at byte 236, expected that of the content"),
         ] {
             assert_eq!(parse(&bytes).unwrap_err().to_string(), format!("{message}: i"));
         }

@@ -11,13 +11,11 @@ use crate::error::{DataError, Place};
 use crate::shards::shard_index::ShardIndex;
 use crate::shards::tar::{BLOCK, name_in_header};
 use crate::sources::fingerprint::Fingerprint;
-use crate::sources::labels::{Meaning, read_class_names};
+use crate::sources::labels::{ClassList, Meaning};
+use crate::sources::passed_over::PassedOver;
 use crate::sources::pattern::expand_pattern;
 use crate::sources::read_at::ReadAt;
 use crate::sources::source::{Example, Source};
-
-/// The file beside shards that names their classes, one per line.
-pub(crate) const CLASSES_FILE: &str = "classes.txt";
 
 /// How many shards stay open. Further ones are opened for each example, so that no limit of the
 /// system is met.
@@ -27,8 +25,8 @@ const MAX_OPEN: usize = 512;
 ///
 /// Members whose names are equal up to the first dot are one example: a picture, `key.jpg`, and its
 /// label, the text of `key.cls`, or `label` in `key.json`, or else the folder that the picture lies
-/// in. Numbers are positions of classes, and any other labels are names. Where there is a file `classes.txt` beside the shards, its
-/// lines are the classes.
+/// in. A number is the position of a class in the file `classes.txt` beside the shards, whose lines
+/// name the classes; without that file it is the name of a class. Any other labels are names.
 ///
 /// Nothing is extracted, so that names with `..` or a leading `/` do no harm. Which bytes of which
 /// shard an example is, is kept in an index beside the shards. It is made when they are first
@@ -85,14 +83,10 @@ impl ShardSource {
         let index_path = folder.join(index_name(pattern, &paths));
         let (index, index_state) = open_index(&paths, index_path)?;
         if index.entries.is_empty() {
-            return Err(DataError::NoExamples { description: pattern.display().to_string() });
+            return Err(DataError::no_examples(pattern, &index.passed_over));
         }
-        let names_path = folder.join(CLASSES_FILE);
-        let own = match classes {
-            None if names_path.is_file() => Some(read_class_names(&names_path)?),
-            _ => None,
-        };
-        let Meaning { class_names, by_id } = Meaning::of(&index.labels, classes.or(own.as_deref()))
+        let list = ClassList::beside(pattern)?;
+        let Meaning { class_names, by_id } = Meaning::of(&index.labels, list.as_ref(), classes)
             .map_err(|unknown| unknown.at(pattern, Place::File))?;
         let mut fingerprint = Fingerprint::new();
         fingerprint.number(index.fingerprint);
@@ -108,11 +102,6 @@ impl ShardSource {
             labels: by_id,
             fingerprint: fingerprint.finish(),
         })
-    }
-
-    /// Members of the shards that belong to no example.
-    pub fn ignored(&self) -> u64 {
-        self.index.ignored
     }
 
     /// Origin of the index.
@@ -196,6 +185,10 @@ impl Source for ShardSource {
         format!("{}: {member}", path.display())
     }
 
+    fn passed_over(&self) -> PassedOver {
+        self.index.passed_over.clone()
+    }
+
     fn fingerprint(&self) -> u64 {
         self.fingerprint
     }
@@ -241,6 +234,7 @@ fn index_name(pattern: &Path, paths: &[PathBuf]) -> String {
 mod tests {
     use super::*;
     use crate::shards::tar::tests::{archive, member};
+    use crate::sources::labels::CLASSES_FILE;
 
     fn write_shards(folder: &Path) {
         let shard = |from: usize| {
@@ -383,13 +377,28 @@ mod tests {
         fs::write(folder.path().join(CLASSES_FILE), "ant\nbee\n").unwrap();
         let own = open(folder.path());
         assert_eq!(own.class_names(), ["ant", "bee"]);
-        let classes = ["x", "1"].map(String::from);
         let pattern = folder.path().join("t-*.tar");
-        let swapped = ShardSource::open(&pattern, Some(&classes), DecodeOptions::default());
-        assert_eq!(swapped.unwrap().label(0), 1);
-        let single = ["x".to_owned()];
-        let error = ShardSource::open(&pattern, Some(&single), DecodeOptions::default());
-        assert!(error.err().unwrap().to_string().starts_with("found label `1`, expected one of"));
+        let known = |classes: &[&str]| {
+            let classes: Vec<String> = classes.iter().map(|name| (*name).to_owned()).collect();
+            ShardSource::open(&pattern, Some(&classes), DecodeOptions::default())
+        };
+        // Number 1 is `bee`, wherever others have it.
+        let other = known(&["cow", "bee", "dog", "ant"]).unwrap();
+        assert_eq!((own.label(0), other.label(0), other.label(1)), (1, 1, 3));
+        let message = |classes| {
+            let error = known(classes).err().unwrap().to_string();
+            error.replace(&folder.path().display().to_string(), "D")
+        };
+        assert_eq!(
+            message(&["ant", "x"]),
+            "found label `1`, expected one of the 2 known classes, and not `bee` of D/classes.txt: D/t-*.tar"
+        );
+        fs::remove_file(folder.path().join(CLASSES_FILE)).unwrap();
+        assert_eq!(known(&["x", "0", "1"]).unwrap().label(0), 2);
+        assert_eq!(
+            message(&["ant", "bee"]),
+            "found label `1` and nothing that says which class it means, expected one of the 2 known classes: D/t-*.tar"
+        );
     }
 
     #[test]

@@ -7,6 +7,7 @@
 use std::path::Path;
 
 use crate::error::{DataError, Place};
+use crate::shards::packing::Packing;
 use crate::sources::read_at::ReadAt;
 
 /// Headers and content are padded to multiples of this, bytes.
@@ -32,7 +33,7 @@ pub(crate) struct Member {
 /// Walks over the files of an archive in their order.
 ///
 /// It understands ustar with its name prefixes, the long names of GNU and PAX, and sizes in base
-/// 256. Folders, links and devices are passed over; sparse files are refused.
+/// 256, and archives without an end marker. Folders, links and devices are passed over; sparse files are refused.
 pub(crate) struct Members<'a, R: ?Sized> {
     archive: &'a R,
     path: &'a Path,
@@ -49,8 +50,19 @@ struct Extended {
 
 impl<'a, R: ReadAt + ?Sized> Members<'a, R> {
     /// Starts at the beginning of `archive`, which messages call `path`.
+    ///
+    /// # Errors
+    /// When it cannot be read, or is packed.
     pub(crate) fn of(archive: &'a R, path: &'a Path) -> Result<Self, DataError> {
-        Ok(Self { archive, path, size: archive.size().map_err(DataError::io)?, at: 0 })
+        let size = archive.size().map_err(DataError::io)?;
+        let mut start = [0; Packing::MARK_BYTES];
+        if size >= start.len() as u64 {
+            archive.read_exact_at(&mut start, 0).map_err(DataError::io)?;
+        }
+        match Packing::of(&start) {
+            Some(packing) => Err(DataError::Packed { packing, path: path.to_path_buf() }),
+            None => Ok(Self { archive, path, size, at: 0 }),
+        }
     }
 
     /// The next file, or `None` behind the last.
@@ -62,11 +74,13 @@ impl<'a, R: ReadAt + ?Sized> Members<'a, R> {
         loop {
             let at = self.at;
             if self.size - at < BLOCK {
-                return Err(self.malformed(
-                    at,
-                    "the end of the file",
-                    "a member or the end marker",
-                ));
+                // Some writers leave the end marker out, but none cuts a block.
+                let is_whole = at > 0 && self.size.is_multiple_of(BLOCK);
+                if is_whole && extended.name.is_none() && extended.size.is_none() {
+                    return Ok(None);
+                }
+                let expected = "a member or the end marker";
+                return Err(self.malformed(at, "the end of the file", expected));
             }
             let mut header = [0; BLOCK as usize];
             self.archive.read_exact_at(&mut header, at).map_err(DataError::io)?;
@@ -382,6 +396,8 @@ pub(crate) mod tests {
         bytes.resize(10_240, 0);
         assert_eq!(names(&bytes), ["a"]);
         assert_eq!(names(&archive(&[])), [""; 0]);
+        // As some writers leave it, without an end marker.
+        assert_eq!(names(&member("a.jpg", b'0', b"picture")), ["a.jpg"]);
     }
 
     #[test]
@@ -420,8 +436,8 @@ pub(crate) mod tests {
                 "found the end of the file at byte 1300, expected a member or the end marker",
             ),
             (
-                good.clone(),
-                "found the end of the file at byte 1536, expected a member or the end marker",
+                [good.clone(), pax("path", "b.jpg")].concat(),
+                "found the end of the file at byte 2560, expected a member or the end marker",
             ),
             (
                 [whole.clone(), whole.clone()].concat(),

@@ -7,7 +7,7 @@ use fs_err as fs;
 use crate::decode::rgb_image::RgbImage;
 use crate::error::{DataError, Place};
 use crate::sources::fingerprint::Fingerprint;
-use crate::sources::labels::read_class_names;
+use crate::sources::labels::{ClassList, Numbered};
 use crate::sources::pattern::expand_pattern;
 use crate::sources::read_at::ReadAt;
 use crate::sources::source::{Example, Source};
@@ -29,7 +29,7 @@ pub struct CifarSource {
     files: Vec<(PathBuf, fs::File)>,
     /// Index of the first example of each file.
     starts: Vec<usize>,
-    labels: Vec<u8>,
+    labels: Vec<u32>,
     label_bytes: usize,
     class_names: Vec<String>,
     fingerprint: u64,
@@ -43,7 +43,8 @@ impl CifarSource {
     ///
     /// # Errors
     /// When a file is missing, has a size that is not that of whole records, or a label without a
-    /// name; when `split` is another word; when `classes` (those of training) are others.
+    /// name; when `split` is another word; when the name of a label is not among `classes`, those of
+    /// training, which may have another order.
     pub fn open(
         folder: impl AsRef<Path>,
         split: &str,
@@ -68,53 +69,30 @@ impl CifarSource {
                 });
             }
         };
-        let class_names = read_class_names(&names)?;
-        same_classes(&class_names, classes, &names)?;
+        let list = ClassList::read(names)?;
 
-        let mut source = Self {
-            files: Vec::new(),
-            starts: Vec::new(),
-            labels: Vec::new(),
-            label_bytes,
-            class_names,
-            fingerprint: 0,
-        };
+        let (mut files, mut starts, mut numbers) = (Vec::new(), Vec::new(), Vec::new());
         for path in expand_pattern(&folder.join(pattern))? {
             let file = fs::File::open(&path).map_err(DataError::io)?;
-            source.starts.push(source.labels.len());
-            let labels = read_labels(&file, &path, label_bytes, source.class_names.len())?;
-            source.labels.extend(labels);
-            source.files.push((path, file));
+            starts.push(numbers.len());
+            numbers.extend(read_labels(&file, &path, label_bytes, list.names.len())?);
+            files.push((path, file));
         }
+        let Numbered { class_names, labels } =
+            Numbered::of(&numbers, Some(&list), classes, &folder.join(pattern))?;
         let mut fingerprint = Fingerprint::new();
         fingerprint.string("cifar").number(label_bytes as u64);
-        source.labels.iter().for_each(|&label| {
+        labels.iter().for_each(|&label| {
             fingerprint.number(u64::from(label));
         });
-        source.fingerprint = fingerprint.finish();
-        Ok(source)
+        let fingerprint = fingerprint.finish();
+        Ok(Self { files, starts, labels, label_bytes, class_names, fingerprint })
     }
 
     fn locate(&self, index: usize) -> (usize, usize) {
         assert!(index < self.labels.len(), "example {index} of {}", self.labels.len());
         let file = self.starts.partition_point(|&start| start <= index) - 1;
         (file, index - self.starts[file])
-    }
-}
-
-/// Refuses classes that are not those of a data set which knows its own.
-pub(crate) fn same_classes(
-    own: &[String],
-    others: Option<&[String]>,
-    path: &Path,
-) -> Result<(), DataError> {
-    match others {
-        Some(others) if others != own => {
-            let found = format!("{} classes", own.len());
-            let expected = format!("the {} known classes in their order", others.len());
-            Err(DataError::malformed(path, Place::File, found, expected))
-        }
-        _ => Ok(()),
     }
 }
 
@@ -171,7 +149,7 @@ impl Source for CifarSource {
     }
 
     fn label(&self, index: usize) -> u32 {
-        u32::from(self.labels[index])
+        self.labels[index]
     }
 
     fn read(&self, index: usize) -> Result<Example, DataError> {

@@ -8,17 +8,15 @@ use crate::decode::options::DecodeOptions;
 use crate::decode::read::read_file;
 use crate::error::DataError;
 use crate::sources::fingerprint::Fingerprint;
+use crate::sources::passed_over::PassedOver;
+use crate::sources::picture_files::{EXTENSIONS, PictureFiles, is_picture_name};
 use crate::sources::source::{Example, Source};
-
-/// File name extensions that count as images, in any case. The format itself is taken from the
-/// bytes.
-pub(crate) const EXTENSIONS: &[&str] = &["jpg", "jpeg", "png", "webp", "bmp", "gif"];
 
 /// Images in one folder per class, the layout of torchvision's `ImageFolder`.
 ///
 /// Classes are the folders sorted by name, and the examples of a class are its files sorted by
 /// path, those of sub-folders included. Hidden files and folders are passed over; files without an
-/// image extension are passed over and [counted](Self::ignored).
+/// image extension are passed over and [counted](Source::passed_over).
 ///
 /// Paths take about the length of the file name per example in memory.
 pub struct FolderSource {
@@ -27,7 +25,7 @@ pub struct FolderSource {
     class_names: Vec<String>,
     classes: Vec<ClassFiles>,
     len: usize,
-    ignored: usize,
+    passed_over: PassedOver,
     fingerprint: u64,
 }
 
@@ -36,8 +34,6 @@ struct ClassFiles {
     /// The folder's name.
     folder: String,
     label: u32,
-    /// Files that were passed over.
-    ignored: usize,
     /// Index of its first example.
     start: usize,
     /// File names below the folder, joined without separators.
@@ -60,24 +56,9 @@ impl FolderSource {
     /// Opens a folder whose class folders define the classes.
     ///
     /// # Errors
-    /// When the folder is missing, holds fewer than two class folders, or one of them has no image.
+    /// When the folder is missing, or holds no class folder or no image.
     pub fn open(root: impl AsRef<Path>, options: DecodeOptions) -> Result<Self, DataError> {
-        let root = root.as_ref();
-        let class_names = class_folders(root)?;
-        if let [class] = class_names.as_slice() {
-            return Err(DataError::SingleClass { class: class.clone(), path: root.to_path_buf() });
-        }
-        let source = Self::list(root, class_names.clone(), class_names, options)?;
-        let empty = source.classes.iter().find(|class| class.ends.is_empty());
-        if let Some(class) = empty {
-            return Err(DataError::EmptyClass {
-                class: class.folder.clone(),
-                ignored: class.ignored,
-                extensions: EXTENSIONS,
-                path: root.join(&class.folder),
-            });
-        }
-        Ok(source)
+        Self::list(root.as_ref(), None, options)
     }
 
     /// Opens a folder whose class folders are mapped onto known classes, as a validation folder is
@@ -93,18 +74,7 @@ impl FolderSource {
         classes: &[String],
         options: DecodeOptions,
     ) -> Result<Self, DataError> {
-        let root = root.as_ref();
-        let folders = class_folders(root)?;
-        let source = Self::list(root, folders, classes.to_vec(), options)?;
-        if source.is_empty() {
-            return Err(DataError::NoExamples { description: root.display().to_string() });
-        }
-        Ok(source)
-    }
-
-    /// Files that were passed over because their extension is not that of an image.
-    pub fn ignored(&self) -> usize {
-        self.ignored
+        Self::list(root.as_ref(), Some(classes), options)
     }
 
     /// The path of an example.
@@ -115,13 +85,14 @@ impl FolderSource {
 
     fn list(
         root: &Path,
-        folders: Vec<String>,
-        class_names: Vec<String>,
+        known: Option<&[String]>,
         options: DecodeOptions,
     ) -> Result<Self, DataError> {
+        let (folders, mut passed_over) = class_folders(root)?;
+        let class_names = known.map_or_else(|| folders.clone(), <[String]>::to_vec);
         let mut fingerprint = Fingerprint::new();
         let mut classes = Vec::with_capacity(folders.len());
-        let (mut len, mut ignored) = (0, 0);
+        let mut len = 0;
         for folder in folders {
             let path = root.join(&folder);
             let Some(label) = class_names.iter().position(|class| *class == folder) else {
@@ -131,10 +102,9 @@ impl FolderSource {
                     path,
                 });
             };
-            let mut files = Vec::new();
-            let class_ignored = list_images(&path, "", &mut files)?;
-            ignored += class_ignored;
-            files.sort_unstable();
+            let found = PictureFiles::below(root, &folder)?;
+            passed_over.merge(&found.passed_over);
+            let files = found.names;
 
             let mut names = String::with_capacity(files.iter().map(String::len).sum());
             let mut ends = Vec::with_capacity(files.len());
@@ -144,15 +114,11 @@ impl FolderSource {
                 names.push_str(file);
                 ends.push(names.len() as u32);
             }
-            classes.push(ClassFiles {
-                folder,
-                label: label as u32,
-                ignored: class_ignored,
-                start: len,
-                names,
-                ends,
-            });
+            classes.push(ClassFiles { folder, label: label as u32, start: len, names, ends });
             len += files.len();
+        }
+        if len == 0 {
+            return Err(DataError::no_examples(root, &passed_over));
         }
         Ok(Self {
             root: root.to_path_buf(),
@@ -160,7 +126,7 @@ impl FolderSource {
             class_names,
             classes,
             len,
-            ignored,
+            passed_over,
             fingerprint: fingerprint.finish(),
         })
     }
@@ -201,77 +167,52 @@ impl Source for FolderSource {
     fn fingerprint(&self) -> u64 {
         self.fingerprint
     }
+
+    fn passed_over(&self) -> PassedOver {
+        self.passed_over.clone()
+    }
+
+    fn check_for_training(&self) -> Result<(), DataError> {
+        if let [class] = self.class_names.as_slice() {
+            return Err(DataError::SingleClass { class: class.clone(), path: self.root.clone() });
+        }
+        match self.classes.iter().find(|class| class.ends.is_empty()) {
+            None => Ok(()),
+            Some(class) => Err(DataError::EmptyClass {
+                class: class.folder.clone(),
+                passed_over: PictureFiles::below(&self.root, &class.folder)?.passed_over,
+                extensions: EXTENSIONS,
+                path: self.root.join(&class.folder),
+            }),
+        }
+    }
 }
 
-/// The picture files below a folder, as training takes them: by their endings, at any depth, hidden ones
-/// left out, sorted by path; and the number of other files.
-///
-/// # Errors
-/// When the folder cannot be listed.
-pub fn picture_files(folder: &Path) -> Result<(Vec<PathBuf>, usize), DataError> {
-    let mut names = Vec::new();
-    let ignored = list_images(folder, "", &mut names)?;
-    names.sort_unstable();
-    Ok((names.iter().map(|name| folder.join(name)).collect(), ignored))
-}
-
-/// The names of the class folders in `root`, sorted.
-fn class_folders(root: &Path) -> Result<Vec<String>, DataError> {
+/// The names of the class folders in `root`, sorted, and the pictures beside them.
+fn class_folders(root: &Path) -> Result<(Vec<String>, PassedOver), DataError> {
     if !root.is_dir() {
         return Err(DataError::NoSuchDirectory { path: root.to_path_buf() });
     }
-    let mut folders = Vec::new();
+    let (mut folders, mut passed_over) = (Vec::new(), PassedOver::default());
     for entry in fs::read_dir(root).map_err(DataError::io)? {
         let entry = entry.map_err(DataError::io)?;
-        let name = unicode_name(&entry)?;
-        if !name.starts_with('.') && entry.path().is_dir() {
-            folders.push(name);
+        let name = entry.file_name();
+        let shown = name.to_string_lossy();
+        let is_hidden = shown.starts_with('.');
+        if !is_hidden && entry.path().is_dir() {
+            // A class cannot be called after anything else.
+            let name =
+                name.to_str().ok_or_else(|| DataError::NonUnicodeName { path: entry.path() });
+            folders.push(name?.to_owned());
+        } else if !is_hidden && is_picture_name(&shown) {
+            passed_over.add_name(&shown);
         }
     }
     if folders.is_empty() {
         return Err(DataError::NoClassFolders { path: root.to_path_buf() });
     }
     folders.sort_unstable();
-    Ok(folders)
-}
-
-/// Collects the image files below `folder` as `/`-separated paths that start with `prefix`, and
-/// counts the files that are none.
-pub(crate) fn list_images(
-    folder: &Path,
-    prefix: &str,
-    files: &mut Vec<String>,
-) -> Result<usize, DataError> {
-    let mut ignored = 0;
-    for entry in fs::read_dir(folder).map_err(DataError::io)? {
-        let entry = entry.map_err(DataError::io)?;
-        let name = unicode_name(&entry)?;
-        if name.starts_with('.') {
-            continue;
-        }
-        let file_type = entry.file_type().map_err(DataError::io)?;
-        let is_folder = file_type.is_dir() || (file_type.is_symlink() && entry.path().is_dir());
-        if is_folder {
-            ignored += list_images(&entry.path(), &format!("{prefix}{name}/"), files)?;
-        } else if has_image_extension(&name) {
-            files.push(format!("{prefix}{name}"));
-        } else {
-            ignored += 1;
-        }
-    }
-    Ok(ignored)
-}
-
-fn unicode_name(entry: &fs::DirEntry) -> Result<String, DataError> {
-    let not_unicode = |_| DataError::NonUnicodeName { path: entry.path() };
-    entry.file_name().into_string().map_err(not_unicode)
-}
-
-pub(crate) fn has_image_extension(name: &str) -> bool {
-    let Some((_, extension)) = name.rsplit_once('.') else {
-        return false;
-    };
-    EXTENSIONS.iter().any(|known| extension.eq_ignore_ascii_case(known))
+    Ok((folders, passed_over))
 }
 
 #[cfg(test)]
@@ -309,6 +250,7 @@ mod tests {
             "cat/sub/y.webp",
             ".git/x.png",
             "readme.md",
+            "left.png",
             "ant/1.gif",
             "ant/2.bmp",
             "ant/none",
@@ -327,21 +269,26 @@ mod tests {
         ];
         let path = |file: &str| folder.path().join(file).display().to_string();
         assert_eq!(found, expected.map(|(file, label)| (path(file), label)));
-        assert_eq!(source.ignored(), 2);
+        assert_eq!(
+            source.passed_over().to_string(),
+            "3 files: 1 `.png` (left.png), 1 `.txt` (dog/notes.txt), 1 without an ending (ant/none)"
+        );
+        source.check_for_training().unwrap();
     }
 
     #[test]
     fn what_is_no_data_set_is_refused_with_its_path() {
+        let trainable = |folder| open(folder).and_then(|source| source.check_for_training());
         let folder = folder_with(&["a/1.png", "a/notes.txt", "b/notes.txt"]);
         assert_eq!(
-            message(open(&folder), &folder),
-            "found no image in class `b` (1 files ignored), expected at least one of jpg, jpeg, \
-             png, webp, bmp, gif: DATA/b"
+            message(trainable(&folder), &folder),
+            "found no image in class `b` (passed over 1 file: 1 `.txt` (b/notes.txt)), expected at \
+             least one of jpg, jpeg, jfif, jpe, jfi, jif, png, webp, bmp, gif: DATA/b"
         );
         let folder = folder_with(&["a/1.png"]);
         assert_eq!(
-            message(open(&folder), &folder),
-            "found 1 class folder (`a`), expected at least 2: DATA"
+            message(trainable(&folder), &folder),
+            "found 1 class (`a`), expected at least 2: DATA"
         );
         let folder = folder_with(&["1.png"]);
         assert_eq!(
@@ -371,7 +318,7 @@ mod tests {
         let folder = folder_with(&["cat/notes.txt"]);
         assert_eq!(
             message(open(&folder), &folder),
-            "found no example, expected at least one: DATA"
+            "found no example (passed over 1 file: 1 `.txt` (cat/notes.txt)), expected at least one: DATA"
         );
     }
 

@@ -9,10 +9,8 @@ use fs_err as fs;
 use crate::decode::options::MAX_SIDE;
 use crate::decode::rgb_image::RgbImage;
 use crate::error::{DataError, Place};
-use crate::shards::shard_source::CLASSES_FILE;
-use crate::sources::cifar::same_classes;
 use crate::sources::fingerprint::Fingerprint;
-use crate::sources::labels::read_class_names;
+use crate::sources::labels::{ClassList, Numbered};
 use crate::sources::source::{Example, Source};
 
 /// First four bytes of a file of bytes in three dimensions, and in one.
@@ -34,7 +32,7 @@ pub struct IdxSource {
     width: u32,
     height: u32,
     pixels: Vec<u8>,
-    labels: Vec<u8>,
+    labels: Vec<u32>,
     class_names: Vec<String>,
     fingerprint: u64,
 }
@@ -54,8 +52,8 @@ impl IdxSource {
     ///
     /// # Errors
     /// When a file is missing or is not what it should be, when there are not as many labels as
-    /// pictures, when `split` is another word, or when `classes` (those of training) are fewer or
-    /// others.
+    /// pictures, when `split` is another word, or when the name of a label is not among `classes`, those
+    /// of training, which may have another order.
     pub fn open(
         folder: impl AsRef<Path>,
         split: &str,
@@ -110,23 +108,9 @@ impl IdxSource {
             let expected = format!("{count}, one for each picture");
             return Err(DataError::malformed(labels_path, Place::File, found, expected));
         }
-        let names_path = labels_path.with_file_name(CLASSES_FILE);
-        let largest = labels.iter().max().map_or(0, |&label| usize::from(label));
-        let class_names = match (names_path.is_file(), classes) {
-            (true, _) => {
-                let names = read_class_names(&names_path)?;
-                same_classes(&names, classes, &names_path)?;
-                names
-            }
-            (false, Some(classes)) => classes.to_vec(),
-            (false, None) => (0..=largest).map(|label| label.to_string()).collect(),
-        };
-        if let Some(row) = labels.iter().position(|&label| usize::from(label) >= class_names.len())
-        {
-            let found = format!("label {}", labels[row]);
-            let expected = format!("one below {}, the number of classes", class_names.len());
-            return Err(DataError::malformed(labels_path, Place::Row(row as u64), found, expected));
-        }
+        let list = ClassList::beside(labels_path)?;
+        let Numbered { class_names, labels } =
+            Numbered::of(&labels, list.as_ref(), classes, labels_path)?;
         let mut fingerprint = Fingerprint::new();
         fingerprint.string("idx").number(u64::from(width)).number(u64::from(height));
         labels.iter().for_each(|&label| {
@@ -154,7 +138,7 @@ impl Source for IdxSource {
     }
 
     fn label(&self, index: usize) -> u32 {
-        u32::from(self.labels[index])
+        self.labels[index]
     }
 
     fn read(&self, index: usize) -> Result<Example, DataError> {
@@ -282,6 +266,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::sources::labels::CLASSES_FILE;
 
     fn idx(magic: u32, dimensions: &[u32], content: &[u8]) -> Vec<u8> {
         let words = [magic].into_iter().chain(dimensions.iter().copied());
@@ -327,6 +312,10 @@ mod tests {
         fs::write(folder.path().join(CLASSES_FILE), "a\nb\nc\nd\n").unwrap();
         let named = IdxSource::open(folder.path(), "train", None).unwrap();
         assert_eq!(named.class_names(), ["a", "b", "c", "d"]);
+        // By their names where another order is known.
+        let known = ["d", "c", "a"].map(String::from);
+        let known = IdxSource::open(folder.path(), "train", Some(&known)).unwrap();
+        assert_eq!((known.label(0), known.label(1)), (0, 2));
     }
 
     #[test]
@@ -387,7 +376,7 @@ mod tests {
             (
                 good.clone(),
                 idx(LABELS, &[1], &[7]),
-                "found label 7 in row 0, expected one below 2, the number of classes: D/l",
+                "found label `7` in row 0 and nothing that says which class it means, expected one of the 2 known classes: D/l",
             ),
         ] {
             let folder = folder_with(&[("i", images), ("l", labels)]);

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::fmt::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use fs_err as fs;
 
@@ -16,6 +16,12 @@ const MAX_CLASSES: i64 = 1 << 20;
 
 /// The largest file of class names, bytes.
 const MAX_NAMES_BYTES: u64 = 16 << 20;
+
+/// The letter that some editors put in front of a text.
+pub(crate) const BYTE_ORDER_MARK: char = '\u{feff}';
+
+/// The file beside a data set that says which classes its numbers mean: a name per line, from 0 on.
+pub(crate) const CLASSES_FILE: &str = "classes.txt";
 
 /// A label as it is written.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -84,51 +90,139 @@ pub(crate) struct Meaning {
 pub(crate) struct UnknownLabel {
     pub(crate) id: u32,
     label: Label,
-    expected: String,
+    reason: Reason,
+}
+
+/// The reason for which a label means nothing.
+#[derive(Debug)]
+enum Reason {
+    /// It is not one of these.
+    Other(String),
+    /// It is a number, and nothing says which of so many known classes has it.
+    Unlisted(usize),
 }
 
 impl UnknownLabel {
     /// The error, once it is known where the label stands.
     pub(crate) fn at(self, path: &Path, place: Place) -> DataError {
-        DataError::malformed(path, place, format!("label `{}`", self.label), self.expected)
+        match self.reason {
+            Reason::Other(expected) => {
+                DataError::malformed(path, place, format!("label `{}`", self.label), expected)
+            }
+            Reason::Unlisted(known) => DataError::UnlistedNumber {
+                label: self.label.to_string(),
+                place,
+                known,
+                path: path.to_path_buf(),
+                list: path.with_file_name(CLASSES_FILE),
+            },
+        }
+    }
+}
+
+/// The list that says which class a number means, and where it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ClassList {
+    pub(crate) names: Vec<String>,
+    pub(crate) path: PathBuf,
+}
+
+impl ClassList {
+    /// Reads a list.
+    pub(crate) fn read(path: PathBuf) -> Result<Self, DataError> {
+        Ok(Self { names: read_class_names(&path)?, path })
+    }
+
+    /// The list beside a file, where there is one.
+    pub(crate) fn beside(file: &Path) -> Result<Option<Self>, DataError> {
+        let path = file.with_file_name(CLASSES_FILE);
+        if path.is_file() { Self::read(path).map(Some) } else { Ok(None) }
     }
 }
 
 impl Meaning {
     /// Finds out what labels mean.
     ///
-    /// With `classes`, a label is one of their names or a position in them. Without, labels that
-    /// are all positions make as many classes as the largest says, which are then named after their
-    /// numbers; names make the classes that they name, sorted.
-    pub(crate) fn of(labels: &[Label], classes: Option<&[String]>) -> Result<Self, UnknownLabel> {
+    /// A number means a class by way of a list alone: `list`, that of the data set itself, makes a name
+    /// of it, and the name is looked up in the `known` classes, those of training or of the weights,
+    /// whose order may be another. Without a list a number is a name: data sets that number their
+    /// classes without naming them have classes called `0`, `1`, and so on.
+    ///
+    /// Where no classes are known, they are those of the list. Without one, labels that are all
+    /// numbers make as many classes as the largest says, and names make the classes that they name,
+    /// sorted.
+    pub(crate) fn of(
+        labels: &[Label],
+        list: Option<&ClassList>,
+        known: Option<&[String]>,
+    ) -> Result<Self, UnknownLabel> {
+        match known.or(list.map(|list| list.names.as_slice())) {
+            Some(classes) => Self::in_classes(labels, list, classes),
+            None => Self::of_labels(labels),
+        }
+    }
+
+    /// The positions of labels in `classes`.
+    fn in_classes(
+        labels: &[Label],
+        list: Option<&ClassList>,
+        classes: &[String],
+    ) -> Result<Self, UnknownLabel> {
+        fn positions(names: &[String]) -> HashMap<&str, u32> {
+            names.iter().zip(0..).map(|(name, at)| (name.as_str(), at)).collect()
+        }
+        let known = positions(classes);
+        let listed = list.map(|list| positions(&list.names));
+        let has_numbers = classes.iter().any(|class| number_in(class).is_some());
+        let position = |(id, label): (usize, &Label)| {
+            let unknown = |reason| UnknownLabel { id: id as u32, label: label.clone(), reason };
+            let own = listed.as_ref().unwrap_or(&known);
+            let number = match label {
+                Label::Name(_) => None,
+                Label::Position(number) => Some(i64::from(*number)),
+                Label::Either(text) if own.contains_key(text.as_str()) => None,
+                Label::Either(text) => number_in(text),
+            };
+            let name = match (number, label, list) {
+                (Some(number), _, Some(list)) => {
+                    let name = usize::try_from(number).ok().and_then(|at| list.names.get(at));
+                    let of = list.names.len();
+                    name.cloned().ok_or_else(|| {
+                        let list = list.path.display();
+                        unknown(Reason::Other(format!("one of the {of} classes of {list}")))
+                    })?
+                }
+                (Some(number), _, None) => number.to_string(),
+                (None, Label::Name(text) | Label::Either(text), _) => text.clone(),
+                (None, Label::Position(_), _) => String::new(),
+            };
+            known.get(name.as_str()).copied().ok_or_else(|| {
+                let count = classes.len();
+                let named = list.filter(|_| number.is_some());
+                unknown(match named {
+                    None if number.is_some() && !has_numbers => Reason::Unlisted(count),
+                    None => Reason::Other(format!("one of the {count} known classes")),
+                    Some(list) => Reason::Other(format!(
+                        "one of the {count} known classes, and not `{name}` of {}",
+                        list.path.display()
+                    )),
+                })
+            })
+        };
+        let by_id = labels.iter().enumerate().map(position).collect::<Result<_, _>>()?;
+        Ok(Self { class_names: classes.to_vec(), by_id })
+    }
+
+    /// The classes that labels make by themselves.
+    fn of_labels(labels: &[Label]) -> Result<Self, UnknownLabel> {
         let unknown = |id: usize, expected: String| UnknownLabel {
             id: id as u32,
             label: labels[id].clone(),
-            expected,
+            reason: Reason::Other(expected),
         };
-        if let Some(classes) = classes {
-            let positions: HashMap<&str, u32> =
-                classes.iter().zip(0..).map(|(name, at)| (name.as_str(), at)).collect();
-            let below = |at: &u32| (*at as usize) < classes.len();
-            let by_name = |text: &String| positions.get(text.as_str()).copied();
-            let position = |(id, label): (usize, &Label)| {
-                let (position, expected) = match label {
-                    Label::Name(text) => (by_name(text), "known classes"),
-                    Label::Position(at) => (Some(*at).filter(below), "positions of classes"),
-                    Label::Either(text) => {
-                        let number = || text.parse().ok().filter(below);
-                        (by_name(text).or_else(number), "known classes or a number below")
-                    }
-                };
-                position
-                    .ok_or_else(|| unknown(id, format!("one of the {} {expected}", classes.len())))
-            };
-            let by_id = labels.iter().enumerate().map(position).collect::<Result<_, _>>()?;
-            return Ok(Self { class_names: classes.to_vec(), by_id });
-        }
         let number = |label: &Label| match label {
             Label::Position(at) => Some(i64::from(*at)),
-            Label::Either(text) => text.parse().ok(),
+            Label::Either(text) => number_in(text),
             Label::Name(_) => None,
         };
         if let Some(numbers) = labels.iter().map(number).collect::<Option<Vec<i64>>>() {
@@ -160,6 +254,44 @@ impl Meaning {
     }
 }
 
+/// Labels of a data set that numbers its classes, in bytes.
+#[derive(Debug)]
+pub(crate) struct Numbered {
+    pub(crate) class_names: Vec<String>,
+    pub(crate) labels: Vec<u32>,
+}
+
+impl Numbered {
+    /// Finds out what numbers in rows of `path` mean, by the rules of [`Meaning::of`].
+    pub(crate) fn of(
+        numbers: &[u8],
+        list: Option<&ClassList>,
+        known: Option<&[String]>,
+        path: &Path,
+    ) -> Result<Self, DataError> {
+        let mut distinct = DistinctLabels::default();
+        let mut id = |&number: &u8| distinct.id(Label::Position(u32::from(number)));
+        let ids: Vec<u32> = numbers.iter().map(&mut id).collect();
+        let Meaning { class_names, by_id } = Meaning::of(&distinct.into_labels(), list, known)
+            .map_err(|unknown| {
+                let row = ids.iter().position(|&id| id == unknown.id).unwrap_or_default();
+                unknown.at(path, Place::Row(row as u64))
+            })?;
+        Ok(Self { class_names, labels: ids.into_iter().map(|id| by_id[id as usize]).collect() })
+    }
+}
+
+/// The whole number that a text is, which some programs write as `3.0`.
+pub(crate) fn number_in(text: &str) -> Option<i64> {
+    let whole = match text.split_once('.') {
+        Some((whole, zeros)) if !zeros.is_empty() && zeros.bytes().all(|byte| byte == b'0') => {
+            whole
+        }
+        _ => text,
+    };
+    whole.parse().ok()
+}
+
 /// Reads a file with one class name per line, in the order of the labels.
 ///
 /// Empty lines at the end do not count.
@@ -181,6 +313,7 @@ pub(crate) fn parse_class_names(bytes: &[u8], path: &Path) -> Result<Vec<String>
         let place = Place::Byte(error.valid_up_to() as u64);
         DataError::malformed(path, place, "what is no text", "class names in UTF-8")
     })?;
+    let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
     let mut seen = HashMap::new();
     let mut names = Vec::new();
     for (name, line) in text.trim_end().lines().map(str::trim_end).zip(1..) {
@@ -218,70 +351,102 @@ mod tests {
         names.iter().map(|name| (*name).to_owned()).collect()
     }
 
+    fn list(names: &[&str]) -> ClassList {
+        ClassList { names: classes(names), path: "classes.txt".into() }
+    }
+
     #[test]
     fn numbers_are_positions_and_names_are_sorted() {
-        let labels = Meaning::of(&either(&["2", "0", "4"]), None).unwrap();
+        let labels = Meaning::of(&either(&["2", "0", "4.0"]), None, None).unwrap();
         assert_eq!(labels.class_names, ["0", "1", "2", "3", "4"]);
         assert_eq!(labels.by_id, [2, 0, 4]);
-        let labels = Meaning::of(&either(&["dog", "ant", "7"]), None).unwrap();
+        let labels = Meaning::of(&either(&["dog", "ant", "7"]), None, None).unwrap();
         assert_eq!(labels.class_names, ["7", "ant", "dog"]);
         assert_eq!(labels.by_id, [2, 1, 0]);
         // As folders of these names would be.
-        let labels = Meaning::of(&["2", "10"].map(name), None).unwrap();
+        let labels = Meaning::of(&["2", "10"].map(name), None, None).unwrap();
         assert_eq!(labels.class_names, ["10", "2"]);
     }
 
     #[test]
-    fn known_classes_are_met_as_labels_are_meant() {
-        let classes = classes(&["1", "cat", "0"]);
-        let by_id = |labels: &[Label]| Meaning::of(labels, Some(&classes)).unwrap().by_id;
-        assert_eq!(by_id(&either(&["cat", "0", "1", "2"])), [1, 2, 0, 2]);
-        assert_eq!(by_id(&["cat", "0", "1"].map(name)), [1, 2, 0]);
-        assert_eq!(by_id(&[0, 1, 2].map(Label::Position)), [0, 1, 2]);
+    fn a_number_means_the_class_that_its_own_list_names() {
+        let own = list(&["dog", "cow", "ant"]);
+        let known = classes(&["ant", "bee", "cow", "dog"]);
+        let numbers = [0, 1, 2].map(Label::Position);
+        let meaning = Meaning::of(&numbers, Some(&own), Some(&known)).unwrap();
+        assert_eq!((meaning.class_names.as_slice(), meaning.by_id), (&known[..], vec![3, 2, 0]));
+        let meaning = Meaning::of(&numbers, Some(&own), None).unwrap();
+        assert_eq!((meaning.class_names, meaning.by_id), (own.names.clone(), vec![0, 1, 2]));
+        let mixed = either(&["cow", "0", "bee"]);
+        assert_eq!(Meaning::of(&mixed, Some(&own), Some(&known)).unwrap().by_id, [2, 3, 1]);
+    }
+
+    #[test]
+    fn a_number_without_a_list_is_the_name_of_a_class() {
+        // The order of folders that are named after numbers.
+        let known = classes(&["0", "1", "10", "2"]);
+        let numbers = [2, 10, 1].map(Label::Position);
+        assert_eq!(Meaning::of(&numbers, None, Some(&known)).unwrap().by_id, [3, 2, 1]);
+        let texts = either(&["2", "10.0", "1"]);
+        assert_eq!(Meaning::of(&texts, None, Some(&known)).unwrap().by_id, [3, 2, 1]);
     }
 
     #[test]
     fn labels_without_a_meaning_are_refused() {
         let classes = classes(&["ant", "bee"]);
-        let known = Some(classes.as_slice());
+        let own = list(&["ant", "cow"]);
+        let (known, own) = (Some(classes.as_slice()), Some(&own));
         let either = |text: &str| Label::Either(text.to_owned());
-        for (found, classes, message) in [
+        for (found, list, known, message) in [
             (
                 either("cow"),
+                None,
                 known,
-                "found label `cow` in line 7, expected one of the 2 known classes or a number below: list",
+                "found label `cow` in line 7, expected one of the 2 known classes: list",
             ),
             (
-                either("2"),
+                either("1"),
+                None,
                 known,
-                "found label `2` in line 7, expected one of the 2 known classes or a number below: list",
+                "found label `1` in line 7 and nothing that says which class it means, expected one of the 2 known classes: list",
             ),
             (
-                name("1"),
+                either("1"),
+                own,
                 known,
-                "found label `1` in line 7, expected one of the 2 known classes: list",
+                "found label `1` in line 7, expected one of the 2 known classes, and not `cow` of classes.txt: list",
             ),
             (
                 Label::Position(2),
-                known,
-                "found label `2` in line 7, expected one of the 2 positions of classes: list",
+                own,
+                None,
+                "found label `2` in line 7, expected one of the 2 classes of classes.txt: list",
+            ),
+            (
+                either("bee"),
+                own,
+                None,
+                "found label `bee` in line 7, expected one of the 2 known classes: list",
             ),
             (
                 either("-1"),
+                None,
                 None,
                 "found label `-1` in line 7, expected a number from 0 to 1048575: list",
             ),
             (
                 either("9999999999"),
                 None,
+                None,
                 "found label `9999999999` in line 7, expected a number from 0 to 1048575: list",
             ),
         ] {
-            let error = Meaning::of(&[either("0"), found], classes).unwrap_err();
+            let first = if known.is_some() || list.is_some() { name("ant") } else { either("0") };
+            let error = Meaning::of(&[first, found], list, known).unwrap_err();
             assert_eq!(error.id, 1);
             assert_eq!(error.at(Path::new("list"), Place::Line(7)).to_string(), message);
         }
-        let error = Meaning::of(&[name("ant"), Label::Position(1)], None).unwrap_err();
+        let error = Meaning::of(&[name("ant"), Label::Position(1)], None, None).unwrap_err();
         assert_eq!(
             error.at(Path::new("list"), Place::File).to_string(),
             "found label `1`, expected the name of a class, like other labels: list"
@@ -291,7 +456,7 @@ mod tests {
     #[test]
     fn class_names_are_lines_that_differ() {
         let parse = |text: &str| parse_class_names(text.as_bytes(), Path::new("c"));
-        assert_eq!(parse("a b\nc\r\n\n").unwrap(), ["a b", "c"]);
+        assert_eq!(parse("\u{feff}a b\nc\r\n\n").unwrap(), ["a b", "c"]);
         for (text, message) in [
             ("a\n\nb", "found an empty line in line 2, expected a class name: c"),
             (

@@ -10,8 +10,9 @@ use crate::decode::options::DecodeOptions;
 use crate::decode::read::read_file;
 use crate::error::{DataError, Place};
 use crate::sources::fingerprint::Fingerprint;
-use crate::sources::folder::list_images;
-use crate::sources::labels::{DistinctLabels, Label, Meaning};
+use crate::sources::labels::{ClassList, DistinctLabels, Label, Meaning};
+use crate::sources::passed_over::PassedOver;
+use crate::sources::picture_files::PictureFiles;
 use crate::sources::source::{Example, Source};
 
 /// The largest file of labels or synsets, bytes. Lists with paths are read as a stream instead.
@@ -25,7 +26,8 @@ const KAGGLE_HEADER: [&str; 2] = ["ImageId", "PredictionString"];
 /// A list has one picture per line: its path, relative to the folder of the list, and its label. The
 /// columns are separated by tabs, commas or spaces, whichever the first line has (in this order), and
 /// may be quoted. A first line that names columns `path` and `label` may have others too. Labels are
-/// class names or numbers from 0 on; [`crate::read_class_names`] says how names get an order.
+/// class names, sorted, or numbers from 0 on, which a file `classes.txt` beside the list names, see
+/// [`crate::read_class_names`].
 ///
 /// The order is that of the list. Paths take their length and eight bytes each in memory.
 pub struct ListSource {
@@ -34,6 +36,7 @@ pub struct ListSource {
     class_names: Vec<String>,
     paths: Paths,
     labels: Vec<u32>,
+    passed_over: PassedOver,
     fingerprint: u64,
 }
 
@@ -69,6 +72,8 @@ pub(crate) struct List {
     distinct: Vec<Label>,
     /// Line in which each different label stands first.
     lines: Vec<u64>,
+    /// What lies beside pictures that no list names.
+    passed_over: PassedOver,
 }
 
 impl ListSource {
@@ -103,7 +108,7 @@ impl ListSource {
     /// Opens the pictures of a folder without class folders, whose labels are the lines of `truth`
     /// in the order of the sorted file names: the validation set of ILSVRC 2012 as it is shipped.
     ///
-    /// Labels are class names (`n01440764`) or numbers from 0 on. The numbers from 1 on of
+    /// Labels are class names (`n01440764`) or numbers from 0 on, which `classes.txt` names. The numbers from 1 on of
     /// `ILSVRC2012_validation_ground_truth.txt` are neither: they follow the order of the
     /// challenge and not that of the sorted names, and need `synsets`, a file with a name and its
     /// number per line (`n02119789 1`, and anything behind it).
@@ -122,9 +127,7 @@ impl ListSource {
         if !folder.is_dir() {
             return Err(DataError::NoSuchDirectory { path: folder.to_path_buf() });
         }
-        let mut files = Vec::new();
-        list_images(folder, "", &mut files)?;
-        files.sort_unstable();
+        let PictureFiles { names: files, passed_over } = PictureFiles::below(folder, "")?;
         let mut list = parse_labels(&read_text(truth)?, truth)?;
         if files.len() != list.ids.len() {
             let found = format!("{} labels", list.ids.len());
@@ -136,6 +139,7 @@ impl ListSource {
         } else {
             list.refuse_ilsvrc_numbers(classes, truth)?;
         }
+        list.passed_over = passed_over;
         for (file, line) in files.iter().zip(1..) {
             list.paths.push(file, "").ok_or_else(|| too_long(truth, line))?;
         }
@@ -155,10 +159,11 @@ impl ListSource {
         options: DecodeOptions,
     ) -> Result<Self, DataError> {
         if list.ids.is_empty() {
-            return Err(DataError::NoExamples { description: path.display().to_string() });
+            return Err(DataError::no_examples(path, &list.passed_over));
         }
-        let Meaning { class_names, by_id } =
-            Meaning::of(&list.distinct, classes).map_err(|unknown| {
+        let numbers = ClassList::beside(path)?;
+        let Meaning { class_names, by_id } = Meaning::of(&list.distinct, numbers.as_ref(), classes)
+            .map_err(|unknown| {
                 let line = list.lines[unknown.id as usize];
                 unknown.at(path, Place::Line(line))
             })?;
@@ -173,6 +178,7 @@ impl ListSource {
             class_names,
             paths: list.paths,
             labels,
+            passed_over: list.passed_over,
             fingerprint: fingerprint.finish(),
         })
     }
@@ -201,6 +207,10 @@ impl Source for ListSource {
 
     fn describe(&self, index: usize) -> String {
         self.path(index).display().to_string()
+    }
+
+    fn passed_over(&self) -> PassedOver {
+        self.passed_over.clone()
     }
 
     fn fingerprint(&self) -> u64 {
@@ -406,6 +416,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::sources::labels::CLASSES_FILE;
 
     fn folder_with(files: &[(&str, &str)]) -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
@@ -446,8 +457,24 @@ mod tests {
             assert_eq!(source.class_names(), ["ant", "dog"]);
             assert_eq!(examples(&source), expected, "{content}");
         }
-        let numbers = open("a/1.jpg 1\nb.jpg 0\n", Some(&["ant".into(), "dog".into()])).unwrap();
-        assert_eq!(examples(&numbers)[0].1, "dog");
+        let numbers = open("a/1.jpg 1\nb.jpg 0\n", Some(&["0".into(), "2".into(), "1".into()]));
+        let numbers = numbers.unwrap();
+        assert_eq!((numbers.label(0), examples(&numbers)[0].1.as_str()), (2, "1"));
+    }
+
+    #[test]
+    fn numbers_mean_the_classes_of_the_file_beside_the_list() {
+        let folder =
+            folder_with(&[("list.csv", "a.jpg,1\nb.jpg,0\n"), (CLASSES_FILE, "dog\nant\n")]);
+        let open = |classes: Option<&[String]>| {
+            let path = folder.path().join("list.csv");
+            ListSource::open(path, None, classes, DecodeOptions::default()).unwrap()
+        };
+        assert_eq!(open(None).class_names(), ["dog", "ant"]);
+        let known = ["ant", "bee", "dog"].map(String::from);
+        for source in [open(None), open(Some(&known))] {
+            assert_eq!(examples(&source).concat_classes(), "a.jpg ant b.jpg dog");
+        }
     }
 
     #[test]
@@ -474,7 +501,7 @@ mod tests {
             ),
             (
                 "a.jpg,ant\nb.jpg,cow\n",
-                "found label `cow` in line 2, expected one of the 2 known classes or a number below: LIST",
+                "found label `cow` in line 2, expected one of the 2 known classes: LIST",
             ),
             (
                 "path,label\n,ant\n",
@@ -520,7 +547,7 @@ mod tests {
             open("n03\nn01\nn02\n", None).unwrap(),
             "v_1.JPEG n03 v_2.JPEG n01 v_3.JPEG n02"
         );
-        assert_eq!(open("2\n0\n1\n", None).unwrap(), "v_1.JPEG n03 v_2.JPEG n01 v_3.JPEG n02");
+        assert!(open("2\n0\n1\n", None).unwrap_err().contains("nothing that says which class"));
         // In the challenge's own order, 1 is n02 here.
         let synsets = "n02 1 kit_fox\nn03 2 English_setter\nn01 3 Siberian_husky\n";
         assert_eq!(

@@ -40,7 +40,8 @@ impl SourceKind {
     /// there, or else a folder of class folders.
     pub fn of(root: &Path, name: &str) -> Self {
         let ends_with = |endings: &[&str]| endings.iter().any(|ending| name.ends_with(ending));
-        if ends_with(&[".tar"]) {
+        // Packed ones are no shards, and it is the reader of shards that says so.
+        if ends_with(&[".tar", ".tgz"]) || name.contains(".tar.") {
             Self::Shards
         } else if ends_with(&[".parquet"]) {
             Self::Parquet
@@ -126,6 +127,7 @@ mod tests {
             ("train", SourceKind::Folder),
             ("missing", SourceKind::Folder),
             ("t-{00..12}.tar", SourceKind::Shards),
+            ("t-0.tar.gz", SourceKind::Shards),
             ("t-*.parquet", SourceKind::Parquet),
             ("val.txt", SourceKind::List),
         ] {

@@ -30,7 +30,8 @@ use crate::decode::options::{DecodeOptions, MAX_FILE_BYTES};
 use crate::error::{DataError, Place};
 use crate::foreign;
 use crate::sources::fingerprint::Fingerprint;
-use crate::sources::labels::{DistinctLabels, Label, Meaning};
+use crate::sources::labels::{ClassList, DistinctLabels, Label, Meaning};
+use crate::sources::passed_over::PassedOver;
 use crate::sources::pattern::expand_pattern;
 use crate::sources::read_at::ReadAt;
 use crate::sources::source::{Example, Source};
@@ -162,10 +163,15 @@ impl ParquetSource {
             tables.push(table);
         }
         if ids.is_empty() {
-            return Err(DataError::NoExamples { description: pattern.display().to_string() });
+            return Err(DataError::no_examples(pattern, &PassedOver::default()));
         }
+        // Numbers of a file that names its classes are names already.
+        let list = match own {
+            Some(names) => Some(ClassList { names, path: pattern.to_path_buf() }),
+            None => ClassList::beside(pattern)?,
+        };
         let Meaning { class_names, by_id } =
-            Meaning::of(&distinct.into_labels(), classes.or(own.as_deref()))
+            Meaning::of(&distinct.into_labels(), list.as_ref(), classes)
                 .map_err(|unknown| unknown.at(pattern, Place::File))?;
         let labels: Vec<u32> = ids.into_iter().map(|id| by_id[id as usize]).collect();
         let mut fingerprint = Fingerprint::new();

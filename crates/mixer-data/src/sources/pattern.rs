@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use fs_err as fs;
 
 use crate::error::DataError;
+use crate::sources::passed_over::PassedOver;
 
 /// The most files that a pattern may mean.
 const MAX_FILES: usize = 100_000;
@@ -46,7 +47,7 @@ pub(crate) fn expand_pattern(pattern: &Path) -> Result<Vec<PathBuf>, DataError> 
         }
     }
     if paths.is_empty() {
-        return Err(DataError::NoExamples { description: pattern.display().to_string() });
+        return Err(DataError::no_examples(pattern, &PassedOver::default()));
     }
     Ok(paths)
 }

@@ -4,6 +4,7 @@ use crate::decode::options::DecodeOptions;
 use crate::decode::picture::decode;
 use crate::decode::rgb_image::RgbImage;
 use crate::error::DataError;
+use crate::sources::passed_over::PassedOver;
 
 /// An example as its source holds it.
 ///
@@ -40,6 +41,25 @@ pub trait Source: Send + Sync {
     /// # Errors
     /// When it cannot be read.
     fn read(&self, index: usize) -> Result<Example, DataError>;
+
+    /// What lies where the examples do and is none; nothing where every file was named by somebody.
+    fn passed_over(&self) -> PassedOver {
+        PassedOver::default()
+    }
+
+    /// Refuses a source that can be looked at and evaluated on, but not trained on.
+    ///
+    /// # Errors
+    /// When it has a single class, or, where somebody made a place for each class, one without an example.
+    fn check_for_training(&self) -> Result<(), DataError> {
+        match self.class_names() {
+            [class] => {
+                let path = self.describe(0).into();
+                Err(DataError::SingleClass { class: class.clone(), path })
+            }
+            _ => Ok(()),
+        }
+    }
 
     /// How the examples of this source are decoded.
     fn decode_options(&self) -> DecodeOptions {

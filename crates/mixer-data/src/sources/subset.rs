@@ -7,6 +7,7 @@ use crate::decode::options::DecodeOptions;
 use crate::error::DataError;
 use crate::order::permutation::Permutation;
 use crate::sources::fingerprint::Fingerprint;
+use crate::sources::passed_over::PassedOver;
 use crate::sources::source::{Example, Source};
 use crate::sources::split::SplitRange;
 
@@ -73,6 +74,14 @@ impl Source for Subset {
 
     fn describe(&self, index: usize) -> String {
         self.source.describe(self.inner(index))
+    }
+
+    fn passed_over(&self) -> PassedOver {
+        self.source.passed_over()
+    }
+
+    fn check_for_training(&self) -> Result<(), DataError> {
+        self.source.check_for_training()
     }
 
     fn fingerprint(&self) -> u64 {

@@ -27,6 +27,7 @@ use crate::order::example_order::{Location, Order};
 use crate::order::random::ExampleRng;
 use crate::resample::patches::{Destination, Layout};
 use crate::resample::resampler::Resampler;
+use crate::sources::passed_over::PassedOver;
 use crate::sources::source::{Example, Source};
 use crate::stream::batch::{Batch, SkippedExample};
 
@@ -315,6 +316,7 @@ impl Loader {
             // More may be skipped than there are examples, and none could be read.
             return Err(DataError::NoExamples {
                 description: format!("nothing can be read; the last failure: {}", last.error),
+                passed_over: PassedOver::default(),
             });
         }
         close_gaps(&mut batch, &gaps);
@@ -415,7 +417,10 @@ impl Pipeline {
             return refuse("workers", config.workers, "at most 1024".to_owned());
         }
         if source.is_empty() {
-            return Err(DataError::NoExamples { description: "the source of a loader".to_owned() });
+            return Err(DataError::NoExamples {
+                description: "the source of a loader".to_owned(),
+                passed_over: PassedOver::default(),
+            });
         }
         Ok(Self { len: source.len() as u64, source, transform, image_size, order, config })
     }

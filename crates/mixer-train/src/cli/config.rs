@@ -100,16 +100,16 @@ fn plan(args: &AssumingArgs) -> Result<(RunPlan, Origins), TrainError> {
     let ConfigArgs { config: path, overrides, init } = &args.config;
     let overrides = train::with_init(overrides, init.as_deref());
     let recipe = Recipe::read(path, &overrides)?;
-    let plan = assumed_plan(&recipe, &args.assume.clone().unwrap_or_default())
+    let (plan, remarks) = assumed_plan(&recipe, &args.assume.clone().unwrap_or_default())
         .map_err(|error| recipe.in_file(error))?;
-    for warning in plan.warnings() {
+    for warning in plan.warnings().into_iter().chain(remarks) {
         say(format_args!("warning: {warning}"));
     }
     Ok((plan, Origins::read(path, &overrides, recipe.config)?))
 }
 
-/// The plan for what is assumed, and for what is there of the rest.
-fn assumed_plan(recipe: &Recipe, assumed: &Assumed) -> Result<RunPlan, TrainError> {
+/// The plan for what is assumed, and for what is there of the rest; and remarks on data that are there.
+fn assumed_plan(recipe: &Recipe, assumed: &Assumed) -> Result<(RunPlan, Vec<String>), TrainError> {
     let config = &recipe.config;
     let init = match assumed.init(config)? {
         Some(assumed) => Some(assumed),
@@ -117,11 +117,14 @@ fn assumed_plan(recipe: &Recipe, assumed: &Assumed) -> Result<RunPlan, TrainErro
         None => None,
     };
     let task = if init.is_some() { Task::Finetune } else { Task::Pretrain };
-    let facts = match assumed.data(config)? {
-        Some(facts) => facts,
-        None => Dataset::open(&config.data, recipe.image_size(init.as_ref()))?.facts(),
+    let (facts, remarks) = match assumed.data(config)? {
+        Some(facts) => (facts, Vec::new()),
+        None => {
+            let dataset = Dataset::open(&config.data, recipe.image_size(init.as_ref()))?;
+            (dataset.facts(), dataset.remarks())
+        }
     };
-    recipe.plan(task, init.as_ref(), facts)
+    Ok((recipe.plan(task, init.as_ref(), facts)?, remarks))
 }
 
 /// The plan of a configuration, and its data. One that names weights is a fine-tuning job.

@@ -313,5 +313,6 @@ fn table(found: &Inspection) -> String {
     lines.extend(
         found.broken.iter().take(20).map(|broken| format!("  {}", visible(&broken.reason))),
     );
+    lines.extend(found.remarks.iter().map(|remark| format!("remark      {}", visible(remark))));
     lines.join("\n")
 }

@@ -180,17 +180,17 @@ fn expand(images: &[PathBuf]) -> Result<Vec<Picture>, TrainError> {
             let (files, others) = picture_files(image)?;
             let folder = image.display();
             if files.is_empty() {
-                let message =
-                    format!("the folder holds no pictures ({others} other files): {folder}");
+                let message = format!(
+                    "the folder holds no pictures ({} other files): {folder}",
+                    others.count()
+                );
                 return Err(TrainError::data_mismatch(message).with_hint(
                     "pictures of a folder are known by their endings, as in training; any other file can be \
                      named itself",
                 ));
             }
-            if others > 0 {
-                say(format_args!(
-                    "note: {others} files that are no pictures by their endings are passed over: {folder}"
-                ));
+            if !others.is_empty() {
+                say(format_args!("note: passed over {}: {folder}", visible(&others.to_string())));
             }
             pictures.extend(files.into_iter().map(Picture::File));
         } else {

@@ -190,7 +190,8 @@ pub(super) fn train(recipe: &Recipe, task: Task, options: Options) -> Result<End
 
 fn open(recipe: &Recipe, task: Task, options: Options) -> Result<Session, TrainError> {
     let session = Session::open(recipe, task, options)?;
-    for warning in session.job().plan.warnings() {
+    let Job { plan, dataset, .. } = session.job();
+    for warning in plan.warnings().into_iter().chain(dataset.remarks()) {
         say(format_args!("warning: {warning}"));
     }
     announce(&session);

@@ -23,7 +23,8 @@ pub struct InitConfig {
     /// Fate of the head: reset to zeros, kept, or what the classes say.
     ///
     /// `auto`: reset when the class names differ, or their number where the weights have no names. `reset`:
-    /// start from zeros. `keep`: keep; an error when the number of classes differs.
+    /// start from zeros. `keep`: keep; an error when the number of classes differs, or when a class that both
+    /// name has another place.
     #[schemars(extend("default" = HEAD, "x-from" = "weights and data"))]
     pub head: Option<HeadInit>,
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use mixer_data::{
     BuiltinKind, BuiltinSource, BuiltinSplit, DataError, DecodeOptions, Source, SourceKind,
-    open_split,
+    open_split, remarks,
 };
 
 use crate::config::data::{TRAIN, TRAIN_EXAMPLES, VAL_EXAMPLES};
@@ -21,6 +21,8 @@ pub struct Dataset {
     pub train: Arc<dyn Source>,
     /// To evaluate on.
     pub val: Arc<dyn Source>,
+    /// Name of the split to train on.
+    pub train_split: String,
     /// Name of the split that is evaluated.
     pub val_split: String,
 }
@@ -38,6 +40,15 @@ impl Dataset {
             val_fingerprint: fingerprint(&*self.val),
             classes: self.train.class_names().to_vec(),
         }
+    }
+
+    /// Remarks on data that can be used: what was passed over, and classes without an example.
+    #[must_use]
+    pub fn remarks(&self) -> Vec<String> {
+        let of = |split: &str, source: &dyn Source| -> Vec<String> {
+            remarks(source).into_iter().map(|remark| format!("`{split}`: {remark}")).collect()
+        };
+        [of(&self.train_split, &*self.train), of(&self.val_split, &*self.val)].concat()
     }
 
     /// Opens both splits at the network's `image_size` (which only the built-in set is drawn at).
@@ -81,6 +92,7 @@ impl Dataset {
                         config.train_examples.unwrap_or(TRAIN_EXAMPLES),
                     )?,
                     val: builtin(BuiltinSplit::Val, config.val_examples.unwrap_or(VAL_EXAMPLES))?,
+                    train_split: TRAIN.to_owned(),
                     val_split: "val".to_owned(),
                 })
             }
@@ -101,12 +113,14 @@ impl Dataset {
                         .with_hint("set it to the folder above `train/` and `val/`, or use `data.source = \"builtin\"`")
                 })?;
                 let options = decode_options(config);
-                let train = config.train.as_deref().unwrap_or(TRAIN);
-                let train = open_split(kind, root, train, None, &options)?;
+                let train_split = config.train.as_deref().unwrap_or(TRAIN);
+                let train = open_split(kind, root, train_split, None, &options)?;
+                train.check_for_training()?;
                 let val_split = config.val.as_deref().unwrap_or(default_val_split(root, kind));
                 let val = open_split(kind, root, val_split, Some(train.class_names()), &options)
                     .map_err(|error| no_val_folder(error.into(), config))?;
-                Ok(Self { train, val, val_split: val_split.to_owned() })
+                let [train_split, val_split] = [train_split, val_split].map(str::to_owned);
+                Ok(Self { train, val, train_split, val_split })
             }
         }
     }

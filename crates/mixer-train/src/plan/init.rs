@@ -41,7 +41,10 @@ impl InitPlan {
         let reset_head = match config.head.unwrap_or(HEAD) {
             HeadInit::Auto => !same_classes,
             HeadInit::Reset => true,
-            HeadInit::Keep if same_count => false,
+            HeadInit::Keep if same_count => {
+                refuse_moved_classes(facts.metadata.classes.as_deref(), classes)?;
+                false
+            }
             HeadInit::Keep => {
                 return Err(TrainError::config(format!(
                     "`init.head = \"keep\"`, but the weights have {} classes and the data {}",
@@ -69,5 +72,21 @@ impl InitPlan {
     #[must_use]
     pub fn resolution(&self, network: &MixerConfig) -> ResizeMethod {
         ResizeMethod::between(self.from.config.image_size, network.image_size)
+    }
+}
+
+/// A head that is kept goes on answering in the order of the weights, so a class that both know has to
+/// stand at the same place in both.
+fn refuse_moved_classes(weights: Option<&[String]>, data: &[String]) -> Result<(), TrainError> {
+    let place: BTreeMap<&String, usize> = weights.unwrap_or_default().iter().zip(0..).collect();
+    let moved = data.iter().zip(0..).find_map(|(name, at)| {
+        place.get(name).filter(|&&from| from != at).map(|&from| (name, from, at))
+    });
+    match moved {
+        None => Ok(()),
+        Some((name, from, at)) => Err(TrainError::config(format!(
+            "`init.head = \"keep\"`, but class `{name}` is number {from} of the weights and number {at} of the data"
+        ))
+        .with_hint("`init.head = \"reset\"` starts the head from zeros")),
     }
 }
