@@ -23,8 +23,10 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use mixer_model::{Gelu, Precision};
 
 use crate::classifier::Classifier;
+use crate::config::limits::MAX_WORKERS;
 use crate::device::{self, DeviceEntry};
 use crate::error::{TrainError, exit_code};
+use crate::run::interrupt;
 use crate::show::progress::{self, say};
 
 /// Pre-train, fine-tune, evaluate and ship MLP-Mixer image classifiers.
@@ -40,7 +42,7 @@ struct Cli {
 
 const EXIT_CODES: &str = "\
 Data goes to stdout, everything else to stderr. Exit codes: 0 done, 1 unexpected, 2 usage, 3 config or \
-run directory, 4 data, 5 weights or checkpoint, 6 diverged, 7 device, 130 interrupted with a \
+run directory, 4 data, 5 weights, checkpoint or another file, 6 diverged, 7 device, 130 interrupted with a \
 checkpoint written.";
 
 #[derive(Debug, Subcommand)]
@@ -98,6 +100,7 @@ struct DeviceArg {
 impl DeviceArg {
     /// Opens it, and says on stderr what somebody who expects a GPU should know.
     fn open(&self) -> Result<DeviceEntry, TrainError> {
+        start_threads(0)?;
         let entry = device::open(&self.device)?;
         if let Some(note) = device::note(&self.device, &entry) {
             say(format!("note: {note}"));
@@ -252,6 +255,7 @@ pub fn main() -> ExitCode {
         say(format_args!("error: unexpected: {info}"));
         say("hint: this is a bug in mixer; please report it with the command that you ran");
     }));
+    interrupt::ignore_size_limit();
     let code = run_command_line();
     // Unless nobody reads them.
     progress::flush(Duration::from_millis(500));
@@ -285,13 +289,27 @@ fn run_command_line() -> u8 {
     }
 }
 
-/// Makes the pool of threads that the CPU backends share.
+/// Makes the pool of threads that the CPU backends share, of as many as were asked for.
 fn use_threads(threads: Option<NonZeroUsize>) -> Result<(), TrainError> {
-    let Some(threads) = threads else { return Ok(()) };
-    rayon::ThreadPoolBuilder::new()
-        .num_threads(threads.get())
-        .build_global()
-        .map_err(|error| TrainError::Io(std::io::Error::other(error)))
+    let Some(threads) = threads.map(NonZeroUsize::get) else { return Ok(()) };
+    if threads > MAX_WORKERS {
+        let message = format!("`--threads` is {threads}, expected at most {MAX_WORKERS}");
+        return Err(TrainError::usage(message));
+    }
+    start_threads(threads)
+}
+
+/// Starts that pool, where there is none yet: it would start by itself, and panic where it cannot. 0 means as
+/// many threads as there are cores.
+fn start_threads(threads: usize) -> Result<(), TrainError> {
+    use std::error::Error;
+    match rayon::ThreadPoolBuilder::new().num_threads(threads).build_global() {
+        // Without a source, the error is that there is one already.
+        Err(error) if error.source().is_some() => {
+            Err(TrainError::Thread { source: std::io::Error::other(error) })
+        }
+        _ => Ok(()),
+    }
 }
 
 fn run(command: Command) -> Result<(), TrainError> {
@@ -318,11 +336,12 @@ fn is_closed_pipe(error: &TrainError) -> bool {
 /// Writes data to stdout.
 fn print(text: &str) -> Result<(), TrainError> {
     let mut stdout = std::io::stdout().lock();
-    stdout.write_all(text.as_bytes())?;
-    if !text.ends_with('\n') {
-        stdout.write_all(b"\n")?;
-    }
-    Ok(stdout.flush()?)
+    let end = if text.ends_with('\n') { "" } else { "\n" };
+    let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.write_all(end.as_bytes()));
+    written.and_then(|()| stdout.flush()).map_err(|error| {
+        let message = format!("cannot write to stdout: {error}");
+        TrainError::Io(std::io::Error::new(error.kind(), message))
+    })
 }
 
 /// Writes a value to stdout as JSON.

@@ -19,7 +19,7 @@ pub mod exit_code {
     pub const CONFIG: u8 = 3;
     /// The data cannot be read.
     pub const DATA: u8 = 4;
-    /// Weights or a checkpoint cannot be read or written.
+    /// Weights, a checkpoint or another file that is no data cannot be read or written.
     pub const WEIGHTS: u8 = 5;
     /// The loss, a gradient, an evaluation or the weights are no longer finite.
     pub const DIVERGED: u8 = 6;
@@ -119,6 +119,12 @@ pub enum TrainError {
         /// The checkpoint; absent before the first update.
         path: Option<PathBuf>,
     },
+    /// No further thread could be started.
+    #[error("cannot start a thread: {source}")]
+    Thread {
+        /// The words of the system.
+        source: std::io::Error,
+    },
     /// Reading or writing a file failed; the source names the path.
     #[error(transparent)]
     Io(#[from] std::io::Error),
@@ -130,6 +136,9 @@ impl CheckpointFault {
         match self {
             Self::CannotWrite | Self::CannotWriteMetrics => {
                 Some("older checkpoints are untouched: make room and run the same command again")
+            }
+            Self::CannotMakeRunDir | Self::CannotWriteRunDir => {
+                Some("make room in it or make it writable, or choose another one with `--run-dir`")
             }
             Self::CannotContinue => {
                 Some("restore one, or remove the directory to have the run start again")
@@ -171,6 +180,12 @@ pub enum CheckpointFault {
     /// A line of metrics, on which the next checkpoint counts, could not be written.
     #[error("cannot write the metrics")]
     CannotWriteMetrics,
+    /// The directory of a run could not be made.
+    #[error("cannot make the run directory")]
+    CannotMakeRunDir,
+    /// The directory of a run could not be written to.
+    #[error("cannot write to the run directory")]
+    CannotWriteRunDir,
     /// A line of metrics could not be read.
     #[error("cannot read the metrics")]
     CannotReadMetrics,
@@ -280,6 +295,7 @@ impl TrainError {
                 | DataError::BadSplit { .. }
                 | DataError::SplitOutOfRange { .. },
             ) => exit_code::CONFIG,
+            Self::Data(DataError::Thread { .. }) => exit_code::UNEXPECTED,
             Self::Data(_) | Self::DataMismatch { .. } => exit_code::DATA,
             Self::Model(
                 ModelError::UnknownVariant { .. }
@@ -287,11 +303,11 @@ impl TrainError {
                 | ModelError::IndivisibleImage { .. }
                 | ModelError::ResizeTooLarge { .. },
             ) => exit_code::CONFIG,
-            Self::Model(_) | Self::Checkpoint { .. } => exit_code::WEIGHTS,
+            Self::Model(_) | Self::Checkpoint { .. } | Self::Io(_) => exit_code::WEIGHTS,
             Self::Diverged { .. } | Self::DivergedAfter { .. } => exit_code::DIVERGED,
             Self::Device { .. } => exit_code::DEVICE,
             Self::Interrupted { .. } => exit_code::INTERRUPTED,
-            Self::Io(_) => exit_code::UNEXPECTED,
+            Self::Thread { .. } => exit_code::UNEXPECTED,
         }
     }
 
@@ -349,6 +365,11 @@ impl TrainError {
                 Some("`mixer weights verify` says whether the weights are sound".to_owned())
             }
             Self::DivergedAfter { .. } => Some(CALMER.to_owned()),
+            Self::Thread { .. } | Self::Data(DataError::Thread { .. }) => Some(
+                "raise the limit on threads (`ulimit -u`, or that of the container), or ask for fewer: \
+                 `--threads 1`, `--set data.workers=0`"
+                    .to_owned(),
+            ),
             Self::Checkpoint { fault, .. } => fault.hint().map(str::to_owned),
             Self::Interrupted { .. } => {
                 Some("run the same command again to continue".to_owned())

@@ -879,10 +879,10 @@ fn a_run_directory_that_cannot_be_made_is_refused() {
     into("data").fails(CONFIG, &["holds `train` but no run: data"]).hints("--run-dir");
     into("folder.toml").fails(CONFIG, &["found a file", "folder.toml"]).hints("--run-dir");
     into("folder.toml/run")
-        .fails(CONFIG, &["cannot make the run directory", "folder.toml/run"])
+        .fails(WEIGHTS, &["cannot make the run directory: Not a directory", ": folder.toml/run"])
         .hints("--run-dir");
     if cfg!(target_os = "linux") {
-        into("/proc/run").fails(CONFIG, &["cannot make the run directory", "/proc/run"]);
+        into("/proc/run").fails(WEIGHTS, &["cannot make the run directory: No such", "/proc/run"]);
     }
 }
 
