@@ -119,6 +119,14 @@ pub enum TrainError {
         /// The checkpoint; absent before the first update.
         path: Option<PathBuf>,
     },
+    /// A member of a sweep has failed.
+    #[error("{member}: {error}")]
+    Member {
+        /// Its name.
+        member: String,
+        /// What went wrong in it.
+        error: Box<TrainError>,
+    },
     /// No further thread could be started.
     #[error("cannot start a thread: {source}")]
     Thread {
@@ -284,6 +292,12 @@ impl TrainError {
         self
     }
 
+    /// The same error of a member of a sweep.
+    #[must_use]
+    pub(crate) fn of_member(self, member: &str) -> Self {
+        Self::Member { member: member.to_owned(), error: Box::new(self) }
+    }
+
     /// The process exit code of this kind of error.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
@@ -308,6 +322,7 @@ impl TrainError {
             Self::Device { .. } => exit_code::DEVICE,
             Self::Interrupted { .. } => exit_code::INTERRUPTED,
             Self::Thread { .. } => exit_code::UNEXPECTED,
+            Self::Member { error, .. } => error.exit_code(),
         }
     }
 
@@ -320,6 +335,7 @@ impl TrainError {
             | Self::DataMismatch { hint, .. }
             | Self::RunDir { hint, .. }
             | Self::Device { hint, .. } => hint.clone(),
+            Self::Member { error, .. } => error.hint(),
             Self::Data(DataError::NoSuchDirectory { path }) => {
                 Some(if path.parent().is_some_and(Path::is_dir) {
                     DATA_LAYOUT.to_owned()
