@@ -816,6 +816,24 @@ fn loss_scaling_out_of_range_is_refused() {
     }
 }
 
+#[test]
+fn more_threads_than_anybody_needs_are_refused_at_once() {
+    let place = Workplace::with_pictures();
+    place.mixer(&["--threads", "3000", "devices"]).fails(USAGE, &["`--threads` is 3000", "1024"]);
+    place.mixer(&["--threads", "2", "devices"]).succeeds();
+}
+
+#[test]
+fn evaluation_on_what_is_trained_on_is_warned_of() {
+    let place = Workplace::with_pictures();
+    let check = |val: &str| {
+        let val = format!("data.val={val}");
+        place.mixer(&["config", "check", "folder.toml", "--set", &val]).stderr
+    };
+    assert!(check("train[50%:]").contains("warning: `data.val` is `train[50%:]`"));
+    assert_eq!(check("val"), "");
+}
+
 // Run directories.
 
 #[test]

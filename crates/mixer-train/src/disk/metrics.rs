@@ -10,6 +10,7 @@ use crate::error::{CheckpointFault, TrainError};
 use crate::run::evaluation::null_is_nan;
 use crate::run::quantity::Quantity;
 use crate::show::progress::say;
+use crate::update::loss::Loss;
 
 /// One line.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -50,6 +51,9 @@ pub enum Metric {
         /// Mean loss.
         #[serde(deserialize_with = "null_is_nan")]
         loss: f64,
+        /// The loss that it is of; absent in lines of older versions.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        loss_kind: Option<Loss>,
         /// Accuracy.
         top1: f64,
         /// Accuracy among the five most probable.
@@ -222,6 +226,7 @@ mod tests {
             split: "val".to_owned(),
             weights: None,
             loss: f64::INFINITY,
+            loss_kind: Some(Loss::Sigmoid),
             top1: 0.5,
             top5: 1.0,
             n: 4,
@@ -241,7 +246,10 @@ mod tests {
         assert!(
             matches!(&found[1], Metric::Eval { loss, elapsed_secs: Some(1.5), .. } if loss.is_nan())
         );
-        assert!(matches!(found[2], Metric::Eval { elapsed_secs: None, time: None, .. }));
+        assert!(matches!(
+            found[2],
+            Metric::Eval { elapsed_secs: None, time: None, loss_kind: None, .. }
+        ));
         assert_eq!(found.len(), 3);
         std::fs::write(&path, "{}\n").unwrap();
         assert!(read(&path).unwrap_err().to_string().contains("line 1"));

@@ -14,6 +14,7 @@ use crate::run::evaluation::Evaluation;
 use crate::run::outliers::Outlier;
 use crate::run::quantity::Quantity;
 use crate::show::progress::Progress;
+use crate::update::loss::Loss;
 
 /// Something that happened in a run. `step` counts updates, the one that it is about included.
 pub(crate) enum Event<'a> {
@@ -22,7 +23,14 @@ pub(crate) enum Event<'a> {
     /// A number of updates is over.
     Interval(Interval),
     /// The weights, or their moving average, were evaluated.
-    Evaluation { step: u64, epoch: f64, split: &'a str, is_average: bool, found: Evaluation },
+    Evaluation {
+        step: u64,
+        epoch: f64,
+        split: &'a str,
+        is_average: bool,
+        loss: Loss,
+        found: Evaluation,
+    },
     /// A value stands out.
     Outlier { step: u64, quantity: Quantity, value: f64, found: Outlier },
     /// An update that is not finite was left out; `left` more may be.
@@ -51,11 +59,16 @@ impl Event<'_> {
     fn line(&self) -> Option<String> {
         match self {
             Event::Update { .. } | Event::Interval(_) | Event::LossScaleGrew { .. } => None,
-            Event::Evaluation { step, epoch, split, is_average, found } => {
+            Event::Evaluation { step, epoch, split, is_average, loss, found } => {
                 let of = if *is_average { " average" } else { "" };
+                // The one that nobody expects is named.
+                let kind = match loss {
+                    Loss::Softmax => "",
+                    Loss::Sigmoid => "sigmoid ",
+                };
                 let Evaluation { loss, top1, top5, n } = found;
                 Some(format!(
-                    "step {step} (epoch {epoch:.2}){of}: {split} loss {loss:.4}, top-1 {:.2} %, top-5 {:.2} % of {n}",
+                    "step {step} (epoch {epoch:.2}){of}: {split} {kind}loss {loss:.4}, top-1 {:.2} %, top-5 {:.2} % of {n}",
                     100.0 * top1,
                     100.0 * top5
                 ))
@@ -103,11 +116,12 @@ impl Event<'_> {
                 elapsed_secs: Some(elapsed_secs),
                 time: Some(now()),
             },
-            Event::Evaluation { step, split, is_average, found, .. } => Metric::Eval {
+            Event::Evaluation { step, split, is_average, loss, found, .. } => Metric::Eval {
                 step,
                 split: split.to_owned(),
                 weights: is_average.then(|| "average".to_owned()),
                 loss: found.loss,
+                loss_kind: Some(loss),
                 top1: found.top1,
                 top5: found.top5,
                 n: found.n,

@@ -492,7 +492,9 @@ impl<'a> Run<'a> {
         for (index, &found) in evaluations.iter().enumerate() {
             let epoch = step as f64 / plan.steps_per_epoch();
             let (split, is_average) = (plan.facts.val_split.as_str(), index > 0);
-            self.journal.record(&Event::Evaluation { step, epoch, split, is_average, found })?;
+            let loss = plan.train.loss;
+            let event = Event::Evaluation { step, epoch, split, is_average, loss, found };
+            self.journal.record(&event)?;
             if !found.loss.is_finite() {
                 let found = format!("the loss on `{split}` is {}", found.loss);
                 return Err(TrainError::DivergedAfter { found, step }.into());
