@@ -22,6 +22,13 @@ pub enum DataError {
         source: Arc<std::io::Error>,
     },
 
+    /// No further thread could be started to read with.
+    #[error("cannot start a thread: {source}")]
+    Thread {
+        /// What the operating system said.
+        source: Arc<std::io::Error>,
+    },
+
     /// The directory of a data set is not there.
     #[error("found no directory at {}", path.display())]
     NoSuchDirectory {

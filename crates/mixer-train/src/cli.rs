@@ -30,8 +30,10 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use mixer_model::{Gelu, Precision};
 
 use crate::classifier::Classifier;
+use crate::config::limits::MAX_WORKERS;
 use crate::device::{self, DeviceEntry};
 use crate::error::{TrainError, exit_code};
+use crate::run::interrupt;
 use crate::show::progress::{self, say, say_lines};
 use crate::show::visible::{visible_json, visible_lines};
 
@@ -48,7 +50,7 @@ struct Cli {
 
 const EXIT_CODES: &str = "\
 Data goes to stdout, everything else to stderr. Exit codes: 0 done, 1 unexpected, 2 usage, 3 config or \
-run directory, 4 data, 5 weights or checkpoint, 6 diverged, 7 device, 130 interrupted with a \
+run directory, 4 data, 5 weights, checkpoint or another file, 6 diverged, 7 device, 130 interrupted with a \
 checkpoint written.";
 
 #[derive(Debug, Subcommand)]
@@ -140,6 +142,7 @@ struct DeviceArg {
 impl DeviceArg {
     /// Opens it, and says on stderr what somebody who expects a GPU should know.
     fn open(&self) -> Result<DeviceEntry, TrainError> {
+        start_threads(0)?;
         let entry = device::open(&self.device)?;
         if let Some(note) = device::note(&self.device, &entry) {
             say(format!("note: {note}"));
@@ -307,6 +310,7 @@ pub fn main() -> ExitCode {
         say_lines(format_args!("error: unexpected: {info}"));
         say("hint: this is a bug in mixer; please report it with the command that you ran");
     }));
+    interrupt::ignore_size_limit();
     let code = run_command_line();
     // Unless nobody reads them.
     progress::flush(Duration::from_millis(500));
@@ -344,13 +348,27 @@ fn run_command_line() -> u8 {
     }
 }
 
-/// Makes the pool of threads that the CPU backends share.
+/// Makes the pool of threads that the CPU backends share, of as many as were asked for.
 fn use_threads(threads: Option<NonZeroUsize>) -> Result<(), TrainError> {
-    let Some(threads) = threads else { return Ok(()) };
-    rayon::ThreadPoolBuilder::new()
-        .num_threads(threads.get())
-        .build_global()
-        .map_err(|error| TrainError::Io(std::io::Error::other(error)))
+    let Some(threads) = threads.map(NonZeroUsize::get) else { return Ok(()) };
+    if threads > MAX_WORKERS {
+        let message = format!("`--threads` is {threads}, expected at most {MAX_WORKERS}");
+        return Err(TrainError::usage(message));
+    }
+    start_threads(threads)
+}
+
+/// Starts that pool, where there is none yet: it would start by itself, and panic where it cannot. 0 means as
+/// many threads as there are cores.
+fn start_threads(threads: usize) -> Result<(), TrainError> {
+    use std::error::Error;
+    match rayon::ThreadPoolBuilder::new().num_threads(threads).build_global() {
+        // Without a source, the error is that there is one already.
+        Err(error) if error.source().is_some() => {
+            Err(TrainError::Thread { source: std::io::Error::other(error) })
+        }
+        _ => Ok(()),
+    }
 }
 
 fn run(command: Command) -> Result<(), TrainError> {
@@ -390,8 +408,11 @@ fn print(text: &str) -> Result<(), TrainError> {
 fn print_exactly(text: &str) -> Result<(), TrainError> {
     let mut stdout = std::io::stdout().lock();
     let text = if stdout.is_terminal() { visible_lines(text) } else { text.into() };
-    stdout.write_all(text.as_bytes())?;
-    Ok(stdout.flush()?)
+    let written = stdout.write_all(text.as_bytes());
+    written.and_then(|()| stdout.flush()).map_err(|error| {
+        let message = format!("cannot write to stdout: {error}");
+        TrainError::Io(std::io::Error::new(error.kind(), message))
+    })
 }
 
 /// Writes a value to stdout as JSON.

@@ -19,7 +19,7 @@ pub mod exit_code {
     pub const CONFIG: u8 = 3;
     /// The data cannot be read.
     pub const DATA: u8 = 4;
-    /// Weights or a checkpoint cannot be read or written.
+    /// Weights, a checkpoint or another file that is no data cannot be read or written.
     pub const WEIGHTS: u8 = 5;
     /// The loss, a gradient, an evaluation or the weights are no longer finite.
     pub const DIVERGED: u8 = 6;
@@ -119,6 +119,20 @@ pub enum TrainError {
         /// The checkpoint; absent before the first update.
         path: Option<PathBuf>,
     },
+    /// A member of a sweep has failed.
+    #[error("{member}: {error}")]
+    Member {
+        /// Its name.
+        member: String,
+        /// What went wrong in it.
+        error: Box<TrainError>,
+    },
+    /// No further thread could be started.
+    #[error("cannot start a thread: {source}")]
+    Thread {
+        /// The words of the system.
+        source: std::io::Error,
+    },
     /// Reading or writing a file failed; the source names the path.
     #[error(transparent)]
     Io(#[from] std::io::Error),
@@ -130,6 +144,9 @@ impl CheckpointFault {
         match self {
             Self::CannotWrite | Self::CannotWriteMetrics => {
                 Some("older checkpoints are untouched: make room and run the same command again")
+            }
+            Self::CannotMakeRunDir | Self::CannotWriteRunDir => {
+                Some("make room in it or make it writable, or choose another one with `--run-dir`")
             }
             Self::CannotContinue => {
                 Some("restore one, or remove the directory to have the run start again")
@@ -171,6 +188,12 @@ pub enum CheckpointFault {
     /// A line of metrics, on which the next checkpoint counts, could not be written.
     #[error("cannot write the metrics")]
     CannotWriteMetrics,
+    /// The directory of a run could not be made.
+    #[error("cannot make the run directory")]
+    CannotMakeRunDir,
+    /// The directory of a run could not be written to.
+    #[error("cannot write to the run directory")]
+    CannotWriteRunDir,
     /// A line of metrics could not be read.
     #[error("cannot read the metrics")]
     CannotReadMetrics,
@@ -269,6 +292,12 @@ impl TrainError {
         self
     }
 
+    /// The same error of a member of a sweep.
+    #[must_use]
+    pub(crate) fn of_member(self, member: &str) -> Self {
+        Self::Member { member: member.to_owned(), error: Box::new(self) }
+    }
+
     /// The process exit code of this kind of error.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
@@ -280,6 +309,7 @@ impl TrainError {
                 | DataError::BadSplit { .. }
                 | DataError::SplitOutOfRange { .. },
             ) => exit_code::CONFIG,
+            Self::Data(DataError::Thread { .. }) => exit_code::UNEXPECTED,
             Self::Data(_) | Self::DataMismatch { .. } => exit_code::DATA,
             Self::Model(
                 ModelError::UnknownVariant { .. }
@@ -287,11 +317,12 @@ impl TrainError {
                 | ModelError::IndivisibleImage { .. }
                 | ModelError::ResizeTooLarge { .. },
             ) => exit_code::CONFIG,
-            Self::Model(_) | Self::Checkpoint { .. } => exit_code::WEIGHTS,
+            Self::Model(_) | Self::Checkpoint { .. } | Self::Io(_) => exit_code::WEIGHTS,
             Self::Diverged { .. } | Self::DivergedAfter { .. } => exit_code::DIVERGED,
             Self::Device { .. } => exit_code::DEVICE,
             Self::Interrupted { .. } => exit_code::INTERRUPTED,
-            Self::Io(_) => exit_code::UNEXPECTED,
+            Self::Thread { .. } => exit_code::UNEXPECTED,
+            Self::Member { error, .. } => error.exit_code(),
         }
     }
 
@@ -304,6 +335,7 @@ impl TrainError {
             | Self::DataMismatch { hint, .. }
             | Self::RunDir { hint, .. }
             | Self::Device { hint, .. } => hint.clone(),
+            Self::Member { error, .. } => error.hint(),
             Self::Data(DataError::NoSuchDirectory { path }) => {
                 Some(if path.parent().is_some_and(Path::is_dir) {
                     DATA_LAYOUT.to_owned()
@@ -361,6 +393,11 @@ impl TrainError {
                 Some("`mixer weights verify` says whether the weights are sound".to_owned())
             }
             Self::DivergedAfter { .. } => Some(CALMER.to_owned()),
+            Self::Thread { .. } | Self::Data(DataError::Thread { .. }) => Some(
+                "raise the limit on threads (`ulimit -u`, or that of the container), or ask for fewer: \
+                 `--threads 1`, `--set data.workers=0`"
+                    .to_owned(),
+            ),
             Self::Checkpoint { fault, .. } => fault.hint().map(str::to_owned),
             Self::Interrupted { .. } => {
                 Some("run the same command again to continue".to_owned())

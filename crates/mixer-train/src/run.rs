@@ -1,4 +1,5 @@
-//! A run from its start to its end. A `session` opens it, a `job` is what it is made of, the loop is
+//! A run from its start to its end. A `session` opens it, `found_run` is the one that a directory holds
+//! already and says whether it may go on, a `job` is what it is made of, the loop is
 //! `trainer`; `journal` tells of it. Evaluations, everything that stops a run before its time, and what is
 //! done about updates that are not finite live here too.
 

@@ -302,11 +302,21 @@ fn a_sweep_that_makes_no_sense_is_refused_before_it_trains() {
     }
     sweep(&["--sweep", "lr=0.1", "--sweep", "optimizer.learning_rate=0.2"])
         .fails(USAGE, &["the key is there twice"]);
-    sweep(&["--sweep", "lr=0.1,0.1"]).fails(USAGE, &["two runs", "`lr=0.1`"]);
+    sweep(&["--sweep", "data.train=a b,ab"]).fails(USAGE, &["two runs", "`data.train=ab`"]);
+    sweep(&["--sweep", "lr=0.1", "--extend"]).fails(USAGE, &["`--extend`"]).hints("--run-dir");
+    // Keys that do not have the values which the members are named after.
+    for (entries, words) in [
+        (&["init.weights=a,b"][..], "init.weights=a: `init.weights` is \"run\" and not \"a\""),
+        (&["train.steps=5,6", "train.epochs=1"], "`train.steps` is not set and not 5"),
+        (&["data.mix.prob=0.3,0.7", "data.mix={mixup_alpha=0.2}"], "`data.mix.prob` is 1"),
+    ] {
+        let entries: Vec<&str> = entries.iter().flat_map(|entry| ["--sweep", *entry]).collect();
+        sweep(&entries).fails(USAGE, &[words]).hints("takes its place");
+    }
     sweep(&["--sweep", "seed=1,2", "--resume", "must"]).fails(USAGE, &["`--resume must`"]);
     // The last member is wrong, and the first one does not start.
-    sweep(&["--sweep", "lr=0.1,-1"]).fails(CONFIG, &["`optimizer.learning_rate` is -1"]);
-    sweep(&["--sweep", "lr=0.1,high"]).fails(CONFIG, &["expected a number"]);
+    sweep(&["--sweep", "lr=0.1,-1"]).fails(CONFIG, &["lr=-1: `optimizer.learning_rate` is -1"]);
+    sweep(&["--sweep", "lr=0.1,high"]).fails(CONFIG, &["lr=high: ", "expected a number"]);
     sweep(&["--sweep", "train.stepz=1"]).fails(CONFIG, &["`stepz`"]).hints("`steps`");
     place
         .mixer(&["finetune", "folder.toml", "--init=run", "--run-dir=run", "--sweep=lr=0.1"])
@@ -810,6 +820,24 @@ fn loss_scaling_out_of_range_is_refused() {
     }
 }
 
+#[test]
+fn more_threads_than_anybody_needs_are_refused_at_once() {
+    let place = Workplace::with_pictures();
+    place.mixer(&["--threads", "3000", "devices"]).fails(USAGE, &["`--threads` is 3000", "1024"]);
+    place.mixer(&["--threads", "2", "devices"]).succeeds();
+}
+
+#[test]
+fn evaluation_on_what_is_trained_on_is_warned_of() {
+    let place = Workplace::with_pictures();
+    let check = |val: &str| {
+        let val = format!("data.val={val}");
+        place.mixer(&["config", "check", "folder.toml", "--set", &val]).stderr
+    };
+    assert!(check("train[50%:]").contains("warning: `data.val` is `train[50%:]`"));
+    assert_eq!(check("val"), "");
+}
+
 // Run directories.
 
 #[test]
@@ -883,10 +911,10 @@ fn a_run_directory_that_cannot_be_made_is_refused() {
     into("data").fails(CONFIG, &["holds `train` but no run: data"]).hints("--run-dir");
     into("folder.toml").fails(CONFIG, &["found a file", "folder.toml"]).hints("--run-dir");
     into("folder.toml/run")
-        .fails(CONFIG, &["cannot make the run directory", "folder.toml/run"])
+        .fails(WEIGHTS, &["cannot make the run directory: Not a directory", ": folder.toml/run"])
         .hints("--run-dir");
     if cfg!(target_os = "linux") {
-        into("/proc/run").fails(CONFIG, &["cannot make the run directory", "/proc/run"]);
+        into("/proc/run").fails(WEIGHTS, &["cannot make the run directory: No such", "/proc/run"]);
     }
 }
 

@@ -86,7 +86,7 @@ fn every_line_of_metrics_is_an_object_with_the_documented_keys() {
     let text = place.text("run/metrics.jsonl");
     let clock = ["elapsed_secs", "time"];
     let train = ["kind", "step", "epoch", "loss", "lr", "grad_norm", "images_per_sec", "data_wait"];
-    let eval = ["kind", "step", "split", "loss", "top1", "top5", "n"];
+    let eval = ["kind", "step", "split", "loss", "loss_kind", "top1", "top5", "n"];
     let train: BTreeSet<&str> = train.into_iter().chain(clock).collect();
     let eval: BTreeSet<&str> = eval.into_iter().chain(clock).collect();
     let mut elapsed = 0.0;

@@ -470,13 +470,20 @@ fn an_update_that_is_not_finite_stops_the_run_and_can_be_replayed_and_left_out()
 #[test]
 fn a_divergence_that_only_an_evaluation_shows_stops_the_run_and_leaves_nothing_of_it() {
     let place = Workplace::with_pictures();
-    let settings = |steps: &'static str| {
-        let sets =
-            ["optimizer.kind=sgd", "optimizer.learning_rate=1e9", "train.clip_norm=0", steps];
-        let sets = sets.into_iter().flat_map(|set| ["--set", set]);
-        ["pretrain", "folder.toml", "--run-dir", "run"].into_iter().chain(sets).collect::<Vec<_>>()
-    };
-    let outcome = place.mixer(&settings("train.steps=2"));
+    // Half of a class cannot be told from the other one, so that there is always something to learn.
+    for number in 0..3 {
+        place.write(&format!("data/train/red/{number}.bmp"), common::plain_bmp("blue"));
+    }
+    let sets = [
+        "optimizer.kind=sgd",
+        "optimizer.learning_rate=1e9",
+        "train.clip_norm=0",
+        "train.batch_size=12",
+        "train.steps=2",
+    ];
+    let sets: Vec<&str> = sets.into_iter().flat_map(|set| ["--set", set]).collect();
+    let run = ["pretrain", "folder.toml", "--run-dir", "run"];
+    let outcome = place.mixer(&[&run[..], &sets].concat());
     outcome.fails(DIVERGED, &["the loss on `val` is NaN at step 2"]).hints("--run-dir");
     let lines = place.text("run/metrics.jsonl");
     assert!(lines.contains("\"kind\":\"eval\",\"step\":2") && lines.contains("\"loss\":null"));
@@ -485,8 +492,7 @@ fn a_divergence_that_only_an_evaluation_shows_stops_the_run_and_leaves_nothing_o
     }
     assert_eq!(std::fs::read_dir(place.path("run/checkpoints")).unwrap().count(), 0);
     // Nothing was saved, so that a calmer run may take its place.
-    let calm = ["pretrain", "folder.toml", "--run-dir", "run"];
-    let outcome = place.mixer(&calm);
+    let outcome = place.mixer(&run);
     assert!(outcome.stderr.contains("it starts over"), "{outcome:?}");
     outcome.succeeds();
 }
@@ -571,9 +577,33 @@ fn a_run_directory_that_cannot_be_written_to_is_refused() {
         return;
     };
     let says = stderr(&output);
-    assert_eq!(output.status.code(), Some(3), "{says}");
-    assert!(says.contains("cannot write to the run directory"), "{says}");
-    assert!(says.contains("hint: "), "{says}");
+    assert_eq!(output.status.code(), Some(5), "{says}");
+    let words = "cannot write to the run directory: Permission denied (os error 13): ";
+    assert!(says.contains(words) && says.contains("run.lock"), "{says}");
+    assert!(says.contains("hint: make room in it or make it writable"), "{says}");
+}
+
+/// `ulimit -f`, with the signal that ends a process which does not know of it.
+#[test]
+fn a_limit_on_the_size_of_files_is_a_disk_that_is_full() {
+    let place = Workplace::with_run();
+    let limited = |kib: &str, args: &[&str]| {
+        let mut shell = Command::new("bash");
+        shell.current_dir(place.path(".")).args(["-c", "ulimit -f $0; exec \"$@\"", kib]);
+        let output = shell.arg(env!("CARGO_BIN_EXE_mixer")).args(args).output().unwrap();
+        (output.status.code(), stderr(&output))
+    };
+    for (kib, file) in [("0", "run.lock"), ("1", "full"), ("4", "full")] {
+        let (code, says) = limited(kib, &["pretrain", "folder.toml", "--run-dir", "full"]);
+        assert_eq!(code, Some(5), "{says}");
+        assert!(says.contains("File too large (os error 27)"), "{says}");
+        assert!(says.contains(file) && says.matches("error: ").count() == 1, "{says}");
+        std::fs::remove_dir_all(place.path("full")).unwrap();
+    }
+    let before = std::fs::read_dir(place.path(".")).unwrap().count();
+    let (code, says) = limited("1", &["weights", "convert", "run", "--out", "out.safetensors"]);
+    assert!(code == Some(5) && says.contains("File too large"), "{says}");
+    assert_eq!(std::fs::read_dir(place.path(".")).unwrap().count(), before, "half a file is left");
 }
 
 #[test]

@@ -119,3 +119,30 @@ fn a_sweep_is_gone_on_with_from_the_same_weights() {
     assert!(!place.path("sweep/lr=0.02").exists());
     sweep("a").succeeds();
 }
+
+#[test]
+fn a_sweep_that_is_gone_on_with_for_other_values_keeps_its_members() {
+    let place = with_two_runs();
+    let sweep = |values: &str, more: &[&str]| {
+        let args = ["finetune", "folder.toml", "--run-dir", "sweep", "--init", "a", "--sweep"];
+        place.mixer(&[&args[..], &[values], more].concat())
+    };
+    let names = |table: &str| -> Vec<String> {
+        let first = |line: &str| line.split_whitespace().next().unwrap().to_owned();
+        table.lines().skip(1).map(first).collect()
+    };
+    let table = sweep("lr=0.01,0.02", &[]).succeeds();
+    assert_eq!(names(&table), ["lr=0.01", "lr=0.02"]);
+    let outcome = sweep("lr=2e-2,0.03", &[]);
+    assert!(outcome.stderr.contains("lr=0.02: already done"), "{outcome:?}");
+    let table = outcome.succeeds();
+    assert_eq!(names(&table), ["lr=0.01", "lr=0.02", "lr=0.03"]);
+    let report: serde_json::Value = serde_json::from_str(&place.text("sweep/sweep.json")).unwrap();
+    let members = report["members"].as_array().unwrap();
+    assert!(members.iter().all(|member| member["status"] == "finished"), "{report}");
+    assert_eq!(members[0]["settings"]["optimizer.learning_rate"], 0.01);
+    // Those that are there belong to the same configuration, also where they are not run again.
+    sweep("lr=0.04", &["--set", "seed=8"])
+        .fails(CONFIG, &["lr=0.01: ", "`seed` is 8 here and 0 there"])
+        .hints("choose another directory for this sweep");
+}

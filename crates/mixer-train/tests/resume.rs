@@ -127,7 +127,7 @@ fn a_run_that_is_made_longer_goes_on_with_the_new_schedule_and_can_be_killed_too
             run(name, &extension.iter().copied().filter(|a| *a != "--extend").collect::<Vec<_>>());
         assert_eq!(code, Some(3), "{says}");
         assert!(says.contains("`train.steps` is 60 here and 30 there") || name == "anew", "{says}");
-        assert!(says.contains("--set=train.steps=60") && says.contains("--extend; "), "{says}");
+        assert!(says.contains("--set=train.steps=60") && says.contains(" --extend\n"), "{says}");
         // Killed, as soon as it is longer and later on, it is the same run.
         let killed = fixture.runs.join(format!("killed {name}"));
         assert_success(&fixture.command(&killed).output().unwrap());

@@ -122,23 +122,26 @@ impl ShardIndex {
     pub(crate) fn build(paths: &[PathBuf]) -> Result<Self, DataError> {
         let workers = std::thread::available_parallelism().map_or(1, usize::from).min(16);
         let (next, results) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
-        std::thread::scope(|scope| {
-            for _ in 0..workers.min(paths.len()) {
-                scope.spawn(|| {
-                    loop {
-                        let number = next.fetch_add(1, Ordering::Relaxed);
-                        let Some(path) = paths.get(number) else { break };
-                        let result = read_shard(path);
-                        let failed = result.is_err();
-                        let mut results = results.lock().unwrap_or_else(PoisonError::into_inner);
-                        results.push((number, result));
-                        if failed {
-                            // Those that were begun are finished, so that the first error is found.
-                            next.store(paths.len(), Ordering::Relaxed);
-                        }
-                    }
-                });
+        let work = || {
+            loop {
+                let number = next.fetch_add(1, Ordering::Relaxed);
+                let Some(path) = paths.get(number) else { break };
+                let result = read_shard(path);
+                let failed = result.is_err();
+                let mut results = results.lock().unwrap_or_else(PoisonError::into_inner);
+                results.push((number, result));
+                if failed {
+                    // Those that were begun are finished, so that the first error is found.
+                    next.store(paths.len(), Ordering::Relaxed);
+                }
             }
+        };
+        std::thread::scope(|scope| {
+            for _ in 1..workers.min(paths.len()) {
+                // Where no further thread may be started, those that there are do the work.
+                drop(std::thread::Builder::new().spawn_scoped(scope, work));
+            }
+            work();
         });
         let mut results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
         results.sort_unstable_by_key(|(number, _)| *number);

@@ -28,7 +28,8 @@ pub(crate) fn map_in_order<T: Send, M>(
     };
     std::thread::scope(|scope| {
         for _ in 1..workers.min(range.len()) {
-            scope.spawn(run);
+            // Where no further thread may be started, those that there are do the work.
+            drop(std::thread::Builder::new().spawn_scoped(scope, run));
         }
         run();
     });

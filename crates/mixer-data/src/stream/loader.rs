@@ -208,7 +208,7 @@ impl Loader {
             let thread = std::thread::Builder::new()
                 .name(format!("loader-{number}"))
                 .spawn(move || shared.work(&mut Worker::default()))
-                .map_err(DataError::io)?;
+                .map_err(|source| DataError::Thread { source: Arc::new(source) })?;
             loader.threads.push(thread);
         }
         Ok(loader)

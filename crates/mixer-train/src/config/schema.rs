@@ -368,24 +368,50 @@ fn toml_of(value: &Value) -> String {
     }
 }
 
-/// All that is known of the fields of this name in tables that are values: `"big_vision"` or `"timm"`.
-pub(crate) fn values_of_field(name: &str) -> Option<String> {
-    fn collect(value: &Value, name: &str, found: &mut Vec<String>) {
-        if let Some(field) = value.get("properties").and_then(|properties| properties.get(name)) {
-            let word = field.get("const").map(|word| format!("`{word}`"));
-            let described = || {
-                field.as_object().map(|field| paragraphs(field).0.trim_end_matches('.').to_owned())
-            };
-            found.extend(word.or_else(described).filter(|words| !words.is_empty()));
+/// All that is known of the field of this name that a table lacks which is the value of a key, `"big_vision"` or
+/// `"timm"`: of the first key with such a table in a configuration.
+pub(crate) fn values_of_missing(config: &toml::Table, name: &str) -> Option<String> {
+    let lacking = Key::all().iter().filter(|key| {
+        let value = match key.section {
+            "" => config.get(key.name),
+            of => section(config, of).and_then(|keys| keys.get(key.name)),
+        };
+        value.is_some_and(|value| value.is_table() && !value.to_string().contains(name))
+    });
+    lacking.map(|key| values_of_field(key.facts, name)).find_map(|found| found)
+}
+
+/// The words that a field of this name may be, else its meaning, wherever it is in the value of a key.
+fn values_of_field(facts: &'static Map<String, Value>, name: &str) -> Option<String> {
+    fn collect(
+        object: &'static Map<String, Value>,
+        name: &str,
+        words: &mut Vec<String>,
+        meanings: &mut Vec<String>,
+    ) {
+        if let Some(Value::Object(fields)) = object.get("properties")
+            && let Some(Value::Object(field)) = fields.get(name)
+        {
+            words.extend(field.get("const").map(|word| format!("`{word}`")));
+            meanings.push(paragraphs(field).0.trim_end_matches('.').to_owned());
         }
-        match value {
-            Value::Object(object) => object.values().for_each(|value| collect(value, name, found)),
-            Value::Array(values) => values.iter().for_each(|value| collect(value, name, found)),
-            _ => {}
+        if let Some(Value::Object(defined)) = referenced(object) {
+            collect(defined, name, words, meanings);
+        }
+        for value in object.values() {
+            let inside: Vec<&Value> = match value {
+                Value::Array(values) => values.iter().collect(),
+                value => vec![value],
+            };
+            for object in inside.into_iter().filter_map(Value::as_object) {
+                collect(object, name, words, meanings);
+            }
         }
     }
-    let mut found = Vec::new();
-    collect(schema(), name, &mut found);
+    let (mut words, mut meanings) = (Vec::new(), Vec::new());
+    collect(facts, name, &mut words, &mut meanings);
+    let mut found = if words.is_empty() { meanings } else { words };
+    found.retain(|words| !words.is_empty());
     found.dedup();
     (!found.is_empty()).then(|| found.join(" or "))
 }

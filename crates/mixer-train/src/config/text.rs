@@ -96,12 +96,15 @@ fn with_overrides(error: TrainError, overrides: &[String]) -> TrainError {
 pub(crate) fn deserialise(text: &str, what: &str) -> Result<RunConfig, TrainError> {
     toml::from_str(text).map_err(|error| {
         let rendered = in_plain_words(error.to_string().trim_end());
+        let place = error.span().and_then(|span| text.get(span)).unwrap_or_default();
+        let rendered = with_dates(rendered, place.trim_matches('"'));
         let error = TrainError::config(format!("{what}\n{}", shortened(&rendered)));
         if let Some(key) = meant_key(&rendered) {
             return error.with_hint(format!("did you mean `{key}`?"));
         }
         if let Some(missing) = named(&rendered, "missing field `")
-            && let Some(values) = schema::values_of_field(missing)
+            && let Ok(config) = text.parse()
+            && let Some(values) = schema::values_of_missing(&config, missing)
         {
             return error.with_hint(format!("add `{missing}`: {values}"));
         }
@@ -112,14 +115,28 @@ pub(crate) fn deserialise(text: &str, what: &str) -> Result<RunConfig, TrainErro
     })
 }
 
+/// A date is a map to serde, and a word where an override has it, which is none of either to who typed it.
+fn with_dates(rendered: String, found: &str) -> String {
+    if found.parse::<toml::value::Datetime>().is_err() {
+        return rendered;
+    }
+    let date = format!("invalid type: the date \"{found}\"");
+    rendered
+        .replace("invalid type: map", &date)
+        .replace(&format!("invalid type: string \"{found}\""), &date)
+}
+
 /// Serde names what it expected by Rust's types, which mean nothing to who writes TOML.
 fn in_plain_words(rendered: &str) -> String {
     let rendered = rendered.trim_end();
     if rendered == "recursion limit" {
         return "keys or values nest too deeply, expected at most 80 levels".to_owned();
     }
+    // TOML has no larger ones, serde has.
+    let rendered =
+        rendered.replace("` as i128", "` (too large)").replace("` as u128", "` (too large)");
     let Some((place, expected)) = rendered.rsplit_once(", expected ") else {
-        return rendered.to_owned();
+        return rendered;
     };
     let plain = match expected {
         "usize" | "u64" | "u32" => "a whole number, at least 0",
@@ -152,6 +169,12 @@ fn apply_override(document: &mut toml_edit::DocumentMut, entry: &str) -> Result<
         && digits.chars().all(|c| c.is_ascii_digit())
     {
         let why = format!("a number beyond {}, the largest that there is", i64::MAX);
+        return Err(malformed(&why));
+    }
+    if value.parse::<f64>().is_ok_and(f64::is_infinite)
+        && value.contains(|c: char| c.is_ascii_digit())
+    {
+        let why = format!("a number beyond {:e}, the largest that there is", f64::MAX);
         return Err(malformed(&why));
     }
     let value: toml_edit::Value = match value.parse() {
@@ -319,6 +342,11 @@ mod tests {
         assert!(hint.contains("`flavour`") && hint.contains("big_vision"), "{hint}");
         let hint = hint_of("data.randaugment={flavour=\"timm\",layers=2}");
         assert!(hint.contains("`magnitude`") && hint.contains("0 to 30"), "{hint}");
+        // Of this key and of no other one that has a field of the name.
+        let hint = hint_of("data.randaugment={layers=2}");
+        assert_eq!(hint, "add `flavour`: `\"big_vision\"` or `\"timm\"`");
+        let hint = hint_of("data.erasing={}");
+        assert!(hint.contains("a picture is touched") && !hint.contains("layer"), "{hint}");
     }
 
     #[test]
@@ -329,7 +357,14 @@ mod tests {
         assert!(large.contains("beyond 9223372036854775807"), "{large}");
         assert!(message("train.steps=nan").contains("`NaN`"), "{}", message("train.steps=nan"));
         let date = message("train.steps=2024-01-01");
-        assert!(date.contains("\"2024-01-01\"") && date.contains("a whole number"), "{date}");
+        assert!(date.contains("the date \"2024-01-01\", expected a whole number"), "{date}");
+        let large = message("optimizer.learning_rate=1e400");
+        assert!(large.contains("beyond 1.7976931348623157e308"), "{large}");
+        let in_file = |text: &str| RunConfig::parse(text, &[]).unwrap_err().to_string();
+        let date = in_file("[train]\nsteps = 2024-01-01\n");
+        assert!(date.contains("the date \"2024-01-01\", expected a whole number"), "{date}");
+        let large = in_file("seed = 99999999999999999999\n");
+        assert!(large.contains("`99999999999999999999` (too large)"), "{large}");
         let (config, _) = RunConfig::parse("", &["data.train=2024-01-01".to_owned()]).unwrap();
         assert_eq!(config.data.train.as_deref(), Some("2024-01-01"));
     }

@@ -54,7 +54,10 @@ pub(crate) struct BackgroundWriter {
 
 impl BackgroundWriter {
     /// Will write checkpoints below `directory`.
-    pub(crate) fn start(directory: &Path, retention: Retention) -> std::io::Result<Self> {
+    ///
+    /// # Errors
+    /// [`TrainError::Thread`] when no thread can be started.
+    pub(crate) fn start(directory: &Path, retention: Retention) -> Result<Self, TrainError> {
         let (jobs, received) = channel();
         let (report, reports) = channel();
         let mut worker = Worker {
@@ -62,13 +65,14 @@ impl BackgroundWriter {
             directory: directory.to_owned(),
             pruner: Pruner::new(retention),
         };
-        let thread =
-            std::thread::Builder::new().name("checkpoints".to_owned()).spawn(move || {
-                for job in received {
-                    // Nobody listens any more when the run has failed.
-                    drop(report.send(worker.work(job)));
-                }
-            })?;
+        let work = move || {
+            for job in received {
+                // Nobody listens any more when the run has failed.
+                drop(report.send(worker.work(job)));
+            }
+        };
+        let thread = std::thread::Builder::new().name("checkpoints".to_owned()).spawn(work);
+        let thread = thread.map_err(|source| TrainError::Thread { source })?;
         Ok(Self {
             jobs: Some(jobs),
             reports,

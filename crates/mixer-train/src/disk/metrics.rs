@@ -1,7 +1,7 @@
 //! `metrics.jsonl`: one JSON object per line, and nothing else.
 
 use std::io::{Seek, SeekFrom, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use fs_err as fs;
 use serde::{Deserialize, Serialize};
@@ -10,6 +10,7 @@ use crate::error::{CheckpointFault, TrainError};
 use crate::run::evaluation::null_is_nan;
 use crate::run::quantity::Quantity;
 use crate::show::progress::say;
+use crate::update::loss::Loss;
 
 /// One line.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -50,6 +51,9 @@ pub enum Metric {
         /// Mean loss.
         #[serde(deserialize_with = "null_is_nan")]
         loss: f64,
+        /// The loss that it is of; absent in lines of older versions.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        loss_kind: Option<Loss>,
         /// Accuracy.
         top1: f64,
         /// Accuracy among the five most probable.
@@ -113,7 +117,9 @@ pub enum Metric {
 /// An append-only file of metrics.
 #[derive(Debug)]
 pub struct MetricsFile {
-    file: fs::File,
+    // Not of `fs_err`, whose errors name the path: these do it once, and have the words of the system.
+    file: std::fs::File,
+    path: PathBuf,
     bytes: u64,
 }
 
@@ -125,10 +131,10 @@ impl MetricsFile {
     /// # Errors
     /// [`TrainError::Checkpoint`] when it cannot be opened or written to.
     pub fn open(path: &Path, length: u64) -> Result<Self, TrainError> {
-        let mut options = fs::OpenOptions::new();
+        let mut options = std::fs::OpenOptions::new();
         let options = options.create(true).truncate(false).read(true).write(true);
         let mut file = options.open(path).map_err(|error| cannot_write(path, &error))?;
-        let found = file.metadata()?.len();
+        let found = file.metadata().map_err(|error| cannot_write(path, &error))?.len();
         if found < length {
             say(format_args!(
                 "warning: lines of metrics are lost: {found} bytes, the checkpoint was written after {length}: {}",
@@ -142,7 +148,7 @@ impl MetricsFile {
         file.set_len(bytes)
             .and_then(|()| file.seek(SeekFrom::End(0)))
             .map_err(|error| cannot_write(path, &error))?;
-        Ok(Self { file, bytes })
+        Ok(Self { file, path: path.to_owned(), bytes })
     }
 
     /// Appends one line.
@@ -153,7 +159,7 @@ impl MetricsFile {
         let mut line = serde_json::to_string(metric).map_err(std::io::Error::other)?;
         line.push('\n');
         let written = self.file.write_all(line.as_bytes());
-        written.map_err(|error| cannot_write(self.file.path(), &error))?;
+        written.map_err(|error| cannot_write(&self.path, &error))?;
         self.bytes += line.len() as u64;
         Ok(())
     }
@@ -169,7 +175,7 @@ impl MetricsFile {
     /// # Errors
     /// [`TrainError::Checkpoint`] when the process has too many files open.
     pub fn handle(&self) -> Result<std::fs::File, TrainError> {
-        self.file.file().try_clone().map_err(|error| cannot_write(self.file.path(), &error))
+        self.file.try_clone().map_err(|error| cannot_write(&self.path, &error))
     }
 }
 
@@ -199,9 +205,7 @@ fn whole_lines(path: &Path) -> Result<u64, TrainError> {
 }
 
 fn cannot_write(path: &Path, source: &std::io::Error) -> TrainError {
-    // The kind alone: the message of `fs_err` has the path, which follows here.
-    let reason = source.kind().to_string();
-    TrainError::checkpoint(CheckpointFault::CannotWriteMetrics, reason, path)
+    TrainError::checkpoint(CheckpointFault::CannotWriteMetrics, source.to_string(), path)
 }
 
 #[cfg(test)]
@@ -222,6 +226,7 @@ mod tests {
             split: "val".to_owned(),
             weights: None,
             loss: f64::INFINITY,
+            loss_kind: Some(Loss::Sigmoid),
             top1: 0.5,
             top5: 1.0,
             n: 4,
@@ -241,7 +246,10 @@ mod tests {
         assert!(
             matches!(&found[1], Metric::Eval { loss, elapsed_secs: Some(1.5), .. } if loss.is_nan())
         );
-        assert!(matches!(found[2], Metric::Eval { elapsed_secs: None, time: None, .. }));
+        assert!(matches!(
+            found[2],
+            Metric::Eval { elapsed_secs: None, time: None, loss_kind: None, .. }
+        ));
         assert_eq!(found.len(), 3);
         std::fs::write(&path, "{}\n").unwrap();
         assert!(read(&path).unwrap_err().to_string().contains("line 1"));

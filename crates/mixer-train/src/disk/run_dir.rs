@@ -10,7 +10,7 @@ use mixer_model::{Metadata, Weights};
 use crate::config::RunConfig;
 use crate::disk::atomic;
 use crate::disk::environment::{self, Environment};
-use crate::error::TrainError;
+use crate::error::{CheckpointFault, TrainError};
 use crate::plan::RunPlan;
 use crate::show::progress::say;
 
@@ -109,14 +109,18 @@ impl RunDir {
     /// lets go of it when this process ends in whatever way. It holds who has it, for people to read.
     ///
     /// # Errors
-    /// [`TrainError::RunDir`] when another process trains here, with its number, or when the directory
-    /// cannot be written to.
-    pub fn lock(&self) -> Result<fs::File, TrainError> {
+    /// [`TrainError::RunDir`] when another process trains here, with its number, and [`TrainError::Checkpoint`]
+    /// when the directory cannot be written to.
+    pub fn lock(&self) -> Result<std::fs::File, TrainError> {
         let path = self.path.join(LOCK);
-        let open =
-            fs::OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path);
-        let mut file = open.map_err(|error| self.cannot_write(&error))?;
-        match file.file().try_lock() {
+        // Not of `fs_err`, whose errors name the path: these do it once, and have the words of the system.
+        let cannot_write = |error: std::io::Error| {
+            TrainError::checkpoint(CheckpointFault::CannotWriteRunDir, error.to_string(), &path)
+        };
+        let mut options = std::fs::OpenOptions::new();
+        let open = options.create(true).truncate(false).read(true).write(true).open(&path);
+        let mut file = open.map_err(cannot_write)?;
+        match file.try_lock() {
             Err(TryLockError::WouldBlock) => {
                 let holder = fs::read_to_string(&path).unwrap_or_default();
                 let holder = match holder.trim() {
@@ -133,7 +137,7 @@ impl RunDir {
         let on = environment::host().map_or(String::new(), |host| format!(" on {host}"));
         let written =
             file.set_len(0).and_then(|()| writeln!(file, "process {}{on}", std::process::id()));
-        written.map_err(|error| self.cannot_write(&error))?;
+        written.map_err(cannot_write)?;
         Ok(file)
     }
 
@@ -145,24 +149,17 @@ impl RunDir {
         matches!(file.file().try_lock_shared(), Err(TryLockError::WouldBlock))
     }
 
-    fn cannot_write(&self, error: &std::io::Error) -> TrainError {
-        // The kind alone: the message of `fs_err` has a path, which follows here.
-        let message = format!("cannot write to the run directory: {}", error.kind());
-        TrainError::run_dir(message, &self.path)
-            .with_hint("make it writable, or choose another one with `--run-dir`")
-    }
-
     /// Makes the directory for a new run, locks it, and writes its configuration, plan and environment.
     ///
     /// # Errors
-    /// [`TrainError::RunDir`] when something else is there or it cannot be made, [`TrainError::Io`] when
-    /// it cannot be written to.
+    /// [`TrainError::RunDir`] when something else is there, [`TrainError::Checkpoint`] or [`TrainError::Io`]
+    /// when it cannot be made or written to.
     pub fn create(
         &self,
         config_text: &str,
         plan: &RunPlan,
         environment: &Environment,
-    ) -> Result<fs::File, TrainError> {
+    ) -> Result<std::fs::File, TrainError> {
         let refused = |message: String| {
             TrainError::run_dir(message, &self.path)
                 .with_hint("choose another one with `--run-dir`")
@@ -186,9 +183,10 @@ impl RunDir {
                 }
             }
         }
-        // The kind alone: the message of `fs_err` has the path, which follows here.
-        fs::create_dir_all(&self.path)
-            .map_err(|error| refused(format!("cannot make the run directory: {}", error.kind())))?;
+        std::fs::create_dir_all(&self.path).map_err(|error| {
+            let (fault, reason) = (CheckpointFault::CannotMakeRunDir, error.to_string());
+            TrainError::checkpoint(fault, reason, &self.path)
+        })?;
         let lock = self.lock()?;
         if self.exists() {
             return Err(just_started());

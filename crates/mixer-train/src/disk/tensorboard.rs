@@ -367,6 +367,7 @@ mod tests {
     fn curves_have_tags() {
         let metric = Metric::Eval {
             step: 7,
+            loss_kind: None,
             split: "val".to_owned(),
             weights: Some("average".to_owned()),
             loss: 0.5,

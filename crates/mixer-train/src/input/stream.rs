@@ -57,7 +57,8 @@ impl Stream {
         let (stopping, uploader) = (Arc::clone(&is_stopping), normaliser.clone());
         let thread = std::thread::Builder::new()
             .name("upload".to_owned())
-            .spawn(move || upload_all(loader, &uploader, prepare, &sender, &stopping))?;
+            .spawn(move || upload_all(loader, &uploader, prepare, &sender, &stopping))
+            .map_err(|source| TrainError::Thread { source })?;
         Ok(Self { normaliser, uploaded: Some(uploaded), is_stopping, thread: Some(thread) })
     }
 

@@ -1,6 +1,8 @@
 //! The plan of a run: its sections, each in a file of its own, and what follows from several of them.
 
-use mixer_data::{EvalTransform, Order, RandAugment, TrainTransform};
+use std::ops::Range;
+
+use mixer_data::{EvalTransform, Order, RandAugment, SplitBound, SplitSpec, TrainTransform};
 use mixer_model::weights::{Preprocessing, ResizeMethod};
 use serde::{Deserialize, Serialize};
 
@@ -154,6 +156,13 @@ impl RunPlan {
                 self.train.batch_size, self.facts.train_examples
             ));
         }
+        if let (Some(train), Some(val)) = (&self.data.train, &self.data.val)
+            && split_overlaps(train, val)
+        {
+            warnings.push(format!(
+                "`data.val` is `{val}` and `data.train` is `{train}`: evaluation sees pictures that are trained on, and says nothing of others"
+            ));
+        }
         let transform = self.train_transform();
         if self.data.repeats > 1 && !transform.is_random() {
             warnings.push(format!(
@@ -198,4 +207,51 @@ impl RunPlan {
 /// Examples that a pass over the training data shows.
 fn pass(facts: &DataFacts, repeats: u32) -> f64 {
     facts.train_examples as f64 * f64::from(repeats)
+}
+
+/// `true` where two splits have examples in common for sure: per cent and numbers of examples cannot be compared.
+fn split_overlaps(train: &str, val: &str) -> bool {
+    let (Ok(train), Ok(val)) = (train.parse::<SplitSpec>(), val.parse::<SplitSpec>()) else {
+        return false;
+    };
+    let bounds = [train.range.start, train.range.end, val.range.start, val.range.end];
+    let is_part = |bound: &&SplitBound| matches!(bound, SplitBound::Millionths(_));
+    let parts = bounds.iter().flatten().filter(is_part).count();
+    // Per cent mean the same of every number, and numbers of examples all lie below a large one.
+    let len = match parts {
+        0 => usize::MAX >> 1,
+        all if all == bounds.iter().flatten().count() => 1_000_000,
+        _ => return false,
+    };
+    let overlap = |a: Range<usize>, b: Range<usize>| a.start < b.end && b.start < a.end;
+    let (a, b) = (train.range.resolve(len), val.range.resolve(len));
+    train.folder == val.folder && a.is_ok_and(|a| b.is_ok_and(|b| overlap(a, b)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::split_overlaps;
+
+    #[test]
+    fn splits_that_share_examples_are_found_and_those_that_meet_are_not() {
+        for (train, val) in [
+            ("train", "train"),
+            ("train", "train[90%:]"),
+            ("train", "train[:500]"),
+            ("train[:80%]", "train[79.5%:]"),
+            ("train[100:]", "train[:101]"),
+            ("train[10%:]", "train"),
+        ] {
+            assert!(split_overlaps(train, val), "{train} {val}");
+        }
+        for (train, val) in [
+            ("train", "val"),
+            ("train[:80%]", "train[80%:]"),
+            ("train[100:]", "train[:100]"),
+            ("train[:80%]", "test[:80%]"),
+            ("train[:80%]", "train[100:]"),
+        ] {
+            assert!(!split_overlaps(train, val), "{train} {val}");
+        }
+    }
 }

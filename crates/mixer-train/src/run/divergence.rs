@@ -84,7 +84,7 @@ impl Divergence {
         let failed = |reason: String| {
             TrainError::checkpoint(CheckpointFault::CannotReadDivergence, reason, file)
         };
-        let bytes = fs::read(file).map_err(|error| failed(error.kind().to_string()))?;
+        let bytes = std::fs::read(file).map_err(|error| failed(error.to_string()))?;
         serde_json::from_slice(&bytes).map_err(|error| failed(error.to_string()))
     }
 }

@@ -96,7 +96,7 @@ impl<'a> FoundRun<'a> {
                 let message =
                     format!("the run is not as long: `{key}` is {wanted} here and {found} there");
                 return TrainError::run_dir(message, self.run_dir.path()).with_hint(format!(
-                    "this makes it longer: {}; `--run-dir` starts another",
+                    "`--run-dir` starts another one; this makes it longer: {}",
                     command_with("--extend")
                 ));
             }

@@ -37,6 +37,18 @@ pub fn listen() {
     });
 }
 
+/// Has a file that reaches the limit of its size (`ulimit -f`) be an error of whoever writes it, as a full
+/// disk is, and not the end of the process.
+pub(crate) fn ignore_size_limit() {
+    #[cfg(unix)]
+    {
+        use std::sync::Arc;
+        // A handler that does nothing. Where there can be none, it is as it was.
+        let ignored = Arc::new(AtomicBool::new(false));
+        drop(signal_hook::flag::register(signal_hook::consts::SIGXFSZ, ignored));
+    }
+}
+
 /// `true` once the run should stop.
 #[must_use]
 pub fn requested() -> bool {

@@ -19,6 +19,7 @@ use crate::run::outliers::Outlier;
 use crate::run::quantity::Quantity;
 use crate::show::console::Tone;
 use crate::show::progress::Progress;
+use crate::update::loss::Loss;
 
 /// Something that happened in a run. `step` counts updates, the one that it is about included.
 pub(crate) enum Event<'a> {
@@ -34,6 +35,7 @@ pub(crate) enum Event<'a> {
         is_average: bool,
         is_best: bool,
         num_classes: usize,
+        loss: Loss,
         found: Evaluation,
     },
     /// A value stands out.
@@ -64,7 +66,16 @@ impl Event<'_> {
     fn line(&self) -> Option<String> {
         match self {
             Event::Update { .. } | Event::Interval(_) | Event::LossScaleGrew { .. } => None,
-            Event::Evaluation { step, epoch, split, is_average, is_best, num_classes, found } => {
+            Event::Evaluation {
+                step,
+                epoch,
+                split,
+                is_average,
+                is_best,
+                num_classes,
+                loss,
+                found,
+            } => {
                 let of = if *is_average { " average" } else { "" };
                 let top5 = if Evaluation::has_top5(*num_classes) {
                     format!(", top-5 {:.2} %", 100.0 * found.top5)
@@ -72,8 +83,13 @@ impl Event<'_> {
                     String::new()
                 };
                 let best = if *is_best { ", best" } else { "" };
+                // The one that nobody expects is named.
+                let kind = match loss {
+                    Loss::Softmax => "",
+                    Loss::Sigmoid => "sigmoid ",
+                };
                 Some(format!(
-                    "step {step} (epoch {epoch:.2}){of}: {split} loss {:.4}, top-1 {:.2} %{top5}{best}",
+                    "step {step} (epoch {epoch:.2}){of}: {split} {kind}loss {:.4}, top-1 {:.2} %{top5}{best}",
                     found.loss,
                     100.0 * found.top1,
                 ))
@@ -121,11 +137,12 @@ impl Event<'_> {
                 elapsed_secs: Some(elapsed_secs),
                 time: Some(now()),
             },
-            Event::Evaluation { step, split, is_average, found, .. } => Metric::Eval {
+            Event::Evaluation { step, split, is_average, loss, found, .. } => Metric::Eval {
                 step,
                 split: split.to_owned(),
                 weights: is_average.then(|| "average".to_owned()),
                 loss: found.loss,
+                loss_kind: Some(loss),
                 top1: found.top1,
                 top5: found.top5,
                 n: found.n,
@@ -359,9 +376,16 @@ mod tests {
     fn top_5_is_told_of_more_than_five_classes_alone() {
         let found = Evaluation { loss: 0.5, top1: 0.25, top5: 1.0, n: 4 };
         let line = |num_classes, is_best| {
-            let (step, epoch, split, is_average) = (3, 0.5, "val", false);
-            let event =
-                Event::Evaluation { step, epoch, split, is_average, is_best, num_classes, found };
+            let event = Event::Evaluation {
+                step: 3,
+                epoch: 0.5,
+                split: "val",
+                is_average: false,
+                is_best,
+                num_classes,
+                loss: Loss::Softmax,
+                found,
+            };
             event.line().unwrap()
         };
         assert_eq!(line(5, false), "step 3 (epoch 0.50): val loss 0.5000, top-1 25.00 %");

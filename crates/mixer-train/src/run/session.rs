@@ -4,7 +4,6 @@
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
-use fs_err as fs;
 use mixer_model::{Weights, init};
 
 use crate::config::RunConfig;
@@ -183,7 +182,7 @@ pub struct Session {
     checkpoint: Option<(PathBuf, Checkpoint)>,
     time_limit: Option<TimeLimit>,
     /// Keeps other processes out.
-    _lock: fs::File,
+    _lock: std::fs::File,
 }
 
 /// The parts of a run that are opened before its directory is made.

@@ -503,6 +503,7 @@ impl<'a> Run<'a> {
             // Where the average is evaluated too, it is what counts; what the start can do already is no result.
             let counts = index + 1 == evaluations.len() && step > 0;
             let is_best = counts && self.state.best.is_none_or(|(_, best)| found.top1 > best.top1);
+            let loss = plan.train.loss;
             self.journal.record(&Event::Evaluation {
                 step,
                 epoch,
@@ -510,6 +511,7 @@ impl<'a> Run<'a> {
                 is_average,
                 is_best,
                 num_classes,
+                loss,
                 found,
             })?;
             if !found.loss.is_finite() {
