@@ -278,7 +278,7 @@ pub fn main() -> ExitCode {
     }));
     let code = run_command_line();
     // Unless nobody reads them.
-    progress::flush(Duration::from_millis(500));
+    progress::flush(Duration::from_secs(2));
     ExitCode::from(code)
 }
 
