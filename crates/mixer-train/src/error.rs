@@ -185,7 +185,8 @@ const DATA_LAYOUT: &str = "a data folder holds one folder per split, as `train/`
                            the folder itself";
 
 /// The forms of weights.
-const WEIGHTS: &str = "weights are a run directory, or a .safetensors, .npz or .pth file";
+const WEIGHTS: &str =
+    "weights are a run directory, that of a sweep, or a .safetensors, .npz or .pth file";
 
 impl TrainError {
     /// A configuration error that belongs to no file yet.

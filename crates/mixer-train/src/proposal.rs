@@ -4,8 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use mixer_data::{
-    DecodeOptions, Inspection, Source, SourceKind, SplitBound, SplitRange, Subset, inspect,
-    open_split,
+    DataError, DecodeOptions, Inspection, Source, SourceKind, SplitBound, SplitRange, Subset,
+    inspect, open_split,
 };
 use mixer_model::count;
 
@@ -67,6 +67,8 @@ struct Found {
     part: Inspection,
     /// The first reason why a picture cannot be read.
     first_broken: Option<String>,
+    /// A split to evaluate on whose pictures have no classes.
+    unlabelled: Option<String>,
     /// The most pictures of a split that cannot be read, guessed from the part that was looked at.
     broken: u64,
 }
@@ -123,6 +125,13 @@ impl Found {
             open_split(Some(kind), folder, split, classes, &options)
         };
         let all = open(&train_split, None)?;
+        // A `test/` without labels is common: it is there to be predicted.
+        let is_unlabelled = |val: &String| {
+            let opened = open(val, Some(all.class_names()));
+            matches!(opened, Err(DataError::NoClassFolders { .. } | DataError::NoExamples { .. }))
+        };
+        let unlabelled = val.clone().filter(is_unlabelled);
+        let val = val.filter(|_| unlabelled.is_none());
         let (train_split, val_split, is_held_back) = match val {
             Some(val) => (train_split, val, false),
             None => {
@@ -166,6 +175,7 @@ impl Found {
             part,
             first_broken,
             broken,
+            unlabelled,
         })
     }
 
@@ -319,6 +329,11 @@ impl Found {
 
     fn notes(&self, task: Task) -> Vec<String> {
         let mut notes = Vec::new();
+        if let Some(split) = &self.unlabelled {
+            notes.push(format!(
+                "note: the pictures of `{split}` have no classes; others are held back"
+            ));
+        }
         let num_classes = self.train.class_names().len();
         let mut has_example = vec![false; num_classes];
         for index in 0..self.train.len() {

@@ -119,6 +119,13 @@ impl Progress {
     }
 }
 
+impl Drop for Progress {
+    /// An error, too, finds no bar in its way.
+    fn drop(&mut self) {
+        self.finish();
+    }
+}
+
 /// The second line of a bar.
 fn on_next_line(state: &str) -> String {
     if state.is_empty() { String::new() } else { format!("\n  {state}") }
