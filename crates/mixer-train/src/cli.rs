@@ -313,7 +313,7 @@ pub fn main() -> ExitCode {
     interrupt::ignore_size_limit();
     let code = run_command_line();
     // Unless nobody reads them.
-    progress::flush(Duration::from_millis(500));
+    progress::flush(Duration::from_secs(2));
     ExitCode::from(code)
 }
 

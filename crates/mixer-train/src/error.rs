@@ -227,7 +227,8 @@ const CALMER: &str = "start another run, with `--run-dir` and a lower `optimizer
                       `schedule.warmup_steps` or a smaller `train.clip_norm`";
 
 /// The forms of weights.
-const WEIGHTS: &str = "weights are a run directory, or a .safetensors, .npz or .pth file";
+const WEIGHTS: &str =
+    "weights are a run directory, that of a sweep, or a .safetensors, .npz or .pth file";
 
 impl TrainError {
     /// A configuration error that belongs to no file yet.

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use mixer_data::{
-    DecodeOptions, Inspection, Source, SourceKind, SplitBound, SplitRange, Subset, inspect,
-    open_split,
+    DataError, DecodeOptions, Inspection, Source, SourceKind, SplitBound, SplitRange, Subset,
+    inspect, open_split,
 };
 use mixer_model::count;
 
@@ -25,6 +25,12 @@ const CPU_FLOP_PER_SEC: f64 = 1e11;
 
 /// Time that a training of a small set may take on two CPU cores, seconds.
 const CPU_BUDGET_SECS: f64 = 600.0;
+
+/// The fewest passes over the data from which anything is learnt.
+const MIN_EPOCHS: f64 = 10.0;
+
+/// The most passes over the data: few pictures are known by heart before.
+const MAX_EPOCHS: f64 = 60.0;
 
 /// Evaluations of a training of many passes.
 const EVALUATIONS: f64 = 20.0;
@@ -61,8 +67,21 @@ struct Found {
     part: Inspection,
     /// The first reason why a picture cannot be read.
     first_broken: Option<String>,
+    /// A split to evaluate on whose pictures have no classes.
+    unlabelled: Option<String>,
     /// The most pictures of a split that cannot be read, guessed from the part that was looked at.
     broken: u64,
+}
+
+/// The parts of a configuration that depend on what is found.
+struct Choice {
+    /// The section that comes first, with its name.
+    network: String,
+    /// The lines of the training crop; absent where the default will do.
+    crop: Option<String>,
+    optimizer: String,
+    warmup_steps: u64,
+    train: String,
 }
 
 impl Proposal {
@@ -78,10 +97,11 @@ impl Proposal {
         progress: impl FnMut(u64, u64),
     ) -> Result<Self, TrainError> {
         let found = Found::in_folder(folder, progress)?;
-        let (task, body) = match init {
-            None => (Task::Pretrain, found.from_scratch(folder)),
-            Some((weights, _)) => (Task::Finetune, found.from_weights(folder, weights)),
+        let (task, choice) = match init {
+            None => (Task::Pretrain, found.training()),
+            Some((weights, _)) => (Task::Finetune, found.fine_tuning(weights)),
         };
+        let body = found.text(folder, &choice);
         let plan = |text: &str| -> Result<RunPlan, TrainError> {
             let dataset = Dataset {
                 train: Arc::clone(&found.train),
@@ -106,6 +126,13 @@ impl Found {
             open_split(Some(kind), folder, split, classes, &options)
         };
         let all = open(&train_split, None)?;
+        // A `test/` without labels is common: it is there to be predicted.
+        let is_unlabelled = |val: &String| {
+            let opened = open(val, Some(all.class_names()));
+            matches!(opened, Err(DataError::NoClassFolders { .. } | DataError::NoExamples { .. }))
+        };
+        let unlabelled = val.clone().filter(is_unlabelled);
+        let val = val.filter(|_| unlabelled.is_none());
         let (train_split, val_split, is_held_back) = match val {
             Some(val) => (train_split, val, false),
             None => {
@@ -149,6 +176,7 @@ impl Found {
             part,
             first_broken,
             broken,
+            unlabelled,
         })
     }
 
@@ -167,99 +195,102 @@ impl Found {
         (1 << eighth.ilog2()).clamp(4, at_most)
     }
 
-    fn from_scratch(&self, folder: &Path) -> String {
+    fn training(&self) -> Choice {
         let n = self.train.len();
         let (image_size, patch_size) = self.sizes();
         let is_small = patch_size == 4;
         if n >= MANY {
-            let model = if is_small {
+            let network = if is_small {
                 format!(
                     "image_size = {image_size}\npatch_size = {patch_size}\nhidden_dim = 256\nnum_blocks = 8"
                 )
             } else {
                 "variant = \"S/16\"\nimage_size = 224".to_owned()
             };
-            let train = "batch_size = 512\nepochs = 30\nlabel_smoothing = 0.1\n\
-                         # precision = \"bf16\"         # on a GPU: twice as fast and more";
-            let optimizer = "learning_rate = 0.001\nweight_decay = 0.1";
-            return self.sections("[model]", &model, folder, is_small, optimizer, 2000, train);
+            return Choice {
+                network: format!("[model]\n{network}"),
+                crop: Some(self.crop(is_small)),
+                optimizer: "learning_rate = 0.001\nweight_decay = 0.1".to_owned(),
+                warmup_steps: 2000,
+                train: "batch_size = 512\nepochs = 30\nlabel_smoothing = 0.1\n\
+                        # precision = \"bf16\"         # on a GPU: twice as fast and more"
+                    .to_owned(),
+            };
         }
         let (hidden_dim, num_blocks) = if n < 20_000 { (64, 4) } else { (96, 4) };
         let tokens = u64::from(image_size / patch_size).pow(2);
         // Products of a block: S·C·(2·D_S + 2·D_C) with D_S = C/2 and D_C = 4C.
         let products = num_blocks * tokens * hidden_dim * 9 * hidden_dim;
         let per_epoch = 6.0 * products as f64 * n as f64;
-        let epochs = (CPU_BUDGET_SECS * CPU_FLOP_PER_SEC / per_epoch).clamp(10.0, 100.0).floor();
+        let epochs = CPU_BUDGET_SECS * CPU_FLOP_PER_SEC / per_epoch;
+        let epochs = epochs.clamp(MIN_EPOCHS, MAX_EPOCHS).floor();
         let batch_size = self.batch_size(128);
         let steps = epochs as u64 * n as u64 / batch_size as u64;
-        let model = format!(
-            "image_size = {image_size:<20}# pictures are brought to this size, px\n\
-             patch_size = {patch_size}\nhidden_dim = {hidden_dim}\nnum_blocks = {num_blocks}"
-        );
         let mut train =
             format!("batch_size = {batch_size}\nepochs = {epochs}\nlabel_smoothing = 0.1");
         if epochs > EVALUATIONS {
             train += &format!("\neval_every_steps = {}", (steps as f64 / EVALUATIONS).ceil());
         }
-        let optimizer = "learning_rate = 0.002\nweight_decay = 0.05";
-        self.sections("[model]", &model, folder, is_small, optimizer, (steps / 20).min(500), &train)
+        Choice {
+            network: format!(
+                "[model]\n\
+                 image_size = {image_size:<18}# pictures are brought to this size, px\n\
+                 patch_size = {patch_size}\nhidden_dim = {hidden_dim}\nnum_blocks = {num_blocks}"
+            ),
+            crop: Some(self.crop(is_small)),
+            optimizer: "learning_rate = 0.002\nweight_decay = 0.05".to_owned(),
+            warmup_steps: warmup(steps),
+            train,
+        }
     }
 
-    fn from_weights(&self, folder: &Path, weights: &Path) -> String {
+    fn fine_tuning(&self, weights: &Path) -> Choice {
         let n = self.train.len();
         let epochs = (20_000 / n.max(1)).clamp(2, 20);
         let batch_size = self.batch_size(64);
-        let steps = (epochs * n / batch_size) as u64;
         let weights = toml::Value::from(weights.display().to_string());
-        let init = format!("weights = {weights}");
-        let optimizer =
-            "learning_rate = 0.01           # or try several: --sweep lr=0.003,0.01,0.03";
-        let train = format!("batch_size = {batch_size}\nepochs = {epochs}");
-        self.sections("[init]", &init, folder, false, optimizer, (steps / 20).min(500), &train)
+        Choice {
+            network: format!("[init]\nweights = {weights}"),
+            crop: None,
+            optimizer:
+                "learning_rate = 0.01           # or try several: --sweep lr=0.003,0.01,0.03"
+                    .to_owned(),
+            warmup_steps: warmup((epochs * n / batch_size) as u64),
+            train: format!("batch_size = {batch_size}\nepochs = {epochs}"),
+        }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the parts of one text")]
-    fn sections(
-        &self,
-        first: &str,
-        network: &str,
-        folder: &Path,
-        is_small: bool,
-        optimizer: &str,
-        warmup_steps: u64,
-        train: &str,
-    ) -> String {
-        let text = |value: &str| toml::Value::from(value);
+    /// The lines of a training crop, with what goes with it.
+    fn crop(&self, is_small: bool) -> String {
+        let crop = if is_small {
+            let pixels = (self.sizes().0 / 8).max(1);
+            format!("crop = {{ pad = {{ pixels = {pixels} }} }}\neval_resize = \"squash\"")
+        } else {
+            "crop = { inception = { area = [0.35, 1.0], aspect = [0.75, 1.3333] } }".to_owned()
+        };
+        let flip = if self.kind == SourceKind::Idx {
+            "flip = false"
+        } else {
+            "flip = true                    # false where left and right mean something"
+        };
+        format!("{crop}\n{flip}")
+    }
+
+    /// The configuration without the comment that it begins with.
+    fn text(&self, folder: &Path, choice: &Choice) -> String {
+        let Choice { network, crop, optimizer, warmup_steps, train } = choice;
+        let quoted = |value: &str| toml::Value::from(value);
         let mut data = vec![
-            format!("path = {}", text(&folder.display().to_string())),
-            format!("train = {}", text(&self.train_split)),
+            format!("path = {}", quoted(&folder.display().to_string())),
+            format!("train = {}", quoted(&self.train_split)),
         ];
-        let mut val = format!("val = {}", text(&self.val_split));
-        if self.is_held_back {
-            val = format!("{val:<31}# held back from training");
-        }
-        data.push(val);
-        if first == "[model]" {
-            if is_small {
-                let pixels = (self.sizes().0 / 8).max(1);
-                data.push(format!("crop = {{ pad = {{ pixels = {pixels} }} }}"));
-                data.push("eval_resize = \"squash\"".to_owned());
-            } else {
-                data.push(
-                    "crop = { inception = { area = [0.35, 1.0], aspect = [0.75, 1.3333] } }"
-                        .to_owned(),
-                );
-            }
-            data.push(if self.kind == SourceKind::Idx {
-                "flip = false".to_owned()
-            } else {
-                "flip = true                    # false where left and right mean something"
-                    .to_owned()
-            });
-        }
+        let val = format!("val = {}", quoted(&self.val_split));
+        let held_back = if self.is_held_back { "# held back from training" } else { "" };
+        data.push(format!("{val:<31}{held_back}").trim_end().to_owned());
+        data.extend(crop.clone());
         if self.broken > 0 {
-            let skip = format!("on_corrupt = {{ skip = {{ at_most = {} }} }}", self.broken);
-            data.push(format!("# Some pictures cannot be read, and are passed over.\n{skip}"));
+            data.push("# Some pictures cannot be read, and are passed over.".to_owned());
+            data.push(format!("on_corrupt = {{ skip = {{ at_most = {} }} }}", self.broken));
         }
         let data = data.join("\n");
         let schedule = match warmup_steps {
@@ -267,7 +298,7 @@ impl Found {
             steps => format!("\n[schedule]\nwarmup_steps = {steps}\n"),
         };
         format!(
-            "\n{first}\n{network}\n\n[data]\n{data}\n\n[optimizer]\n{optimizer}\n{schedule}\n[train]\n{train}\n"
+            "\n{network}\n\n[data]\n{data}\n\n[optimizer]\n{optimizer}\n{schedule}\n[train]\n{train}\n"
         )
     }
 
@@ -299,6 +330,11 @@ impl Found {
 
     fn notes(&self, task: Task) -> Vec<String> {
         let mut notes = Vec::new();
+        if let Some(split) = &self.unlabelled {
+            notes.push(format!(
+                "note: the pictures of `{split}` have no classes; others are held back"
+            ));
+        }
         let num_classes = self.train.class_names().len();
         let mut has_example = vec![false; num_classes];
         for index in 0..self.train.len() {
@@ -324,6 +360,11 @@ impl Found {
         }
         notes
     }
+}
+
+/// Updates of warm-up of a run of `steps`.
+fn warmup(steps: u64) -> u64 {
+    (steps / 20).min(500)
 }
 
 /// Looks at a part of a source.

@@ -515,11 +515,11 @@ fn weights_are_listed_converted_and_resized() {
     let listing = place.mixer(&["weights", "inspect", "run"]).succeeds();
     for words in [
         "stem.proj.weight",
-        "f32      [8, 3, 4, 4]",
+        "f32  [8, 3, 4, 4]",
         "30 tensors, 1674 values",
         "format: safetensors",
         "at 8 px, 2 classes, gelu tanh",
-        r#""classes":["blue","red"]"#,
+        r#"metadata.mixer.classes: ["blue","red"]"#,
     ] {
         assert!(listing.contains(words), "{words}: {listing}");
     }
@@ -590,6 +590,30 @@ fn the_summary_counts_the_paper_s_variants_exactly() {
     }
     let one = place.mixer(&["summary", "--model", "b/16", "--num-classes", "21843"]).succeeds();
     assert!(one.contains("75908739"), "{one}");
+}
+
+#[test]
+fn every_table_fits_a_terminal_of_80_columns() {
+    let place = Workplace::with_run();
+    let small = ["--batch-size", "2", "--steps", "1", "--warmup", "0", "--image-size", "32"];
+    let small = [&["--model", "S/32"][..], &small].concat();
+    let train = [&["bench", "train"][..], &small].concat();
+    let products = [&["bench", "products"][..], &small].concat();
+    for args in [
+        &["summary"][..],
+        &["summary", "--model", "H/14", "--num-classes", "21843", "--image-size", "448"],
+        &["devices"],
+        &["weights", "inspect", "run"],
+        &["data", "inspect", "data"],
+        &["evaluate", "run"],
+        &["bench", "data", "--data", "data", "--examples", "12"],
+        &train,
+        &products,
+    ] {
+        let text = place.mixer(args).succeeds();
+        let long: Vec<&str> = text.lines().filter(|line| line.chars().count() > 80).collect();
+        assert!(long.is_empty(), "{args:?}: {long:#?}");
+    }
 }
 
 #[test]

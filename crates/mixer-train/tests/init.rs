@@ -49,6 +49,10 @@ fn every_layout_gets_a_configuration_that_passes_the_check() {
     classes(&place, "half/train");
     assert_eq!(proposed(&place, &["half"])["data"]["val"].as_str(), Some("train[80%:]"));
 
+    // Pictures without classes are there to be predicted.
+    place.write("half/test/1.bmp", common::plain_bmp("red"));
+    assert_eq!(proposed(&place, &["half"])["data"]["val"].as_str(), Some("train[80%:]"));
+
     let shard = ["data", "shard", "whole", "--split", "."];
     let more = ["--out", "shards", "--name", "train", "--examples-per-shard", "10"];
     place.mixer(&[&shard[..], &more].concat()).succeeds();

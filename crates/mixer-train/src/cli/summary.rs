@@ -49,7 +49,7 @@ pub(super) fn run(args: &SummaryArgs) -> Result<(), TrainError> {
         models => models.to_vec(),
     };
     let mut text = format!(
-        "{:<6} {:>7} {:>14} {:>14} {:>9} {:>9} {:>12} {:>13}\n",
+        "{:<6} {:>6} {:>10} {:>12} {:>7} {:>8} {:>11} {:>12}\n",
         "model",
         "tokens",
         "parameters",
@@ -80,7 +80,7 @@ pub(super) fn run(args: &SummaryArgs) -> Result<(), TrainError> {
             .filter(|_| args.image_size == 224)
             .map_or_else(|| "-".to_owned(), |millions| millions.to_string());
         text += &format!(
-            "{:<6} {:>7} {:>14} {:>14} {:>9} {:>9.3} {:>12.1} {:>13.1}\n",
+            "{:<6} {:>6} {:>10} {:>12} {:>7} {:>8.3} {:>11.1} {:>12.1}\n",
             name,
             config.num_tokens(),
             count::num_params(&config),
@@ -95,7 +95,8 @@ pub(super) fn run(args: &SummaryArgs) -> Result<(), TrainError> {
         return super::print_json(&rows);
     }
     text += &format!(
-        "GMACs: multiply-accumulates of one image forward, without head; training MiB: activations of one image in f32, at {} px",
+        "GMACs: multiply-accumulates of one image forward, without head\n\
+         training MiB: activations of one image in f32, at {} px",
         args.image_size
     );
     super::print(&text)

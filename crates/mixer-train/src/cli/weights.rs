@@ -8,6 +8,7 @@ use fs_err as fs;
 use mixer_model::weights::OnnxInput;
 use mixer_model::{Gelu, MixerConfig, Weights};
 use serde::Serialize;
+use serde_json::Value;
 
 use super::{Format, WeightsArg};
 use crate::disk::checkpoint::{self, Checkpoint};
@@ -304,6 +305,35 @@ struct Listed<'a> {
     non_finite: Option<usize>,
 }
 
+/// An entry of the metadata; of an object in JSON, each value that is in it.
+fn parts_of_metadata(key: &str, value: &str) -> Vec<(String, String)> {
+    let Ok(object @ Value::Object(_)) = serde_json::from_str(value) else {
+        return vec![(key.to_owned(), value.to_owned())];
+    };
+    let (mut parts, mut left) = (Vec::new(), vec![(key.to_owned(), object)]);
+    while let Some((key, value)) = left.pop() {
+        match value {
+            Value::Object(entries) => {
+                left.extend(
+                    entries.into_iter().rev().map(|(name, v)| (format!("{key}.{name}"), v)),
+                );
+            }
+            Value::String(text) => parts.push((key, text)),
+            other => parts.push((key, other.to_string())),
+        }
+    }
+    parts
+}
+
+/// A line that is cut where a terminal ends; the JSON has all of it.
+fn one_line(text: &str) -> String {
+    const WIDTH: usize = 80;
+    if text.chars().count() <= WIDTH {
+        return format!("{text}\n");
+    }
+    format!("{}…\n", text.chars().take(WIDTH - 1).collect::<String>())
+}
+
 fn inspect(path: &Path, format: Format) -> Result<(), TrainError> {
     let info = Weights::file_info(path)?;
     if format == Format::Json {
@@ -332,6 +362,8 @@ fn inspect(path: &Path, format: Format) -> Result<(), TrainError> {
     if let Some(note) = &info.note {
         text += &format!("note: {}\n", visible(note));
     }
+    let width = info.tensors.iter().map(|tensor| visible(&tensor.name).chars().count()).max();
+    let width = width.unwrap_or(0).min(60);
     let mut total = 0usize;
     let mut broken = 0;
     let mut lines = String::new();
@@ -347,7 +379,7 @@ fn inspect(path: &Path, format: Format) -> Result<(), TrainError> {
             _ => String::new(),
         };
         lines += &format!(
-            "{:<60} {:<8} [{}]{note}\n",
+            "{:<width$} {:<4} [{}]{note}\n",
             visible(&tensor.name),
             visible(&tensor.dtype),
             shape.join(", ")
@@ -359,7 +391,9 @@ fn inspect(path: &Path, format: Format) -> Result<(), TrainError> {
     }
     text += "\n";
     for (key, value) in &info.metadata {
-        text += &format!("metadata.{}: {}\n", visible(key), visible(value));
+        for (key, value) in parts_of_metadata(key, value) {
+            text += &one_line(&format!("metadata.{}: {}", visible(&key), visible(&value)));
+        }
     }
     super::print(&(text + &lines))
 }

@@ -7,6 +7,7 @@ use crate::halt::never;
 use crate::run::divergence::Divergence;
 use crate::run::job::{Job, Start};
 use crate::show::progress::Progress;
+use crate::show::visible::visible;
 use crate::update::batch_gradient::{BatchGradient, Gradient};
 use crate::update::optimizer::Clip;
 
@@ -127,7 +128,7 @@ impl Replay {
         let mut text = format!("update {step}: loss {loss}, gradient norm {grad_norm}\n");
         text += &format!("\n{:>12}  {:>9}  example\n", "loss", "index");
         for ExampleLoss { index, name, loss } in examples.iter().take(MAX_LINES) {
-            text += &format!("{loss:>12.4}  {index:>9}  {name}\n");
+            text += &format!("{loss:>12.4}  {index:>9}  {}\n", visible(name));
         }
         text += &more(examples.len());
         text += &format!("\n{:>12}  {:>10}  parameter\n", "gradient", "not finite");

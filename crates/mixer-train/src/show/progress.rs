@@ -81,7 +81,8 @@ impl Progress {
             bar.set_position(done);
             return;
         }
-        let due = self.last_line.is_none_or(|last| last.elapsed() >= LINE_INTERVAL);
+        let due =
+            done > self.start && self.last_line.is_none_or(|last| last.elapsed() >= LINE_INTERVAL);
         if due || done == self.total {
             self.last_line = Some(Instant::now());
             let (place, state) = texts();
@@ -116,6 +117,13 @@ impl Progress {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
+    }
+}
+
+impl Drop for Progress {
+    /// An error, too, finds no bar in its way.
+    fn drop(&mut self) {
+        self.finish();
     }
 }
 

@@ -25,13 +25,13 @@ pub(super) fn run(args: &NetworkArgs) -> Result<(), TrainError> {
 
 fn table(measurements: &[ProductMeasurement]) -> String {
     let mut text = format!(
-        "{:<6} {:<13} {:>8} {:>8} {:>8} {:>6} {:>10} {:>10} {:>12} {:>10}\n",
-        "model", "product", "m", "n", "k", "count", "Burn ms", "GFLOP/s", "cuBLASLt ms", "GFLOP/s"
+        "{:<5} {:<12} {:>6} {:>6} {:>6} {:>5} {:>8} {:>7} {:>8} {:>7}\n",
+        "model", "product", "m", "n", "k", "count", "Burn ms", "GFLOP/s", "Lt ms", "GFLOP/s"
     );
     for measurement in measurements {
         let product = &measurement.product;
         text += &format!(
-            "{:<6} {:<13} {:>8} {:>8} {:>8} {:>6} {:>10.3} {:>10.0} {:>12} {:>10}\n",
+            "{:<5} {:<12} {:>6} {:>6} {:>6} {:>5} {:>8.3} {:>7.0} {:>8} {:>7}\n",
             measurement.model,
             product.name,
             product.m,
@@ -44,5 +44,6 @@ fn table(measurements: &[ProductMeasurement]) -> String {
             optional(measurement.cublaslt_gflops, 0),
         );
     }
-    text + "[m, k] times [k, n], count of them; dX and dW: gradients of input and weight"
+    text + "[m, k] times [k, n], count of them; dX and dW: gradients of input and weight;\n\
+            Lt: cuBLASLt"
 }

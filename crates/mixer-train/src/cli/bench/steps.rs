@@ -59,10 +59,10 @@ pub(super) fn run(mode: Mode, args: &StepArgs, recompute_blocks: usize) -> Resul
 
 fn table(measurements: &[Measurement]) -> String {
     let mut text = format!(
-        "{:<6} {:>6} {:>9} {:>6} {:>8} {:>10} {:>10} {:>9} {:>9} {:>6} {:>10}\n",
+        "{:<6} {:>5} {:>4} {:>5} {:>7} {:>8} {:>8} {:>8} {:>8} {:>5} {:>5}\n",
         "model",
         "mode",
-        "precision",
+        "in",
         "batch",
         "threads",
         "step ms",
@@ -70,11 +70,11 @@ fn table(measurements: &[Measurement]) -> String {
         "GFLOP/s",
         "FMA peak",
         "share",
-        "memory MB"
+        "MB"
     );
     for m in measurements {
         text += &format!(
-            "{:<6} {:>6} {:>9} {:>6} {:>8} {:>10.1} {:>10.2} {:>9.1} {:>9} {:>6} {:>10}\n",
+            "{:<6} {:>5} {:>4} {:>5} {:>7} {:>8.1} {:>8.2} {:>8.1} {:>8} {:>5} {:>5}\n",
             m.model,
             format!("{:?}", m.mode).to_lowercase(),
             m.precision.to_string(),
@@ -88,5 +88,6 @@ fn table(measurements: &[Measurement]) -> String {
             optional(m.peak_memory_mb, 0),
         );
     }
-    text + "step ms: median; FMA peak: of f32; memory: peak of the process over its start, known for the first row only"
+    text + "step ms: median; in: precision; FMA peak: of f32; MB: peak memory of the process\n\
+            over its start, known for the first row only"
 }
