@@ -149,7 +149,9 @@ fn earlier_members(
         if let Some(member) = members.iter_mut().find(is_same) {
             member.run_dir = RunDir::new(directory.join(&name));
             member.name = name;
-        } else if directory.join(&name).is_dir() {
+        } else if Path::new(&name).file_name() == Some(name.as_ref())
+            && directory.join(&name).is_dir()
+        {
             let own = settings.iter().map(|(key, value)| format!("{key}={value}")).collect();
             let member = Member::new((args, task), directory, name, own, settings)?;
             earlier.push(Member { status, ..member });

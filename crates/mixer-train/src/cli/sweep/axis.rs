@@ -132,8 +132,11 @@ pub(super) fn holds(found: &toml::Value, wanted: &toml::Value) -> bool {
             .iter()
             .all(|(name, wanted)| found.get(name).is_some_and(|found| holds(found, wanted))),
         _ => match (number(found), number(wanted)) {
-            // A key may be an f32.
-            (Some(found), Some(wanted)) => found == wanted || found as f32 == wanted as f32,
+            // A key may be an f32, whose value has its digits.
+            (Some(found), Some(wanted)) => {
+                let single = wanted as f32;
+                found == wanted || found == f64::from(single)
+            }
             _ => found == wanted,
         },
     }
@@ -194,6 +197,7 @@ mod tests {
         let (table, part) = (typed("{ a = 1, b = [2.0] }"), typed("{ b = [2] }"));
         assert!(holds(&table, &part) && !holds(&part, &table));
         assert!(holds(&toml::Value::Float(f64::from(0.1_f32)), &typed("0.1")));
+        assert_eq!(parsed(&["lr=0.1,0.1000000001"]).unwrap()[0].values.len(), 2);
         assert!(!holds(&typed("0.1"), &typed("0.1000001")) && !holds(&typed("1"), &typed("\"1\"")));
     }
 
