@@ -641,7 +641,8 @@ fn label_of<R: ReadAt + ?Sized>(
             value => match number_in(&value.to_string()) {
                 Some(number) => return position(number, json),
                 None => {
-                    let found = format!("label {} in `{}`", start_of(&value.to_string()), json.name);
+                    let found =
+                        format!("label {} in `{}`", start_of(&value.to_string()), json.name);
                     let expected = "a whole number or a name";
                     return Err(members.malformed(json.offset, &found, expected));
                 }

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use fs_err as fs;
 
 use crate::error::{DataError, Place};
+use crate::sources::letters::{check_letters, spelled, twin};
 
 /// The most classes that labels may number, so that one wild label does not make a million names.
 const MAX_CLASSES: i64 = 1 << 20;
@@ -198,6 +199,12 @@ impl Meaning {
             };
             known.get(name.as_str()).copied().ok_or_else(|| {
                 let count = classes.len();
+                if let Some(twin) = twin(&name, classes) {
+                    let (name, twin) = (spelled(&name), spelled(twin));
+                    return unknown(Reason::Other(format!(
+                        "`{twin}`, of the same letters as `{name}` in another form of Unicode"
+                    )));
+                }
                 let named = list.filter(|_| number.is_some());
                 unknown(match named {
                     None if number.is_some() && !has_numbers => Reason::Unlisted(count),
@@ -284,7 +291,9 @@ impl Numbered {
 /// The whole number that a text is, which some programs write as `3.0`.
 pub(crate) fn number_in(text: &str) -> Option<i64> {
     let whole = match text.split_once('.') {
-        Some((whole, zeros)) if !zeros.is_empty() && zeros.bytes().all(|byte| byte == b'0') => whole,
+        Some((whole, zeros)) if !zeros.is_empty() && zeros.bytes().all(|byte| byte == b'0') => {
+            whole
+        }
         _ => text,
     };
     whole.parse().ok()
@@ -326,6 +335,7 @@ pub(crate) fn parse_class_names(bytes: &[u8], path: &Path) -> Result<Vec<String>
         }
         names.push(name.to_owned());
     }
+    check_letters(&names, path)?;
     if names.len() < 2 {
         let found = format!("{} class names", names.len());
         return Err(DataError::malformed(path, Place::File, found, "at least 2, one per line"));

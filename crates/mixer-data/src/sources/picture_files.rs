@@ -14,8 +14,8 @@ pub(crate) const EXTENSIONS: &[&str] =
 
 /// Extensions of pictures that cannot be read.
 const UNREAD: &[&str] = &[
-    "tif", "tiff", "ppm", "pgm", "pbm", "pnm", "heic", "heif", "avif", "jp2", "jxl", "tga", "ico", "svg",
-    "psd", "exr", "hdr",
+    "tif", "tiff", "ppm", "pgm", "pbm", "pnm", "heic", "heif", "avif", "jp2", "jxl", "tga", "ico",
+    "svg", "psd", "exr", "hdr",
 ];
 
 /// What lies below a folder, at any depth.

@@ -78,10 +78,7 @@ fn plan(args: &AssumingArgs) -> Result<(RunPlan, Origins), TrainError> {
 }
 
 /// The plan for what is assumed, and for what is there of the rest; and remarks on data that are there.
-fn assumed_plan(
-    recipe: &Recipe,
-    assumed: &Assumed,
-) -> Result<(RunPlan, Vec<String>), TrainError> {
+fn assumed_plan(recipe: &Recipe, assumed: &Assumed) -> Result<(RunPlan, Vec<String>), TrainError> {
     let config = &recipe.config;
     let init = match assumed.init(config)? {
         Some(assumed) => Some(assumed),
