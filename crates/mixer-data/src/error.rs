@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::decode::error::DecodeError;
 use crate::shards::packing::Packing;
+use crate::sources::letters::spelled;
 use crate::sources::passed_over::PassedOver;
 
 /// An error of the data pipeline.
@@ -75,15 +76,32 @@ pub enum DataError {
 
     /// A class folder that the given classes do not contain.
     #[error(
-        "found class folder `{class}`, expected only folders named after the {expected} known classes: {}",
+        "found class folder {}, expected only folders named after the {expected} known classes: {}",
+        beside_twin(class, twin.as_deref()),
         path.display()
     )]
     UnknownClass {
         /// The folder's name.
         class: String,
+        /// A known class of the same letters in another form of Unicode.
+        twin: Option<String>,
         /// How many classes are known.
         expected: usize,
         /// The folder.
+        path: PathBuf,
+    },
+
+    /// Two classes whose names look alike.
+    #[error(
+        "found classes `{}` and `{}`, the same letters in two forms of Unicode, expected one of them: {}",
+        spelled(first), spelled(second), path.display()
+    )]
+    SameLetters {
+        /// The name of one.
+        first: String,
+        /// The name of the other.
+        second: String,
+        /// The data set.
         path: PathBuf,
     },
 
@@ -255,6 +273,18 @@ pub enum DataError {
         /// The example that was being processed.
         example: String,
     },
+}
+
+/// A name, beside another one that looks like it.
+pub(crate) fn beside_twin(name: &str, twin: Option<&str>) -> String {
+    match twin {
+        None => format!("`{name}`"),
+        Some(twin) => format!(
+            "`{}`, the letters of the known class `{}` in another form of Unicode",
+            spelled(name),
+            spelled(twin)
+        ),
+    }
 }
 
 fn in_brackets(passed_over: &PassedOver) -> String {

@@ -8,7 +8,9 @@ pub(crate) mod fingerprint;
 pub(crate) mod folder;
 pub(crate) mod idx;
 pub(crate) mod labels;
+pub(crate) mod letters;
 pub(crate) mod list;
+pub(crate) mod list_columns;
 pub(crate) mod open;
 #[cfg(feature = "parquet")]
 pub(crate) mod parquet;
@@ -20,3 +22,5 @@ pub(crate) mod source;
 pub(crate) mod split;
 pub(crate) mod subset;
 pub(crate) mod synthesise;
+#[cfg(feature = "parquet")]
+pub(crate) mod zstd_pages;

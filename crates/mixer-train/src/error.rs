@@ -350,6 +350,12 @@ impl TrainError {
             Self::Data(DataError::EmptyClass { .. }) => {
                 Some("put pictures into the folder, or remove it".to_owned())
             }
+            Self::Data(DataError::UnknownClass { twin: Some(_), .. } | DataError::SameLetters { .. }) => {
+                Some(
+                    "copies by way of macOS change the form of letters: rename the folder as the other one is"
+                        .to_owned(),
+                )
+            }
             Self::Data(DataError::UnknownClass { .. }) => Some(
                 "the known classes are those of the training folder, or those that the weights name"
                     .to_owned(),

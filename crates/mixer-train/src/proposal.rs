@@ -141,7 +141,7 @@ impl Found {
                     1000..100_000 => 90,
                     _ => 98,
                 };
-                let range = |range: &str| format!("{train_split}[{range}]");
+                let range = |range: &str| format!("{train_split}[{range} of each class]");
                 let (below, above) =
                     (range(&format!(":{percent}%")), range(&format!("{percent}%:")));
                 (below, above, true)
@@ -370,7 +370,7 @@ fn warmup(steps: u64) -> u64 {
 /// Looks at a part of a source.
 fn look(source: &Arc<dyn Source>, mut progress: impl FnMut(u64)) -> Result<Inspection, TrainError> {
     let end = Some(SplitBound::Examples(source.len().min(LOOKED_AT)));
-    let part = Subset::of(Arc::clone(source), &SplitRange { start: None, end })?;
+    let part = Subset::of(Arc::clone(source), &SplitRange { end, ..SplitRange::default() })?;
     Ok(inspect(&*part, cores(), |done| progress(done as u64)))
 }
 

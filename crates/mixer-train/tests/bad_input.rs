@@ -437,7 +437,7 @@ fn a_folder_without_validation_pictures_gets_told_how_to_hold_some_back() {
     std::fs::remove_dir_all(place.path("data/val")).unwrap();
     pretrain_with(&place, &[])
         .fails(DATA, &["data/val"])
-        .hints("`data.train = \"train[:90%]\"` and `data.val = \"train[90%:]\"`");
+        .hints("`data.train = \"train[:90% of each class]\"` and `data.val = \"train[90%: of each class]\"`");
     pretrain_with(&place, &["data.train=train[:75%]", "data.val=train[75%:]"]).succeeds();
 }
 

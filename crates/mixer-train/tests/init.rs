@@ -44,20 +44,26 @@ fn every_layout_gets_a_configuration_that_passes_the_check() {
     }
     classes(&place, "whole");
     let config = proposed(&place, &["whole"]);
-    assert_eq!(config["data"]["train"].as_str(), Some(".[:80%]"));
-    assert_eq!(config["data"]["val"].as_str(), Some(".[80%:]"));
+    assert_eq!(config["data"]["train"].as_str(), Some(".[:80% of each class]"));
+    assert_eq!(config["data"]["val"].as_str(), Some(".[80%: of each class]"));
     classes(&place, "half/train");
-    assert_eq!(proposed(&place, &["half"])["data"]["val"].as_str(), Some("train[80%:]"));
+    assert_eq!(
+        proposed(&place, &["half"])["data"]["val"].as_str(),
+        Some("train[80%: of each class]")
+    );
 
     // Pictures without classes are there to be predicted.
     place.write("half/test/1.bmp", common::plain_bmp("red"));
-    assert_eq!(proposed(&place, &["half"])["data"]["val"].as_str(), Some("train[80%:]"));
+    assert_eq!(
+        proposed(&place, &["half"])["data"]["val"].as_str(),
+        Some("train[80%: of each class]")
+    );
 
     let shard = ["data", "shard", "whole", "--split", "."];
     let more = ["--out", "shards", "--name", "train", "--examples-per-shard", "10"];
     place.mixer(&[&shard[..], &more].concat()).succeeds();
     let config = proposed(&place, &["shards"]);
-    assert_eq!(config["data"]["train"].as_str(), Some("train-*.tar[:80%]"));
+    assert_eq!(config["data"]["train"].as_str(), Some("train-*.tar[:80% of each class]"));
     place.mixer(&[&shard[..], &["--out", "shards", "--name", "val"]].concat()).succeeds();
     let config = proposed(&place, &["shards"]);
     assert_eq!(config["data"]["train"].as_str(), Some("train-*.tar"));
@@ -68,7 +74,10 @@ fn every_layout_gets_a_configuration_that_passes_the_check() {
         (0..12).for_each(|number| list += &format!("{class}/{number}.bmp,{class}\n"));
     }
     place.write("whole/train.csv", list);
-    assert_eq!(proposed(&place, &["whole"])["data"]["train"].as_str(), Some("train.csv[:80%]"));
+    assert_eq!(
+        proposed(&place, &["whole"])["data"]["train"].as_str(),
+        Some("train.csv[:80% of each class]")
+    );
 }
 
 #[test]

@@ -11,12 +11,14 @@ use crate::decode::orientation::Turn;
 use crate::decode::picture::decode;
 use crate::decode::rgb_image::RgbImage;
 use crate::error::DataError;
-use crate::measure::remarks::remarks;
 use crate::order::example_order::Order;
 use crate::sources::passed_over::PassedOver;
 use crate::sources::source::{Example, Source};
+use crate::stream::batch::Batch;
+use crate::stream::batch_mix::{BatchMix, MixKind};
 use crate::stream::in_order::map_in_order;
 use crate::stream::loader::{Loader, LoaderConfig, OnCorrupt};
+use crate::stream::mix::MixSpec;
 
 /// Examples between two calls of `progress`.
 const STRIDE: usize = 256;
@@ -58,8 +60,6 @@ pub struct Inspection {
     pub broken: Vec<BrokenExample>,
     /// What lies where the examples do and is none, by its kind.
     pub passed_over: PassedOver,
-    /// What somebody who trains on it should know, a line each.
-    pub remarks: Vec<String>,
 }
 
 /// How a length is distributed: of values below each other, those at these places.
@@ -160,7 +160,6 @@ pub fn inspect(source: &dyn Source, workers: usize, mut progress: impl FnMut(usi
         num_broken,
         broken,
         passed_over: source.passed_over(),
-        remarks: remarks(source),
     }
 }
 
@@ -196,11 +195,15 @@ fn look_at(source: &dyn Source, index: usize) -> Finding {
 /// shows what happens and not what should: the first column is the beginning of training. Where
 /// examples cannot be read, `on_corrupt` decides.
 ///
+/// With `mix`, the pictures of a column are mixed with each other by the draws of the first updates, one
+/// for each column. In training a picture's partner is one of its batch.
+///
 /// # Errors
-/// As [`Loader::train`] and [`Loader::next_batch`].
+/// As [`Loader::train`], [`Loader::next_batch`] and [`MixSpec::apply`].
 pub fn contact_sheet(
     source: Arc<dyn Source>,
     transform: TrainTransform,
+    mix: Option<&MixSpec>,
     seed: u64,
     (pictures, draws): (usize, usize),
     on_corrupt: OnCorrupt,
@@ -223,7 +226,10 @@ pub fn contact_sheet(
     };
     let order = Order::Repeated { seed, repeats: draws as u32, spacing: 1 };
     let mut loader = Loader::train_in_order(source, transform, seed, order, 0, config)?;
-    let batch = loader.next_batch()?.unwrap_or_default();
+    let mut batch = loader.next_batch()?.unwrap_or_default();
+    if let Some(mix) = mix {
+        mix_columns(&mut batch, mix, seed, draws, side)?;
+    }
     let pitch = side + GAP;
     let (width, height) = (draws * pitch + GAP, pictures * pitch + GAP);
     let mut pixels = vec![GAP_VALUE; width * height * 3];
@@ -236,6 +242,46 @@ pub fn contact_sheet(
         }
     }
     Ok(RgbImage { width: width as u32, height: height as u32, pixels })
+}
+
+/// Mixes every `draws`-th picture with each other, each column by a draw of its own.
+fn mix_columns(
+    batch: &mut Batch,
+    mix: &MixSpec,
+    seed: u64,
+    draws: usize,
+    side: usize,
+) -> Result<(), DataError> {
+    let len = side * side * 3;
+    for draw in 0..draws {
+        let places: Vec<usize> = (draw..batch.num_examples).step_by(draws).collect();
+        let mut column = Batch {
+            patches: places
+                .iter()
+                .flat_map(|at| &batch.patches[at * len..][..len])
+                .copied()
+                .collect(),
+            num_examples: places.len(),
+            num_tokens: 1,
+            patch_dim: len,
+            ..Batch::default()
+        };
+        mix.apply(&mut column, seed, draw as u64, side as u32)?;
+        let own = column.patches.clone();
+        if let Some(drawn @ BatchMix { kind: MixKind::Mixup, lambda, .. }) = &column.mix {
+            let partners = drawn.partners(places.len());
+            for (mixed, partner) in column.patches.chunks_exact_mut(len).zip(partners) {
+                for (value, other) in mixed.iter_mut().zip(&own[partner * len..]) {
+                    let average = lambda * f32::from(*value) + (1.0 - lambda) * f32::from(*other);
+                    *value = average.round() as u8;
+                }
+            }
+        }
+        for (picture, at) in column.patches.chunks_exact(len).zip(places) {
+            batch.patches[at * len..][..len].copy_from_slice(picture);
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -307,7 +353,7 @@ mod tests {
             erasing: None,
         };
         let sheet = |source, on_corrupt| {
-            contact_sheet(source, transform.clone(), 7, (2, 3), on_corrupt).unwrap()
+            contact_sheet(source, transform.clone(), None, 7, (2, 3), on_corrupt).unwrap()
         };
         let image = sheet(Arc::clone(&source), OnCorrupt::Stop);
         assert_eq!((image.width, image.height), (32, 22));
@@ -332,5 +378,45 @@ mod tests {
         }
         let bytes = png_bytes(&image).unwrap();
         assert_eq!(decode(&bytes, &DecodeOptions::default()).unwrap(), image);
+    }
+
+    #[test]
+    fn a_mixed_contact_sheet_shows_what_mixing_makes_of_each_column() {
+        let source: Arc<dyn Source> = Arc::new(builtin(40));
+        let transform = TrainTransform {
+            image_size: 8,
+            crop: TrainCrop::None,
+            flip: false,
+            interpolation: Interpolation::Bilinear,
+            randaugment: None,
+            erasing: None,
+        };
+        let sheet = |mix: Option<&str>| {
+            let mix = mix.map(|mix| serde_json::from_str::<MixSpec>(mix).unwrap());
+            let source = Arc::clone(&source);
+            contact_sheet(source, transform.clone(), mix.as_ref(), 7, (2, 2), OnCorrupt::Stop)
+                .unwrap()
+        };
+        let values = |image: &RgbImage, row: usize, column: usize| -> Vec<u8> {
+            let at = |line: usize| ((2 + row * 10 + line) * 22 + 2 + column * 10) * 3;
+            (0..8).flat_map(|line| image.pixels[at(line)..][..24].to_vec()).collect()
+        };
+        let (plain, mixup) = (sheet(None), sheet(Some(r#"{"mixup_alpha": 1.0}"#)));
+        let cutmix = sheet(Some(r#"{"cutmix_alpha": 1.0}"#));
+        let spec: MixSpec = serde_json::from_str(r#"{"mixup_alpha": 1.0}"#).unwrap();
+        for (row, column) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+            let lambda = spec.draw(7, column as u64, 8).lambda;
+            let (own, other) = (values(&plain, row, column), values(&plain, 1 - row, column));
+            let average = |(own, other): (&u8, &u8)| {
+                (lambda * f32::from(*own) + (1.0 - lambda) * f32::from(*other)).round() as u8
+            };
+            let expected: Vec<u8> = own.iter().zip(&other).map(average).collect();
+            assert_eq!(values(&mixup, row, column), expected);
+            // Each value is one of the two pictures'.
+            let pasted = values(&cutmix, row, column);
+            let mut of_both = pasted.iter().zip(own.iter().zip(&other));
+            assert!(of_both.all(|(found, (own, other))| found == own || found == other));
+        }
+        assert_ne!(cutmix, plain);
     }
 }

@@ -1,14 +1,16 @@
 //! What somebody who trains on a source should know of it, and nothing refuses.
 
 use crate::sources::source::Source;
+use crate::sources::split::{SplitRange, SplitSpec};
 
 /// Classes that a remark names.
 const SHOWN_CLASSES: usize = 5;
 
-/// Remarks on a source, a line each: files that were passed over, and classes without an example.
+/// Remarks on the source that a split is, a line each: files that were passed over, and classes without
+/// an example.
 ///
 /// Nothing is read; it takes a look at every label.
-pub fn remarks(source: &dyn Source) -> Vec<String> {
+pub fn remarks(source: &dyn Source, split: &str) -> Vec<String> {
     let passed_over = source.passed_over();
     let mut remarks = Vec::new();
     if !passed_over.is_empty() {
@@ -18,8 +20,20 @@ pub fn remarks(source: &dyn Source) -> Vec<String> {
             if has_dots { "; the key of a member ends at the first dot of its name" } else { "" };
         remarks.push(format!("passed over {passed_over}{why}"));
     }
-    remarks.extend(empty_classes(source));
-    remarks
+    remarks.extend(empty_classes(source).map(|remark| remark + &advice(split)));
+    remarks.iter().map(|remark| format!("`{split}`: {remark}")).collect()
+}
+
+/// The range that would have some of each class, where another one was asked for.
+fn advice(split: &str) -> String {
+    match split.parse() {
+        Ok(SplitSpec { folder, range }) if !range.is_all() && !range.of_each_class => {
+            let of_each_class =
+                SplitSpec { folder, range: SplitRange { of_each_class: true, ..range } };
+            format!(" (`{of_each_class}` has some of each)")
+        }
+        _ => String::new(),
+    }
 }
 
 /// The remark on classes without an example.
@@ -57,5 +71,65 @@ fn empty_classes(source: &dyn Source) -> Option<String> {
                 shown.join(", ")
             ))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use fs_err as fs;
+
+    use super::*;
+    use crate::decode::options::DecodeOptions;
+    use crate::sources::open::open_split;
+
+    fn remarks_on(root: &Path, split: &str) -> Vec<String> {
+        let source = open_split(None, root, split, None, &DecodeOptions::default()).unwrap();
+        remarks(&*source, split)
+    }
+
+    #[test]
+    fn empty_classes_and_labels_that_count_from_one_are_named() {
+        let folder = tempfile::tempdir().unwrap();
+        for (list, expected) in [
+            ("a.jpg,0\nb.jpg,1\n", None),
+            (
+                "a.jpg,1\nb.jpg,2\n",
+                Some(
+                    "the labels run from 1 to 2, and are counted from 0: there is an empty class `0`",
+                ),
+            ),
+            ("a.jpg,0\nb.jpg,3\n", Some("2 of 4 classes have no example: `1`, `2`")),
+            (
+                "a.jpg,9\nb.jpg,8\n",
+                Some("8 of 10 classes have no example: `0`, `1`, `2`, `3`, `4`, 3 more"),
+            ),
+        ] {
+            fs::write(folder.path().join("t.csv"), list).unwrap();
+            let expected: Vec<String> =
+                expected.iter().map(|remark| format!("`t.csv`: {remark}")).collect();
+            assert_eq!(remarks_on(folder.path(), "t.csv"), expected);
+        }
+    }
+
+    #[test]
+    fn ranges_without_some_class_come_with_the_range_that_has_it() {
+        let folder = tempfile::tempdir().unwrap();
+        for file in ["ant/1.png", "bee/1.png", "bee/2.png", "bee/3.tiff"] {
+            let path = folder.path().join("all").join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "").unwrap();
+        }
+        let remarks = remarks_on(folder.path(), "all[:1]");
+        assert_eq!(remarks[0], "`all[:1]`: passed over 1 file: 1 `.tiff` (bee/3.tiff)");
+        let class = if remarks[1].contains("ant") { "ant" } else { "bee" };
+        assert_eq!(
+            remarks[1],
+            format!(
+                "`all[:1]`: 1 of 2 classes have no example: `{class}` (`all[:1 of each class]` has some of each)"
+            )
+        );
+        assert_eq!(remarks_on(folder.path(), "all[:1 of each class]").len(), 1);
     }
 }

@@ -12,6 +12,7 @@ use crate::shards::shard_index::ShardIndex;
 use crate::shards::tar::{BLOCK, name_in_header};
 use crate::sources::fingerprint::Fingerprint;
 use crate::sources::labels::{ClassList, Meaning};
+use crate::sources::letters::check_letters;
 use crate::sources::passed_over::PassedOver;
 use crate::sources::pattern::expand_pattern;
 use crate::sources::read_at::ReadAt;
@@ -88,6 +89,7 @@ impl ShardSource {
         let list = ClassList::beside(pattern)?;
         let Meaning { class_names, by_id } = Meaning::of(&index.labels, list.as_ref(), classes)
             .map_err(|unknown| unknown.at(pattern, Place::File))?;
+        check_letters(&class_names, pattern)?;
         let mut fingerprint = Fingerprint::new();
         fingerprint.number(index.fingerprint);
         by_id.iter().for_each(|&label| {

@@ -8,6 +8,7 @@ use crate::decode::options::DecodeOptions;
 use crate::decode::read::read_file;
 use crate::error::DataError;
 use crate::sources::fingerprint::Fingerprint;
+use crate::sources::letters::{check_letters, twin};
 use crate::sources::passed_over::PassedOver;
 use crate::sources::picture_files::{EXTENSIONS, PictureFiles, is_picture_name};
 use crate::sources::source::{Example, Source};
@@ -89,6 +90,7 @@ impl FolderSource {
         options: DecodeOptions,
     ) -> Result<Self, DataError> {
         let (folders, mut passed_over) = class_folders(root)?;
+        check_letters(&folders, root)?;
         let class_names = known.map_or_else(|| folders.clone(), <[String]>::to_vec);
         let mut fingerprint = Fingerprint::new();
         let mut classes = Vec::with_capacity(folders.len());
@@ -97,6 +99,7 @@ impl FolderSource {
             let path = root.join(&folder);
             let Some(label) = class_names.iter().position(|class| *class == folder) else {
                 return Err(DataError::UnknownClass {
+                    twin: twin(&folder, &class_names).map(str::to_owned),
                     class: folder,
                     expected: class_names.len(),
                     path,
@@ -314,6 +317,17 @@ mod tests {
         assert_eq!(
             message(open(&folder), &folder),
             "found class folder `cow`, expected only folders named after the 3 known classes: DATA/cow"
+        );
+        let folder = folder_with(&["cafe\u{301}/1.png"]);
+        let classes = ["caf\u{e9}", "the"].map(String::from);
+        let other =
+            FolderSource::open_with_classes(folder.path(), &classes, DecodeOptions::default());
+        let found = message(other, &folder);
+        assert!(
+            found.starts_with(
+                "found class folder `cafe\\u{301}`, the letters of the known class `caf\\u{e9}` in another form of Unicode, expected"
+            ),
+            "{found}"
         );
         let folder = folder_with(&["cat/notes.txt"]);
         assert_eq!(

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use fs_err as fs;
 
 use crate::error::{DataError, Place};
+use crate::sources::letters::{check_letters, spelled, twin};
 
 /// The most classes that labels may number, so that one wild label does not make a million names.
 const MAX_CLASSES: i64 = 1 << 20;
@@ -198,6 +199,12 @@ impl Meaning {
             };
             known.get(name.as_str()).copied().ok_or_else(|| {
                 let count = classes.len();
+                if let Some(twin) = twin(&name, classes) {
+                    let (name, twin) = (spelled(&name), spelled(twin));
+                    return unknown(Reason::Other(format!(
+                        "`{twin}`, of the same letters as `{name}` in another form of Unicode"
+                    )));
+                }
                 let named = list.filter(|_| number.is_some());
                 unknown(match named {
                     None if number.is_some() && !has_numbers => Reason::Unlisted(count),
@@ -328,6 +335,7 @@ pub(crate) fn parse_class_names(bytes: &[u8], path: &Path) -> Result<Vec<String>
         }
         names.push(name.to_owned());
     }
+    check_letters(&names, path)?;
     if names.len() < 2 {
         let found = format!("{} class names", names.len());
         return Err(DataError::malformed(path, Place::File, found, "at least 2, one per line"));

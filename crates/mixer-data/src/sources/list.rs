@@ -10,7 +10,11 @@ use crate::decode::options::DecodeOptions;
 use crate::decode::read::read_file;
 use crate::error::{DataError, Place};
 use crate::sources::fingerprint::Fingerprint;
-use crate::sources::labels::{ClassList, DistinctLabels, Label, Meaning};
+use crate::sources::labels::{
+    BYTE_ORDER_MARK, ClassList, DistinctLabels, Label, Meaning, number_in,
+};
+use crate::sources::letters::check_letters;
+use crate::sources::list_columns::{Columns, name_of, separator};
 use crate::sources::passed_over::PassedOver;
 use crate::sources::picture_files::PictureFiles;
 use crate::sources::source::{Example, Source};
@@ -18,14 +22,12 @@ use crate::sources::source::{Example, Source};
 /// The largest file of labels or synsets, bytes. Lists with paths are read as a stream instead.
 const MAX_LABELS_BYTES: u64 = 64 << 20;
 
-/// A header of the list that Kaggle ships with the pictures of ILSVRC.
-const KAGGLE_HEADER: [&str; 2] = ["ImageId", "PredictionString"];
-
 /// Pictures and labels of a list, or the pictures of a flat folder with a list of labels.
 ///
 /// A list has one picture per line: its path, relative to the folder of the list, and its label. The
-/// columns are separated by tabs, commas or spaces, whichever the first line has (in this order), and
-/// may be quoted. A first line that names columns `path` and `label` may have others too. Labels are
+/// columns are separated by tabs, commas, semicolons, bars or spaces, whichever the first line has (in this
+/// order), and may be quoted. A first line that names columns `path` and `label`, or has other usual words
+/// for them, may have others too. Labels are
 /// class names, sorted, or numbers from 0 on, which a file `classes.txt` beside the list names, see
 /// [`crate::read_class_names`].
 ///
@@ -96,13 +98,14 @@ impl ListSource {
         let beside = path.parent().unwrap_or(Path::new(""));
         let mut reader =
             BufReader::with_capacity(1 << 16, fs::File::open(path).map_err(DataError::io)?);
-        let Some(delimiter) = delimiter(reader.fill_buf().map_err(DataError::io)?) else {
+        let Some(separator) = separator(reader.fill_buf().map_err(DataError::io)?) else {
             let synsets = beside.join("synsets.txt");
             let synsets = synsets.is_file().then_some(synsets.as_path());
             return Self::open_flat(path.with_extension(""), path, synsets, classes, options);
         };
-        let list = parse_list(reader, delimiter, path)?;
-        Self::new(root.unwrap_or(beside), path, list, classes, options)
+        let root = root.unwrap_or(beside);
+        let list = parse_list(reader, separator, |file| root.join(file).is_file(), path)?;
+        Self::new(root, path, list, classes, options)
     }
 
     /// Opens the pictures of a folder without class folders, whose labels are the lines of `truth`
@@ -168,6 +171,7 @@ impl ListSource {
                 unknown.at(path, Place::Line(line))
             })?;
         let labels: Vec<u32> = list.ids.iter().map(|&id| by_id[id as usize]).collect();
+        check_letters(&class_names, path)?;
         let mut fingerprint = Fingerprint::new();
         for (index, &label) in labels.iter().enumerate() {
             fingerprint.string(list.paths.get(index)).number(u64::from(label));
@@ -254,6 +258,40 @@ impl List {
         Ok(())
     }
 
+    /// Adds a line.
+    fn push(
+        &mut self,
+        record: &csv::StringRecord,
+        columns: &Columns,
+        separator: u8,
+        distinct: &mut DistinctLabels,
+        path: &Path,
+    ) -> Result<(), DataError> {
+        let line = record.position().map_or(0, csv::Position::line);
+        let refuse = |found: String, expected: String| {
+            Err(DataError::malformed(path, Place::Line(line), found, expected))
+        };
+        if record.len() != columns.count {
+            let found = format!("{} columns", record.len());
+            let (count, by) = (columns.count, name_of(separator));
+            return refuse(found, format!("{count} as in the first line, separated by {by}"));
+        }
+        let (file, mut label) = (&record[columns.path], &record[columns.label]);
+        if columns.is_kaggle {
+            // The class, and then boxes.
+            label = label.split_ascii_whitespace().next().unwrap_or_default();
+        }
+        for (what, text) in [("path", file), ("label", label)] {
+            if text.is_empty() {
+                return refuse(format!("an empty {what}"), "a path and a label".to_owned());
+            }
+        }
+        let suffix = if columns.is_kaggle { ".JPEG" } else { "" };
+        self.paths.push(file, suffix).ok_or_else(|| too_long(path, line))?;
+        self.push_label(label, line, distinct);
+        Ok(())
+    }
+
     fn push_label(&mut self, text: &str, line: u64, distinct: &mut DistinctLabels) {
         let id = distinct.id(Label::Either(text.to_owned()));
         if id as usize == self.lines.len() {
@@ -265,79 +303,43 @@ impl List {
 
 fn number_of(label: &Label) -> Option<u32> {
     match label {
-        Label::Either(text) => text.parse().ok(),
+        Label::Either(text) => number_in(text).and_then(|number| number.try_into().ok()),
         Label::Name(_) | Label::Position(_) => None,
     }
 }
 
-/// What separates the columns of a list that starts with `start`, if anything.
-pub(crate) fn delimiter(start: &[u8]) -> Option<u8> {
-    let line = start.split(|&byte| byte == b'\n').next().unwrap_or_default().trim_ascii();
-    b"\t, ".iter().copied().find(|delimiter| line.contains(delimiter))
-}
-
-/// Reads a list with paths and labels.
-pub(crate) fn parse_list(reader: impl Read, delimiter: u8, path: &Path) -> Result<List, DataError> {
+/// Reads a list with paths and labels; `is_file` says whether one of its paths leads to a file.
+pub(crate) fn parse_list(
+    reader: impl Read,
+    separator: u8,
+    is_file: impl Fn(&str) -> bool,
+    path: &Path,
+) -> Result<List, DataError> {
     let mut reader = csv::ReaderBuilder::new()
         .has_headers(false)
         .flexible(true)
-        .delimiter(delimiter)
+        .delimiter(separator)
         .trim(csv::Trim::All)
         .from_reader(reader);
+    let mut next = || {
+        let mut record = csv::StringRecord::new();
+        match reader.read_record(&mut record) {
+            Ok(is_there) => Ok(is_there.then_some(record)),
+            Err(error) => Err(csv_error(error, path)),
+        }
+    };
     let mut list = List::default();
     let mut distinct = DistinctLabels::default();
-    let (mut path_at, mut label_at, mut is_kaggle) = (0, 1, false);
-    let mut is_first = true;
-    let mut num_columns = 2;
-    let mut record = csv::StringRecord::new();
-    loop {
-        match reader.read_record(&mut record) {
-            Ok(true) => {}
-            Ok(false) => break,
-            Err(error) => return Err(csv_error(error, path)),
-        }
-        let line = record.position().map_or(0, csv::Position::line);
-        if std::mem::take(&mut is_first) {
-            num_columns = record.len();
-            let column = |name: &str| record.iter().position(|field| field == name);
-            if let (Some(path), Some(label)) = (column("path"), column("label")) {
-                (path_at, label_at) = (path, label);
-                continue;
-            }
-            if record.iter().eq(KAGGLE_HEADER) {
-                is_kaggle = true;
-                continue;
-            }
-            if num_columns != 2 {
-                let found = format!("{num_columns} columns without a header");
-                let expected = "a path and a label, or a header with `path` and `label`";
-                return Err(DataError::malformed(path, Place::Line(line), found, expected));
-            }
-        }
-        if record.len() != num_columns {
-            let found = format!("{} columns", record.len());
-            let expected = format!("{num_columns} as in the first line");
-            return Err(DataError::malformed(path, Place::Line(line), found, expected));
-        }
-        let (file, mut label) = (&record[path_at], &record[label_at]);
-        if is_kaggle {
-            // The class, and then boxes.
-            label = label.split_ascii_whitespace().next().unwrap_or_default();
-        }
-        for (what, text) in [("path", file), ("label", label)] {
-            if text.is_empty() {
-                let found = format!("an empty {what}");
-                return Err(DataError::malformed(
-                    path,
-                    Place::Line(line),
-                    found,
-                    "a path and a label",
-                ));
-            }
-        }
-        let suffix = if is_kaggle { ".JPEG" } else { "" };
-        list.paths.push(file, suffix).ok_or_else(|| too_long(path, line))?;
-        list.push_label(label, line, &mut distinct);
+    let Some(first) = next()? else { return Ok(list) };
+    let mut second = next()?;
+    let columns = Columns::of(&first, second.as_ref(), separator, is_file, path)?;
+    let mut record = if columns.has_header { second.take() } else { Some(first) };
+    while let Some(found) = record {
+        list.push(&found, &columns, separator, &mut distinct, path)?;
+        record = match second.take() {
+            Some(second) => Some(second),
+            None => next()?,
+        };
     }
     list.distinct = distinct.into_labels();
     Ok(list)
@@ -381,7 +383,7 @@ pub(crate) fn parse_synsets(text: &str, path: &Path) -> Result<HashMap<u32, Stri
 /// Tries every parser of this file, for tests.
 pub(crate) fn parse_any(bytes: &[u8], path: &Path) -> bool {
     let text = String::from_utf8_lossy(bytes);
-    let parsed = parse_list(bytes, delimiter(bytes).unwrap_or(b','), path)
+    let parsed = parse_list(bytes, separator(bytes).unwrap_or(b','), |_| false, path)
         .and_then(|list| ListSource::new(path, path, list, None, DecodeOptions::default()));
     let labels = parse_labels(&text, path).is_ok();
     parsed.is_ok() | labels | parse_synsets(&text, path).is_ok()
@@ -393,7 +395,8 @@ fn read_text(path: &Path) -> Result<String, DataError> {
         let expected = format!("at most {MAX_LABELS_BYTES} bytes of labels");
         return Err(DataError::malformed(path, Place::File, format!("{found} bytes"), expected));
     }
-    fs::read_to_string(path).map_err(DataError::io)
+    let text = fs::read_to_string(path).map_err(DataError::io)?;
+    Ok(text.strip_prefix(BYTE_ORDER_MARK).map(str::to_owned).unwrap_or(text))
 }
 
 fn too_long(path: &Path, line: u64) -> DataError {
@@ -452,6 +455,7 @@ mod tests {
             "\u{feff}path\tlabel\na/1.jpg\tdog\na b.jpg\tant\nc.jpg\tdog",
             "id,label,path\n1,dog,a/1.jpg\n2,ant,a b.jpg\n3,dog,c.jpg\n",
             "a/1.jpg dog\n\"a b.jpg\" ant\n\nc.jpg dog\n",
+            "File Name;Species\na/1.jpg;dog\na b.jpg;ant\nc.jpg;dog\n",
         ] {
             let source = open(content, None).unwrap();
             assert_eq!(source.class_names(), ["ant", "dog"]);
@@ -493,11 +497,11 @@ mod tests {
         for (content, message) in [
             (
                 "a.jpg,ant,x\n",
-                "found 3 columns without a header in line 1, expected a path and a label, or a header with `path` and `label`: LIST",
+                "found 3 columns separated by commas without a header in line 1, expected a path and a label, or a header with `path` and `label`: LIST",
             ),
             (
                 "a.jpg,ant\nb.jpg\n",
-                "found 1 columns in line 2, expected 2 as in the first line: LIST",
+                "found 1 columns in line 2, expected 2 as in the first line, separated by commas: LIST",
             ),
             (
                 "a.jpg,ant\nb.jpg,cow\n",
@@ -516,7 +520,8 @@ mod tests {
             let found = outcome.err().unwrap().to_string();
             assert_eq!(found.replace(&path.display().to_string(), "LIST"), message);
         }
-        let error = parse_list(&b"a.jpg,\xff\n"[..], b',', Path::new("LIST")).err().unwrap();
+        let error =
+            parse_list(&b"a.jpg,\xff\n"[..], b',', |_| false, Path::new("LIST")).err().unwrap();
         assert_eq!(
             error.to_string(),
             "found what is no text in line 1, expected a list in UTF-8: LIST"

@@ -20,7 +20,9 @@ use parquet::column::page::PageReader;
 use parquet::column::reader::{ColumnReader, ColumnReaderImpl, get_column_reader};
 use parquet::data_type::{ByteArray, DataType};
 use parquet::errors::ParquetError;
-use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader};
+use parquet::file::metadata::{
+    ColumnChunkMetaData, PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader,
+};
 use parquet::file::reader::{ChunkReader, Length};
 use parquet::file::serialized_reader::SerializedPageReader;
 use serde_json::Value;
@@ -31,10 +33,12 @@ use crate::error::{DataError, Place};
 use crate::foreign;
 use crate::sources::fingerprint::Fingerprint;
 use crate::sources::labels::{ClassList, DistinctLabels, Label, Meaning};
+use crate::sources::letters::check_letters;
 use crate::sources::passed_over::PassedOver;
 use crate::sources::pattern::expand_pattern;
 use crate::sources::read_at::ReadAt;
 use crate::sources::source::{Example, Source};
+use crate::sources::zstd_pages::ZstdPages;
 
 /// Columns that hold labels, where the file does not say which one does.
 const LABEL_COLUMNS: [&str; 3] = ["label", "fine_label", "labels"];
@@ -52,7 +56,7 @@ const CACHE_BYTES: usize = 256 << 20;
 /// Hugging Face's `datasets` writes into the file; without that, there must be one such struct and a
 /// column `label`, `fine_label` or `labels`.
 ///
-/// Files may be uncompressed or packed with Snappy. Examples are in the order of the files and rows.
+/// Files may be uncompressed or packed with Zstandard, gzip, LZ4 or Snappy. Examples are in the order of the files and rows.
 pub struct ParquetSource {
     tables: Vec<Table<fs::File>>,
     groups: Vec<Group>,
@@ -174,6 +178,7 @@ impl ParquetSource {
             Meaning::of(&distinct.into_labels(), list.as_ref(), classes)
                 .map_err(|unknown| unknown.at(pattern, Place::File))?;
         let labels: Vec<u32> = ids.into_iter().map(|id| by_id[id as usize]).collect();
+        check_letters(&class_names, pattern)?;
         let mut fingerprint = Fingerprint::new();
         fingerprint.string("parquet");
         for table in &tables {
@@ -228,8 +233,14 @@ impl Source for ParquetSource {
         };
         let Some(bytes) = bytes else {
             let expected = "the bytes of a picture";
-            let found = format!("nothing in {}", self.describe(index));
-            return Err(DataError::malformed(&table.path, Place::File, found, expected));
+            let first = self.groups.iter().find(|group| group.table == number);
+            let row = index - first.map_or(0, |group| group.first);
+            return Err(DataError::malformed(
+                &table.path,
+                Place::Row(row as u64),
+                "nothing",
+                expected,
+            ));
         };
         let found = bytes.len() as u64;
         if found > MAX_FILE_BYTES {
@@ -244,8 +255,10 @@ impl Source for ParquetSource {
     }
 
     fn describe(&self, index: usize) -> String {
-        let (table, group, row) = self.locate(index);
-        format!("{}: row {row} of group {group}", self.tables[table].path.display())
+        let (table, ..) = self.locate(index);
+        let first = self.groups.iter().find(|group| group.table == table);
+        let row = index - first.map_or(0, |group| group.first);
+        format!("{}: row {row}", self.tables[table].path.display())
     }
 
     fn fingerprint(&self) -> u64 {
@@ -267,11 +280,16 @@ impl<R: ReadAt + 'static> Table<R> {
         for group in metadata.row_groups() {
             for column in [image, label] {
                 let packing = group.columns().get(column).map(|column| column.compression());
-                if !matches!(packing, Some(Compression::UNCOMPRESSED | Compression::SNAPPY)) {
-                    let found = packing.map_or("no such column".to_owned(), |packing| {
-                        format!("pages packed with {packing}")
-                    });
-                    let expected = "Snappy or no packing";
+                let Some(packing) = packing else {
+                    let found = format!("no column {column} in a row group");
+                    return Err(DataError::malformed(path, Place::File, found, "the same columns"));
+                };
+                if matches!(packing, Compression::LZO | Compression::BROTLI(_)) {
+                    let name = packing.to_string();
+                    let name = name.split('(').next().unwrap_or_default();
+                    let found = format!("pages packed with {name}");
+                    let expected = "Zstandard, gzip, LZ4, Snappy or no packing (with pandas: \
+                                    `df.to_parquet(file, compression=\"zstd\")`)";
                     return Err(DataError::malformed(path, Place::File, found, expected));
                 }
             }
@@ -284,7 +302,7 @@ impl<R: ReadAt + 'static> Table<R> {
     pub(crate) fn labels(&self, group: usize) -> Result<Vec<Label>, DataError> {
         let rows = guarded(&self.path, || {
             let rows = self.metadata.row_group(group).num_rows();
-            let pages = Box::new(self.pages(group, self.label)?);
+            let pages = self.pages(group, self.label)?;
             Ok(match self.column(group, self.label, pages) {
                 ColumnReader::Int32ColumnReader(column) => {
                     values(column, rows, |&label| Written::Number(i64::from(label)))?
@@ -292,18 +310,33 @@ impl<R: ReadAt + 'static> Table<R> {
                 ColumnReader::Int64ColumnReader(column) => {
                     values(column, rows, |&label| Written::Number(label))?
                 }
+                ColumnReader::BoolColumnReader(column) => {
+                    values(column, rows, |&label| Written::Number(i64::from(label)))?
+                }
+                ColumnReader::FloatColumnReader(column) => {
+                    values(column, rows, |&label| Written::of(f64::from(label)))?
+                }
+                ColumnReader::DoubleColumnReader(column) => {
+                    values(column, rows, |&label| Written::of(label))?
+                }
                 ColumnReader::ByteArrayColumnReader(column) => values(column, rows, |label| {
                     Written::Text(String::from_utf8_lossy(label.data()).into_owned())
                 })?,
                 _ => return Err(ParquetError::General("labels of another type".to_owned())),
             })
         })?;
+        let before: i64 =
+            self.metadata.row_groups()[..group].iter().map(|group| group.num_rows()).sum();
         let refuse = |row: usize, found: String, expected: String| {
-            DataError::malformed(&self.path, Place::Row(row as u64), found, expected)
+            let row = before.unsigned_abs() + row as u64;
+            DataError::malformed(&self.path, Place::Row(row), found, expected)
         };
         let label = |(row, written)| match (written, &self.classes) {
             (None, _) => Err(refuse(row, "no label".to_owned(), "a label".to_owned())),
             (Some(Written::Text(text)), _) => Ok(Label::Name(text)),
+            (Some(Written::Real(number)), _) => {
+                Err(refuse(row, format!("label {number}"), "a whole number".to_owned()))
+            }
             (Some(Written::Number(number)), None) => Label::position(number).ok_or_else(|| {
                 refuse(row, format!("label {number}"), "a position, counted from 0".to_owned())
             }),
@@ -342,7 +375,7 @@ impl<R: ReadAt + 'static> Table<R> {
             let end = starts.get(page + 1).copied().unwrap_or(rows);
             let top =
                 self.metadata.file_metadata().schema_descr().column(self.image).max_def_level();
-            let pages = Box::new(self.pages(group, self.image)?);
+            let pages = self.pages(group, self.image)?;
             let ColumnReader::ByteArrayColumnReader(mut column) =
                 self.column(group, self.image, pages)
             else {
@@ -391,19 +424,21 @@ impl<R: ReadAt + 'static> Table<R> {
     }
 
     /// The pages of one column in one row group, found through the offset index where there is one.
-    fn pages(
-        &self,
-        group: usize,
-        column: usize,
-    ) -> Result<SerializedPageReader<Offsets<R>>, ParquetError> {
-        let metadata = self.metadata.row_group(group);
+    fn pages(&self, group: usize, column: usize) -> Result<Box<dyn PageReader>, ParquetError> {
+        let rows = usize::try_from(self.metadata.row_group(group).num_rows())?;
+        let chunk = self.metadata.row_group(group).column(column);
         let index = self.metadata.page_index_for_row_group(group);
-        SerializedPageReader::new(
-            Arc::clone(&self.file),
-            metadata.column(column),
-            usize::try_from(metadata.num_rows())?,
-            index.page_locations(column).cloned(),
-        )
+        let pages = |chunk: &ColumnChunkMetaData| {
+            let locations = index.page_locations(column).cloned();
+            SerializedPageReader::new(Arc::clone(&self.file), chunk, rows, locations)
+        };
+        if !matches!(chunk.compression(), Compression::ZSTD(_)) {
+            return Ok(Box::new(pages(chunk)?));
+        }
+        let most = u64::try_from(chunk.uncompressed_size())?;
+        let as_they_are =
+            chunk.clone().into_builder().set_compression(Compression::UNCOMPRESSED).build()?;
+        Ok(Box::new(ZstdPages::new(pages(&as_they_are)?, most)))
     }
 
     /// A reader of the values in pages of a column.
@@ -416,7 +451,20 @@ impl<R: ReadAt + 'static> Table<R> {
 /// What stands in a column of labels.
 enum Written {
     Number(i64),
+    /// A number that is not whole.
+    Real(f64),
     Text(String),
+}
+
+impl Written {
+    /// A number that some programs write with a fraction, even if it is whole.
+    fn of(number: f64) -> Self {
+        // Larger ones are no positions.
+        match number.fract() == 0.0 && number.abs() < 1e15 {
+            true => Self::Number(number as i64),
+            false => Self::Real(number),
+        }
+    }
 }
 
 /// Reads a column; `None` where it has no value.
@@ -473,7 +521,12 @@ fn columns(
             [name]
                 if matches!(
                     column.physical_type(),
-                    Type::INT32 | Type::INT64 | Type::BYTE_ARRAY
+                    Type::INT32
+                        | Type::INT64
+                        | Type::BYTE_ARRAY
+                        | Type::BOOLEAN
+                        | Type::FLOAT
+                        | Type::DOUBLE
                 ) =>
             {
                 let known = LABEL_COLUMNS.iter().position(|known| known == name);
@@ -677,11 +730,31 @@ mod tests {
             assert_eq!(source.read(index).unwrap(), Example::Encoded(picture(row)), "{index}");
             assert_eq!(source.label(index), row as u32 % 3);
         }
-        assert!(source.describe(101).ends_with("t-0.parquet: row 1 of group 1"));
+        assert!(source.describe(101).ends_with("t-0.parquet: row 101"));
 
         let classes = ["cow", "bee", "ant"].map(String::from);
         let mapped = ParquetSource::open(&pattern, Some(&classes), DecodeOptions::default());
         assert_eq!(mapped.unwrap().label(0), 2);
+    }
+
+    #[test]
+    fn files_of_pyarrow_are_read_however_they_are_packed() {
+        let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/parquet"));
+        for name in ["none", "snappy", "gzip", "lz4", "zstd", "zstd_v2"] {
+            let path = folder.join(format!("{name}.parquet"));
+            let source = ParquetSource::open(&path, None, DecodeOptions::default()).unwrap();
+            assert_eq!(source.class_names(), ["0", "1", "2"], "{name}");
+            for row in (0..source.len()).rev() {
+                let picture = format!("picture {row} ").repeat(40).into_bytes();
+                assert_eq!(source.read(row).unwrap(), Example::Encoded(picture), "{name} {row}");
+                assert_eq!(source.label(row), row as u32 % 3);
+            }
+            assert_eq!(source.len(), 20);
+        }
+        let path = folder.join("brotli.parquet");
+        let error = ParquetSource::open(&path, None, DecodeOptions::default()).err().unwrap();
+        let expected = "found pages packed with BROTLI, expected Zstandard, gzip, LZ4, Snappy or no packing (with pandas:";
+        assert!(error.to_string().starts_with(expected), "{error}");
     }
 
     #[test]
@@ -709,8 +782,8 @@ mod tests {
             "found label -1 in row 0, expected one of the 3 classes of the file: P"
         );
         assert_eq!(
-            error(&parquet(&[9], None, |row| (row != 4).then_some(1))),
-            "found no label in row 4, expected a label: P"
+            error(&parquet(&[3, 9], None, |row| (row != 7).then_some(1))),
+            "found no label in row 7, expected a label: P"
         );
         assert_eq!(error(&parquet(&[], None, third)), "found no example, expected at least one: P");
         for broken in [&good[..good.len() - 9], b"PAR1", b"", &good[20..]] {
@@ -728,10 +801,14 @@ mod tests {
     fn a_damaged_byte_is_an_error_or_another_picture_and_no_panic() {
         let good = parquet(&[12, 5], Some(FEATURES), third);
         assert_eq!(read_all(good.clone()).unwrap(), 17);
-        for at in (0..good.len()).step_by(3) {
-            let mut bytes = good.clone();
-            bytes[at] ^= 0x41;
-            let _outcome = read_all(bytes);
+        let zstd = include_bytes!("../../tests/fixtures/parquet/zstd.parquet").to_vec();
+        assert_eq!(read_all(zstd.clone()).unwrap(), 20);
+        for good in [good, zstd] {
+            for at in (0..good.len()).step_by(3) {
+                let mut bytes = good.clone();
+                bytes[at] ^= 0x41;
+                let _outcome = read_all(bytes);
+            }
         }
     }
 

@@ -7,14 +7,16 @@ use std::str::FromStr;
 use crate::error::DataError;
 
 /// What can be written.
-const EXPECTED: &str =
-    "a folder name and optionally a range, as in `train`, `train[:98%]`, or `train[1000:]`";
+const EXPECTED: &str = "a folder name and optionally a range, as in `train`, `train[:98%]`, `train[1000:]`, or `train[:80% of each class]`";
+
+/// What stands behind a range that is taken of each class.
+const OF_EACH_CLASS: &str = " of each class";
 
 /// A split as it is written in a config: a folder and a part of its examples.
 ///
 /// The syntax is that of TensorFlow Datasets: `train`, `train[:98%]`, `train[98%:]`,
 /// `train[:5000]`, `train[10%:20%]`. A range is taken of the examples in a fixed shuffled order, see
-/// [`Subset`](crate::Subset).
+/// [`Subset`](crate::Subset). `train[:80% of each class]` takes it of the examples of each class.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SplitSpec {
     /// The folder, `train`.
@@ -30,6 +32,8 @@ pub struct SplitRange {
     pub start: Option<SplitBound>,
     /// Where it ends; behind the last example by default.
     pub end: Option<SplitBound>,
+    /// Whether it is taken of the examples of each class instead of all of them.
+    pub of_each_class: bool,
 }
 
 /// One end of a [`SplitRange`].
@@ -49,6 +53,20 @@ impl SplitBound {
         match self {
             Self::Examples(count) => count,
             Self::Millionths(part) => (len as u128 * u128::from(part) / 1_000_000) as usize,
+        }
+    }
+
+    /// The boundary in a class of `len` examples: at most all of them, and a part of them rounded so that
+    /// both sides have one where there are two.
+    fn in_class(self, len: usize) -> usize {
+        match self {
+            Self::Examples(count) => count.min(len),
+            Self::Millionths(0) => 0,
+            Self::Millionths(1_000_000..) => len,
+            Self::Millionths(part) => {
+                let rounded = (len as u128 * u128::from(part) + 500_000) / 1_000_000;
+                (rounded as usize).min(len.saturating_sub(1)).max(len.min(1))
+            }
         }
     }
 }
@@ -78,6 +96,15 @@ impl SplitRange {
     }
 }
 
+impl SplitRange {
+    /// The range of positions in a class of `len` examples; it may be empty.
+    pub(crate) fn in_class(&self, len: usize) -> Range<usize> {
+        let start = self.start.map_or(0, |bound| bound.in_class(len));
+        let end = self.end.map_or(len, |bound| bound.in_class(len));
+        start..end
+    }
+}
+
 impl FromStr for SplitSpec {
     type Err = DataError;
 
@@ -87,12 +114,16 @@ impl FromStr for SplitSpec {
             None => (text, SplitRange::default()),
             Some((folder, rest)) => {
                 let range = rest.strip_suffix(']').ok_or_else(refuse)?;
+                let (range, of_each_class) = match range.strip_suffix(OF_EACH_CLASS) {
+                    Some(range) => (range, true),
+                    None => (range, false),
+                };
                 let (start, end) = range.split_once(':').ok_or_else(refuse)?;
                 let bound = |text: &str| match text {
                     "" => Ok(None),
                     text => parse_bound(text).map(Some).ok_or_else(refuse),
                 };
-                let range = SplitRange { start: bound(start)?, end: bound(end)? };
+                let range = SplitRange { start: bound(start)?, end: bound(end)?, of_each_class };
                 (folder, range)
             }
         };
@@ -137,7 +168,8 @@ impl fmt::Display for SplitBound {
 impl fmt::Display for SplitRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let bound = |bound: Option<SplitBound>| bound.map_or(String::new(), |b| b.to_string());
-        write!(f, "[{}:{}]", bound(self.start), bound(self.end))
+        let of = if self.of_each_class { OF_EACH_CLASS } else { "" };
+        write!(f, "[{}:{}{of}]", bound(self.start), bound(self.end))
     }
 }
 
@@ -173,6 +205,8 @@ mod tests {
             "train[10%:20%]",
             "train[99.5%:]",
             ".[:90%]",
+            ".[:90% of each class]",
+            "train[5: of each class]",
         ] {
             assert_eq!(parse(text).to_string(), text);
         }
@@ -190,6 +224,8 @@ mod tests {
             "train[",
             "train]",
             "train[5]",
+            "train[:5 of each]",
+            "train[ of each class]",
             "train[:101%]",
             "train[:-5]",
             "train[a:]",
@@ -208,7 +244,7 @@ mod tests {
         assert_eq!(
             "train[5]".parse::<SplitSpec>().unwrap_err().to_string(),
             "found split `train[5]`, expected a folder name and optionally a range, as in `train`, \
-             `train[:98%]`, or `train[1000:]`"
+             `train[:98%]`, `train[1000:]`, or `train[:80% of each class]`"
         );
     }
 
@@ -223,6 +259,19 @@ mod tests {
             resolve("train[:101]").unwrap_err().to_string(),
             "found split `[:101]` of 100 examples, expected boundaries within the data"
         );
+    }
+
+    #[test]
+    fn a_part_of_each_class_leaves_some_on_both_sides() {
+        let in_class = |text: &str, len| parse(text).range.in_class(len);
+        for (len, expected) in [(0, 0..0), (1, 0..1), (2, 0..1), (3, 0..2), (10, 0..8)] {
+            assert_eq!(in_class(".[:80% of each class]", len), expected);
+            assert_eq!(in_class(".[80%: of each class]", len), expected.end..len);
+        }
+        assert_eq!(in_class(".[:1% of each class]", 5), 0..1);
+        assert_eq!(in_class(".[:99% of each class]", 5), 0..4);
+        assert_eq!(in_class(".[:100% of each class]", 5), 0..5);
+        assert_eq!(in_class(".[2:4 of each class]", 3), 2..3);
     }
 
     proptest! {

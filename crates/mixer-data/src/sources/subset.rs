@@ -19,10 +19,21 @@ const SHUFFLE_SEED: u64 = 0x6d69_7865_7221;
 /// Folders are sorted by class, so the last 2 % of one would be a single class. A subset therefore
 /// takes its range of [`Permutation`] number 0 of a fixed seed: the same examples on every machine
 /// and in every run, and two ranges that meet partition the source exactly. It takes O(1) memory.
+///
+/// A range of each class is taken of the examples of the class in that order, which takes four bytes for
+/// each of its examples. Two that meet at a part of the class both have some of it, where it has two.
 pub struct Subset {
     source: Arc<dyn Source>,
-    permutation: Permutation,
-    range: Range<usize>,
+    picked: Picked,
+    fingerprint: u64,
+}
+
+/// The examples of a subset.
+enum Picked {
+    /// A range of all.
+    Range(Permutation, Range<usize>),
+    /// These.
+    Listed(Vec<u32>),
 }
 
 impl Subset {
@@ -36,24 +47,41 @@ impl Subset {
         if range.is_all() {
             return Ok(source);
         }
-        let range = range.resolve(source.len())?;
-        Ok(Arc::new(Self {
-            permutation: Permutation::new(SHUFFLE_SEED, 0, source.len() as u64),
-            source,
-            range,
-        }))
+        let permutation = Permutation::new(SHUFFLE_SEED, 0, source.len() as u64);
+        let mut fingerprint = Fingerprint::new();
+        fingerprint.number(source.fingerprint());
+        let picked = match range.of_each_class {
+            true => {
+                fingerprint.string(&range.to_string());
+                Picked::Listed(of_each_class(&*source, &permutation, range)?)
+            }
+            false => {
+                let range = range.resolve(source.len())?;
+                fingerprint.number(range.start as u64).number(range.end as u64);
+                Picked::Range(permutation, range)
+            }
+        };
+        Ok(Arc::new(Self { source, picked, fingerprint: fingerprint.finish() }))
     }
 
     /// The index in the whole source.
     fn inner(&self, index: usize) -> usize {
-        assert!(index < self.range.len(), "example {index} of {}", self.range.len());
-        self.permutation.get((self.range.start + index) as u64) as usize
+        assert!(index < self.len(), "example {index} of {}", self.len());
+        match &self.picked {
+            Picked::Range(permutation, range) => {
+                permutation.get((range.start + index) as u64) as usize
+            }
+            Picked::Listed(indices) => indices[index] as usize,
+        }
     }
 }
 
 impl Source for Subset {
     fn len(&self) -> usize {
-        self.range.len()
+        match &self.picked {
+            Picked::Range(_, range) => range.len(),
+            Picked::Listed(indices) => indices.len(),
+        }
     }
 
     fn class_names(&self) -> &[String] {
@@ -85,12 +113,31 @@ impl Source for Subset {
     }
 
     fn fingerprint(&self) -> u64 {
-        Fingerprint::new()
-            .number(self.source.fingerprint())
-            .number(self.range.start as u64)
-            .number(self.range.end as u64)
-            .finish()
+        self.fingerprint
     }
+}
+
+/// The examples that a range takes of each class, in the shuffled order of all.
+fn of_each_class(
+    source: &dyn Source,
+    permutation: &Permutation,
+    range: &SplitRange,
+) -> Result<Vec<u32>, DataError> {
+    let len = source.len();
+    let refuse = |expected| DataError::SplitOutOfRange { found: range.to_string(), len, expected };
+    let most = u32::try_from(len).map_err(|_| refuse("a set of at most 2^32 examples"))?;
+    let mut sizes = vec![0; source.class_names().len()];
+    (0..len).for_each(|index| sizes[source.label(index) as usize] += 1);
+    let ranges: Vec<Range<usize>> = sizes.iter().map(|&size| range.in_class(size)).collect();
+    let mut met = vec![0; sizes.len()];
+    let is_picked = |&index: &u32| {
+        let class = source.label(index as usize) as usize;
+        met[class] += 1;
+        ranges[class].contains(&(met[class] - 1))
+    };
+    let shuffled = (0..u64::from(most)).map(|position| permutation.get(position) as u32);
+    let picked: Vec<u32> = shuffled.filter(is_picked).collect();
+    if picked.is_empty() { Err(refuse("at least one example")) } else { Ok(picked) }
 }
 
 #[cfg(test)]
@@ -124,6 +171,30 @@ mod tests {
         together.sort_unstable();
         expected.sort_unstable();
         assert_eq!(together, expected);
+    }
+
+    #[test]
+    fn a_range_of_each_class_has_every_class_in_both_parts() {
+        // Of two examples of a class, one in five classes has both in `[:50%]` of all.
+        let source = builtin(20);
+        let counts = |part: &Arc<dyn Source>| {
+            let mut counts = [0; 10];
+            (0..part.len()).for_each(|index| counts[part.label(index) as usize] += 1);
+            counts
+        };
+        let [below, above] = ["[:80% of each class]", "[80%: of each class]"]
+            .map(|range| subset(&source, &format!("train{range}")));
+        assert_eq!((counts(&below), counts(&above)), ([1; 10], [1; 10]));
+        let mut together = [descriptions(&below), descriptions(&above)].concat();
+        let mut expected = descriptions(&source);
+        together.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(together, expected);
+        assert_ne!(counts(&subset(&source, "train[:50%]")), [1; 10]);
+        assert_eq!(counts(&subset(&builtin(55), "train[:3 of each class]")), [3; 10]);
+        assert_ne!(below.fingerprint(), subset(&source, "train[:50% of each class]").fingerprint());
+        let found = descriptions(&subset(&builtin(1000), "train[:1 of each class]"));
+        assert_eq!(found[..3], [106, 563, 299].map(|index| format!("builtin example {index}")));
     }
 
     #[test]

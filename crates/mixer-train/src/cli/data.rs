@@ -8,7 +8,7 @@ use fs_err as fs;
 use mixer_data::{
     DataError, DecodeOptions, IndexState, Inspection, OnCorrupt, PictureFormat, ShardManifest,
     ShardSource, ShardWriterConfig, Source, Synthesis, contact_sheet, inspect, open_split,
-    png_bytes, verify_shards, write_builtin, write_shards,
+    png_bytes, remarks, verify_shards, write_builtin, write_shards,
 };
 
 use super::Format;
@@ -28,7 +28,8 @@ pub(super) enum DataCommand {
         #[arg(long, value_enum, default_value_t = Format::Table)]
         format: Format,
     },
-    /// Draw what training sees, after augmentation: a row for each picture, with several draws of it.
+    /// Draw what training sees, after augmentation and mixing: a row for each picture, with several draws of
+    /// it.
     Sheet {
         #[command(flatten)]
         config: ConfigArgs,
@@ -140,7 +141,7 @@ impl From<FileFormat> for PictureFormat {
 
 pub(super) fn run(command: DataCommand) -> Result<(), TrainError> {
     match command {
-        DataCommand::Inspect { split, format } => print_inspection(&*split.open()?, format),
+        DataCommand::Inspect { split, format } => print_inspection(&split, format),
         DataCommand::Sheet { config, grid, out } => sheet(&config, &grid, &out),
         DataCommand::Synthesise { out, classes, examples, val_examples, image_size, format } => {
             if out.exists() && fs::read_dir(&out)?.next().is_some() {
@@ -237,7 +238,11 @@ fn named_by_option(error: DataError) -> TrainError {
     }
 }
 
-fn print_inspection(source: &dyn Source, format: Format) -> Result<(), TrainError> {
+fn print_inspection(split: &SplitArgs, format: Format) -> Result<(), TrainError> {
+    let source = &*split.open()?;
+    for remark in remarks(source, &split.split) {
+        say(format_args!("warning: {remark}"));
+    }
     let mut progress = Progress::new("example", source.len() as u64, 0);
     let found = inspect(source, cores(), |done| progress.update(done as u64));
     progress.finish();
@@ -258,6 +263,7 @@ fn sheet(args: &ConfigArgs, grid: &GridArgs, out: &Path) -> Result<(), TrainErro
     let picture = contact_sheet(
         dataset.train,
         transform,
+        plan.data.mix.as_ref(),
         plan.seed,
         (pictures, draws),
         plan.data.on_corrupt,
@@ -313,6 +319,5 @@ fn table(found: &Inspection) -> String {
     lines.extend(
         found.broken.iter().take(20).map(|broken| format!("  {}", visible(&broken.reason))),
     );
-    lines.extend(found.remarks.iter().map(|remark| format!("remark      {}", visible(remark))));
     lines.join("\n")
 }

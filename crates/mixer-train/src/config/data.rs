@@ -119,7 +119,7 @@ pub struct DataConfig {
     /// The folder that the splits lie in; needed, but an error for `builtin`.
     #[schemars(extend("x-unit" = "path", "x-resume" = "free"))]
     pub path: Option<PathBuf>,
-    /// Split to train on, below `path`, with an optional range: `train[:98%]`, `train[1000:]`.
+    /// Split to train on, below `path`, with an optional range: `train[:98%]`, `train[:80% of each class]`.
     ///
     /// A folder (`.` is `path` itself), a list (`train.csv`), tar shards (`train-{000..127}.tar`,
     /// `train-*.tar`), Parquet files (`train-*.parquet`), or `train` of CIFAR and IDX files. An error for

@@ -45,10 +45,8 @@ impl Dataset {
     /// Remarks on data that can be used: what was passed over, and classes without an example.
     #[must_use]
     pub fn remarks(&self) -> Vec<String> {
-        let of = |split: &str, source: &dyn Source| -> Vec<String> {
-            remarks(source).into_iter().map(|remark| format!("`{split}`: {remark}")).collect()
-        };
-        [of(&self.train_split, &*self.train), of(&self.val_split, &*self.val)].concat()
+        let (train, val) = (&self.train_split, &self.val_split);
+        [remarks(&*self.train, train), remarks(&*self.val, val)].concat()
     }
 
     /// Opens both splits at the network's `image_size` (which only the built-in set is drawn at).
@@ -135,7 +133,7 @@ fn no_val_folder(error: TrainError, config: &DataConfig) -> TrainError {
             TrainError::DataMismatch {
                 message: error.to_string(),
                 hint: Some(format!(
-                    "where there is no `val/`, hold pictures back: `data.train = \"{folder}[:90%]\"` and `data.val = \"{folder}[90%:]\"`"
+                    "where there is no `val/`, hold pictures back: `data.train = \"{folder}[:90% of each class]\"` and `data.val = \"{folder}[90%: of each class]\"`"
                 )),
             }
         }
