@@ -54,6 +54,12 @@ fn a_run_from_other_weights_is_never_gone_on_with() {
     assert!(finetune(&place, "a.npz", &[]).stderr.contains("already done"));
     assert!(place.read("tuned/final.safetensors") == before);
     assert_eq!(hashes(&place, "tuned"), (planned, written));
+    // A plan of a version that kept no hash is read, and goes on from weights of the same name.
+    let plan = place.text("tuned/plan.toml");
+    let old: Vec<&str> = plan.lines().filter(|line| !line.starts_with("sha256")).collect();
+    place.write("tuned/plan.toml", old.join("\n"));
+    assert!(finetune(&place, "a.npz", &[]).stderr.contains("already done"));
+    finetune(&place, "b", &[]).fails(CONFIG, &["started from other weights", "and `a.npz` there"]);
 }
 
 #[test]

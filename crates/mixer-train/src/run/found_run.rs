@@ -8,7 +8,6 @@ use crate::error::{CheckpointFault, TrainError};
 use crate::plan::continued::{Continued, Difference};
 use crate::plan::{InitFacts, RunPlan, Task};
 use crate::run::session::Recipe;
-use crate::show::progress::say;
 
 /// The run that a directory holds.
 pub(crate) struct FoundRun<'a> {
@@ -118,13 +117,8 @@ impl<'a> FoundRun<'a> {
         };
         let is_same = match (&init.from.sha256, &start.sha256) {
             (Some(before), Some(now)) => before == now,
-            _ => {
-                say(
-                    "note: the run is of a version that kept no hash of the weights it started from; \
-                     they are not compared",
-                );
-                true
-            }
+            // Of a version that kept no hash: what has the same name may be the same.
+            _ => init.weights.is_none() || init.weights == recipe.config.init.weights,
         };
         if is_same && init.from.config == start.config {
             return Ok(());
