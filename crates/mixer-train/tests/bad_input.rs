@@ -449,8 +449,12 @@ fn classes_that_do_not_fit_are_named() {
     place.pictures("gap", &["red", "blue"]);
     place.write("gap/train/void/notes.txt", "no picture");
     pretrain_with(&place, &["data.path=gap"])
-        .fails(DATA, &["no image in class `void`", "1 files ignored", "gap/train/void"])
+        .fails(DATA, &["no image in class `void`", "passed over 1 file", "gap/train/void"])
         .hints("remove");
+    // They can be looked at all the same.
+    for data in ["one", "gap"] {
+        place.mixer(&["data", "inspect", data]).succeeds();
+    }
     place.pictures("more", &["red", "blue"]);
     place.write("more/val/violet/0.bmp", plain_bmp("red"));
     pretrain_with(&place, &["data.path=more"])
@@ -713,6 +717,11 @@ fn evaluation_on_other_classes_than_those_of_the_weights_is_refused() {
         .mixer(&["evaluate", "nameless.safetensors", "--data", "three"])
         .fails(DATA, &["3 classes, the weights 2"])
         .hints("these weights name no classes");
+    place.write("nameless_list.csv", "data/val/red/0.bmp,1\ndata/val/blue/0.bmp,0\n");
+    place
+        .mixer(&["evaluate", "run", "--data", ".", "--split", "nameless_list.csv"])
+        .fails(DATA, &["label `1` in line 1", "nothing that says which class", "2 known classes"])
+        .hints("classes.txt");
     place.mixer(&["evaluate", "run", "--data", "nope"]).fails(DATA, &["nope/val"]);
     place.mixer(&["evaluate", "run", "--data", "data", "--split", "x"]).fails(DATA, &["data/x"]);
     place
