@@ -42,7 +42,10 @@ fn folders_and_files_are_taken_in_order_and_bad_files_stop_nothing() {
         place.mixer(&args)
     };
     let outcome = predict("json");
-    assert!(outcome.stderr.contains("note: 1 files"), "{outcome:?}");
+    assert!(
+        outcome.stderr.contains("note: passed over 1 file: 1 `.txt` (notes.txt)"),
+        "{outcome:?}"
+    );
     let words = ["3 of 7 pictures cannot be read", "the first", "mess/c.jpg"];
     let found = answers(&outcome.fails_in_part(DATA, &words).stdout);
     let paths: Vec<&str> = found.iter().map(|(path, _)| path.as_str()).collect();
