@@ -122,7 +122,9 @@ impl Columns {
                 return refuse(found, "one called `label`");
             }
             // One known word of two, beside one that is no path.
-            (Some(&path), [], 2) if path == 0 => return columns(0, 1, true),
+            (Some(&path), [], 2) if !looks_like_path(&first[1 - path]) => {
+                return columns(path, 1 - path, true);
+            }
             (None, &[label], 2) if !looks_like_path(&first[1 - label]) => {
                 return columns(1 - label, label, true);
             }
@@ -178,6 +180,8 @@ mod tests {
             ("file,class,label", "a.jpg,x,0", (0, 2, true)),
             ("filename,Hunderasse", "a.jpg,0", (0, 1, true)),
             ("bild,label", "a.jpg,0", (0, 1, true)),
+            ("Hunderasse,file", "0,a.jpg", (1, 0, true)),
+            ("c.jpg,name", "d.jpg,image", (0, 1, false)),
             // Files that are not there yet.
             ("filename,label", "c.jpg,0", (0, 1, true)),
             ("c.jpg,dog", "d.jpg,cat", (0, 1, false)),
