@@ -740,6 +740,14 @@ fn fine_tuning_needs_weights_that_fit() {
     let three = ["--init", "run", "--set", "data.path=three"];
     finetune(&[&three[..], &["--set", "init.head=keep"]].concat())
         .fails(CONFIG, &["`init.head = \"keep\"`", "2 classes", "3"]);
+    place.write("moved/classes.txt", "red\nblue\n");
+    place.write("moved/all.csv", "../data/val/red/0.bmp,0\n../data/val/blue/0.bmp,1\n");
+    let moved = ["data.path=moved", "data.train=all.csv", "data.val=all.csv", "init.head=keep"]
+        .map(|value| format!("--set={value}"));
+    let moved: Vec<&str> = moved.iter().map(String::as_str).collect();
+    finetune(&[&["--init", "run"], &moved[..]].concat())
+        .fails(CONFIG, &["class `red` is number 1 of the weights and number 0 of the data"])
+        .hints("`init.head = \"reset\"`");
     finetune(&["--init", "run", "--set", "model.hidden_dim=16"])
         .fails(CONFIG, &["`model.hidden_dim` is 16, but the weights have 8"])
         .hints("leave the key out");

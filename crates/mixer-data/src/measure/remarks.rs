@@ -18,10 +18,13 @@ pub fn remarks(source: &dyn Source, split: &str) -> Vec<String> {
         let has_dots = passed_over.kinds().keys().any(|kind| kind.matches('.').count() > 1);
         let why =
             if has_dots { "; the key of a member ends at the first dot of its name" } else { "" };
-        remarks.push(format!("passed over {passed_over}{why}"));
+        // It is the same for every range.
+        let whole = split.split('[').next().unwrap_or(split);
+        remarks.push(format!("`{whole}`: passed over {passed_over}{why}"));
     }
-    remarks.extend(empty_classes(source).map(|remark| remark + &advice(split)));
-    remarks.iter().map(|remark| format!("`{split}`: {remark}")).collect()
+    let empty = empty_classes(source);
+    remarks.extend(empty.map(|remark| format!("`{split}`: {remark}{}", advice(split))));
+    remarks
 }
 
 /// The range that would have some of each class, where another one was asked for.
@@ -122,7 +125,7 @@ mod tests {
             fs::write(path, "").unwrap();
         }
         let remarks = remarks_on(folder.path(), "all[:1]");
-        assert_eq!(remarks[0], "`all[:1]`: passed over 1 file: 1 `.tiff` (bee/3.tiff)");
+        assert_eq!(remarks[0], "`all`: passed over 1 file: 1 `.tiff` (bee/3.tiff)");
         let class = if remarks[1].contains("ant") { "ant" } else { "bee" };
         assert_eq!(
             remarks[1],

@@ -45,8 +45,14 @@ impl Dataset {
     /// Remarks on data that can be used: what was passed over, and classes without an example.
     #[must_use]
     pub fn remarks(&self) -> Vec<String> {
-        let (train, val) = (&self.train_split, &self.val_split);
-        [remarks(&*self.train, train), remarks(&*self.val, val)].concat()
+        let mut found = remarks(&*self.train, &self.train_split);
+        for remark in remarks(&*self.val, &self.val_split) {
+            // Two ranges of one folder have a remark in common.
+            if !found.contains(&remark) {
+                found.push(remark);
+            }
+        }
+        found
     }
 
     /// Opens both splits at the network's `image_size` (which only the built-in set is drawn at).
