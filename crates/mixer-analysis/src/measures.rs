@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// What an evaluation found; its JSON form is part of the interface.
+/// Result of an evaluation; its JSON form is part of the interface.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Measures {
     /// Examples.
@@ -65,11 +65,11 @@ pub struct Confusion {
 pub struct ConfusedPair {
     /// The class.
     pub truth: usize,
-    /// What it was taken for.
+    /// Class that they were taken for.
     pub prediction: usize,
-    /// How often.
+    /// Number of such examples.
     pub n: u64,
-    /// How often the other one was taken for this one.
+    /// Number of examples of the other class that were taken for this one.
     pub reverse: u64,
 }
 

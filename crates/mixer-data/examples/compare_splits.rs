@@ -1,4 +1,4 @@
-//! How much the pictures that evaluation sees differ between two copies of a split, for example between
+//! Difference of the pictures that evaluation sees between two copies of a split, for example between
 //! original files and shards of smaller pictures.
 //!
 //! ```sh

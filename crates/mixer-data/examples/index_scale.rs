@@ -1,4 +1,4 @@
-//! How long the index of many shards takes to open, and how much memory it takes.
+//! Time to open the index of many shards, and the memory that it takes.
 //!
 //! `cargo run --release -p mixer-data --example index_scale -- 1281167 14000000`
 //!

@@ -22,7 +22,7 @@ use mixer_data::{
 };
 use mixer_jpeg::Decoder;
 
-/// How often stages and limit take turns.
+/// Turns that stages and limit take.
 const ROUNDS: u64 = 8;
 const SEED: u64 = 0;
 

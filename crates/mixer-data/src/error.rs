@@ -19,14 +19,14 @@ pub enum DataError {
     /// Reading from disk failed; the message of the source names the path.
     #[error("{source}")]
     Io {
-        /// What the operating system said, with the path.
+        /// Error of the operating system, with the path.
         source: Arc<std::io::Error>,
     },
 
     /// No further thread could be started to read with.
     #[error("cannot start a thread: {source}")]
     Thread {
-        /// What the operating system said.
+        /// Error of the operating system.
         source: Arc<std::io::Error>,
     },
 
@@ -66,7 +66,7 @@ pub enum DataError {
     EmptyClass {
         /// The class.
         class: String,
-        /// What is there.
+        /// Files that are there.
         passed_over: PassedOver,
         /// The file name extensions that count as images.
         extensions: &'static [&'static str],
@@ -85,7 +85,7 @@ pub enum DataError {
         class: String,
         /// A known class of the same letters in another form of Unicode.
         twin: Option<String>,
-        /// How many classes are known.
+        /// Number of classes that are known.
         expected: usize,
         /// The folder.
         path: PathBuf,
@@ -108,9 +108,9 @@ pub enum DataError {
     /// No examples at all.
     #[error("found no example{}, expected at least one: {description}", in_brackets(passed_over))]
     NoExamples {
-        /// What is there.
+        /// Files or members that are there.
         passed_over: PassedOver,
-        /// What is empty.
+        /// Source that is empty.
         description: String,
     },
 
@@ -120,7 +120,7 @@ pub enum DataError {
         target.display(), path.display()
     )]
     LinkLoop {
-        /// Where it leads.
+        /// Folder that it leads to.
         target: PathBuf,
         /// The link.
         path: PathBuf,
@@ -138,7 +138,7 @@ pub enum DataError {
     BadSplit {
         /// The text as it was typed.
         found: String,
-        /// What would have been understood.
+        /// Forms that would have been understood.
         expected: &'static str,
     },
 
@@ -149,7 +149,7 @@ pub enum DataError {
         found: String,
         /// Examples that there are.
         len: usize,
-        /// What would fit.
+        /// Range that would fit.
         expected: &'static str,
     },
 
@@ -160,14 +160,14 @@ pub enum DataError {
         setting: &'static str,
         /// Its value.
         found: String,
-        /// What is possible.
+        /// Values that are possible.
         expected: String,
     },
 
     /// One example that cannot be decoded.
     #[error("cannot decode image: {reason}: {example}")]
     BadExample {
-        /// Which example: a path, or a description of a built-in example.
+        /// The example: a path, or a description of a built-in example.
         example: String,
         /// Why.
         #[source]
@@ -179,7 +179,7 @@ pub enum DataError {
     TooManyCorrupt {
         /// Distinct unreadable examples met so far.
         skipped: u64,
-        /// How many were allowed.
+        /// Number that was allowed.
         at_most: u64,
         /// The one that was too many.
         #[source]
@@ -189,11 +189,11 @@ pub enum DataError {
     /// A file whose content is not what its kind promises.
     #[error("found {found}{place}, expected {expected}: {}", path.display())]
     Malformed {
-        /// What is there.
+        /// Content that is there.
         found: String,
-        /// Where in the file.
+        /// Place in the file.
         place: Place,
-        /// What would have been understood.
+        /// Content that would have been understood.
         expected: String,
         /// The file.
         path: PathBuf,
@@ -207,9 +207,9 @@ pub enum DataError {
     UnlistedNumber {
         /// The label.
         label: String,
-        /// Where in the file.
+        /// Place in the file.
         place: Place,
-        /// How many classes are known.
+        /// Number of classes that are known.
         known: usize,
         /// The file.
         path: PathBuf,
@@ -238,7 +238,7 @@ pub enum DataError {
     /// A buffer that does not have the size its picture needs.
     #[error("found {what} of {found} bytes, expected {expected}")]
     BadBuffer {
-        /// Which buffer.
+        /// Name of the buffer.
         what: &'static str,
         /// Its length.
         found: usize,
@@ -251,9 +251,9 @@ pub enum DataError {
         "found a region of {region_width}x{region_height} px at ({left}, {top}), expected one inside of {width}x{height} px"
     )]
     BadRegion {
-        /// Where it begins, px.
+        /// Left edge, px.
         left: f64,
-        /// Where it begins, px.
+        /// Top edge, px.
         top: f64,
         /// Its width, px.
         region_width: f64,
@@ -294,7 +294,7 @@ fn in_brackets(passed_over: &PassedOver) -> String {
     }
 }
 
-/// Where in a file something was found.
+/// Place in a file where something was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
     /// The file as a whole.

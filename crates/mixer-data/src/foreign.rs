@@ -15,7 +15,7 @@ pub fn panics_are_caught() -> bool {
     IS_GUARDED.get()
 }
 
-/// What `read` returns, and nothing where it panics.
+/// Result of `read`, and nothing where it panics.
 ///
 /// `read` gets bytes and nothing that outlives a panic half changed.
 pub(crate) fn guarded<T>(read: impl FnOnce() -> T) -> Option<T> {

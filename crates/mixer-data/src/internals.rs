@@ -1,4 +1,4 @@
-//! What fuzz targets and measurements reach of the inside. Not part of the interface.
+//! Parts of the inside that fuzz targets and measurements reach. Not part of the interface.
 //!
 //! Each function takes bytes that may be anything, and must neither panic nor allocate more than
 //! they justify.

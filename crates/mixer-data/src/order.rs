@@ -1,4 +1,4 @@
-//! Which example stands where in a stream, and its randomness. Everything here is a pure function of a
+//! Order of the examples of a stream, and their randomness. Everything here is a pure function of a
 //! seed and a position.
 
 pub(crate) mod example_order;

@@ -7,7 +7,7 @@ use crate::plane::{Pending, fill_flat};
 use crate::portable::Rounding;
 use crate::region_job::MAX_UNFILTERED_WIDTH;
 
-/// What the components are.
+/// Colour space of the components.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Colours {
     Grey,

@@ -7,19 +7,19 @@ use crate::unsupported::Unsupported;
 /// A plain value without heap: loops keep a copy of their own in registers.
 #[derive(Clone, Copy)]
 pub(crate) struct BitReader<'a> {
-    /// What [`BitReader::refill`] has not taken yet.
+    /// Bytes that [`BitReader::refill`] has not taken yet.
     rest: &'a [u8],
     /// The next bits, from the top. Below the first `held` there may already be bits of the bytes
     /// that follow, never others.
     buffer: u64,
     /// Bits of `buffer` that count, below 64.
     held: u32,
-    /// How many of all bits handed out or held are not the file's.
+    /// Bits, of all handed out or held, that are not the file's.
     invented: u32,
 }
 
 impl<'a> BitReader<'a> {
-    /// How many bits there are at least after [`BitReader::refill`].
+    /// Least number of bits that are there after [`BitReader::refill`].
     pub(crate) const REFILLED: u32 = 56;
 
     /// A reader of the data behind a scan header.
@@ -85,7 +85,7 @@ impl<'a> BitReader<'a> {
         self.held = self.held.wrapping_sub(count & 63);
     }
 
-    /// What follows the bits that were made available: the next marker, or data before it.
+    /// Bytes behind the bits that were made available: the next marker, or data before it.
     pub(crate) fn rest(&self) -> &'a [u8] {
         self.rest
     }
@@ -126,7 +126,7 @@ impl<'a> BitReader<'a> {
     }
 }
 
-/// Where the first byte `ff` is.
+/// Place of the first byte `ff`.
 #[inline(always)]
 fn find_byte_of_ones(bytes: &[u8]) -> Option<usize> {
     let (chunks, _) = bytes.as_chunks::<32>();
@@ -137,7 +137,7 @@ fn find_byte_of_ones(bytes: &[u8]) -> Option<usize> {
     Some(clean + rest.iter().position(|&byte| byte == 0xff)?)
 }
 
-/// Whether one of the eight bytes is `ff`.
+/// `true` where one of the eight bytes is `ff`.
 #[inline(always)]
 fn has_byte_of_ones(word: u64) -> bool {
     const LOW_BITS: u64 = 0x0101_0101_0101_0101;

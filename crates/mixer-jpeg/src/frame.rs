@@ -1,4 +1,4 @@
-//! What a picture must say of itself before its scan, so that a region of it can be decoded.
+//! Facts that a picture must give before its scan, so that a region of it can be decoded.
 
 use crate::markers::{Declared, HuffmanSpec, Start, Tables, next_marker, segment};
 use crate::unsupported::Unsupported;
@@ -6,7 +6,7 @@ use crate::unsupported::Unsupported;
 /// Samples on a side of a block.
 pub(crate) const BLOCK_SIDE: usize = 8;
 
-/// Where the coefficient that is transmitted `k`-th lies in a block stored row by row.
+/// Place, in a block stored row by row, of the coefficient that is transmitted `k`-th.
 pub(crate) const NATURAL_FROM_ZIGZAG: [u8; 64] = [
     0, 1, 8, 16, 9, 2, 3, 10, 17, 24, 32, 25, 18, 11, 4, 5, //
     12, 19, 26, 33, 40, 48, 41, 34, 27, 20, 13, 6, 7, 14, 21, 28, //
@@ -14,7 +14,7 @@ pub(crate) const NATURAL_FROM_ZIGZAG: [u8; 64] = [
     58, 59, 52, 45, 38, 31, 39, 46, 53, 60, 61, 54, 47, 55, 62, 63,
 ];
 
-/// How many samples the chroma planes have.
+/// Number of samples that the chroma planes have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Sampling {
     /// Luma only.

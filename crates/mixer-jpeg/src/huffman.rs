@@ -60,7 +60,7 @@ impl Code {
         self.0 & Self::SPECIAL != 0
     }
 
-    /// Whether a special code is the end of a block.
+    /// `true` where a special code is the end of a block.
     #[inline(always)]
     pub(crate) fn is_end_of_block(self) -> bool {
         self.zeros() == 0 && self.total_bits() != 0
@@ -84,7 +84,7 @@ const NO_ONES: u32 = 1;
 /// Codes of all lengths; which symbols mean what is decided when they become a [`Code`].
 #[derive(Clone)]
 struct Canonical {
-    /// What was built, if it was built to the end.
+    /// Counts of the codes that were built, if they were built to the end.
     counts: Option<[u8; 16]>,
     /// For each length, the first 16 bits that are no code of it or a shorter one.
     limits: [u32; 17],
@@ -100,7 +100,7 @@ impl Default for Canonical {
 }
 
 impl Canonical {
-    /// Whether these are the codes that are there.
+    /// `true` where these are the codes that are there.
     ///
     /// Encoders that do not count symbols all use the tables of the standard's annex K.
     fn is_of(&self, spec: &HuffmanSpec<'_>) -> bool {

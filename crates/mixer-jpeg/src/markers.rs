@@ -5,7 +5,7 @@ use crate::unsupported::Unsupported;
 /// A Huffman table as the file defines it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct HuffmanSpec<'a> {
-    /// How many codes there are of 1, 2, … 16 bits.
+    /// Number of codes of 1, 2, … 16 bits.
     pub(crate) counts: [u8; 16],
     /// Their symbols, shortest code first.
     pub(crate) symbols: &'a [u8],
@@ -82,7 +82,7 @@ pub(crate) fn segment(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     rest.split_at_checked(usize::from(u16::from_be_bytes(*length)).checked_sub(2)?)
 }
 
-/// What is collected on the way to a scan.
+/// Tables and settings that are collected on the way to a scan.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Tables<'a> {
     /// Quantisation steps in the order of transmission.

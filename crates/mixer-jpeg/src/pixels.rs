@@ -3,7 +3,7 @@
 use crate::portable::{self, Rounding};
 use crate::scan::Block;
 
-/// Where the samples of a block go.
+/// Place for the samples of a block.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Target {
     /// Of the first sample.

@@ -10,7 +10,7 @@ use crate::scan::Block;
 /// Samples beside each row that are not the plane's: the triangle filter looks one to either side.
 const MARGIN: usize = 1;
 
-/// Which part of a component is decoded, and where its samples are.
+/// Part of a component that is decoded, and the place of its samples.
 ///
 /// Of rows there are those of one row of MCUs, behind one that is carried over from the row before.
 #[derive(Clone, Debug)]
@@ -24,7 +24,7 @@ pub(crate) struct Plane {
     /// Size of the whole component, samples.
     width: usize,
     height: usize,
-    /// Where the carried row begins in the shared buffer, margin included.
+    /// Start of the carried row in the shared buffer, margin included.
     start: usize,
     stride: usize,
 }
@@ -65,7 +65,7 @@ impl Plane {
         samples.copy_within(last..last + self.stride, self.start);
     }
 
-    /// Where a wanted block of a row of MCUs goes.
+    /// Place of a wanted block of a row of MCUs.
     #[inline(always)]
     pub(crate) fn target(&self, block_row_in_mcu: usize, column: usize) -> Target {
         let row = 1 + block_row_in_mcu * BLOCK_SIDE;
@@ -135,7 +135,7 @@ impl Default for Pending {
 }
 
 impl Pending {
-    /// Where the next block's coefficients are to be put.
+    /// Place for the next block's coefficients.
     #[inline(always)]
     pub(crate) fn next(&mut self) -> &mut Block {
         &mut self.blocks[self.count & 1]

@@ -104,7 +104,7 @@ pub(crate) fn flat_sample(dc: i16) -> u8 {
     sample(((i32::from(first_pass) + (1 << (PASS_BITS + 2))) >> (PASS_BITS + 3)) as i16)
 }
 
-/// What is added before the last shift of the triangle filter, at even and odd places.
+/// Numbers that are added before the last shift of the triangle filter, at even and odd places.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Rounding {
     pub(crate) even: u16,

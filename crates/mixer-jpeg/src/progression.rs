@@ -17,7 +17,7 @@ const MAX_BLOCKS: usize = 10;
 /// The finest bit that a scan may begin with.
 const MAX_LOW_BIT: u8 = 13;
 
-/// What a scan tells of each block.
+/// Part of each block that a scan tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     /// All of it.
@@ -43,7 +43,7 @@ struct Member {
     prediction: i32,
 }
 
-/// How a scan ended.
+/// End of a scan.
 pub(crate) struct ScanEnd<'a> {
     /// From the next marker on, or stray data before it.
     pub(crate) rest: &'a [u8],
@@ -245,7 +245,7 @@ fn difference(table: &SymbolTable, reader: &mut BitReader<'_>) -> i32 {
     value(reader, u32::from(count).min(16))
 }
 
-/// Where the coefficient that is transmitted `k`-th lies. Runs of damaged data lead beyond the last.
+/// Place of the coefficient that is transmitted `k`-th. Runs of damaged data lead beyond the last.
 fn position(k: usize) -> usize {
     usize::from(NATURAL_FROM_ZIGZAG[k.min(63)])
 }

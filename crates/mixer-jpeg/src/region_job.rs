@@ -197,7 +197,7 @@ impl<'a> Job<'a> {
         Ok(())
     }
 
-    /// Where the rows end that nothing below a row of MCUs contributes to.
+    /// End of the rows that nothing below a row of MCUs contributes to.
     fn complete_rows(&self, mcu_row: usize) -> usize {
         let (_, down) = self.frame.sampling.chroma_steps();
         let decoded = (mcu_row + 1) * down * BLOCK_SIDE;

@@ -22,7 +22,7 @@ fn check_range(coefficient: i32) -> Result<i16, Unsupported> {
     }
 }
 
-/// Where a coefficient goes and what it is multiplied by: the step above eight bits of position.
+/// Place of a coefficient and its factor: the step above eight bits of position.
 ///
 /// Runs of zeros lead at most 15 places beyond the last coefficient; the loops notice that only
 /// afterwards, so that the table is longer.
@@ -49,7 +49,7 @@ impl Default for BlockCoding {
     }
 }
 
-/// What [`BlockCoding::decode`] found.
+/// Result of [`BlockCoding::decode`].
 pub(crate) enum Decoded {
     /// All coefficients but this one are zero; the block is not written.
     Flat(i16),

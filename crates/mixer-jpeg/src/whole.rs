@@ -186,7 +186,7 @@ fn read_start(segment: &[u8]) -> Result<Start, Refusal> {
     Ok(start)
 }
 
-/// What the components are, by all that stands before the first scan.
+/// Colour space of the components, by all that stands before the first scan.
 ///
 /// PARITY: libjpeg's guesses, in its order.
 fn colours_of(components: &[Declared], tables: &Tables<'_>) -> Result<Colours, Refusal> {

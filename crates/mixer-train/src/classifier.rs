@@ -56,7 +56,7 @@ pub enum Picture {
 pub struct Answer {
     /// The picture.
     pub path: PathBuf,
-    /// What the network makes of it, or one line that says why it cannot be read.
+    /// Outputs of the network for it, or one line that says why it cannot be read.
     pub scores: Result<Scores, String>,
 }
 
@@ -177,7 +177,7 @@ impl Classifier {
         Stream::new(loader, normaliser, |_| Ok(()))
     }
 
-    /// What `network` makes of every example of a split, in their order and in batches of `batch_size`:
+    /// Runs `network` on every example of a split, in their order and in batches of `batch_size`:
     /// `each` is given an example's index and its row, `skipped` each example that is passed over.
     ///
     /// # Errors

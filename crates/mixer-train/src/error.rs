@@ -98,7 +98,7 @@ pub enum TrainError {
     /// The weights, or what they make of data, are no longer finite.
     #[error("{}", diverged_after(found, *step))]
     DivergedAfter {
-        /// What is not finite.
+        /// Quantity that is not finite, in words.
         found: String,
         /// Updates done.
         step: u64,
@@ -124,7 +124,7 @@ pub enum TrainError {
     Member {
         /// Its name.
         member: String,
-        /// What went wrong in it.
+        /// Error that it failed with.
         error: Box<TrainError>,
     },
     /// No further thread could be started.

@@ -51,7 +51,7 @@ pub(crate) struct Proposal {
     pub(crate) text: String,
     /// The task that it is for.
     pub(crate) task: Task,
-    /// What somebody should know who trains with it.
+    /// Facts that somebody who trains with it should know.
     pub(crate) notes: Vec<String>,
 }
 

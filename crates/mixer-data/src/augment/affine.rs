@@ -11,7 +11,7 @@ use std::ops::Range;
 
 use crate::augment::colour_ops::truncate;
 
-/// How Pillow finds a value between pixels.
+/// Interpolation of a value between pixels, as in Pillow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sampling {
     /// Linear in both directions.
@@ -129,7 +129,7 @@ fn shift_rows(
     fill: [u8; 3],
     source: &[u8],
 ) -> bool {
-    /// How near a half may come to no danger of float32 in coordinates below 2¹³.
+    /// Distance from a half beyond which float32 is no danger in coordinates below 2¹³.
     const CLEARANCE: f32 = 1e-2;
     let near = |shift: f32| shift.abs() < 4096.0;
     let shifts = (0..side).map(|y| b * y as f32 + c);
@@ -311,7 +311,7 @@ fn slide_along_columns<const TAPS: usize>(
 /// A place between pixels, as what [`render_inner`] needs of it.
 #[derive(Clone, Copy, Default)]
 struct Place {
-    /// Where the first tap of the first row begins, in values of the source.
+    /// Start of the first tap of the first row, in values of the source.
     offset: u32,
     x_part: f32,
     y_part: f32,

@@ -30,7 +30,7 @@ fn map_channels(image: &mut [u8], tables: &[[u8; 256]; 3]) {
     }
 }
 
-/// How often each value occurs in each channel.
+/// Counts of each value in each channel.
 fn histograms(image: &[u8]) -> [[u32; 256]; 3] {
     // Neighbouring pixels are often equal, and counting one value twice in a row waits for the first
     // count to reach memory: so neighbours count in different tables.

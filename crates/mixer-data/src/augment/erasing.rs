@@ -8,7 +8,7 @@ use crate::error::DataError;
 use crate::order::normal::{NUM_QUANTILES, quantiles};
 use crate::order::random::ExampleRng;
 
-/// How often a rectangle is tried before it is left out, as in timm.
+/// Tries of a rectangle before it is left out, as in timm.
 const ATTEMPTS: usize = 10;
 
 /// Covers rectangles of a picture, after all other augmentation.
@@ -27,7 +27,7 @@ pub struct RandomErasing {
     /// Smallest and largest height ÷ width; its logarithm is even.
     #[serde(default = "default_aspect")]
     pub aspect: (f64, f64),
-    /// What the rectangles are covered with.
+    /// Colour or noise that the rectangles are covered with.
     #[serde(default)]
     pub fill: ErasingFill,
     /// The most rectangles of a picture; how many is drawn from `1..=count`.
@@ -41,7 +41,7 @@ pub struct RandomErasing {
     pub std: [f32; 3],
 }
 
-/// What an erased rectangle is covered with.
+/// Colour or noise that an erased rectangle is covered with.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "snake_case")]
 pub enum ErasingFill {

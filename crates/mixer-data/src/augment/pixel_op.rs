@@ -18,7 +18,7 @@ pub enum PixelOp {
     Invert,
     /// Keeps the highest bits of each value.
     Posterize {
-        /// How many, 0 to 8.
+        /// Number of these bits, 0 to 8.
         bits: u8,
     },
     /// Inverts bright values.
@@ -28,7 +28,7 @@ pub enum PixelOp {
     },
     /// Adds to the values below 128, up to 255.
     SolarizeAdd {
-        /// What is added.
+        /// Number that is added.
         addition: u8,
     },
     /// Blends with the grey picture.
@@ -70,7 +70,7 @@ pub enum PixelOp {
         /// As in [`NearestMap`](Self::NearestMap), but from the corner of the picture, so that the
         /// centre of the first pixel is at ½.
         map: [f64; 6],
-        /// How values between pixels are found.
+        /// Interpolation of values between pixels.
         sampling: Sampling,
         /// The colour of places outside of the picture.
         fill: [u8; 3],

@@ -17,14 +17,14 @@ use crate::order::random::ExampleRng;
 /// Both scales: the magnitude that gives a level of 1.
 const SCALE: f64 = 10.0;
 
-/// What becomes visible behind the edge in big_vision, and the default of timm.
+/// Colour that becomes visible behind the edge in big_vision, and the default of timm.
 const GREY: [u8; 3] = [128; 3];
 
 /// Random distortions after cropping and mirroring.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
 #[serde(tag = "flavour", rename_all = "snake_case", deny_unknown_fields)]
 pub enum RandAugment {
-    /// What the Mixer was pre-trained with: `{ flavour = "big_vision", layers = 2, magnitude = 15 }`.
+    /// Distortions of the Mixer's pre-training: `{ flavour = "big_vision", layers = 2, magnitude = 15 }`.
     ///
     /// Each layer draws one of [`BigVisionOp::ALL`] and always applies it.
     BigVision {
@@ -49,7 +49,7 @@ pub enum RandAugment {
         /// Upper bound of the magnitude, 0 to 30: `mmax`.
         #[serde(default = "default_magnitude_max")]
         magnitude_max: f64,
-        /// Whether a greater magnitude is a stronger distortion for all of them: `inc1`. Without,
+        /// `true` where a greater magnitude is a stronger distortion for all of them: `inc1`. Without,
         /// posterizing and solarizing become weaker, and the blends pass from weak to strong.
         #[serde(default)]
         increasing: bool,
@@ -130,7 +130,7 @@ impl RandAugment {
         }
     }
 
-    /// What one layer does to a picture of `side` pixels; `None` for nothing.
+    /// Distortion of one layer for a picture of `side` pixels; `None` for nothing.
     ///
     /// # Determinism
     /// big_vision: which distortion; then a sign where there is one, or the row and the column of a
@@ -225,7 +225,7 @@ impl BigVisionOp {
         Self::SolarizeAdd,
     ];
 
-    /// Whether a coin decides about the direction.
+    /// `true` where a coin decides about the direction.
     pub fn has_sign(self) -> bool {
         matches!(
             self,
@@ -314,7 +314,7 @@ impl TimmOp {
         Self::TranslateYRel,
     ];
 
-    /// Whether the distortion moves pixels.
+    /// `true` where the distortion moves pixels.
     pub fn is_affine(self) -> bool {
         matches!(
             self,
@@ -322,7 +322,7 @@ impl TimmOp {
         )
     }
 
-    /// Whether a coin decides about the direction.
+    /// `true` where a coin decides about the direction.
     pub fn has_sign(self, increasing: bool) -> bool {
         let is_blend =
             matches!(self, Self::Color | Self::Contrast | Self::Brightness | Self::Sharpness);

@@ -14,7 +14,7 @@ use crate::resample::interpolation::Interpolation;
 use crate::resample::patches::{Destination, Layout};
 use crate::resample::resampler::{FractionalBox, Output, Resampler};
 
-/// How often a random crop is tried before the largest centred one is taken, as in torchvision.
+/// Tries of a random crop before the largest centred one is taken, as in torchvision.
 const CROP_ATTEMPTS: usize = 10;
 
 /// Preprocessing with augmentation, for training.
@@ -23,7 +23,7 @@ const CROP_ATTEMPTS: usize = 10;
 pub struct TrainTransform {
     /// Side of the result, px.
     pub image_size: u32,
-    /// How the region is chosen.
+    /// Choice of the region.
     pub crop: TrainCrop,
     /// Mirror every other picture, at random.
     pub flip: bool,
@@ -37,7 +37,7 @@ pub struct TrainTransform {
     pub erasing: Option<RandomErasing>,
 }
 
-/// How training chooses a region of the picture.
+/// Choice of the region that training sees.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum TrainCrop {
@@ -68,13 +68,13 @@ pub enum TrainCrop {
 pub struct EvalTransform {
     /// Side of the result, px.
     pub image_size: u32,
-    /// Which part of the picture is seen.
+    /// Part of the picture that is seen.
     pub resize: EvalResize,
     /// Filter of the resize.
     pub interpolation: Interpolation,
 }
 
-/// How evaluation maps the picture to a square.
+/// Mapping of the picture to a square in evaluation.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum EvalResize {
@@ -112,7 +112,7 @@ impl TrainTransform {
         }
     }
 
-    /// Whether the same picture may come out differently another time.
+    /// `true` where the same picture may come out differently another time.
     pub fn is_random(&self) -> bool {
         let moves = match self.crop {
             TrainCrop::Inception { .. } => true,
@@ -172,7 +172,7 @@ impl TrainTransform {
         self.apply_to(&part.image, part.image.whole(), rng, resampler, rows, &mut ())
     }
 
-    /// Whether nothing comes behind resizing that needs the picture row by row.
+    /// `true` where nothing comes behind resizing that needs the picture row by row.
     fn ends_with_resizing(&self) -> bool {
         let is_cut = matches!(self.crop, TrainCrop::Pad { .. });
         !is_cut && self.randaugment.is_none() && self.erasing.is_none()
@@ -319,7 +319,7 @@ impl EvalTransform {
         }
     }
 
-    /// Which region of a picture [`EvalTransform::apply`] looks at: the box, and around it what its
+    /// Region of a picture that [`EvalTransform::apply`] looks at: the box, and around it what its
     /// filter reaches.
     pub fn choose_region(&self, width: u32, height: u32) -> Region {
         let EvalResize::ResmallCrop { fraction } = self.resize else {

@@ -7,7 +7,7 @@ pub enum DecodeError {
     /// There is something in the file system, but no file.
     #[error("found {found}, expected a file")]
     NotAFile {
-        /// What it is: `a named pipe`, `a folder`.
+        /// Its kind: `a named pipe`, `a folder`.
         found: &'static str,
     },
 
@@ -59,7 +59,7 @@ pub enum DecodeError {
     NotSupported {
         /// The format.
         format: &'static str,
-        /// What it has, and what was expected.
+        /// Feature that it has, and the one that was expected.
         feature: String,
     },
 

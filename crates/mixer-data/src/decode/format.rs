@@ -1,4 +1,4 @@
-//! Which kind of file bytes are.
+//! Kind of file that bytes are.
 
 /// The formats that are decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -9,7 +9,7 @@ use crate::decode::options::{DecodeOptions, check_size};
 use crate::decode::rgb_image::RgbImage;
 use crate::decode::{png_chunks, webp_chunks};
 
-/// What the decoder may take beside the pixels and twice the file: rows, and what chunks unpack to.
+/// Memory that the decoder may take beside the pixels and twice the file: rows, and what chunks unpack to.
 const SCRATCH_BYTES: u64 = 4 << 20;
 
 /// The picture of a file of `format`, called `name` in messages.

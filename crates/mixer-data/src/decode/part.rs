@@ -15,7 +15,7 @@ use crate::decode::whole;
 pub struct Part {
     /// Its pixels.
     pub image: RgbImage,
-    /// Where it lies.
+    /// Its place.
     pub region: Region,
     /// Width of the whole picture, px.
     pub width: u32,

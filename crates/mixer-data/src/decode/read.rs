@@ -49,7 +49,7 @@ pub fn read_stream(name: &str, stream: impl Read) -> Result<Vec<u8>, DataError> 
     Ok(bytes)
 }
 
-/// What a thing in a file system is that is no regular file.
+/// Kind of a thing in a file system that is no regular file.
 fn kind(file_type: FileType) -> &'static str {
     #[cfg(unix)]
     {

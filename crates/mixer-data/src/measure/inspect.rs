@@ -33,7 +33,7 @@ const QUANTILES: [f64; 5] = [0.0, 0.05, 0.5, 0.95, 1.0];
 const GAP: usize = 2;
 const GAP_VALUE: u8 = 255;
 
-/// What is in a source.
+/// Contents of a source.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Inspection {
     /// Examples in the source.
@@ -58,11 +58,11 @@ pub struct Inspection {
     pub num_broken: u64,
     /// The first of them.
     pub broken: Vec<BrokenExample>,
-    /// What lies where the examples do and is none, by its kind.
+    /// Files or members that lie where the examples do and are none, by their kind.
     pub passed_over: PassedOver,
 }
 
-/// How a length is distributed: of values below each other, those at these places.
+/// Distribution of a length: of values below each other, those at these places.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Quantiles {
     /// The smallest.
@@ -82,13 +82,13 @@ pub struct Quantiles {
 pub struct BrokenExample {
     /// Its index in the source.
     pub index: usize,
-    /// What the source calls it.
+    /// Name that the source gives it.
     pub description: String,
     /// One line that says why.
     pub reason: String,
 }
 
-/// What one example is.
+/// Facts about one example.
 struct Finding {
     format: &'static str,
     bytes: u64,
@@ -188,7 +188,7 @@ fn look_at(source: &dyn Source, index: usize) -> Finding {
     }
 }
 
-/// What training with this transform and seed sees: a row for each of its first `pictures`, with
+/// Pictures that training with this transform and seed sees: a row for each of its first `pictures`, with
 /// `draws` of the augmentation beside one another.
 ///
 /// They come out of the loader that training uses, in the order of [`Order::Repeated`], so that it

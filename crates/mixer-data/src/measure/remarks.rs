@@ -1,4 +1,4 @@
-//! What somebody who trains on a source should know of it, and nothing refuses.
+//! Facts about a source that somebody who trains on it should know, and nothing refuses.
 
 use crate::sources::source::Source;
 use crate::sources::split::{SplitRange, SplitSpec};

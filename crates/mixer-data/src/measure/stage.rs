@@ -1,6 +1,6 @@
 //! The stages that an example passes on its way into a batch, and a stopwatch for them.
 //!
-//! What prepares an example takes an observer of [`Laps`]. That of the ordinary [`Loader`] is `()`,
+//! The code that prepares an example takes an observer of [`Laps`]. That of the ordinary [`Loader`] is `()`,
 //! which compiles to nothing, so that measured is the code that trains.
 //!
 //! [`Loader`]: crate::Loader
@@ -63,7 +63,7 @@ impl std::ops::AddAssign for StageTime {
     }
 }
 
-/// How long each stage took for some examples, on one thread.
+/// Time that each stage took for some examples, on one thread.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StageTimes {
     times: [StageTime; Stage::ALL.len()],

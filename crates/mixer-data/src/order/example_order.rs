@@ -1,4 +1,4 @@
-//! Which example stands at which position of a stream.
+//! Example at each position of a stream.
 
 use crate::order::permutation::Permutation;
 
@@ -22,7 +22,7 @@ pub enum Order {
         seed: u64,
         /// Times that an example is seen per epoch; 0 counts as 1.
         repeats: u32,
-        /// How far apart the repeats of an example are, in positions; 0 counts as 1. The permutation
+        /// Distance between the repeats of an example, in positions; 0 counts as 1. The permutation
         /// is cut into runs of this length, and each run is gone through `repeats` times. With
         /// `batch size / repeats`, a batch holds all repeats of its examples and none next to
         /// another, which matters for mixup, that mixes neighbours.
@@ -37,7 +37,7 @@ pub struct Location {
     pub epoch: u64,
     /// The index of the example.
     pub index: u64,
-    /// Which time the example is seen in this epoch, from 0.
+    /// Number of the repeat in this epoch, from 0.
     pub repeat: u64,
 }
 

@@ -42,7 +42,7 @@ fn inverse_cumulative(p: f64) -> f64 {
         3.754_408_661_907_416,
         1.0,
     ];
-    /// Where the tails begin.
+    /// Start of the tails.
     const TAIL: f64 = 0.024_25;
 
     let polynomial = |coefficients: &[f64], x: f64| {

@@ -38,7 +38,7 @@ impl Permutation {
         self.len
     }
 
-    /// Whether there is nothing to permute.
+    /// `true` where there is nothing to permute.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }

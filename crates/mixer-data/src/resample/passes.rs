@@ -9,7 +9,7 @@ use crate::resample::weights::Weights;
 /// with its sign: 15 bits.
 pub(super) const FRACTION_BITS: u32 = 6;
 
-/// How many rows the horizontal pass takes at once: what is read of the weights counts for all.
+/// Rows that the horizontal pass takes at once: what is read of the weights counts for all.
 pub(super) const ROWS: usize = 4;
 
 /// Colours of a pixel.
@@ -18,9 +18,9 @@ pub(super) const COLOURS: usize = 3;
 /// Values that the passes may touch behind a row, in a buffer of several.
 pub(super) const MARGIN: usize = 32;
 
-/// What the horizontal pass needs of the weights.
+/// Offsets and weights that the horizontal pass needs.
 pub(super) struct Columns<'a> {
-    /// Where the window of each result begins in a row, in values.
+    /// Start of the window of each result in a row, in values.
     pub(super) offsets: &'a [u32],
     /// The weights in them.
     pub(super) weights: &'a Weights,

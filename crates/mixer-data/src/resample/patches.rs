@@ -2,7 +2,7 @@
 
 use crate::error::DataError;
 
-/// How the pixels of a picture are stored.
+/// Layout of the pixels of a picture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Layout {
     /// Row by row, `[height, width, 3]`.
@@ -43,9 +43,9 @@ fn copy_short(from: &[u8], to: &mut [u8]) {
 
 /// Memory for a square picture.
 pub(crate) struct Destination<'a> {
-    /// How it is stored.
+    /// Layout of its pixels.
     pub(crate) layout: Layout,
-    /// Where: as many bytes as it has pixels, times 3.
+    /// Memory for them: as many bytes as it has pixels, times 3.
     pub(crate) out: &'a mut [u8],
 }
 

@@ -45,7 +45,7 @@ impl Output {
     }
 }
 
-/// Which implementation of the passes is used. The bytes are the same.
+/// Implementation of the passes that is used. The bytes are the same.
 enum Processor {
     Any,
     #[cfg(target_arch = "x86_64")]
@@ -228,7 +228,7 @@ impl Resampler {
 }
 
 impl Resampler {
-    /// What resizing to the same size comes to: the window of each result is one pixel.
+    /// Resizing to the same size: the window of each result is one pixel.
     fn copy(&mut self, image: &RgbImage, crop: Region, output: Output, out: &mut [u8]) {
         let Output { width, height, is_mirrored, layout } = output;
         let (stride, length) = (image.width as usize * COLOURS, width as usize * COLOURS);

@@ -76,7 +76,7 @@ impl Passes for Avx512Passes<'_> {
 /// permutation takes a pair of taps for each result and colour.
 #[derive(Default)]
 pub(super) struct Groups {
-    /// How many results are in a group; in the last one there may be fewer.
+    /// Number of results in a group; in the last one there may be fewer.
     size: usize,
     groups: Vec<Group>,
     /// `[groups, pairs]`: two weights for each result and colour.
@@ -87,7 +87,7 @@ pub(super) struct Groups {
 const GROUP_VALUES: usize = 16;
 
 struct Group {
-    /// Where its windows begin in a row, in values.
+    /// Start of its windows in a row, in values.
     offset: usize,
     /// For each result and colour, where its first two taps are behind that: 16 bits each.
     taps: [u32; GROUP_VALUES],

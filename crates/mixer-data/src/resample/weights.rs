@@ -12,10 +12,10 @@ use crate::resample::interpolation::Interpolation;
 /// passes has at most 15 bits, and magnitudes of weights add up to less than 1.3.
 const MAX_WEIGHT_BITS: u32 = 16;
 
-/// Which part of a line of pixels becomes how many.
+/// Part of a line of pixels, and the number of results that it becomes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Axis {
-    /// Where the part begins, px; pixel `i` covers `i` to `i + 1`.
+    /// Start of the part, px; pixel `i` covers `i` to `i + 1`.
     pub(super) start: f64,
     /// Its length, px; positive.
     pub(super) length: f64,
@@ -23,7 +23,7 @@ pub(super) struct Axis {
     pub(super) num_pixels: u32,
     /// Results; at least 1.
     pub(super) num_results: u32,
-    /// Whether the results are in reverse order.
+    /// `true` where the results are in reverse order.
     pub(super) is_mirrored: bool,
 }
 
@@ -32,14 +32,14 @@ pub(super) struct Axis {
 pub(super) struct Window {
     /// The first.
     pub(super) first: usize,
-    /// How many; at least 1.
+    /// Number of them; at least 1.
     pub(super) length: usize,
 }
 
 /// Windows and weights of all results along an axis.
 #[derive(Default)]
 pub(super) struct Weights {
-    /// What the rest belongs to.
+    /// Axis and filter that the rest belongs to.
     made_for: Option<(Axis, Interpolation)>,
     windows: Vec<Window>,
     taps: usize,

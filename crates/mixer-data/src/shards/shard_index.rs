@@ -1,4 +1,4 @@
-//! Where every example of a set of tar shards lies.
+//! Places of all examples of a set of tar shards.
 //!
 //! Shards are streams; training wants any example at any time. So the headers of all shards are
 //! walked once, and what was found is kept in a file beside them: twelve bytes per example, read at
@@ -49,7 +49,7 @@ const MAX_LABEL_BYTES: u64 = 1 << 20;
 /// The longest text of a label, bytes.
 const MAX_LABEL_TEXT: usize = 1024;
 
-/// What is in a set of shards.
+/// Contents of a set of shards.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ShardIndex {
     pub(crate) shards: Vec<Shard>,
@@ -72,7 +72,7 @@ pub(crate) struct Shard {
     pub(crate) first: u64,
 }
 
-/// What tells a file from a changed one without reading it.
+/// Size and time that tell a file from a changed one without reading it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stamp {
     size: u64,
@@ -80,7 +80,7 @@ pub(crate) struct Stamp {
     modified_nanos: u32,
 }
 
-/// Where an example is.
+/// Place of an example.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Entry {
     /// Offset of the picture in its shard, in blocks of 512 bytes.
@@ -91,7 +91,7 @@ pub(crate) struct Entry {
     pub(crate) label: u32,
 }
 
-/// What was found in one shard.
+/// Contents that were found in one shard.
 #[derive(Default)]
 pub(crate) struct ShardContent {
     entries: Vec<Entry>,
@@ -612,7 +612,7 @@ fn is_picture(extension: &str) -> bool {
     !extension.contains('.') && has_image_extension(&format!(".{extension}"))
 }
 
-/// What a group says about the class of its picture.
+/// Label that a group gives to its picture.
 fn label_of<R: ReadAt + ?Sized>(
     group: &Group,
     picture: &Member,

@@ -18,7 +18,7 @@ use crate::sources::pattern::expand_pattern;
 use crate::sources::read_at::ReadAt;
 use crate::sources::source::{Example, Source};
 
-/// How many shards stay open. Further ones are opened for each example, so that no limit of the
+/// Number of shards that stay open. Further ones are opened for each example, so that no limit of the
 /// system is met.
 const MAX_OPEN: usize = 512;
 

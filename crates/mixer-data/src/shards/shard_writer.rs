@@ -46,7 +46,7 @@ const AHEAD: usize = 8;
 /// The largest manifest, bytes.
 const MAX_MANIFEST_BYTES: u64 = 256 << 20;
 
-/// How a source is written to shards: everything but the source that decides their bytes.
+/// Settings for writing a source to shards: everything but the source that decides their bytes.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub struct ShardWriterConfig {
     /// Start of the file names, `train`.
@@ -103,7 +103,7 @@ impl ShardWriterConfig {
     }
 }
 
-/// What a set of shards holds.
+/// Contents of a set of shards.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
 pub struct ShardManifest {
@@ -113,13 +113,13 @@ pub struct ShardManifest {
     pub source: String,
     /// Examples of the source, unreadable ones included.
     pub num_examples: u64,
-    /// How they were written.
+    /// Settings that they were written with.
     pub config: ShardWriterConfig,
     /// The shards that are finished.
     pub shards: Vec<ShardRecord>,
     /// Examples that could not be read and were left out.
     pub skipped: Vec<SkippedRecord>,
-    /// Whether all shards are there.
+    /// `true` where all shards are there.
     pub is_complete: bool,
 }
 
@@ -131,7 +131,7 @@ pub struct ShardRecord {
     pub file: String,
     /// Index in the source behind its last example.
     pub end: u64,
-    /// How many examples it holds.
+    /// Number of its examples.
     pub num_examples: u64,
     /// Its size.
     pub bytes: u64,
@@ -456,7 +456,7 @@ impl OpenShard {
         })
     }
 
-    /// Whether an example of `size` bytes has no room any more, end marker included.
+    /// `true` where an example of `size` bytes has no room any more, end marker included.
     fn is_full(&self, size: u64, config: &ShardWriterConfig) -> bool {
         self.num_examples >= config.examples_per_shard
             || self.bytes + size + 2 * BLOCK > config.max_shard_bytes

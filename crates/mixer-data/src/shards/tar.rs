@@ -16,7 +16,7 @@ pub(crate) const BLOCK: u64 = 512;
 /// The longest name and the largest extended header, bytes.
 const MAX_EXTENDED_BYTES: u64 = 1 << 20;
 
-/// How far behind its end an archive may be padded: GNU tar writes twenty blocks at a time.
+/// The longest padding behind the end of an archive, bytes: GNU tar writes twenty blocks at a time.
 const MAX_PADDING: u64 = 20 * BLOCK;
 
 /// A file in an archive.
@@ -24,7 +24,7 @@ const MAX_PADDING: u64 = 20 * BLOCK;
 pub(crate) struct Member {
     /// As it stands in the archive.
     pub(crate) name: String,
-    /// Where the content starts; a multiple of [`BLOCK`].
+    /// Start of the content; a multiple of [`BLOCK`].
     pub(crate) offset: u64,
     /// Length of the content, bytes.
     pub(crate) size: u64,
@@ -41,7 +41,7 @@ pub(crate) struct Members<'a, R: ?Sized> {
     at: u64,
 }
 
-/// What headers say about the member that follows them.
+/// Name and size that headers give to the member that follows them.
 #[derive(Default)]
 struct Extended {
     name: Option<String>,

@@ -16,7 +16,7 @@ const NOISE: f32 = 0.06;
 const SCENE_STREAM: u64 = 1;
 const NOISE_STREAM: u64 = 2;
 
-/// Which procedural set.
+/// Kind of procedural set.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "snake_case")]
 pub enum BuiltinKind {
@@ -58,7 +58,7 @@ pub struct BuiltinSource {
     class_names: Vec<String>,
 }
 
-/// What a class shows.
+/// Shape or texture that a class shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Figure {
     Circle,
@@ -217,7 +217,7 @@ impl Scene {
         }
     }
 
-    /// How much of the pixel at (u, v) the figure covers; `pixel` is the pixel's side.
+    /// Part of the pixel at (u, v) that the figure covers; `pixel` is the pixel's side.
     fn coverage(&self, u: f32, v: f32, pixel: f32) -> f32 {
         let edge = |distance: f32| (0.5 - distance / pixel).clamp(0.0, 1.0);
         // Stripes across a coordinate, half of each period.

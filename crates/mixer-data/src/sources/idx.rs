@@ -20,7 +20,7 @@ const LABELS: u32 = 0x0801;
 /// The largest content of a file, bytes.
 const MAX_BYTES: u64 = 2 << 30;
 
-/// What deflate can pack into a byte at most.
+/// Bytes that deflate can pack into one at most.
 const MAX_RATIO: u64 = 1032;
 
 /// Grey pictures and labels of two files, held in memory.

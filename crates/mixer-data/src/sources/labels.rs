@@ -78,7 +78,7 @@ impl DistinctLabels {
     }
 }
 
-/// What labels mean.
+/// Meaning of labels.
 #[derive(Debug)]
 pub(crate) struct Meaning {
     pub(crate) class_names: Vec<String>,

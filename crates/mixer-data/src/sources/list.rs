@@ -65,7 +65,7 @@ impl Paths {
     }
 }
 
-/// What a list says.
+/// Contents of a list.
 #[derive(Default)]
 pub(crate) struct List {
     paths: Paths,
@@ -74,7 +74,7 @@ pub(crate) struct List {
     distinct: Vec<Label>,
     /// Line in which each different label stands first.
     lines: Vec<u64>,
-    /// What lies beside pictures that no list names.
+    /// Files beside pictures that no list names.
     passed_over: PassedOver,
 }
 

@@ -6,7 +6,7 @@ use csv::StringRecord;
 
 use crate::error::{DataError, Place};
 
-/// What separates columns, in the order in which a first line is searched for it.
+/// Separators of columns, in the order in which a first line is searched for them.
 const SEPARATORS: [(u8, &str); 5] =
     [(b'\t', "tabs"), (b',', "commas"), (b';', "semicolons"), (b'|', "bars"), (b' ', "spaces")];
 
@@ -53,19 +53,19 @@ const LABEL_WORDS: &[&str] = &[
 /// A header of the list that Kaggle ships with the pictures of ILSVRC.
 const KAGGLE_HEADER: [&str; 2] = ["ImageId", "PredictionString"];
 
-/// Where in a line the path and the label stand.
+/// Places of the path and the label in a line.
 pub(crate) struct Columns {
     pub(crate) path: usize,
     pub(crate) label: usize,
     /// The number of columns.
     pub(crate) count: usize,
-    /// Whether the first line is a header and no example.
+    /// `true` where the first line is a header and no example.
     pub(crate) has_header: bool,
-    /// Whether it is the list of Kaggle, which leaves out endings of paths and adds boxes to labels.
+    /// `true` for the list of Kaggle, which leaves out endings of paths and adds boxes to labels.
     pub(crate) is_kaggle: bool,
 }
 
-/// What separates the columns of a list that starts with `start`, if anything.
+/// Separator of the columns of a list that starts with `start`, if there is one.
 pub(crate) fn separator(start: &[u8]) -> Option<u8> {
     let line = start.split(|&byte| byte == b'\n').next().unwrap_or_default().trim_ascii();
     SEPARATORS.iter().map(|(byte, _)| *byte).find(|byte| line.contains(byte))

@@ -17,7 +17,7 @@ use crate::sources::source::Source;
 use crate::sources::split::SplitSpec;
 use crate::sources::subset::Subset;
 
-/// How a data set lies on disk.
+/// Layout of a data set on disk.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq)]
 #[serde(rename_all = "snake_case")]
 pub enum SourceKind {
@@ -67,7 +67,7 @@ impl SourceKind {
 
 /// Opens a split below `root`.
 ///
-/// What the name of a split is depends on the kind: a folder (`train`, or `.` for `root` itself), a
+/// The meaning of a split's name depends on the kind: a folder (`train`, or `.` for `root` itself), a
 /// list (`train.csv`), a pattern of files (`train-{000..127}.tar`, `train-*.parquet`), or `train` and
 /// `test` for CIFAR and IDX. A range in brackets takes a part of it, `train[:98%]`. Without a kind,
 /// [`SourceKind::of`] finds it. `classes` are those of training, where there are some.

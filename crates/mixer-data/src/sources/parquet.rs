@@ -448,7 +448,7 @@ impl<R: ReadAt + 'static> Table<R> {
     }
 }
 
-/// What stands in a column of labels.
+/// Value in a column of labels.
 enum Written {
     Number(i64),
     /// A number that is not whole.
@@ -490,7 +490,7 @@ fn values<T: DataType>(
     Ok(found)
 }
 
-/// Which columns hold pictures and labels, and the names of the classes.
+/// Columns of pictures and labels, and the names of the classes.
 fn columns(
     metadata: &ParquetMetaData,
     path: &Path,

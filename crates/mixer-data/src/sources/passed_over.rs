@@ -1,4 +1,4 @@
-//! What lies where a source looks for examples, and is none.
+//! Files, or members of archives, that lie where a source looks for examples, and are none.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -30,7 +30,7 @@ pub struct PassedOver {
 /// The files of one kind.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct PassedOverKind {
-    /// How many there are.
+    /// Number of these files.
     pub count: u64,
     /// The first of their names, in alphabetical order.
     pub first: String,
@@ -42,7 +42,7 @@ impl PassedOver {
         self.kinds.values().map(|kind| kind.count).sum()
     }
 
-    /// Whether there is none.
+    /// `true` where there is none.
     pub fn is_empty(&self) -> bool {
         self.kinds.is_empty()
     }

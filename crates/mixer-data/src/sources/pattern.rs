@@ -99,7 +99,7 @@ fn parse_number(text: &str) -> Option<u64> {
     is_number.then(|| text.parse().ok())?
 }
 
-/// Whether a name has the form of a pattern with stars.
+/// `true` where a name has the form of a pattern with stars.
 fn matches(pattern: &str, name: &str) -> bool {
     let Some((start, rest)) = pattern.split_once('*') else {
         return pattern == name;

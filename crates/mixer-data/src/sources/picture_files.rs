@@ -18,7 +18,7 @@ const UNREAD: &[&str] = &[
     "svg", "psd", "exr", "hdr",
 ];
 
-/// What lies below a folder, at any depth.
+/// Contents of a folder, at any depth.
 ///
 /// Hidden files and folders do not count. Links are followed, but not back to a folder that they lie in:
 /// its pictures would be there again and again.
@@ -112,12 +112,12 @@ impl Walk<'_> {
     }
 }
 
-/// Whether a file of this name is a picture that can be read.
+/// `true` where a file of this name is a picture that can be read.
 pub(crate) fn has_image_extension(name: &str) -> bool {
     has_extension(name, EXTENSIONS)
 }
 
-/// Whether a file of this name is a picture, be it one that cannot be read.
+/// `true` where a file of this name is a picture, be it one that cannot be read.
 pub(crate) fn is_picture_name(name: &str) -> bool {
     has_image_extension(name) || has_extension(name, UNREAD)
 }

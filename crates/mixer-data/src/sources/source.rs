@@ -1,4 +1,4 @@
-//! What the loader needs to know of a data set.
+//! Facts about a data set that the loader needs to know.
 
 use crate::decode::options::DecodeOptions;
 use crate::decode::picture::decode;
@@ -25,7 +25,7 @@ pub trait Source: Send + Sync {
     /// The number of examples, `n`.
     fn len(&self) -> usize;
 
-    /// Whether there is no example.
+    /// `true` where there is no example.
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -42,7 +42,7 @@ pub trait Source: Send + Sync {
     /// When it cannot be read.
     fn read(&self, index: usize) -> Result<Example, DataError>;
 
-    /// What lies where the examples do and is none; nothing where every file was named by somebody.
+    /// Files or members that lie where the examples do and are none; nothing where somebody named every file.
     fn passed_over(&self) -> PassedOver {
         PassedOver::default()
     }
@@ -61,7 +61,7 @@ pub trait Source: Send + Sync {
         }
     }
 
-    /// How the examples of this source are decoded.
+    /// Options with which the examples of this source are decoded.
     fn decode_options(&self) -> DecodeOptions {
         DecodeOptions::default()
     }

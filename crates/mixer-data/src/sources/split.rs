@@ -6,10 +6,10 @@ use std::str::FromStr;
 
 use crate::error::DataError;
 
-/// What can be written.
+/// Forms that can be written.
 const EXPECTED: &str = "a folder name and optionally a range, as in `train`, `train[:98%]`, `train[1000:]`, or `train[:80% of each class]`";
 
-/// What stands behind a range that is taken of each class.
+/// Words behind a range that is taken of each class.
 const OF_EACH_CLASS: &str = " of each class";
 
 /// A split as it is written in a config: a folder and a part of its examples.
@@ -21,18 +21,18 @@ const OF_EACH_CLASS: &str = " of each class";
 pub struct SplitSpec {
     /// The folder, `train`.
     pub folder: String,
-    /// Which of its examples.
+    /// Range of its examples.
     pub range: SplitRange,
 }
 
 /// A part of the examples of a folder.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct SplitRange {
-    /// Where it starts; the first example by default.
+    /// Its start; the first example by default.
     pub start: Option<SplitBound>,
-    /// Where it ends; behind the last example by default.
+    /// Its end; behind the last example by default.
     pub end: Option<SplitBound>,
-    /// Whether it is taken of the examples of each class instead of all of them.
+    /// `true` where it is taken of the examples of each class instead of all of them.
     pub of_each_class: bool,
 }
 
@@ -72,7 +72,7 @@ impl SplitBound {
 }
 
 impl SplitRange {
-    /// Whether it takes everything, as a split without brackets does.
+    /// `true` where it takes everything, as a split without brackets does.
     pub fn is_all(&self) -> bool {
         self.start.is_none() && self.end.is_none()
     }

@@ -21,7 +21,7 @@ const MAX_EXAMPLES: usize = 10_000_000;
 /// Quality of the JPEGs, with chroma at half the resolution: what a camera writes.
 const JPEG_QUALITY: u8 = 90;
 
-/// What [`write_builtin`] writes.
+/// Number and form of the pictures that [`write_builtin`] writes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Synthesis {
     /// The first so many of the ten classes, 2 to 10.

@@ -43,10 +43,10 @@ const MAX_CLAIM: usize = 8;
 /// The most batches in flight, however small they are: more would only take longer to start.
 const MAX_IN_FLIGHT: usize = 64;
 
-/// How long a loader that is dropped waits for its workers to finish the example that they are at.
+/// Time that a dropped loader waits for its workers to finish the example that they are at.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// How a [`Loader`] works. Nothing here but `on_corrupt` and the shapes changes what it delivers.
+/// Settings of a [`Loader`]. Nothing here but `on_corrupt` and the shapes changes what it delivers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoaderConfig {
     /// Examples per batch, `B`.
@@ -58,11 +58,11 @@ pub struct LoaderConfig {
     /// Memory for batches in flight, bytes: room for two is always taken, and never for more than
     /// 64.
     pub queue_bytes: usize,
-    /// What to do about an example that cannot be read.
+    /// Fate of an example that cannot be read.
     pub on_corrupt: OnCorrupt,
 }
 
-/// What to do about an example that cannot be read.
+/// Fate of an example that cannot be read.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum OnCorrupt {
@@ -72,7 +72,7 @@ pub enum OnCorrupt {
     /// Leave it out and report it. In training the next readable example in the order of the epoch
     /// takes its place; in evaluation the batch becomes shorter.
     Skip {
-        /// How many different examples may be left out before it is an error after all.
+        /// Number of different examples that may be left out before it is an error after all.
         at_most: u64,
     },
 }
@@ -80,8 +80,8 @@ pub enum OnCorrupt {
 /// A stream of batches.
 ///
 /// # Determinism
-/// What is delivered is a function of the source, the transform, the seed, the start and the batch
-/// shape. The number of workers does not enter.
+/// The content of the stream is a function of the source, the transform, the seed, the start and the
+/// batch shape. The number of workers does not enter.
 ///
 /// # Example
 /// ```
@@ -117,7 +117,7 @@ pub struct Loader {
     own_worker: Worker,
     /// Distinct examples that were left out.
     skipped: HashSet<u64>,
-    /// What ended the stream.
+    /// Error that ended the stream.
     failure: Option<DataError>,
 }
 
@@ -278,7 +278,7 @@ impl Loader {
         }
     }
 
-    /// How many different examples could not be read and were left out so far.
+    /// Number of different examples that could not be read and were left out so far.
     pub fn skipped(&self) -> u64 {
         self.skipped.len() as u64
     }
@@ -356,7 +356,7 @@ fn close_gaps(batch: &mut Batch, gaps: &[usize]) {
     }
 }
 
-/// What turns a position into pixels.
+/// Transform of a position into pixels.
 enum Transform {
     Train { transform: TrainTransform, seed: u64 },
     Eval(EvalTransform),
@@ -373,7 +373,7 @@ pub(crate) struct Pipeline {
     config: LoaderConfig,
 }
 
-/// What became of a position.
+/// Result of preparing a position.
 struct Outcome {
     /// Index and label of the example that was written, if any.
     example: Option<(u64, u32)>,
@@ -569,7 +569,7 @@ fn panic_message(payload: &(dyn std::any::Any + Send)) -> String {
     }
 }
 
-/// What the consumer and the workers share.
+/// State that the consumer and the workers share.
 struct Shared {
     pipeline: Pipeline,
     max_in_flight: usize,
@@ -622,7 +622,7 @@ struct Failure {
     error: DataError,
 }
 
-/// What decodes and resizes, with its working memory.
+/// Decoder and resampler, with their working memory.
 #[derive(Default)]
 struct Tools {
     decoder: PartDecoder,

@@ -16,7 +16,7 @@ use crate::stream::batch_mix::{BatchMix, MixFlavour, MixKind};
 /// The stream of [`ExampleRng`] that mixing draws from.
 const MIX_STREAM: u64 = 0x006d_6978;
 
-/// How batches are mixed: `{ mixup_alpha = 0.5 }` is the paper's ImageNet recipe.
+/// Mixing of batches: `{ mixup_alpha = 0.5 }` is the paper's ImageNet recipe.
 ///
 /// PARITY: the rule is that of `Mixup` in `timm/data/mixup.py` in its mode `batch`, of which
 /// big_vision's `get_mixup` (`big_vision/utils.py`) is the part without CutMix.
@@ -201,7 +201,7 @@ impl BatchMix {
     }
 }
 
-/// Where the bytes of a box lie in the patches of an example.
+/// Places of the bytes of a box in the patches of an example.
 fn box_segments(
     batch: &Batch,
     rows: &Range<u32>,

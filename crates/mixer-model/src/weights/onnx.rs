@@ -17,7 +17,7 @@ use crate::mixer::layer_norm::EPSILON;
 use crate::protobuf::Message;
 use crate::tensor::HostTensor;
 
-/// Where pictures become the network's input.
+/// Place where pictures become the network's input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnnxInput {
     /// Before the model: its input is normalised.

@@ -66,7 +66,7 @@ fn on_corrupt(text: &str) -> Result<OnCorrupt, String> {
     }
 }
 
-/// What is to be evaluated on.
+/// Data to evaluate on.
 pub(super) struct Data {
     pub(super) source: Arc<dyn Source>,
     pub(super) split: String,

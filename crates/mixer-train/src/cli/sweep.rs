@@ -39,7 +39,7 @@ struct Member {
     run_dir: RunDir,
     /// Keys in which it differs.
     settings: BTreeMap<String, toml::Value>,
-    /// What is known of it without its directory.
+    /// Status that is known of it without its directory.
     status: Status,
 }
 
@@ -283,7 +283,7 @@ impl Member {
         self.run_dir.exists() && self.run_dir.last().exists()
     }
 
-    /// What it came to.
+    /// Line of its result.
     fn line(&self, diverged: &BTreeMap<&str, TrainError>) -> Result<Line, TrainError> {
         let (status, measured) = if self.is_finished() {
             (Status::Finished, measured(&self.run_dir)?)

@@ -19,7 +19,7 @@ const EXTENDS: &str = "extends";
 /// The longest chain, files.
 const MAX_FILES: usize = 8;
 
-/// What a hint says about the path of a parent.
+/// Words of a hint about the path of a parent.
 const RELATIVE: &str = "the path is relative to the folder of the file that names it";
 
 /// A configuration file and those that it extends.
@@ -166,7 +166,7 @@ impl ConfigFile {
         Ok(ConfigFile { path, text, document })
     }
 
-    /// What it extends. Something else than a string is found by [`Chain::check`].
+    /// Path of the file that it extends. Something else than a string is found by [`Chain::check`].
     fn parent(&self) -> Option<&str> {
         self.document.get(EXTENDS).and_then(Item::as_str)
     }

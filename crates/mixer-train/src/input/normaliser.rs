@@ -19,7 +19,7 @@ pub struct Normaliser {
 /// Patches before they are normalised, `[B, S, P·P·3]`.
 #[derive(Debug, Clone)]
 pub enum Pixels {
-    /// Where they were decoded, for the CPU.
+    /// Bytes where they were decoded, for the CPU.
     Host(Vec<u8>, [usize; 3]),
     /// As they were decoded, on a device.
     Bytes(Tensor<3, Int>),

@@ -40,7 +40,7 @@ pub struct Row {
     pub scored: Scored,
 }
 
-/// What was found.
+/// Result of [`Details::run`].
 #[derive(Debug, Clone)]
 pub struct Detailed {
     /// The outputs that were compared.

@@ -16,7 +16,7 @@ pub struct Features {
     pub dim: usize,
     /// The class of each example.
     pub labels: Vec<u32>,
-    /// Where each example lies.
+    /// Place of each example.
     pub paths: Vec<String>,
 }
 

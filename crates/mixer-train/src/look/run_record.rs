@@ -1,4 +1,4 @@
-//! What is known of a run from its directory alone.
+//! Facts about a run from its directory alone.
 
 use std::path::{Path, PathBuf};
 
@@ -27,7 +27,7 @@ pub struct RunRecord {
     pub metrics: Vec<Metric>,
 }
 
-/// How far a run has come; its JSON form is part of the interface.
+/// Progress of a run; its JSON form is part of the interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RunState {
@@ -143,7 +143,7 @@ impl RunRecord {
         self.metrics.iter().filter_map(step).max().unwrap_or(0)
     }
 
-    /// How far it has come.
+    /// Progress of the run.
     #[must_use]
     pub fn state(&self) -> RunState {
         let run_dir = RunDir::new(&self.path);

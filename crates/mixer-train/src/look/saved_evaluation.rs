@@ -16,7 +16,7 @@ const FILE: &str = "evaluation.json";
 /// An evaluation in depth.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SavedEvaluation {
-    /// What was evaluated on.
+    /// Split that was evaluated on.
     pub split: String,
     /// Names of the classes.
     pub classes: Vec<String>,

@@ -9,8 +9,7 @@ use serde::{Deserialize, Serialize};
 pub struct EarlyStopping {
     /// Evaluations in a row without improvement after which the run ends; at least 1.
     pub patience: u64,
-    /// What top-1, a fraction in [0, 1], must gain to count as an improvement: more than this. Default
-    /// 0.
+    /// Gain of top-1, a fraction in [0, 1], that an improvement must exceed. Default 0.
     #[serde(default)]
     pub min_delta: f64,
 }

@@ -212,7 +212,7 @@ struct Smoothed {
 }
 
 impl Smoothed {
-    /// What is left of the weight of a value after the next one.
+    /// Part of a value's weight that is left after the next value.
     const KEPT: f64 = 0.95;
 
     fn add(&mut self, value: f64) {

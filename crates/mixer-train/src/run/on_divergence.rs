@@ -14,7 +14,7 @@ pub enum OnDivergence {
     Stop,
     /// Go on with the next batch.
     Skip {
-        /// How many updates of the run may be left out before it stops after all.
+        /// Updates of the run that may be left out before it stops after all.
         at_most: u64,
     },
 }

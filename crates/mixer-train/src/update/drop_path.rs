@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 /// Stream of [`ExampleRng`] that decides about branches; apart from those of the augmentation.
 const STREAM: u64 = 0x6470;
 
-/// What happens to a branch that is kept.
+/// Treatment of a branch that is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DropPathScaling {

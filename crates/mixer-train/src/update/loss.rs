@@ -4,7 +4,7 @@ use burn::tensor::{Tensor, activation};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Which loss.
+/// Kind of loss.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Loss {

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 /// The lowest factor: gradients that overflow without any are no matter of scaling.
 const LOWEST: f64 = 1.0;
 
-/// How the factor changes.
+/// Rule by which the factor changes.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LossScaling {

@@ -27,7 +27,7 @@ pub struct Schedule {
     pub warmup_steps: u64,
     /// Updates in all.
     pub total_steps: u64,
-    /// Where a linear decay ends, as a fraction of `base`.
+    /// End of a linear decay, as a fraction of `base`.
     pub linear_end: f64,
 }
 
