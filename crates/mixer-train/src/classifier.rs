@@ -229,7 +229,8 @@ impl Classifier {
         let found = source.class_names().len();
         if found != config.num_classes {
             let expected = config.num_classes;
-            let message = format!("found {found} classes, the weights {expected}");
+            let classes = if found == 1 { "class" } else { "classes" };
+            let message = format!("found {found} {classes}, the weights {expected}");
             return Err(TrainError::data_mismatch(message));
         }
         let evaluator = Evaluator {

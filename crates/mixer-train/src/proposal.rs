@@ -126,6 +126,7 @@ impl Found {
             open_split(Some(kind), folder, split, classes, &options)
         };
         let all = open(&train_split, None)?;
+        all.check_for_training()?;
         // A `test/` without labels is common: it is there to be predicted.
         let is_unlabelled = |val: &String| {
             let opened = open(val, Some(all.class_names()));

@@ -243,7 +243,7 @@ fn a_part_of_the_classes_is_matched_by_name() {
     assert_eq!(own["n"], 3);
     assert_eq!(json_of("nameless.safetensors", &["--classes", "names"])["n"], 3);
     evaluate(&["nameless.safetensors", "--data", "part", "--split", "val"])
-        .fails(DATA, &["part/val"]);
+        .fails(DATA, &["`val`", "1 class, the weights 2", "part"]);
     place.pictures("three", &["red", "green", "blue"]);
     evaluate(&["nameless.safetensors", "--data", "three"])
         .fails(DATA, &["3 classes, the weights 2"])

@@ -339,37 +339,6 @@ fn examples_that_were_passed_over_are_reported_once_however_often_the_run_is_sto
     assert_same_run(&run, &expected);
 }
 
-/// A pipe without a writer is opened for ever, as a file on a disk that has hung up.
-#[test]
-fn a_run_that_waits_for_data_can_be_stopped() {
-    let (fixture, data) = with_pictures("");
-    let expected = fixture.uninterrupted();
-    let picture = data.join("train/dark/5.bmp");
-    let good = std::fs::read(&picture).unwrap();
-    let run = fixture.runs.join("waiting");
-    let mut child = fixture.command(&run).spawn().unwrap();
-    wait_for_checkpoint(&mut child, &run, 200);
-    std::fs::remove_file(&picture).unwrap();
-    assert!(Command::new("mkfifo").arg(&picture).status().unwrap().success());
-    // Until it has run out of what was decoded before.
-    let mut before = 0;
-    loop {
-        std::thread::sleep(Duration::from_millis(400));
-        let lines = std::fs::metadata(run.join("metrics.jsonl")).unwrap().len();
-        if lines == before {
-            break;
-        }
-        before = lines;
-    }
-    signal(&child, "-TERM");
-    let output = wait(child, Duration::from_secs(5));
-    assert_eq!(output.status.code(), Some(INTERRUPTED), "{}", stderr(&output));
-    std::fs::remove_file(&picture).unwrap();
-    std::fs::write(&picture, good).unwrap();
-    assert_success(&fixture.command(&run).arg("--resume=must").output().unwrap());
-    assert_same_run(&run, &expected);
-}
-
 // Numbers that are not finite.
 
 /// A white picture among black ones, and weights to start from whose sums over it are infinite.

@@ -129,7 +129,7 @@ fn what_is_no_data_set_is_refused() {
     place.write("flat/1.bmp", common::plain_bmp("red"));
     place.mixer(&["init", "flat"]).fails(DATA, &["no class folder", "flat"]);
     place.write("one/red/1.bmp", common::plain_bmp("red"));
-    place.mixer(&["init", "one"]).fails(DATA, &["1 class folder", "one"]);
+    place.mixer(&["init", "one"]).fails(DATA, &["1 class (`red`)", "one"]);
     for (class, number) in [("a", 1), ("a", 2), ("b", 1), ("b", 2)] {
         place.write(&format!("broken/{class}/{number}.jpg"), "no picture");
     }

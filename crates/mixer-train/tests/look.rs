@@ -184,10 +184,10 @@ fn pictures_of_weights_and_of_a_prediction_are_drawn() {
         let end = text.find(|c: char| !"-.0123456789".contains(c)).unwrap();
         text[..end].trim_end_matches('.').parse().unwrap()
     };
-    let (above, sum) = (number("logit ").abs(), number("their sum: "));
+    let sum = number("their sum: ");
     let gap = page.split("logit ").nth(1).unwrap().split(", ").nth(1).unwrap();
     let gap: f64 = gap.split(' ').next().unwrap().parse().unwrap();
-    assert!((sum - gap).abs() <= 0.01 * gap.abs().max(above).max(0.1), "{sum} {gap}");
+    assert!((sum - gap).abs() <= 0.01 * gap.abs() + 0.001, "{sum} {gap}");
     place.mixer(&["visualise", "run", "--out", "v"]).fails(USAGE, &["exists already"]);
     let args = ["visualise", "run", "--out", "w", "--pictures", picture, "--class", "mauve"];
     place.mixer(&args).fails(USAGE, &["`--class mauve`"]).hints("2 classes");
@@ -226,7 +226,8 @@ fn a_report_opens_from_disk_and_no_name_ends_it() {
     assert!(csv.contains("m.csv"));
     let table = place.text("m.csv");
     let columns = table.lines().next().unwrap().split(',').count();
-    assert!(table.starts_with("step,train/loss") && table.lines().count() > 1, "{table}");
+    assert!(table.starts_with("step,") && table.contains("train/loss,"), "{table}");
+    assert!(table.lines().count() > 1, "{table}");
     assert!(table.lines().all(|line| line.split(',').count() == columns), "{table}");
 
     place.mixer(&["report", "nowhere"]).fails(CONFIG, &["no such run directory"]);
