@@ -1,8 +1,15 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = [
+#     "numpy==2.4.6",
+#     "scikit-learn==1.9.1",
+# ]
+# ///
 """Writes crates/mixer-analysis/tests/golden: what NumPy and scikit-learn compute from formulas that stand here.
 
-    python scripts/analysis_golden.py
+    uv run scripts/analysis_golden.py
 
-Needs numpy and scikit-learn. Inputs come from a linear congruential generator, so that the tests make them
+Inputs come from a linear congruential generator, so that the tests make them
 again: its top 24 bits are a number in [-1, 1).
 """
 

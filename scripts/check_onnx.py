@@ -1,8 +1,18 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = [
+#     "numpy==2.4.6",
+#     "onnx==1.23.2",
+#     "onnxruntime==1.32.0",
+#     "timm==1.0.31",
+#     "torch==2.15.0",
+# ]
+# ///
 """Compares an exported ONNX model, run by onnxruntime, with the same weights in timm.
 
-    python scripts/check_onnx.py WEIGHTS [--mixer target/release/mixer]
+    uv run scripts/check_onnx.py WEIGHTS [--mixer target/release/mixer]
 
-Needs onnx, onnxruntime, torch and timm. Ends with 1 where logits differ by more than 1e-6 of the largest.
+Ends with 1 where logits differ by more than 1e-6 of the largest.
 """
 
 import argparse

@@ -1,8 +1,14 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = [
+#     "tensorboard==2.21.0",
+# ]
+# ///
 """Reads the event files of a run with TensorBoard's own accumulator and compares them with its metrics.
 
-    python scripts/check_tensorboard.py RUN
+    uv run scripts/check_tensorboard.py RUN
 
-Needs tensorboard. Ends with 1 where a curve has other steps or values than `metrics.jsonl`.
+Ends with 1 where a curve has other steps or values than `metrics.jsonl`.
 """
 
 import json

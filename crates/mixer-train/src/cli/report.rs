@@ -93,7 +93,7 @@ fn tensorboard(runs: &[RunRecord], folder: &Path) -> Result<(), TrainError> {
     for run in runs {
         let name: String =
             run.name.chars().map(|c| if std::path::is_separator(c) { '_' } else { c }).collect();
-        let mut events = EventFile::create(&folder.join(name), 0)?;
+        let mut events = EventFile::new(folder.join(name), 0);
         events.introduce(&run.plan)?;
         for metric in &run.metrics {
             events.metric(metric)?;

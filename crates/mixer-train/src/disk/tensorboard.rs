@@ -10,11 +10,11 @@
 //! # Source
 //! tensorboard 2.21: `compat/proto/{event,summary}.proto`, `plugins/hparams/plugin_data.proto`.
 
+use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use fs_err as fs;
 use mixer_model::protobuf::Message;
 
 use crate::disk::environment::host;
@@ -23,33 +23,40 @@ use crate::error::{CheckpointFault, TrainError};
 use crate::look::canvas::Canvas;
 use crate::plan::RunPlan;
 
-/// An event file that is being written.
+/// An event file that is being written; made with its first event.
 #[derive(Debug)]
 pub(crate) struct EventFile {
-    file: fs::File,
+    folder: PathBuf,
+    /// Updates that are behind the run.
+    done: u64,
+    file: Option<fs::File>,
 }
 
 impl EventFile {
-    /// A new file in `folder` for a run of which `done` updates are behind us. What earlier files have beyond
-    /// them is cut off.
-    ///
-    /// # Errors
-    /// [`TrainError::Checkpoint`] when the folder cannot be written to.
-    pub(crate) fn create(folder: &Path, done: u64) -> Result<Self, TrainError> {
-        let fails = |error: std::io::Error| cannot_write(folder, &error);
-        fs::create_dir_all(folder).map_err(fails)?;
-        let earlier = event_files(folder).map_err(fails)?;
-        for path in &earlier {
-            cut(path, done).map_err(fails)?;
+    /// A new file in `folder` for a run of which `done` updates are behind us.
+    pub(crate) fn new(folder: PathBuf, done: u64) -> Self {
+        Self { folder, done, file: None }
+    }
+
+    /// The file, made where there is none yet. What earlier files have beyond `done` is cut off.
+    fn open(&mut self) -> std::io::Result<&mut fs::File> {
+        if self.file.is_none() {
+            fs::create_dir_all(&self.folder)?;
+            let earlier = event_files(&self.folder)?;
+            earlier.iter().try_for_each(|path| cut(path, self.done))?;
+            let mut file = fs::File::create_new(next_name(&self.folder, &earlier))?;
+            let now = seconds(SystemTime::now());
+            file.write_all(&record(now, 0, Message::new().text(3, "brain.Event:2")))?;
+            let first = if earlier.is_empty() { 0 } else { self.done + 1 };
+            // `session_log { status: START }`.
+            let start = Message::new().message(7, Message::new().number(1, 1));
+            file.write_all(&record(now, first, start))?;
+            self.file = Some(file);
         }
-        let file = fs::File::create_new(next_name(folder, &earlier)).map_err(fails)?;
-        let mut events = Self { file };
-        let now = seconds(SystemTime::now());
-        events.write(now, 0, Message::new().text(3, "brain.Event:2"))?;
-        let first = if earlier.is_empty() { 0 } else { done + 1 };
-        // `session_log { status: START }`.
-        events.write(now, first, Message::new().message(7, Message::new().number(1, 1)))?;
-        Ok(events)
+        match &mut self.file {
+            Some(file) => Ok(file),
+            None => unreachable!("it was made above"),
+        }
     }
 
     /// Adds the numbers of a line of metrics, at the time that it has, else now.
@@ -147,15 +154,22 @@ impl EventFile {
 
     /// In one piece, so that a reader never sees a part of it for long.
     fn write(&mut self, time: f64, step: u64, event: Message) -> Result<(), TrainError> {
-        let event = Message::new().double(1, time).number(2, step).and(event);
-        let event = event.as_bytes();
-        let length = (event.len() as u64).to_le_bytes();
-        let mut record = length.to_vec();
-        record.extend(masked_crc(&length).to_le_bytes());
-        record.extend(event);
-        record.extend(masked_crc(event).to_le_bytes());
-        self.file.write_all(&record).map_err(|error| cannot_write(self.file.path(), &error))
+        let record = record(time, step, event);
+        let written = self.open().and_then(|file| file.write_all(&record));
+        written.map_err(|error| cannot_write(&self.folder, &error))
     }
+}
+
+/// An event as it stands in a file.
+fn record(time: f64, step: u64, event: Message) -> Vec<u8> {
+    let event = Message::new().double(1, time).number(2, step).and(event);
+    let event = event.as_bytes();
+    let length = (event.len() as u64).to_le_bytes();
+    let mut record = length.to_vec();
+    record.extend(masked_crc(&length).to_le_bytes());
+    record.extend(event);
+    record.extend(masked_crc(event).to_le_bytes());
+    record
 }
 
 /// The values of a plan, each under its key: `optimizer.learning_rate`.
@@ -177,8 +191,7 @@ pub(crate) fn hyper_parameters(plan: &str) -> Vec<(String, toml::Value)> {
 }
 
 fn cannot_write(path: &Path, source: &std::io::Error) -> TrainError {
-    let reason = source.kind().to_string();
-    TrainError::checkpoint(CheckpointFault::CannotWriteMetrics, reason, path)
+    TrainError::checkpoint(CheckpointFault::CannotWriteMetrics, source.to_string(), path)
 }
 
 fn seconds(time: SystemTime) -> f64 {
@@ -347,14 +360,14 @@ mod tests {
     fn a_run_that_goes_on_cuts_what_it_will_write_again() {
         let folder = tempfile::tempdir().unwrap();
         let folder = folder.path().join("tensorboard");
-        let mut first = EventFile::create(&folder, 0).unwrap();
+        let mut first = EventFile::new(folder.clone(), 0);
         first.text("plan", "seed = 0").unwrap();
         (1..=300).for_each(|step| first.metric(&line(step)).unwrap());
         let path = event_files(&folder).unwrap().remove(0);
         // Killed in the middle of a record.
         let bytes = std::fs::read(&path).unwrap();
         std::fs::write(&path, &bytes[..bytes.len() - 3]).unwrap();
-        let mut second = EventFile::create(&folder, 200).unwrap();
+        let mut second = EventFile::new(folder.clone(), 200);
         second.metric(&line(201)).unwrap();
         let files = event_files(&folder).unwrap();
         assert_eq!(files.len(), 2);

@@ -240,7 +240,7 @@ impl Journal {
         best: Option<f64>,
     ) -> Result<Self, TrainError> {
         let metrics = MetricsFile::open(&run_dir.metrics(), metrics_bytes)?;
-        let mut events = EventFile::create(&run_dir.tensorboard(), done)?;
+        let mut events = EventFile::new(run_dir.tensorboard(), done);
         if done == 0 {
             events.introduce(plan)?;
         }
