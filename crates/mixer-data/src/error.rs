@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use crate::decode::error::DecodeError;
 use crate::shards::packing::Packing;
-use crate::sources::letters::spelled;
 use crate::sources::passed_over::PassedOver;
+use crate::sources::spelled::spelled;
 
 /// An error of the data pipeline.
 ///

@@ -6,3 +6,4 @@ pub(crate) mod shard_index;
 pub(crate) mod shard_source;
 pub(crate) mod shard_writer;
 pub(crate) mod tar;
+mod whole_file;

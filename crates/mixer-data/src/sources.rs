@@ -19,6 +19,7 @@ pub(crate) mod pattern;
 pub(crate) mod picture_files;
 pub(crate) mod read_at;
 pub(crate) mod source;
+pub(crate) mod spelled;
 pub(crate) mod split;
 pub(crate) mod subset;
 pub(crate) mod synthesise;

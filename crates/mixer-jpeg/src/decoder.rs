@@ -1,4 +1,4 @@
-//! The interface: the size of a picture, and a decoder that keeps its working memory.
+//! The interface: a decoder that keeps its working memory.
 
 use crate::frame::Frame;
 use crate::pixels::{CodesOnly, Portable};
@@ -10,29 +10,6 @@ use crate::unsupported::Unsupported;
 #[cfg(target_arch = "x86_64")]
 use crate::vector::Avx2;
 use crate::whole::Picture;
-
-/// The size of a picture, as its header has it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Header {
-    /// Width, px; not zero.
-    pub width: u32,
-    /// Height, px; not zero.
-    pub height: u32,
-}
-
-/// Reads the markers up to the first scan.
-///
-/// The size is what the file claims: a few bytes may claim 65535 × 65535. A caller checks it before
-/// it asks for a region.
-///
-/// # Errors
-/// When [`Decoder::decode_region`] would refuse the file for its header.
-pub fn read_header(bytes: &[u8]) -> Result<Header, Unsupported> {
-    let frame = Frame::read(bytes)?;
-    // Both come from 16 bits.
-    Ok(Header { width: frame.width as u32, height: frame.height as u32 })
-}
 
 /// An implementation of the arithmetic. The pixels are the same.
 #[derive(Clone, Copy)]

@@ -6,6 +6,7 @@ mod bits;
 mod coefficients;
 mod decoder;
 mod frame;
+mod header;
 mod huffman;
 mod markers;
 mod pixels;
@@ -22,7 +23,8 @@ mod unsupported;
 mod vector;
 mod whole;
 
-pub use decoder::{Decoder, Header, read_header};
+pub use decoder::Decoder;
+pub use header::{Header, read_header};
 pub use refusal::Refusal;
 pub use region::Region;
 pub use unsupported::Unsupported;

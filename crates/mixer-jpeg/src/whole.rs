@@ -2,8 +2,8 @@
 
 use crate::assembly::{Colours, assemble};
 use crate::coefficients::Coefficients;
-use crate::decoder::Header;
 use crate::frame::BLOCK_SIDE;
+use crate::header::Header;
 use crate::markers::{Declared, Start, Tables, next_marker, segment};
 use crate::pixels::Kernels;
 use crate::progression::Scan;

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 
 use mixer_train::device;
 use mixer_train::plan::Task;
-use mixer_train::run::session::{Options, Recipe, Session};
 use mixer_train::run::trainer::Outcome;
+use mixer_train::{Options, Recipe, Session};
 
 const SHARED: &str = r#"
 [data]

@@ -22,4 +22,5 @@ pub mod update;
 pub use classifier::Classifier;
 pub use device::DeviceEntry;
 pub use error::{TrainError, exit_code};
-pub use run::session::{Options, Recipe, Session};
+pub use run::recipe::Recipe;
+pub use run::session::{Options, Session};

@@ -14,7 +14,7 @@ use crate::input::dataset::Dataset;
 use crate::input::layout::Layout;
 use crate::input::loading::cores;
 use crate::plan::{InitFacts, RunPlan, Task};
-use crate::run::session::Recipe;
+use crate::run::recipe::Recipe;
 
 /// Pictures of each split that are decoded to see how large they are.
 const LOOKED_AT: usize = 1000;

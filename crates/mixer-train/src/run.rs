@@ -1,4 +1,4 @@
-//! A run from its start to its end. A `session` opens it, `found_run` is the one that a directory holds
+//! A run from its start to its end. A `recipe` is its configuration, a `session` opens it, `found_run` is the one that a directory holds
 //! already and says whether it may go on, a `job` is what it is made of, the loop is
 //! `trainer`; `journal` tells of it. Evaluations, everything that stops a run before its time, and what is
 //! done about updates that are not finite live here too.
@@ -13,6 +13,7 @@ pub(crate) mod journal;
 pub(crate) mod on_divergence;
 pub(crate) mod outliers;
 pub(crate) mod quantity;
+pub mod recipe;
 pub mod replay;
 pub mod session;
 pub mod time_limit;

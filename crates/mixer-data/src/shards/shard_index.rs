@@ -20,7 +20,7 @@
 //! A text is a u16 length and its bytes.
 
 use std::collections::HashSet;
-use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::io::{self, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -31,6 +31,7 @@ use fs_err as fs;
 use crate::error::{DataError, Place};
 use crate::shards::packing::Packing;
 use crate::shards::tar::{BLOCK, Member, Members};
+use crate::shards::whole_file::write_whole;
 use crate::sources::fingerprint::Fingerprint;
 use crate::sources::labels::{BYTE_ORDER_MARK, DistinctLabels, Label, number_in};
 use crate::sources::passed_over::PassedOver;
@@ -221,17 +222,10 @@ impl ShardIndex {
 
     /// Writes the index file, whole or not at all.
     pub(crate) fn write(&self, path: &Path) -> Result<(), DataError> {
-        let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
-        let written = self.write_new(&temporary).and_then(|()| fs::rename(&temporary, path));
-        if written.is_err() {
-            // The error that matters is the first one.
-            drop(fs::remove_file(&temporary));
-        }
-        written.map_err(DataError::io)
+        write_whole(path, |writer| self.write_to(writer)).map_err(DataError::io)
     }
 
-    fn write_new(&self, path: &Path) -> io::Result<()> {
-        let mut writer = BufWriter::with_capacity(1 << 20, fs::File::create(path)?);
+    fn write_to(&self, writer: &mut impl Write) -> io::Result<()> {
         let mut crc = crc32fast::Hasher::new();
         let mut put = |bytes: &[u8]| {
             crc.update(bytes);
@@ -277,8 +271,7 @@ impl ShardIndex {
             put(&bytes)?;
         }
         let crc = crc.finalize();
-        writer.write_all(&crc.to_le_bytes())?;
-        writer.flush()
+        writer.write_all(&crc.to_le_bytes())
     }
 
     /// The shard that holds an example.

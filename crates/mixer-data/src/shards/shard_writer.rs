@@ -29,6 +29,7 @@ use crate::resample::interpolation::Interpolation;
 use crate::resample::patches::Layout;
 use crate::resample::resampler::{Output, Resampler};
 use crate::shards::tar::{BLOCK, header};
+use crate::shards::whole_file::write_whole;
 use crate::sources::labels::{CLASSES_FILE, parse_class_names};
 use crate::sources::source::{Example, Source};
 use crate::stream::in_order::map_in_order;
@@ -190,10 +191,7 @@ impl ShardManifest {
     fn write(&self, path: &Path) -> Result<(), DataError> {
         let text =
             serde_json::to_string_pretty(self).map_err(|error| DataError::io(error.into()))?;
-        let temporary = path.with_extension("json.tmp");
-        write_synced(&temporary, (text + "\n").as_bytes())
-            .and_then(|()| fs::rename(&temporary, path))
-            .map_err(DataError::io)
+        write_whole(path, |out| out.write_all((text + "\n").as_bytes())).map_err(DataError::io)
     }
 }
 
@@ -393,7 +391,7 @@ fn write_classes(names: &[String], path: &Path) -> Result<(), DataError> {
         });
     }
     if !path.is_file() {
-        return write_synced(path, text.as_bytes()).map_err(DataError::io);
+        return write_whole(path, |out| out.write_all(text.as_bytes())).map_err(DataError::io);
     }
     match fs::read(path).map_err(DataError::io)? == text.as_bytes() {
         true => Ok(()),
@@ -404,12 +402,6 @@ fn write_classes(names: &[String], path: &Path) -> Result<(), DataError> {
             format!("the {} of this source", names.len()),
         )),
     }
-}
-
-fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = fs::File::create(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
 }
 
 fn shard_name(name: &str, number: usize) -> String {

@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use fs_err as fs;
 
 use crate::error::{DataError, Place};
-use crate::sources::letters::{check_letters, spelled, twin};
+use crate::sources::letters::{check_letters, twin};
+use crate::sources::spelled::spelled;
 
 /// The most classes that labels may number, so that one wild label does not make a million names.
 const MAX_CLASSES: i64 = 1 << 20;

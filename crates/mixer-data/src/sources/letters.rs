@@ -31,15 +31,6 @@ pub(crate) fn check_letters(names: &[String], path: &Path) -> Result<(), DataErr
     Ok(())
 }
 
-/// A name with the letters beyond ASCII as numbers, so that forms can be told apart.
-pub(crate) fn spelled(name: &str) -> String {
-    let letter = |c: char| match c.is_ascii() {
-        true => c.to_string(),
-        false => c.escape_unicode().to_string(),
-    };
-    name.chars().map(letter).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -13,7 +13,7 @@ use crate::error::TrainError;
 use crate::input::dataset::Dataset;
 use crate::plan::shown::Origins;
 use crate::plan::{InitFacts, RunPlan, Task};
-use crate::run::session::Recipe;
+use crate::run::recipe::Recipe;
 use crate::show::progress::say;
 use crate::show::visible::visible;
 

@@ -18,7 +18,8 @@ use crate::error::TrainError;
 use crate::input::dataset::Dataset;
 use crate::plan::{DataFacts, InitFacts, Task};
 use crate::run::found_run::FoundRun;
-use crate::run::session::{Options, Recipe, Resume};
+use crate::run::recipe::Recipe;
+use crate::run::session::{Options, Resume};
 use crate::run::trainer::Ended;
 use crate::show::progress::say;
 

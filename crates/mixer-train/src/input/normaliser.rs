@@ -2,8 +2,8 @@
 
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use mixer_data::Batch;
+use mixer_kernels::{mix_rows, normalise_pixels};
 use mixer_model::weights::Preprocessing;
-use rayon::prelude::*;
 
 use crate::device::is_host;
 
@@ -70,7 +70,10 @@ impl Normaliser {
     #[must_use]
     pub fn normalised(&self, pixels: Pixels) -> Tensor<3> {
         let pixels = match pixels {
-            Pixels::Host(bytes, dims) => return self.normalised_here(&bytes, dims),
+            Pixels::Host(bytes, dims) => {
+                let values = normalise_pixels(&bytes, &self.scale, &self.shift);
+                return Tensor::from_data(TensorData::new(values, dims), &self.device);
+            }
             Pixels::Bytes(bytes) => bytes.float(),
             Pixels::Floats(floats) => floats,
         };
@@ -81,19 +84,6 @@ impl Normaliser {
         pixels * row(&self.scale) + row(&self.shift)
     }
 
-    /// In one pass, where Burn's operations make three.
-    fn normalised_here(&self, bytes: &[u8], dims: [usize; 3]) -> Tensor<3> {
-        let mut values = vec![0.0f32; bytes.len()];
-        let patches = bytes.par_chunks_exact(self.scale.len());
-        values.par_chunks_exact_mut(self.scale.len()).zip(patches).for_each(|(to, patch)| {
-            let affine = self.scale.iter().zip(&self.shift);
-            for ((to, &byte), (scale, shift)) in to.iter_mut().zip(patch).zip(affine) {
-                *to = f32::from(byte) * scale + shift;
-            }
-        });
-        Tensor::from_data(TensorData::new(values, dims), &self.device)
-    }
-
     /// Mixup (Zhang et al. 2018): `share` of each example and the rest of its partner.
     ///
     /// # Shapes
@@ -102,30 +92,19 @@ impl Normaliser {
     #[must_use]
     pub fn mixed(&self, patches: Tensor<3>, partners: &[usize], share: f32) -> Tensor<3> {
         if is_host(&self.device) {
-            return self.mixed_here(patches, partners, share);
+            let dims = patches.dims();
+            let rows = patches.into_data();
+            let rows = rows.as_slice::<f32>().unwrap_or_else(|error| {
+                unreachable!("the network's input is f32: {error:?}");
+            });
+            let mixed = mix_rows(rows, partners, share);
+            return Tensor::from_data(TensorData::new(mixed, dims), &self.device);
         }
         let indices: Vec<i32> = partners.iter().map(|partner| *partner as i32).collect();
         let indices = TensorData::new(indices, [partners.len()]);
         let indices = Tensor::<1, Int>::from_data(indices, &self.device);
         let others = patches.clone().select(0, indices);
         patches * share + others * (1.0 - share)
-    }
-
-    fn mixed_here(&self, patches: Tensor<3>, partners: &[usize], share: f32) -> Tensor<3> {
-        let dims = patches.dims();
-        let own: Vec<f32> = patches.into_data().try_into_vec().unwrap_or_else(|error| {
-            unreachable!("the network's input is f32: {error:?}");
-        });
-        let (example, rest) = (dims[1] * dims[2], 1.0 - share);
-        let mut mixed = vec![0.0f32; own.len()];
-        let examples = mixed.par_chunks_exact_mut(example).zip(own.par_chunks_exact(example));
-        examples.zip(partners).for_each(|((to, one), &partner)| {
-            let other = &own[partner * example..(partner + 1) * example];
-            for ((to, one), other) in to.iter_mut().zip(one).zip(other) {
-                *to = one * share + other * rest;
-            }
-        });
-        Tensor::from_data(TensorData::new(mixed, dims), &self.device)
     }
 
     /// A row-major matrix of host values on the device.

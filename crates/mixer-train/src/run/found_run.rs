@@ -7,7 +7,7 @@ use crate::disk::run_dir::RunDir;
 use crate::error::{CheckpointFault, TrainError};
 use crate::plan::continued::{Continued, Difference};
 use crate::plan::{InitFacts, RunPlan, Task};
-use crate::run::session::Recipe;
+use crate::run::recipe::Recipe;
 
 /// The run that a directory holds.
 pub(crate) struct FoundRun<'a> {

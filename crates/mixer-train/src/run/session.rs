@@ -6,137 +6,23 @@ use std::path::{Path, PathBuf};
 use clap::ValueEnum;
 use mixer_model::{Weights, init};
 
-use crate::config::RunConfig;
-use crate::config::inheritance::in_file_of_key;
-use crate::config::model::IMAGE_SIZE;
 use crate::device::DeviceEntry;
 use crate::disk::checkpoint::{self, Checkpoint};
 use crate::disk::environment::Environment;
-use crate::disk::run_dir::{self, RunDir};
+use crate::disk::run_dir::RunDir;
 use crate::error::{CheckpointFault, TrainError};
 use crate::input::dataset::Dataset;
 use crate::input::loading::Loading;
-use crate::plan::{DataFacts, InitFacts, RunPlan, Task};
+use crate::plan::{InitFacts, RunPlan, Task};
 use crate::run::divergence::Divergence;
 use crate::run::found_run::FoundRun;
 use crate::run::interrupt;
 use crate::run::job::{Job, Start};
+use crate::run::recipe::Recipe;
 use crate::run::replay::{self, Replay};
 use crate::run::time_limit::TimeLimit;
 use crate::run::trainer::{self, Outcome};
 use crate::show::progress::say;
-
-/// A configuration that is to be run.
-#[derive(Debug, Clone)]
-pub struct Recipe {
-    /// As typed, with overrides.
-    pub config: RunConfig,
-    /// Its text, which the run directory keeps.
-    pub text: String,
-    /// Its file, which errors name.
-    pub file: Option<PathBuf>,
-}
-
-impl Recipe {
-    /// Reads a configuration file, with overrides as `train.epochs=2`.
-    ///
-    /// # Errors
-    /// [`TrainError::Config`] with the place in the file.
-    pub fn read(file: &Path, overrides: &[String]) -> Result<Self, TrainError> {
-        let (config, text) = RunConfig::read(file, overrides)?;
-        Ok(Self { config, text, file: Some(file.to_owned()) })
-    }
-
-    /// Takes a configuration as text.
-    ///
-    /// # Errors
-    /// [`TrainError::Config`] with the place in the text.
-    pub fn parse(text: &str) -> Result<Self, TrainError> {
-        let (config, text) = RunConfig::parse(text, &[])?;
-        Ok(Self { config, text, file: None })
-    }
-
-    /// The task that it is for, where no command says so: fine-tuning where it names weights.
-    #[must_use]
-    pub fn task(&self) -> Task {
-        if self.config.init.weights.is_some() { Task::Finetune } else { Task::Pretrain }
-    }
-
-    /// Reads the weights that fine-tuning starts from.
-    ///
-    /// # Errors
-    /// [`TrainError::Config`] when it names none, [`TrainError::Model`] when they cannot be read.
-    pub fn read_init(&self) -> Result<Weights, TrainError> {
-        let path = self.config.init.weights.as_deref().ok_or_else(|| {
-            TrainError::config("`init.weights` is missing").with_hint(
-                "name the weights with `--init`, or use `mixer pretrain` to start from scratch",
-            )
-        })?;
-        run_dir::read_weights(path, self.config.model.gelu)
-    }
-
-    /// The weights that the task starts from; none in pre-training.
-    fn initial(&self, task: Task) -> Result<Option<Weights>, TrainError> {
-        match task {
-            Task::Pretrain => Ok(None),
-            Task::Finetune => self.read_init().map(Some),
-        }
-    }
-
-    /// Side of the network's input, px: the configuration's, else that of the weights.
-    #[must_use]
-    pub fn image_size(&self, init: Option<&InitFacts>) -> usize {
-        let of_weights = init.map(|facts| facts.config.image_size);
-        self.config.model.image_size.or(of_weights).unwrap_or(IMAGE_SIZE)
-    }
-
-    /// Resolves it for data that is known already.
-    ///
-    /// # Errors
-    /// Those of [`RunPlan::resolve`], with the file.
-    pub fn plan(
-        &self,
-        task: Task,
-        init: Option<&InitFacts>,
-        data: DataFacts,
-    ) -> Result<RunPlan, TrainError> {
-        RunPlan::resolve(&self.config, task, init, data).map_err(|error| self.in_file(error))
-    }
-
-    /// Opens the data and resolves a new run.
-    ///
-    /// # Errors
-    /// Those of `Dataset::open` and of [`RunPlan::resolve`].
-    pub fn resolve(
-        &self,
-        task: Task,
-        initial: Option<&Weights>,
-    ) -> Result<(RunPlan, Dataset), TrainError> {
-        let init = initial.map(InitFacts::of);
-        let dataset = Dataset::open(&self.config.data, self.image_size(init.as_ref()))
-            .map_err(|error| self.in_file(error))?;
-        let plan = self.plan(task, init.as_ref(), dataset.facts())?;
-        Ok((plan, dataset))
-    }
-
-    /// Reads the weights that it names, opens the data, and resolves a new run: what a command does that no
-    /// task is given to.
-    ///
-    /// # Errors
-    /// Those of [`Recipe::read_init`] and [`Recipe::resolve`].
-    pub fn resolve_by_itself(&self) -> Result<(RunPlan, Dataset), TrainError> {
-        let task = self.task();
-        self.resolve(task, self.initial(task)?.as_ref())
-    }
-
-    /// The same error, with the file that the configuration was read from.
-    pub(crate) fn in_file(&self, error: TrainError) -> TrainError {
-        match &self.file {
-            Some(file) => in_file_of_key(error, file),
-            None => error,
-        }
-    }
-}
 
 /// Fate of a run that the directory holds already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]

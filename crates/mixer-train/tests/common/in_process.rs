@@ -9,8 +9,8 @@ use mixer_model::{HostTensor, Weights};
 use mixer_train::TrainError;
 use mixer_train::device::{DeviceEntry, DeviceKind};
 use mixer_train::plan::Task;
-use mixer_train::run::session::{Options, Recipe, Session};
 use mixer_train::run::trainer::Outcome;
+use mixer_train::{Options, Recipe, Session};
 
 /// A run on Flex that is taken for a device of another kind.
 pub fn run(kind: DeviceKind, text: &str, directory: &Path) -> Result<Outcome, TrainError> {

@@ -14,7 +14,7 @@ use crate::config::model::IMAGE_SIZE;
 use crate::error::TrainError;
 use crate::input::loading::Loading;
 use crate::plan;
-use crate::run::session::Recipe;
+use crate::run::recipe::Recipe;
 
 #[derive(Debug, Clone, Args)]
 pub(in crate::cli) struct DataArgs {
