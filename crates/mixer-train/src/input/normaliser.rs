@@ -13,6 +13,8 @@ pub struct Normaliser {
     /// `1 / (255 std)` and `−mean / std` of every value of a patch, `P·P·3`.
     scale: Vec<f32>,
     shift: Vec<f32>,
+    /// The same on a device, `[1, 1, P·P·3]`; absent on the CPU.
+    on_device: Option<[Tensor<3>; 2]>,
     device: Device,
 }
 
@@ -35,11 +37,13 @@ impl Normaliser {
             (0..patch_size * patch_size * 3).map(|i| f(i % 3)).collect()
         };
         let (mean, std) = (preprocessing.mean, preprocessing.std);
-        Self {
-            scale: row(&|colour| 1.0 / (255.0 * std[colour])),
-            shift: row(&|colour| -mean[colour] / std[colour]),
-            device: device.clone(),
-        }
+        let scale = row(&|colour| 1.0 / (255.0 * std[colour]));
+        let shift = row(&|colour| -mean[colour] / std[colour]);
+        let tensor = |values: &Vec<f32>| {
+            Tensor::from_data(TensorData::new(values.clone(), [1, 1, values.len()]), device)
+        };
+        let on_device = (!is_host(device)).then(|| [tensor(&scale), tensor(&shift)]);
+        Self { scale, shift, on_device, device: device.clone() }
     }
 
     /// The batch on the device, as bytes: a quarter of what `f32` would be crosses the bus. Devices
@@ -77,11 +81,10 @@ impl Normaliser {
             Pixels::Bytes(bytes) => bytes.float(),
             Pixels::Floats(floats) => floats,
         };
-        let row = |values: &Vec<f32>| {
-            let dims = [1, 1, values.len()];
-            Tensor::<3>::from_data(TensorData::new(values.clone(), dims), &self.device)
-        };
-        pixels * row(&self.scale) + row(&self.shift)
+        match &self.on_device {
+            Some([scale, shift]) => pixels * scale.clone() + shift.clone(),
+            None => unreachable!("what lies on a device was uploaded to one"),
+        }
     }
 
     /// Mixup (Zhang et al. 2018): `share` of each example and the rest of its partner.
