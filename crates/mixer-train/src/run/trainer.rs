@@ -188,7 +188,10 @@ pub fn train(
             run.write_weights(&mixer, job.run_dir.last_unaveraged())?;
         }
         let last = average.as_ref().unwrap_or(&mixer);
-        run.journal.weights(&last.to_weights(job.metadata(run.state.step))?, run.state.step)?;
+        // Not once more where the same command finds nothing left to do.
+        if !job.run_dir.last().exists() {
+            run.journal.weights(&last.to_weights(job.metadata(run.state.step))?, run.state.step)?;
+        }
         // This file tells that a run has come to its end.
         run.write_weights(last, job.run_dir.last())?;
         run.writer.wait()?;
