@@ -16,7 +16,7 @@ static ALLOCATOR: allocation::Counting = allocation::Counting;
 /// Pixels that pictures of this test may have.
 const MAX_PIXELS: u64 = 1 << 20;
 
-/// What a decoder may take for a picture of so many pixels, beside a small multiple of the file:
+/// Memory that a decoder may take for a picture, beside a small multiple of the file:
 /// 16 bits of four channels, their copy as RGB, colour profiles.
 const MAX_BYTES: usize = 20 << 20;
 

@@ -14,7 +14,7 @@ fn sound() -> Vec<u8> {
     read("444-17x33.jpg")
 }
 
-/// Where a marker's segment begins, length included.
+/// Beginning of a marker's segment, length included.
 fn segment(jpeg: &[u8], code: u8) -> usize {
     jpeg.windows(2).position(|pair| pair == [0xff, code]).unwrap() + 2
 }

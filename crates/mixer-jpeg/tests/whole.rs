@@ -42,12 +42,12 @@ fn a_cut_file_is_refused_or_lacks_nothing_but_its_end() {
     assert!(whole >= 2 * 60 && refused > 50 * whole, "{whole}, {refused}");
 }
 
-/// Where a marker's segment begins, length included.
+/// Beginning of a marker's segment, length included.
 fn segment(jpeg: &[u8], code: u8) -> usize {
     jpeg.windows(2).position(|pair| pair == [0xff, code]).unwrap() + 2
 }
 
-/// What the refusal of a fixture is, after an edit.
+/// Refusal of a fixture after an edit.
 fn refusal(name: &str, edit: impl FnOnce(&mut Vec<u8>)) -> String {
     let mut jpeg = read(name);
     assert!(decode_whole(&Decoder::new(), &jpeg).is_ok(), "{name}");

@@ -1,4 +1,4 @@
-//! What must hold of any bytes: no panic, regions equal to the whole, vectors equal to plain Rust, the
+//! Properties that hold of any bytes: no panic, regions equal to the whole, vectors equal to plain Rust, the
 //! decoder of whole pictures equal to that of regions, and where zune-jpeg sees nothing wrong either,
 //! pixels close to its own.
 //!
