@@ -64,5 +64,5 @@ pub use sources::subset::Subset;
 pub use sources::synthesise::{Synthesis, write_builtin};
 pub use stream::batch::{Batch, SkippedExample};
 pub use stream::batch_mix::{BatchMix, MixFlavour, MixKind};
-pub use stream::loader::{Loader, LoaderConfig, OnCorrupt};
+pub use stream::loader::{Loader, LoaderConfig, OnCorrupt, Positions, Share};
 pub use stream::mix::MixSpec;

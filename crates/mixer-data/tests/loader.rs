@@ -238,6 +238,54 @@ fn epochs_are_shuffled_and_augmented_anew() {
     assert!(same.count() < 3);
 }
 
+/// Ranks that share a stream take its batches between them, wherever it starts; parts of an evaluation are
+/// those of the whole one.
+#[test]
+fn shares_of_a_stream_are_its_batches() {
+    let source = || TestSource::new(37);
+    let (micro, update, first) = (3, 24, 48);
+    let whole = take(&mut train_from(source(), first, config(micro, 2, OnCorrupt::Stop)), 32);
+    for ranks in [1, 2, 4, 8] {
+        let own = update / ranks;
+        let mut found: Vec<Vec<Batch>> = Vec::new();
+        for rank in 0..ranks {
+            let share = Some(Share { own, of: update });
+            let positions = Positions { first: first + rank * own, share };
+            let (source, config) = (Arc::new(source()), config(micro, 2, OnCorrupt::Stop));
+            let order = Order::Shuffled { seed: 42 };
+            let transform = train_transform();
+            let loader = Loader::train_in_order(source, transform, 42, order, positions, config);
+            found.push(take(&mut loader.unwrap(), 32 / ranks as usize));
+        }
+        let per_update = own as usize / micro;
+        let in_order = (0..32).map(|at| {
+            let (step, within) = (at / (update as usize / micro), at % (update as usize / micro));
+            &found[within / per_update][step * per_update + within % per_update]
+        });
+        assert!(in_order.eq(&whole), "{ranks} ranks");
+    }
+    let whole = drain(&mut eval(source(), config(5, 1, OnCorrupt::Stop)));
+    let part = |range| {
+        let config = config(5, 1, OnCorrupt::Stop);
+        drain(&mut Loader::eval_part(Arc::new(source()), eval_transform(), range, config).unwrap())
+    };
+    assert_eq!([part(0..15), part(15..30), part(30..40), part(40..60)].concat(), whole);
+    let share = Some(Share { own: 4, of: 12 });
+    let refused = Loader::train_in_order(
+        Arc::new(source()),
+        train_transform(),
+        42,
+        Order::Shuffled { seed: 42 },
+        Positions { first: 0, share },
+        config(micro, 0, OnCorrupt::Stop),
+    );
+    let error = refused.err().unwrap().to_string();
+    assert!(
+        error.contains("share.own") && error.contains("multiple of the batch size 3"),
+        "{error}"
+    );
+}
+
 #[test]
 fn repeats_of_an_example_share_a_batch_and_differ_in_their_augmentation() {
     let order = Order::training(42, 3, 6);

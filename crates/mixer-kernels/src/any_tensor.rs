@@ -51,6 +51,12 @@ impl AnyTensor {
         Self(Dispatch::float_zeros(shape, &device, dtype.into()))
     }
 
+    /// The sum with another one of the same shape, in its memory where nobody else holds it.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self(Dispatch::float_add(self.0, other.0))
+    }
+
     /// Copies it to the host. SYNC: waits for the device.
     #[must_use]
     pub fn into_data(self) -> TensorData {

@@ -62,8 +62,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let labels = TensorData::new(labels, [batch.num_examples, 1]);
         let labels = Tensor::<2, Int>::from_data(labels, &device);
         let loss = log_probabilities.gather(1, labels).mean().neg();
-        let mut gradients = GradientSum::default();
-        gradients.add(&mixer, &loss.backward());
+        let gradients = GradientSum::of(&mixer, &loss.backward());
         let clip = gradients.squared_norm().map(|squared_norm| Clip { squared_norm, limit: 1.0 });
         mixer = optimizer.update(mixer, gradients, clip.as_ref(), 1e-3);
         if step % 50 == 0 {

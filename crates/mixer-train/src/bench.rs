@@ -209,8 +209,7 @@ fn train(bench: &Bench, device: &Device) -> Result<Vec<f64>, TrainError> {
         let logits = mixer.forward_training(patches, None);
         let loss = Loss::Softmax.per_example(logits, targets.clone()).mean();
         let value = loss.clone().inner();
-        let mut gradients = GradientSum::default();
-        gradients.add(&mixer, &loss.backward());
+        let gradients = GradientSum::of(&mixer, &loss.backward());
         drop(loss);
         let squared_norm = gradients.squared_norm().unwrap_or_else(|| Tensor::zeros([1], device));
         let values = Tensor::cat(vec![value, squared_norm.clone()], 0);

@@ -21,8 +21,11 @@ mod weights;
 
 use std::io::{IsTerminal, Write};
 use std::num::NonZeroUsize;
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::rc::Rc;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
@@ -33,13 +36,16 @@ use crate::classifier::Classifier;
 use crate::config::limits::MAX_WORKERS;
 use crate::device::{self, DeviceEntry};
 use crate::error::{TrainError, exit_code};
+use crate::group::{self, Alone, Group, Place};
+use crate::machine::{cores, machine_cores, share_machine};
 use crate::run::interrupt;
-use crate::show::progress::{self, say, say_lines};
-use crate::show::visible::{visible_json, visible_lines};
+use crate::show::console;
+use crate::show::progress::{self, say, say_in_any_case, say_lines};
+use crate::show::visible::{visible, visible_json, visible_lines};
 
 /// Pre-train, fine-tune, evaluate and ship MLP-Mixer image classifiers.
 #[derive(Debug, Parser)]
-#[command(name = "mixer", version, arg_required_else_help = true, after_help = EXIT_CODES)]
+#[command(name = "mixer", version = VERSION.as_str(), arg_required_else_help = true, after_help = EXIT_CODES)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -48,9 +54,15 @@ struct Cli {
     threads: Option<NonZeroUsize>,
 }
 
+/// The version, and the MPI that the binary was built with.
+static VERSION: LazyLock<String> = LazyLock::new(|| {
+    let mpi = group::library().map_or(String::new(), |library| format!(" ({library})"));
+    format!("{}{mpi}", env!("CARGO_PKG_VERSION"))
+});
+
 const EXIT_CODES: &str = "\
 Data goes to stdout, everything else to stderr. Exit codes: 0 done, 1 unexpected, 2 usage, 3 config or \
-run directory, 4 data, 5 weights, checkpoint or another file, 6 diverged, 7 device, 130 interrupted with a \
+run directory, 4 data, 5 weights, checkpoint or another file, 6 diverged, 7 device, 8 the processes of a run differ or one does not come, 130 interrupted with a \
 checkpoint written.";
 
 #[derive(Debug, Subcommand)]
@@ -142,8 +154,14 @@ struct DeviceArg {
 impl DeviceArg {
     /// Opens it, and says on stderr what somebody who expects a GPU should know.
     fn open(&self) -> Result<DeviceEntry, TrainError> {
-        start_threads(0)?;
-        let entry = device::open(&self.device)?;
+        self.open_as(Alone.local())
+    }
+
+    /// Opens that of a process: where it has no number and there are several, that of its place on the
+    /// machine.
+    fn open_as(&self, place: Place) -> Result<DeviceEntry, TrainError> {
+        start_threads(if place.size > 1 { cores() } else { 0 })?;
+        let entry = device::open_as(&self.device, place)?;
         if let Some(note) = device::note(&self.device, &entry) {
             say(format!("note: {note}"));
         }
@@ -319,10 +337,13 @@ pub fn main() -> ExitCode {
 
 fn run_command_line() -> u8 {
     let result = match Cli::try_parse() {
-        Ok(cli) => std::panic::catch_unwind(|| {
-            use_threads(cli.threads)?;
-            run(cli.command)
-        }),
+        Ok(cli) => match join(&cli.command) {
+            Ok(group) if group.size() > 1 => return run_together(cli, &group),
+            joined => std::panic::catch_unwind(AssertUnwindSafe(|| {
+                use_threads(cli.threads)?;
+                run(cli.command, &joined?)
+            })),
+        },
         Err(error) => {
             // Help and version are no errors: clap prints them to stdout and says so in its code.
             let code = if error.use_stderr() { exit_code::USAGE } else { exit_code::OK };
@@ -334,17 +355,88 @@ fn run_command_line() -> u8 {
         Ok(Ok(())) => exit_code::OK,
         Ok(Err(error)) if is_closed_pipe(&error) => exit_code::OK,
         Ok(Err(error)) => {
-            match &error {
-                // It shows a piece of the file.
-                TrainError::Config { .. } => say_lines(format_args!("error: {error}")),
-                error => say(format_args!("error: {error}")),
-            }
-            if let Some(hint) = error.hint() {
-                say(format_args!("hint: {hint}"));
-            }
+            say_lines(told(&error, None));
             error.exit_code()
         }
         Err(_) => exit_code::UNEXPECTED,
+    }
+}
+
+/// An error and its advice, as lines; of several processes, that of the one of this name.
+fn told(error: &TrainError, who: Option<&str>) -> String {
+    let who = who.map_or(String::new(), |who| format!("{who}: "));
+    let message = match error {
+        // It shows a piece of the file.
+        TrainError::Config { .. } => visible_lines(&error.to_string()).into_owned(),
+        error => visible(&error.to_string()).into_owned(),
+    };
+    let hint = error.hint().map_or(String::new(), |hint| format!("\nhint: {}", visible(&hint)));
+    format!("error: {who}{message}{hint}")
+}
+
+/// The processes that a command runs in: training may have several.
+fn join(command: &Command) -> Result<Rc<dyn Group>, TrainError> {
+    match command {
+        Command::Pretrain(_) | Command::Finetune(_) => group::join(),
+        _ => group::refuse_several().map(|()| Rc::new(Alone) as Rc<dyn Group>),
+    }
+}
+
+/// Time that a process which has come to its end waits for the others to come to theirs.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Runs a command as one of several processes, and ends together with them. One that cannot, because the
+/// others do not come to their end, ends all.
+fn run_together(cli: Cli, group: &Rc<dyn Group>) -> u8 {
+    interrupt::one_of_several();
+    share_machine(group.local().size);
+    if group.rank() > 0 {
+        console::hush();
+    } else {
+        warn_of_binding(group.local().size);
+    }
+    let result = std::panic::catch_unwind(AssertUnwindSafe(|| {
+        use_threads(cli.threads)?;
+        run(cli.command, group)
+    }));
+    let Ok(result) = result else {
+        say_in_any_case(format_args!("error: {} has panicked", group::name(&**group)));
+        progress::flush(Duration::from_secs(1));
+        group.abort(exit_code::UNEXPECTED);
+    };
+    let code = result.as_ref().map_or_else(TrainError::exit_code, |()| exit_code::OK);
+    // What all have met, one tells; and who has failed by himself, tells who he is.
+    let is_mine =
+        |error: &TrainError| group.rank() == 0 || !matches!(error, TrainError::Interrupted { .. });
+    let error = result
+        .as_ref()
+        .err()
+        .filter(|error| !matches!(error, TrainError::Elsewhere { .. }) && is_mine(error));
+    let own = error.map(ToString::to_string).unwrap_or_default();
+    let words = group.leave(own.as_bytes(), PATIENCE);
+    let is_told = words.as_ref().is_some_and(|words| {
+        words.iter().take(group.rank()).any(|word| word.as_slice() == own.as_bytes())
+    });
+    if let Some(error) = error.filter(|_| !is_told) {
+        let who = (group.rank() > 0).then(|| group::name(&**group));
+        say_in_any_case(told(error, who.as_deref()));
+    }
+    if words.is_none() {
+        progress::flush(Duration::from_secs(1));
+        group.abort(code);
+    }
+    code
+}
+
+/// Says where a launcher has bound this process to fewer cores than its share of the machine.
+fn warn_of_binding(processes: usize) {
+    let allowed = std::thread::available_parallelism().map_or(1, usize::from);
+    let share = machine_cores().map_or(1, |cores| (cores / processes).max(1));
+    if allowed < share {
+        say(format_args!(
+            "warning: the launcher has bound this process to {allowed} cores, its share of the machine is \
+             {share}: `mpirun --bind-to none`, `srun --cpus-per-task={share}`"
+        ));
     }
 }
 
@@ -371,10 +463,10 @@ fn start_threads(threads: usize) -> Result<(), TrainError> {
     }
 }
 
-fn run(command: Command) -> Result<(), TrainError> {
+fn run(command: Command, group: &Rc<dyn Group>) -> Result<(), TrainError> {
     match command {
-        Command::Pretrain(args) => train::pretrain(&args),
-        Command::Finetune(args) => train::finetune(&args),
+        Command::Pretrain(args) => train::pretrain(&args, group),
+        Command::Finetune(args) => train::finetune(&args, group),
         Command::Init(args) => init::run(&args),
         Command::Evaluate(args) => evaluate::run(&args),
         Command::Predict(args) => predict::run(&args),

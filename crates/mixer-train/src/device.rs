@@ -5,6 +5,7 @@ use burn::tensor::Device;
 use burn::tensor::DeviceType;
 
 use crate::error::TrainError;
+use crate::group::Place;
 use mixer_model::Precision;
 
 /// The kinds of devices, by backend.
@@ -224,6 +225,33 @@ pub fn open(requested: &str) -> Result<DeviceEntry, TrainError> {
             let hint = "update its driver, or build with `--features wgpu` and without `vulkan`"
                 .to_owned();
             Err(unusable(message, hint))
+        }
+    }
+}
+
+/// Opens the device of one of several processes on a machine: a GPU that is asked for without a number is that
+/// of the process's place. Where a process sees one GPU only, it is that.
+///
+/// # Errors
+/// Those of [`open`], and [`TrainError::Device`] where there are fewer GPUs than processes.
+pub fn open_as(requested: &str, place: Place) -> Result<DeviceEntry, TrainError> {
+    let entry = open(requested)?;
+    if place.size == 1 || !entry.is_gpu() || requested.contains(':') {
+        return Ok(entry);
+    }
+    let backend = entry.name.split(':').next().unwrap_or_default();
+    let gpus = available().into_iter().filter(|other| {
+        other.flaw.is_none()
+            && !other.is_software_gpu
+            && other.name.split(':').next() == Some(backend)
+    });
+    let mut gpus: Vec<DeviceEntry> = gpus.collect();
+    match gpus.len() {
+        0 | 1 => Ok(entry),
+        found if place.rank < found => Ok(gpus.swap_remove(place.rank)),
+        found => {
+            let message = format!("{} processes and {found} GPUs are on this machine", place.size);
+            Err(unusable(message, "start one process for each GPU".to_owned()))
         }
     }
 }

@@ -25,6 +25,8 @@ pub mod exit_code {
     pub const DIVERGED: u8 = 6;
     /// The device is missing or not compiled in.
     pub const DEVICE: u8 = 7;
+    /// The processes of a run are not alike, or one of them has not come.
+    pub const RANK: u8 = 8;
     /// Interrupted, with a checkpoint written; a second signal ends the process without one.
     pub const INTERRUPTED: u8 = 130;
 }
@@ -118,6 +120,24 @@ pub enum TrainError {
         step: u64,
         /// The checkpoint; absent before the first update.
         path: Option<PathBuf>,
+    },
+    /// Another process of the run has ended it, and says why itself.
+    #[error("rank {rank} on {host} has ended the run")]
+    Elsewhere {
+        /// Its number.
+        rank: usize,
+        /// Its machine.
+        host: String,
+        /// Its exit code.
+        code: u8,
+    },
+    /// The processes of a run are not alike.
+    #[error("{message}")]
+    Ranks {
+        /// Found and expected, and the rank.
+        message: String,
+        /// Advice.
+        hint: Option<String>,
     },
     /// A member of a sweep has failed.
     #[error("{member}: {error}")]
@@ -256,6 +276,11 @@ impl TrainError {
         Self::DataMismatch { message: message.into(), hint: None }
     }
 
+    /// Processes of a run that are not alike.
+    pub fn ranks(message: impl Into<String>) -> Self {
+        Self::Ranks { message: message.into(), hint: None }
+    }
+
     /// A device that cannot be used.
     pub fn device(message: impl Into<String>) -> Self {
         Self::Device { message: message.into(), hint: None }
@@ -277,6 +302,7 @@ impl TrainError {
         | Self::Config { hint, .. }
         | Self::DataMismatch { hint, .. }
         | Self::RunDir { hint, .. }
+        | Self::Ranks { hint, .. }
         | Self::Device { hint, .. } = &mut self
         {
             *hint = Some(advice.into());
@@ -323,6 +349,8 @@ impl TrainError {
             Self::Device { .. } => exit_code::DEVICE,
             Self::Interrupted { .. } => exit_code::INTERRUPTED,
             Self::Thread { .. } => exit_code::UNEXPECTED,
+            Self::Ranks { .. } => exit_code::RANK,
+            Self::Elsewhere { code, .. } => *code,
             Self::Member { error, .. } => error.exit_code(),
         }
     }
@@ -335,6 +363,7 @@ impl TrainError {
             | Self::Config { hint, .. }
             | Self::DataMismatch { hint, .. }
             | Self::RunDir { hint, .. }
+            | Self::Ranks { hint, .. }
             | Self::Device { hint, .. } => hint.clone(),
             Self::Member { error, .. } => error.hint(),
             Self::Data(DataError::NoSuchDirectory { path }) => {

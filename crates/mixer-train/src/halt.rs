@@ -1,11 +1,12 @@
 //! The reasons for which a loop ends before its end.
 
 use mixer_data::DataError;
+use serde::{Deserialize, Serialize};
 
 use crate::error::TrainError;
 
 /// A request to stop a run before its end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Stop {
     /// A signal.
     Interrupted,

@@ -8,11 +8,13 @@ pub mod config;
 pub mod device;
 pub mod disk;
 pub mod error;
+pub mod group;
 mod halt;
 pub mod input;
 #[doc(hidden)]
 pub mod internals;
 pub mod look;
+mod machine;
 pub mod plan;
 mod proposal;
 pub mod run;

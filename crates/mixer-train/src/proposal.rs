@@ -12,7 +12,7 @@ use mixer_model::count;
 use crate::error::TrainError;
 use crate::input::dataset::Dataset;
 use crate::input::layout::Layout;
-use crate::input::loading::cores;
+use crate::machine::cores;
 use crate::plan::{InitFacts, RunPlan, Task};
 use crate::run::recipe::Recipe;
 

@@ -3,6 +3,7 @@
 //! `trainer`; `journal` tells of it. Evaluations, everything that stops a run before its time, and what is
 //! done about updates that are not finite live here too.
 
+pub(crate) mod alike;
 pub(crate) mod divergence;
 pub(crate) mod early_stopping;
 pub mod evaluation;
@@ -12,6 +13,7 @@ pub mod job;
 pub(crate) mod journal;
 pub(crate) mod on_divergence;
 pub(crate) mod outliers;
+pub(crate) mod parcel;
 pub(crate) mod quantity;
 pub mod recipe;
 pub mod replay;

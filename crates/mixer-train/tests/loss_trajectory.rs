@@ -10,7 +10,7 @@ use burn::tensor::{Distribution, Tensor, TensorData};
 use mixer_model::{Metadata, Mixer, Weights};
 use mixer_train::device::DeviceEntry;
 use mixer_train::update::loss::{Loss, smoothed_targets};
-use mixer_train::update::optimizer::{Clip, GradientSum, Optimizer, Rule};
+use mixer_train::update::optimizer::{Clip, GradientSum, GradientTree, Optimizer, Rule};
 use mixer_train::update::schedule::{Decay, Schedule};
 use safetensors::SafeTensors;
 
@@ -115,7 +115,7 @@ fn follow(
     assert_eq!(rows * microbatches, labels.len(), "the fixture's batch cannot be cut evenly");
     let mut worst = (0.0f64, 0.0f64);
     for (step, &expected) in reference.losses.iter().enumerate() {
-        let mut gradients = GradientSum::default();
+        let mut gradients = GradientTree::new(1.0, device.is_gpu());
         let mut loss = 0.0;
         for i in 0..microbatches {
             let range = i * rows..(i + 1) * rows;
@@ -123,8 +123,9 @@ fn follow(
             let losses = Loss::Softmax.per_example(logits, targets.clone().slice([range]));
             let mean = losses.mean() / microbatches as f64;
             loss += f64::from(mean.clone().into_scalar::<f32>());
-            gradients.add(&mixer, &mean.backward());
+            gradients.add(&mixer, mean.clone().inner(), &mean.backward());
         }
+        let (_, gradients) = gradients.finish().unwrap();
         let error = (loss - expected).abs() / expected.abs();
         worst.0 = worst.0.max(error);
         assert!(error <= tolerance, "{trajectory} step {step}: {loss} expected {expected}");
@@ -278,8 +279,7 @@ fn moving_average_of_the_weights_follows_its_formula_and_survives_the_host() {
             let patches = Tensor::<3>::random([2, s, p], Distribution::Default, &autodiff);
             let logits = mixer.forward_training(patches, None);
             let loss = (logits.clone() * logits).mean();
-            let mut gradients = GradientSum::default();
-            gradients.add(&mixer, &loss.backward());
+            let gradients = GradientSum::of(&mixer, &loss.backward());
             mixer = optimizer.update(mixer, gradients, None, 0.1);
             // 2/11, 3/12, 4/13, …: less than the decay until there are updates enough.
             let decay = DECAY.min(f64::from(1 + step) / f64::from(10 + step)) as f32;

@@ -45,9 +45,7 @@ fn gradients(mixer: &Mixer, device: &DeviceEntry, step: usize) -> GradientSum {
     let logits = mixer.forward_training(patches, None);
     // Not the same for every class, so that every parameter has a gradient.
     let loss = (logits.clone().powi_scalar(3) + logits.clone() * logits).mean();
-    let mut gradients = GradientSum::default();
-    gradients.add(mixer, &loss.backward());
-    gradients
+    GradientSum::of(mixer, &loss.backward())
 }
 
 fn trained(

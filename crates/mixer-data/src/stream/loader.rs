@@ -77,6 +77,41 @@ pub enum OnCorrupt {
     },
 }
 
+/// The positions of a training stream that a loader takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Positions {
+    /// The first one.
+    pub first: u64,
+    /// Part of the stream that is taken: all of it, when absent.
+    pub share: Option<Share>,
+}
+
+/// A part of a stream that several loaders take together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Share {
+    /// Neighbouring positions that are taken, a multiple of the batch size.
+    pub own: u64,
+    /// Those that all take before it goes on with its own.
+    pub of: u64,
+}
+
+impl From<u64> for Positions {
+    /// All from the first one on.
+    fn from(first: u64) -> Self {
+        Self { first, share: None }
+    }
+}
+
+impl Positions {
+    /// The position behind a batch that ends before `end`.
+    fn after(self, end: u64) -> u64 {
+        match self.share {
+            Some(Share { own, of }) if (end - self.first) % of >= own => end + of - own,
+            _ => end,
+        }
+    }
+}
+
 /// A stream of batches.
 ///
 /// # Determinism
@@ -143,7 +178,7 @@ impl Loader {
 
     /// The endless stream of training in another order, such as [`Order::Repeated`].
     ///
-    /// `seed` is that of augmentation.
+    /// `seed` is that of augmentation. Of a stream that several loaders share, each takes its positions.
     ///
     /// # Errors
     /// When a setting has no meaning or the source is empty.
@@ -152,10 +187,22 @@ impl Loader {
         transform: TrainTransform,
         seed: u64,
         order: Order,
-        start_position: u64,
+        positions: impl Into<Positions>,
         config: LoaderConfig,
     ) -> Result<Self, DataError> {
-        Self::new(Pipeline::train(source, transform, seed, order, config)?, start_position)
+        let positions = positions.into();
+        if let Some(Share { own, of }) = positions.share
+            && (own == 0 || own > of || !own.is_multiple_of(config.batch_size.max(1) as u64))
+        {
+            let expected = format!("a multiple of the batch size {} up to {of}", config.batch_size);
+            return Err(DataError::BadSetting {
+                setting: "share.own",
+                found: own.to_string(),
+                expected,
+            });
+        }
+        let pipeline = Pipeline::train(source, transform, seed, order, config)?;
+        Self::new(pipeline, positions, u64::MAX)
     }
 
     /// One pass in the order of the source.
@@ -169,13 +216,28 @@ impl Loader {
         transform: EvalTransform,
         config: LoaderConfig,
     ) -> Result<Self, DataError> {
+        Self::eval_part(source, transform, 0..u64::MAX, config)
+    }
+
+    /// One pass over the examples of `part`, in the order of the source; what is behind its end is left out.
+    ///
+    /// # Errors
+    /// When a setting has no meaning or the source is empty.
+    pub fn eval_part(
+        source: Arc<dyn Source>,
+        transform: EvalTransform,
+        part: Range<u64>,
+        config: LoaderConfig,
+    ) -> Result<Self, DataError> {
         transform.check()?;
         let image_size = transform.image_size;
         let transform = Transform::Eval(transform);
-        Self::new(Pipeline::new(source, transform, image_size, Order::Sequential, config)?, 0)
+        let pipeline = Pipeline::new(source, transform, image_size, Order::Sequential, config)?;
+        let end = part.end.min(pipeline.len);
+        Self::new(pipeline, part.start.into(), end)
     }
 
-    fn new(pipeline: Pipeline, start_position: u64) -> Result<Self, DataError> {
+    fn new(pipeline: Pipeline, positions: Positions, end: u64) -> Result<Self, DataError> {
         let config = &pipeline.config;
         let batch_bytes = config.batch_size * pipeline.image_bytes();
         let max_in_flight = match config.workers {
@@ -186,9 +248,11 @@ impl Loader {
         let shared = Arc::new(Shared {
             pipeline,
             max_in_flight,
+            positions,
+            end,
             queue: Mutex::new(Queue {
                 batches: VecDeque::with_capacity(max_in_flight),
-                next_position: start_position,
+                next_position: positions.first,
                 spare: Vec::new(),
             }),
             room: Condvar::new(),
@@ -573,6 +637,9 @@ fn panic_message(payload: &(dyn std::any::Any + Send)) -> String {
 struct Shared {
     pipeline: Pipeline,
     max_in_flight: usize,
+    positions: Positions,
+    /// Position behind the last one.
+    end: u64,
     queue: Mutex<Queue>,
     /// Signalled when there is something to claim.
     room: Condvar,
@@ -696,12 +763,8 @@ impl Shared {
         let Pipeline { len, config, order, .. } = &self.pipeline;
         while queue.batches.len() < self.max_in_flight {
             let first_position = queue.next_position;
-            let num_examples = match self.pipeline.transform {
-                Transform::Train { .. } => config.batch_size,
-                Transform::Eval(_) => {
-                    len.saturating_sub(first_position).min(config.batch_size as u64) as usize
-                }
-            };
+            let left = self.end.saturating_sub(first_position);
+            let num_examples = left.min(config.batch_size as u64) as usize;
             if num_examples == 0 {
                 return;
             }
@@ -738,7 +801,7 @@ impl Shared {
                 }),
                 claimed: 0,
             });
-            queue.next_position += num_examples as u64;
+            queue.next_position = self.positions.after(first_position + num_examples as u64);
         }
     }
 

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::memory;
 use crate::error::TrainError;
-use crate::input::loading::cores;
+use crate::machine::cores;
 
 /// A worker that works for a smaller part of its time waits for a core, for others or for a disk.
 const BUSY: f64 = 0.85;

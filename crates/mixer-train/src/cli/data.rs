@@ -14,7 +14,7 @@ use mixer_data::{
 use super::Format;
 use super::config::{self, ConfigArgs};
 use crate::error::TrainError;
-use crate::input::loading::cores;
+use crate::machine::cores;
 use crate::show::progress::{Progress, say};
 use crate::show::visible::visible;
 

@@ -6,6 +6,7 @@ use serde::Serialize;
 use super::Format;
 use crate::device;
 use crate::error::TrainError;
+use crate::group;
 
 #[derive(Debug, Clone, Args)]
 pub(super) struct DevicesArgs {
@@ -47,5 +48,9 @@ pub(super) fn run(args: &DevicesArgs) -> Result<(), TrainError> {
         let refused = row.refused.map_or(String::new(), |flaw| format!("; refused: {flaw}"));
         format!("{:<10} {}{software}{auto}{refused}", row.name, row.description)
     };
-    super::print(&rows.iter().map(line).collect::<Vec<_>>().join("\n"))
+    let mpi = match group::library() {
+        Some(library) => format!("several processes: {library}"),
+        None => "several processes: not compiled in (`--features mpi`)".to_owned(),
+    };
+    super::print(&rows.iter().map(line).chain([mpi]).collect::<Vec<_>>().join("\n"))
 }

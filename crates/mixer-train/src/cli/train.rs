@@ -1,6 +1,7 @@
 //! `mixer pretrain` and `mixer finetune`.
 
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -9,6 +10,7 @@ use mixer_model::count;
 use super::{DeviceArg, init, suggested, sweep};
 use crate::config::DataKind;
 use crate::error::TrainError;
+use crate::group::{Alone, Group};
 use crate::plan::Task;
 use crate::run::divergence::Values;
 use crate::run::interrupt;
@@ -87,30 +89,49 @@ pub(super) struct SweepArg {
     pub(super) entries: Vec<String>,
 }
 
-pub(super) fn pretrain(args: &PretrainArgs) -> Result<(), TrainError> {
+pub(super) fn pretrain(args: &PretrainArgs, group: &Rc<dyn Group>) -> Result<(), TrainError> {
     let PretrainArgs { train, sweep } = args.clone();
-    train_as(&FinetuneArgs { train, init: None, sweep }, Task::Pretrain)
+    train_as(&FinetuneArgs { train, init: None, sweep }, Task::Pretrain, group)
 }
 
-pub(super) fn finetune(args: &FinetuneArgs) -> Result<(), TrainError> {
-    train_as(args, Task::Finetune)
+pub(super) fn finetune(args: &FinetuneArgs, group: &Rc<dyn Group>) -> Result<(), TrainError> {
+    train_as(args, Task::Finetune, group)
 }
 
-fn train_as(args: &FinetuneArgs, task: Task) -> Result<(), TrainError> {
+fn train_as(args: &FinetuneArgs, task: Task, group: &Rc<dyn Group>) -> Result<(), TrainError> {
+    let alone = if args.train.config.is_dir() {
+        Some("a folder in the place of the configuration")
+    } else if !args.sweep.entries.is_empty() {
+        Some("`--sweep`")
+    } else if args.train.replay.is_some() {
+        Some("`--replay`")
+    } else {
+        None
+    };
+    if let Some(what) = alone.filter(|_| group.size() > 1) {
+        let message = format!("{what} is for one process, {} were started", group.size());
+        return Err(TrainError::usage(message).with_hint("start it without the launcher"));
+    }
     if args.train.config.is_dir() {
         return init::propose(&args.train.config, args.init.as_deref());
     }
     if !args.sweep.entries.is_empty() {
         return sweep::run(args, task);
     }
-    train_or_replay(&args.train, &args.recipe()?, task)
+    train_or_replay(&args.train, &args.recipe()?, task, group)
 }
 
-fn train_or_replay(args: &TrainArgs, recipe: &Recipe, task: Task) -> Result<(), TrainError> {
+fn train_or_replay(
+    args: &TrainArgs,
+    recipe: &Recipe,
+    task: Task,
+    group: &Rc<dyn Group>,
+) -> Result<(), TrainError> {
     match &args.replay {
         Some(file) => replay(recipe, task, args.options(None)?, file),
         None => {
-            let session = open(recipe, task, args.options(args.time_limit())?)?;
+            let options = args.options_in(args.time_limit(), Rc::clone(group))?;
+            let session = open(recipe, task, options)?;
             let next = next_commands(&session);
             if !matches!(train_to_end(session)?, Ended::TimeLimit(_)) {
                 next.iter().for_each(say);
@@ -158,11 +179,20 @@ impl TrainArgs {
 
     /// Directory and device of the run; listens to signals before the device is opened.
     pub(super) fn options(&self, time_limit: Option<TimeLimit>) -> Result<Options, TrainError> {
+        self.options_in(time_limit, Rc::new(Alone))
+    }
+
+    /// The same for one of several processes.
+    fn options_in(
+        &self,
+        time_limit: Option<TimeLimit>,
+        group: Rc<dyn Group>,
+    ) -> Result<Options, TrainError> {
         interrupt::listen();
-        let device = self.device.open()?;
+        let device = self.device.open_as(group.local())?;
         let options = Options::new(self.run_directory(), device);
         let Self { resume, extend, .. } = *self;
-        Ok(Options { resume, extend, time_limit, ..options })
+        Ok(Options { resume, extend, time_limit, group, ..options })
     }
 }
 

@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::config::limits::MAX_WORKERS;
+use crate::machine::cores;
 
 /// Split to train on.
 pub const TRAIN: &str = "train";
@@ -98,7 +99,7 @@ impl DataKind {
 /// Decoding threads where none are set: the cores, up to a limit.
 #[must_use]
 pub fn default_workers() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from).min(WORKERS_AT_MOST)
+    cores().min(WORKERS_AT_MOST)
 }
 
 /// Pictures and their preparation.

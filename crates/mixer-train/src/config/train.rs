@@ -49,6 +49,9 @@ pub const ON_DIVERGENCE: OnDivergence = OnDivergence::Stop;
 /// Standard deviations from which on an update is reported.
 pub const OUTLIER_Z_SCORE: f64 = 6.0;
 
+/// Longest wait of a process for another one of the run, s.
+pub const RANK_TIMEOUT_SECS: u64 = 1800;
+
 /// Batches, length, loss, intervals.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -171,6 +174,11 @@ pub struct TrainConfig {
     /// updates out, going on with the next batch, before it ends the run after all.
     #[schemars(extend("default" = ON_DIVERGENCE, "x-resume" = "free"))]
     pub on_divergence: Option<OnDivergence>,
+    /// Longest time that a process of a run waits for another one, before it ends with exit code 8.
+    ///
+    /// After a minute it says for whom it waits. Evaluations and checkpoints of the slowest process have to fit.
+    #[schemars(extend("x-unit" = "seconds", "minimum" = 1, "default" = RANK_TIMEOUT_SECS, "x-resume" = "free"))]
+    pub rank_timeout_secs: Option<u64>,
     /// Standard deviations above the mean of the last 100 updates from which on losses and gradient norms are
     /// reported.
     ///

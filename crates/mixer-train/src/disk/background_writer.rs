@@ -84,6 +84,19 @@ impl BackgroundWriter {
         })
     }
 
+    /// A writer that is given nothing to write.
+    pub(crate) fn idle() -> Self {
+        Self {
+            jobs: None,
+            reports: channel().1,
+            thread: None,
+            under_way: Vec::new(),
+            newest: None,
+            longest_save: None,
+            checkpoints: 0,
+        }
+    }
+
     /// Returns the error of what was written since the last call, and does not wait.
     pub(crate) fn check(&mut self) -> Result<(), TrainError> {
         while let Ok(report) = self.reports.try_recv() {

@@ -30,6 +30,9 @@ pub struct Environment {
     pub processor: Option<String>,
     /// Threads of the CPU backend.
     pub threads: usize,
+    /// Processes that it was started in.
+    #[serde(default = "one")]
+    pub processes: usize,
     /// Operating system and architecture.
     pub platform: String,
 }
@@ -37,7 +40,7 @@ pub struct Environment {
 impl Environment {
     /// This process, now, on `device`.
     #[must_use]
-    pub fn current(device: &str) -> Self {
+    pub fn current(device: &str, processes: usize) -> Self {
         let command = std::env::args_os().map(|arg| arg.to_string_lossy().into_owned());
         Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -48,9 +51,14 @@ impl Environment {
             device: device.to_owned(),
             processor: processor(),
             threads: rayon::current_num_threads(),
+            processes,
             platform: format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS),
         }
     }
+}
+
+fn one() -> usize {
+    1
 }
 
 /// The command line of this process with one more argument, as a shell takes it.

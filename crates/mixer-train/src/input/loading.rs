@@ -42,9 +42,3 @@ impl Loading {
         LoaderConfig { batch_size, patch_size, workers, queue_bytes, on_corrupt }
     }
 }
-
-/// Cores that the process may use.
-#[must_use]
-pub fn cores() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
-}

@@ -7,7 +7,8 @@ use crate::config::TrainConfig;
 use crate::config::limits::{MAX_STEPS, check_batch};
 use crate::config::train::{
     BATCH_SIZE, CLIP_NORM, EVAL_AT_START, KEEP_BEST_CHECKPOINT, KEEP_CHECKPOINTS, LABEL_SMOOTHING,
-    LOG_EVERY_STEPS, LOSS, ON_DIVERGENCE, OUTLIER_Z_SCORE, PRECISION, RECOMPUTE_BLOCKS,
+    LOG_EVERY_STEPS, LOSS, ON_DIVERGENCE, OUTLIER_Z_SCORE, PRECISION, RANK_TIMEOUT_SECS,
+    RECOMPUTE_BLOCKS,
 };
 use crate::error::TrainError;
 use crate::run::early_stopping::EarlyStopping;
@@ -73,6 +74,9 @@ pub struct TrainPlan {
     pub keep_best_checkpoint: bool,
     /// Fate of an update that is not finite.
     pub on_divergence: OnDivergence,
+    /// Longest wait of a process for another one, s.
+    #[serde(default = "rank_timeout_secs")]
+    pub rank_timeout_secs: u64,
     /// Standard deviations from which on a loss or gradient norm is reported; none is when absent, which
     /// is written as 0.
     #[serde(with = "absent_as_zero")]
@@ -155,9 +159,15 @@ impl TrainPlan {
             keep_checkpoint_every_steps: config.keep_checkpoint_every_steps,
             keep_best_checkpoint: config.keep_best_checkpoint.unwrap_or(KEEP_BEST_CHECKPOINT),
             on_divergence: config.on_divergence.unwrap_or(ON_DIVERGENCE),
+            rank_timeout_secs: config.rank_timeout_secs.unwrap_or(RANK_TIMEOUT_SECS),
             outlier_z_score: above_zero(config.outlier_z_score.unwrap_or(OUTLIER_Z_SCORE)),
         })
     }
+}
+
+/// That of plans from before there was the key.
+fn rank_timeout_secs() -> u64 {
+    RANK_TIMEOUT_SECS
 }
 
 /// The length in updates: passes over the data times examples, by the size of a batch.

@@ -1,5 +1,6 @@
 //! Loss and accuracy over a split, counting every example once.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use burn::tensor::Device;
@@ -9,6 +10,7 @@ use mixer_model::Mixer;
 use mixer_model::weights::Preprocessing;
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::group::Group;
 use crate::halt::Halt;
 use crate::input::loading::Loading;
 use crate::input::normaliser::Normaliser;
@@ -29,7 +31,26 @@ pub struct Evaluation {
     pub n: u64,
 }
 
+/// The result of one example.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Score {
+    /// Its loss.
+    pub loss: f32,
+    /// Classes that are more probable than its own.
+    pub rank: u32,
+}
+
 impl Evaluation {
+    /// The means over examples, summed in their order in f64.
+    #[must_use]
+    pub fn of(scores: &[Score]) -> Self {
+        let n = (scores.len() as f64).max(1.0);
+        let below = |limit| scores.iter().filter(|score| score.rank < limit).count() as f64;
+        let loss: f64 = scores.iter().map(|score| f64::from(score.loss)).sum();
+        let n_scores = scores.len() as u64;
+        Self { loss: loss / n, top1: below(1) / n, top5: below(5) / n, n: n_scores }
+    }
+
     /// `true` where the top-5 accuracy says something that is worth a look: of five classes or fewer, the five
     /// most probable are all.
     #[must_use]
@@ -71,16 +92,45 @@ impl Evaluator {
         mixer: &Mixer,
         device: &Device,
         source: &Arc<dyn Source>,
+        stop: impl FnMut(u64) -> Option<S>,
+        skipped: impl FnMut(&SkippedExample),
+    ) -> Result<Evaluation, Halt<S>> {
+        let scores = self.scores(mixer, device, source, 0..source.len(), stop, skipped)?;
+        Ok(Evaluation::of(&scores))
+    }
+
+    /// The share of the examples of a source that a process evaluates: whole batches, one process's behind
+    /// the other's.
+    #[must_use]
+    pub fn share(&self, examples: usize, group: &dyn Group) -> Range<usize> {
+        let batches = examples.div_ceil(self.batch_size);
+        let start = |rank: usize| {
+            (batches as u128 * rank as u128 / group.size() as u128) as usize * self.batch_size
+        };
+        start(group.rank()).min(examples)..start(group.rank() + 1).min(examples)
+    }
+
+    /// Evaluates a network on some examples of a source, each as [`Score`].
+    ///
+    /// # Errors
+    /// Those of [`Evaluator::run`].
+    pub fn scores<S>(
+        &self,
+        mixer: &Mixer,
+        device: &Device,
+        source: &Arc<dyn Source>,
+        part: Range<usize>,
         mut stop: impl FnMut(u64) -> Option<S>,
         mut skipped: impl FnMut(&SkippedExample),
-    ) -> Result<Evaluation, Halt<S>> {
+    ) -> Result<Vec<Score>, Halt<S>> {
         let (patch_size, num_classes) = (mixer.config().patch_size, mixer.config().num_classes);
         let config = self.loading.loader(self.batch_size, patch_size, self.on_corrupt);
-        let loader = Loader::eval(Arc::clone(source), self.transform.clone(), config)?;
+        let part = part.start as u64..part.end as u64;
+        let loader = Loader::eval_part(Arc::clone(source), self.transform.clone(), part, config)?;
         let normaliser = Normaliser::new(&self.preprocessing, patch_size, device);
         let mut stream = Stream::new(loader, normaliser, |_| Ok(()))?;
-        let mut sum = Evaluation { loss: 0.0, top1: 0.0, top5: 0.0, n: 0 };
-        while let Some(Input { patches, batch, .. }) = stream.next(|| stop(sum.n))? {
+        let mut scores = Vec::new();
+        while let Some(Input { patches, batch, .. }) = stream.next(|| stop(scores.len() as u64))? {
             let logits = mixer.forward(patches);
             let targets = smoothed_targets(&batch.labels, num_classes, 0.0);
             let targets = stream.normaliser().matrix(targets, batch.labels.len());
@@ -91,15 +141,11 @@ impl Evaluator {
             for i in 0..batch.num_examples {
                 let logits = &logits[i * num_classes..(i + 1) * num_classes];
                 let rank = rank(logits, batch.labels[i] as usize);
-                sum.loss += f64::from(losses[i]);
-                sum.top1 += f64::from(u8::from(rank < 1));
-                sum.top5 += f64::from(u8::from(rank < 5));
-                sum.n += 1;
+                let rank = u32::try_from(rank).unwrap_or(u32::MAX);
+                scores.push(Score { loss: losses[i], rank });
             }
             batch.skipped.iter().for_each(&mut skipped);
         }
-        let n = (sum.n as f64).max(1.0);
-        let Evaluation { loss, top1, top5, n: count } = sum;
-        Ok(Evaluation { loss: loss / n, top1: top1 / n, top5: top5 / n, n: count })
+        Ok(scores)
     }
 }

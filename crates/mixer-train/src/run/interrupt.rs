@@ -1,5 +1,6 @@
-//! Signals: SIGINT, SIGTERM and SIGHUP ask a run to save and to end, a second one ends the process at
-//! once; SIGUSR1 asks it to save and to go on.
+//! Signals: SIGINT, SIGTERM, SIGHUP and SIGUSR2 ask a run to save and to end, a second one ends the process at
+//! once; SIGUSR1 asks it to save and to go on. SIGUSR2 is the one that `mpirun` passes on without ending the
+//! ranks itself.
 //!
 //! A first signal is obeyed at the next batch. Where nothing is left to save, because the newest update
 //! is on disk already or there was none, the process ends at once: also while data is being opened or a
@@ -16,6 +17,8 @@ use crate::show::progress::{self, say};
 
 static STOP: AtomicBool = AtomicBool::new(false);
 static SAVE: AtomicBool = AtomicBool::new(false);
+/// `true` where the process is one of several, and none ends by itself.
+static IS_ONE_OF_SEVERAL: AtomicBool = AtomicBool::new(false);
 /// Updates done, and those of them that are on disk.
 static UPDATED: AtomicU64 = AtomicU64::new(0);
 static SAVED: AtomicU64 = AtomicU64::new(0);
@@ -61,6 +64,11 @@ pub fn take_save_request() -> bool {
     SAVE.swap(false, Ordering::SeqCst)
 }
 
+/// Tells that this process is one of several: it ends with the others, also where it has nothing to save.
+pub(crate) fn one_of_several() {
+    IS_ONE_OF_SEVERAL.store(true, Ordering::SeqCst);
+}
+
 /// Tells that there is nothing to save, as when another run begins in this process.
 pub(crate) fn nothing_to_save() {
     updated(0);
@@ -87,7 +95,9 @@ fn obey(request: Request, exit: impl Fn(i32)) {
         }
         Request::Stop if STOP.load(Ordering::SeqCst) => exit(code),
         Request::Stop => match UPDATED.load(Ordering::SeqCst) {
-            step if step != SAVED.load(Ordering::SeqCst) => {
+            step if step != SAVED.load(Ordering::SeqCst)
+                || IS_ONE_OF_SEVERAL.load(Ordering::SeqCst) =>
+            {
                 say("saving and stopping; a second signal (Ctrl-C) stops at once, without saving");
                 STOP.store(true, Ordering::SeqCst);
             }
@@ -107,9 +117,9 @@ fn obey(request: Request, exit: impl Fn(i32)) {
 
 #[cfg(unix)]
 fn listen_in_thread() -> std::io::Result<()> {
-    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 
-    let mut signals = vec![SIGINT, SIGTERM, SIGUSR1];
+    let mut signals = vec![SIGINT, SIGTERM, SIGUSR1, SIGUSR2];
     // `nohup` means that a closed terminal shall not end the run.
     if !is_ignored(SIGHUP) {
         signals.push(SIGHUP);

@@ -1,6 +1,7 @@
 //! The parts of a run, resolved and opened, before anything is computed.
 
 use std::path::PathBuf;
+use std::rc::Rc;
 
 use burn::tensor::Device;
 use mixer_model::{Compute, Metadata, Mixer, Weights, count};
@@ -9,6 +10,7 @@ use crate::device::DeviceEntry;
 use crate::disk::checkpoint::{Checkpoint, RunState};
 use crate::disk::run_dir::{self, RunDir};
 use crate::error::TrainError;
+use crate::group::Group;
 use crate::input::dataset::Dataset;
 use crate::input::loading::Loading;
 use crate::plan::RunPlan;
@@ -28,6 +30,8 @@ pub struct Job {
     pub device: DeviceEntry,
     /// Threads and memory that read data.
     pub loading: Loading,
+    /// The processes that train together.
+    pub group: Rc<dyn Group>,
 }
 
 /// The state that a run has when its process begins.

@@ -9,12 +9,12 @@ use mixer_model::Weights;
 
 use crate::disk::environment::now;
 use crate::disk::metrics::{Metric, MetricsFile};
-use crate::disk::run_dir::RunDir;
 use crate::disk::tensorboard::EventFile;
 use crate::error::TrainError;
+use crate::group::is_first;
 use crate::look::unit_pictures::token_mixing;
-use crate::plan::RunPlan;
 use crate::run::evaluation::Evaluation;
+use crate::run::job::Job;
 use crate::run::outliers::Outlier;
 use crate::run::quantity::Quantity;
 use crate::show::console::Tone;
@@ -189,11 +189,19 @@ pub(crate) struct Journal {
     loss: Smoothed,
     /// Top-1 of the best evaluation.
     best: Option<f64>,
-    metrics: MetricsFile,
-    events: EventFile,
+    /// Absent where another process writes them.
+    files: Option<Files>,
+    /// Processes that each do as many microbatches as this one.
+    ranks: u64,
     /// Training time of the lives of the run before this process, seconds.
     elapsed_before: f64,
     started: Instant,
+}
+
+/// The files of a run that grow with it.
+struct Files {
+    metrics: MetricsFile,
+    events: EventFile,
 }
 
 /// The part of an update that is watched.
@@ -232,23 +240,28 @@ impl Journal {
     /// # Errors
     /// [`TrainError::Checkpoint`] when a file cannot be opened.
     pub(crate) fn open(
-        run_dir: &RunDir,
-        plan: &RunPlan,
+        job: &Job,
         metrics_bytes: u64,
         done: u64,
         elapsed_before: f64,
         best: Option<f64>,
     ) -> Result<Self, TrainError> {
-        let metrics = MetricsFile::open(&run_dir.metrics(), metrics_bytes)?;
-        let mut events = EventFile::new(run_dir.tensorboard(), done);
-        if done == 0 {
-            events.introduce(plan)?;
-        }
+        let (plan, run_dir) = (&job.plan, &job.run_dir);
+        let files = if is_first(&*job.group) {
+            let metrics = MetricsFile::open(&run_dir.metrics(), metrics_bytes)?;
+            let mut events = EventFile::new(run_dir.tensorboard(), done);
+            if done == 0 {
+                events.introduce(plan)?;
+            }
+            Some(Files { metrics, events })
+        } else {
+            None
+        };
         let total = plan.train.steps;
         let microbatches = (plan.train.batch_size / plan.train.microbatch_size) as u64;
         Ok(Self {
-            metrics,
-            events,
+            files,
+            ranks: job.group.size() as u64,
             progress: Progress::new("microbatch", total * microbatches, done * microbatches),
             length: Length { total, microbatches, per_epoch: plan.steps_per_epoch() },
             microbatches: done * microbatches,
@@ -281,9 +294,10 @@ impl Journal {
         if let Some(line) = event.line() {
             self.progress.note(&line, tone);
         }
-        if let Some(metric) = event.metric(self.elapsed_secs()) {
-            self.metrics.write(&metric)?;
-            self.events.metric(&metric)?;
+        let elapsed = self.elapsed_secs();
+        if let (Some(files), Some(metric)) = (&mut self.files, event.metric(elapsed)) {
+            files.metrics.write(&metric)?;
+            files.events.metric(&metric)?;
         }
         Ok(())
     }
@@ -293,12 +307,19 @@ impl Journal {
     /// # Errors
     /// [`TrainError::Checkpoint`] when the event file cannot be written to.
     pub(crate) fn weights(&mut self, weights: &Weights, step: u64) -> Result<(), TrainError> {
-        self.events.picture(step, "weights/token_mixing_0", &token_mixing(weights, 0)?)
+        match &mut self.files {
+            Some(files) => {
+                let picture = token_mixing(weights, 0)?;
+                files.events.picture(step, "weights/token_mixing_0", &picture)
+            }
+            None => Ok(()),
+        }
     }
 
     /// Tells that the gradient of a microbatch is computed.
     pub(crate) fn microbatch(&mut self) {
-        self.microbatches += 1;
+        // The others do as much meanwhile.
+        self.microbatches += self.ranks;
         // With the last one comes the update, which has more to say.
         if !self.microbatches.is_multiple_of(self.length.microbatches) {
             self.show();
@@ -346,9 +367,9 @@ impl Journal {
         (1000.0 * elapsed).round() / 1000.0
     }
 
-    /// The file of metrics.
-    pub(crate) fn metrics(&self) -> &MetricsFile {
-        &self.metrics
+    /// The file of metrics; absent where another process writes it.
+    pub(crate) fn metrics(&self) -> Option<&MetricsFile> {
+        self.files.as_ref().map(|files| &files.metrics)
     }
 
     /// Takes the bar away.

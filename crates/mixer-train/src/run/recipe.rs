@@ -7,6 +7,7 @@ use mixer_model::Weights;
 use crate::config::RunConfig;
 use crate::config::inheritance::in_file_of_key;
 use crate::config::model::IMAGE_SIZE;
+use crate::config::train::BATCH_SIZE;
 use crate::disk::run_dir;
 use crate::error::TrainError;
 use crate::input::dataset::Dataset;
@@ -113,6 +114,38 @@ impl Recipe {
     pub fn resolve_by_itself(&self) -> Result<(RunPlan, Dataset), TrainError> {
         let task = self.task();
         self.resolve(task, self.initial(task)?.as_ref())
+    }
+
+    /// The recipe of a new run of several processes: where nothing says how large a microbatch is, each process
+    /// computes its share of the batch in one.
+    ///
+    /// # Errors
+    /// [`TrainError::Config`] where the batch has no even shares.
+    pub(crate) fn shared_by(&self, ranks: usize) -> Result<Self, TrainError> {
+        let mut recipe = self.clone();
+        let train = &mut recipe.config.train;
+        if ranks > 1 && train.microbatch_size.is_none() {
+            let batch = train.batch_size.unwrap_or(BATCH_SIZE);
+            if !batch.is_multiple_of(ranks) {
+                let message = format!(
+                    "`train.batch_size` is {batch}, expected a multiple of the {ranks} processes"
+                );
+                return Err(self.in_file(TrainError::config(message)));
+            }
+            train.microbatch_size = Some(batch / ranks);
+        }
+        Ok(recipe)
+    }
+
+    /// The recipe that continues a run, with its microbatches where nothing says how large they are: it may
+    /// have been started by another number of processes.
+    pub(crate) fn shared_as(&self, plan: &RunPlan) -> Self {
+        let mut recipe = self.clone();
+        let train = &mut recipe.config.train;
+        if train.batch_size.unwrap_or(BATCH_SIZE) == plan.train.batch_size {
+            train.microbatch_size.get_or_insert(plan.train.microbatch_size);
+        }
+        recipe
     }
 
     /// The same error, with the file that the configuration was read from.

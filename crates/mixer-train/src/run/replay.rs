@@ -71,8 +71,9 @@ pub fn replay(job: &Job, divergence: Divergence, start: Start) -> Result<Replay,
     let mut progress = Progress::new("step", divergence.step, state.step);
     let mut batches = BatchGradient::new(job, state.step, state.skipped_train.clone())?;
     for step in state.step..divergence.step {
-        let Gradient { sum, loss, squared_norm, .. } =
+        let Gradient { sum, loss, .. } =
             batches.next(&mixer, state.loss_factor(), never, |_| ())?;
+        let squared_norm = sum.squared_norm().unwrap_or_else(|| loss.zeros_like());
         progress.update(step + 1);
         // An update that was left out, is left out.
         let is_finite = scalar(loss).is_finite() && scalar(squared_norm.clone()).is_finite();
@@ -91,7 +92,7 @@ pub fn replay(job: &Job, divergence: Divergence, start: Start) -> Result<Replay,
     progress.finish();
     let mut examples = Vec::with_capacity(plan.train.batch_size);
     let factor = state.loss_factor();
-    let Gradient { sum, loss, squared_norm, indices, .. } =
+    let Gradient { sum, loss, indices, .. } =
         batches.next(&mixer, factor, never, |microbatch| {
             let losses: Vec<f32> = microbatch.losses.into_data().iter::<f32>().collect();
             for (&index, loss) in microbatch.indices.iter().zip(losses) {
@@ -111,7 +112,7 @@ pub fn replay(job: &Job, divergence: Divergence, start: Start) -> Result<Replay,
     parameters.sort_by(|a, b| finite_last(a.norm, b.norm));
     Ok(Replay {
         loss: scalar(loss),
-        grad_norm: scalar(squared_norm).sqrt(),
+        grad_norm: sum.squared_norm().map_or(0.0, scalar).sqrt(),
         is_same_batch: indices == divergence.examples,
         divergence,
         examples,

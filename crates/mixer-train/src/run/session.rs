@@ -2,6 +2,7 @@
 //! in one order: weights, data, plan, run directory.
 
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use clap::ValueEnum;
 use mixer_model::{Weights, init};
@@ -11,13 +12,17 @@ use crate::disk::checkpoint::{self, Checkpoint};
 use crate::disk::environment::Environment;
 use crate::disk::run_dir::RunDir;
 use crate::error::{CheckpointFault, TrainError};
+use crate::group::tree::possible_ranks;
+use crate::group::{Alone, Group, is_first, verdict};
 use crate::input::dataset::Dataset;
 use crate::input::loading::Loading;
 use crate::plan::{InitFacts, RunPlan, Task};
+use crate::run::alike;
 use crate::run::divergence::Divergence;
 use crate::run::found_run::FoundRun;
 use crate::run::interrupt;
 use crate::run::job::{Job, Start};
+use crate::run::parcel;
 use crate::run::recipe::Recipe;
 use crate::run::replay::{self, Replay};
 use crate::run::time_limit::TimeLimit;
@@ -49,6 +54,8 @@ pub struct Options {
     pub extend: bool,
     /// Time by which the process has to be over.
     pub time_limit: Option<TimeLimit>,
+    /// The processes that train together.
+    pub group: Rc<dyn Group>,
 }
 
 impl Options {
@@ -56,7 +63,8 @@ impl Options {
     #[must_use]
     pub fn new(run_dir: impl Into<PathBuf>, device: DeviceEntry) -> Self {
         let run_dir = run_dir.into();
-        Self { run_dir, device, resume: Resume::Auto, extend: false, time_limit: None }
+        let group = Rc::new(Alone);
+        Self { run_dir, device, resume: Resume::Auto, extend: false, time_limit: None, group }
     }
 }
 
@@ -67,8 +75,8 @@ pub struct Session {
     initial: Option<Weights>,
     checkpoint: Option<(PathBuf, Checkpoint)>,
     time_limit: Option<TimeLimit>,
-    /// Keeps other processes out.
-    _lock: std::fs::File,
+    /// Keeps other runs out; with the first process.
+    _lock: Option<std::fs::File>,
 }
 
 /// The parts of a run that are opened before its directory is made.
@@ -80,15 +88,50 @@ struct Opened {
 }
 
 impl Session {
-    /// Opens a run: continues the one that the directory holds, or starts it.
+    /// Opens a run: continues the one that the directory holds, or starts it. Of several processes the first
+    /// one decides, and the others open the data for its plan.
     ///
     /// # Errors
-    /// Whatever the configuration, the data, the weights, the device or the run directory refuse.
+    /// Whatever the configuration, the data, the weights, the device or the run directory refuse;
+    /// [`TrainError::Ranks`] where the processes are not alike.
     pub fn open(recipe: &Recipe, task: Task, options: Options) -> Result<Self, TrainError> {
+        let group = Rc::clone(&options.group);
+        if group.size() == 1 {
+            return Self::open_first(recipe, task, options);
+        }
+        alike::check(&*group, recipe, task, &options.device)?;
+        let first = is_first(&*group);
+        let opened = first.then(|| Self::open_first(recipe, task, options.clone())).transpose();
+        let opened = verdict::all(&*group, opened)?;
+        let plan = opened.as_ref().map(|opened| opened.job.plan.to_toml()).transpose()?;
+        let plan = group.broadcast(plan.unwrap_or_default().into_bytes());
+        let plan = String::from_utf8_lossy(&plan);
+        let plan = RunPlan::from_toml(&plan, || Ok(recipe.config.clone()))
+            .map_err(|reason| TrainError::config(format!("the plan of rank 0: {reason}")));
+        let plan = verdict::all(&*group, plan)?;
+        verdict::all(&*group, options.device.check(plan.train.precision))?;
+        // On each machine one before the others, so that it writes what they read, such as indices of shards.
+        let mut dataset = None;
+        for is_turn_of_firsts in [true, false] {
+            let is_turn = (group.local().rank == 0) == is_turn_of_firsts;
+            let opens = (is_turn && !first).then(|| same_data(recipe, &plan)).transpose();
+            dataset = verdict::all(&*group, opens)?.or(dataset);
+        }
+        let Some(dataset) = dataset else {
+            return opened.ok_or_else(|| TrainError::ranks("rank 0 has opened no run"));
+        };
+        let Options { run_dir, device, time_limit, .. } = options;
+        let (run_dir, loading) = (RunDir::new(run_dir), Loading::of(&recipe.config.data));
+        let job = Job { plan, dataset, run_dir, device, loading, group };
+        Ok(Self { job, initial: None, checkpoint: None, time_limit, _lock: None })
+    }
+
+    /// Opens a run as the one process, or the first of several.
+    fn open_first(recipe: &Recipe, task: Task, options: Options) -> Result<Self, TrainError> {
         interrupt::listen();
         interrupt::nothing_to_save();
         refuse_init_in_pretraining(recipe, task)?;
-        let Options { run_dir, device, resume, extend, time_limit } = options;
+        let Options { run_dir, device, resume, extend, time_limit, group } = options;
         let run_dir = RunDir::new(run_dir);
         // Asked once: another process may start the same run while this one opens its data.
         let lock = if run_dir.exists() {
@@ -117,24 +160,31 @@ impl Session {
         }
         let is_new = found.is_none();
         let opened = match &found {
-            Some(found) => Opened::of_run(recipe, task, &device, found, extend)?,
-            None => Opened::new_run(recipe, task, &device)?,
+            Some(found) => {
+                let recipe = recipe.shared_as(&found.plan);
+                Opened::of_run(&recipe, task, &device, found, extend)?
+            }
+            None => Opened::new_run(&recipe.shared_by(group.size())?, task, &device)?,
         };
+        check_share(&opened.plan, group.size())?;
         let Opened { plan, dataset, initial, checkpoint } = opened;
         let lock = match lock {
             Some(lock) => {
                 if is_new {
                     say("no update of the run in this directory was saved: it starts over");
-                    let environment = Environment::current(&device.name);
+                    let environment = Environment::current(&device.name, group.size());
                     run_dir.start_over(&recipe.text, &plan, &environment)?;
                 }
                 lock
             }
-            None => run_dir.create(&recipe.text, &plan, &Environment::current(&device.name))?,
+            None => {
+                let environment = Environment::current(&device.name, group.size());
+                run_dir.create(&recipe.text, &plan, &environment)?
+            }
         };
         let loading = Loading::of(&recipe.config.data);
-        let job = Job { plan, dataset, run_dir, device, loading };
-        Ok(Self { job, initial, checkpoint, time_limit, _lock: lock })
+        let job = Job { plan, dataset, run_dir, device, loading, group };
+        Ok(Self { job, initial, checkpoint, time_limit, _lock: Some(lock) })
     }
 
     /// The parts of the run.
@@ -154,8 +204,11 @@ impl Session {
     /// # Errors
     /// Those of [`trainer::train`].
     pub fn train(self) -> Result<Outcome, TrainError> {
-        let start = start(&self.job.plan, self.initial, self.checkpoint)?;
-        trainer::train(&self.job, start, self.time_limit)
+        let (job, group) = (&self.job, &*self.job.group);
+        let own = is_first(group).then(|| start(&job.plan, self.initial, self.checkpoint));
+        let own = verdict::all(group, own.transpose())?;
+        let start = parcel::share(group, own, &job.plan.model.network)?;
+        trainer::train(job, start, self.time_limit)
     }
 
     /// Does the update again that was not finite and is described in `file`. Nothing in the run directory is
@@ -201,7 +254,8 @@ impl Session {
         say(format_args!("replaying update {} from step {from}", divergence.step));
         let start = start(&plan, initial, checkpoint)?;
         let loading = Loading::of(&recipe.config.data);
-        replay::replay(&Job { plan, dataset, run_dir, device, loading }, divergence, start)
+        let group = Rc::new(Alone);
+        replay::replay(&Job { plan, dataset, run_dir, device, loading, group }, divergence, start)
     }
 }
 
@@ -251,6 +305,25 @@ impl Opened {
         device.check(plan.train.precision)?;
         Ok(Self { plan, dataset, initial, checkpoint: None })
     }
+}
+
+/// Refuses a number of processes that cannot share an update evenly, or not with the bits of one.
+fn check_share(plan: &RunPlan, ranks: usize) -> Result<(), TrainError> {
+    let (batch, microbatch) = (plan.train.batch_size, plan.train.microbatch_size);
+    let possible = possible_ranks(batch / microbatch);
+    if possible.contains(&ranks) {
+        return Ok(());
+    }
+    let possible: Vec<String> = possible.iter().map(usize::to_string).collect();
+    let message = format!(
+        "{ranks} processes cannot share the {} microbatches of an update (`train.batch_size` {batch}, \
+         `train.microbatch_size` {microbatch}), expected {}",
+        batch / microbatch,
+        possible.join(", ")
+    );
+    Err(TrainError::config(message).with_hint(
+        "each process computes a power of two of them, so that every number of processes has the same bits",
+    ))
 }
 
 /// A pre-training has no weights to start from.

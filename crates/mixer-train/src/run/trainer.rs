@@ -1,20 +1,25 @@
 //! The loop: batches in, updates out; evaluates, logs and saves on the way.
 
+use std::hash::{DefaultHasher, Hasher};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use burn::module::Module;
 use burn::tensor::Tensor;
-use mixer_data::SkippedExample;
-use mixer_model::Mixer;
+use mixer_data::{OnCorrupt, SkippedExample};
+use mixer_model::{Metadata, Mixer};
+use serde::{Deserialize, Serialize};
 
 use crate::disk::background_writer::BackgroundWriter;
 use crate::disk::checkpoint::{Checkpoint, RunState};
+use crate::disk::metrics::MetricsFile;
 use crate::disk::retention::Retention;
-use crate::error::TrainError;
+use crate::error::{TrainError, exit_code};
+use crate::group::verdict::{self, agree};
+use crate::group::{self, is_first, watchdog};
 use crate::halt::{Halt, Stop};
 use crate::run::divergence::{Divergence, Values};
-use crate::run::evaluation::Evaluation;
+use crate::run::evaluation::{Evaluation, Score};
 use crate::run::interrupt;
 use crate::run::job::{Job, Start};
 use crate::run::journal::{self, Event, Journal};
@@ -93,6 +98,25 @@ impl Pending {
     }
 }
 
+/// What a process has met that others have to know.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct News {
+    /// A checkpoint was asked for.
+    save: bool,
+    /// Index and reason of each example that it passed over.
+    skipped: Vec<(u64, String)>,
+    /// Time that it waited for data.
+    waited: Duration,
+}
+
+/// The results of a process's share of an evaluation: of the weights, and of their average where one is kept.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Scores {
+    /// Bits of the loss, which JSON would change, and the rank.
+    of: Vec<Vec<(u32, u32)>>,
+    skipped: Vec<(u64, String)>,
+}
+
 /// The next thing that a run does.
 enum Next {
     /// An update with this gradient, which was begun then.
@@ -129,6 +153,8 @@ struct Run<'a> {
     last_finite: Option<Values>,
     /// The newest update of a GPU: its values are read when the next one is under way.
     pending: Option<Pending>,
+    /// A checkpoint was asked for.
+    is_save_asked: bool,
 }
 
 /// Time since the last line of metrics.
@@ -166,6 +192,10 @@ pub fn train(
 ) -> Result<Outcome, TrainError> {
     let started = Instant::now();
     interrupt::listen();
+    let group = &*job.group;
+    if group.size() > 1 {
+        watchdog::watch(group::name(group), Duration::from_secs(job.plan.train.rank_timeout_secs));
+    }
     let (mut run, mut mixer) = Run::start(job, start, time_limit)?;
     let end = loop {
         match run.next(&mixer) {
@@ -180,22 +210,12 @@ pub fn train(
         Err(Halt::Failed(error)) => Err(run.failed(error, &mixer)),
     };
     run.journal.finish();
-    let ended = ended?;
-    run.writer.wait()?;
-    if !matches!(ended, Ended::TimeLimit(_)) {
-        let average = run.optimizer.averaged(&mixer);
-        if average.is_some() {
-            run.write_weights(&mixer, job.run_dir.last_unaveraged())?;
-        }
-        let last = average.as_ref().unwrap_or(&mixer);
-        // Not once more where the same command finds nothing left to do.
-        if !job.run_dir.last().exists() {
-            run.journal.weights(&last.to_weights(job.metadata(run.state.step))?, run.state.step)?;
-        }
-        // This file tells that a run has come to its end.
-        run.write_weights(last, job.run_dir.last())?;
-        run.writer.wait()?;
-    }
+    let ended = ended.and_then(|ended| {
+        run.finish(&ended, &mixer)?;
+        Ok(ended)
+    });
+    // Together: a launcher ends the others when the first one has failed, and one may still be writing.
+    let ended = verdict::all(group, ended)?;
     Ok(Outcome {
         ended,
         step: run.state.step,
@@ -224,17 +244,18 @@ impl<'a> Run<'a> {
         let run = Self {
             gradient: BatchGradient::new(job, state.step, skipped)?,
             journal: Journal::open(
-                &job.run_dir,
-                &job.plan,
+                job,
                 state.metrics_bytes,
                 state.step,
                 state.elapsed_secs,
                 state.best.map(|(_, best)| best.top1),
             )?,
-            writer: BackgroundWriter::start(
-                &job.run_dir.checkpoints(),
-                Retention::of(&job.plan.train),
-            )?,
+            writer: if is_first(&*job.group) {
+                let retention = Retention::of(&job.plan.train);
+                BackgroundWriter::start(&job.run_dir.checkpoints(), retention)?
+            } else {
+                BackgroundWriter::idle()
+            },
             job,
             time_limit,
             optimizer,
@@ -248,6 +269,7 @@ impl<'a> Run<'a> {
             longest_update: Duration::ZERO,
             last_finite: None,
             pending: None,
+            is_save_asked: false,
         };
         Ok((run, mixer))
     }
@@ -277,14 +299,59 @@ impl<'a> Run<'a> {
             return Ok(Next::End(Ended::StoppedEarly));
         }
         let started = Instant::now();
-        self.writer.check()?;
         let piece =
             self.longest_update * plan.train.microbatch_size as u32 / plan.train.batch_size as u32;
         let stop = self.stop_before(piece);
         let factor = self.state.loss_factor();
         let journal = &mut self.journal;
-        let gradient = self.gradient.next(mixer, factor, stop, |_| journal.microbatch())?;
+        let own = self
+            .writer
+            .check()
+            .map_err(Halt::Failed)
+            .and_then(|()| self.gradient.next(mixer, factor, stop, |_| journal.microbatch()));
+        let gradient = self.joined(own)?;
         Ok(Next::Update(started, Box::new(gradient)))
+    }
+
+    /// The gradient of the whole batch, from that of this process's share, where every process has one.
+    fn joined(&mut self, mut own: Result<Gradient, Halt>) -> Result<Gradient, Halt> {
+        let group = &*self.job.group;
+        let mut news = News { save: interrupt::take_save_request(), ..News::default() };
+        if let Ok(own) = &mut own {
+            news.skipped = words(std::mem::take(&mut own.skipped));
+            news.waited = own.waited;
+        }
+        let (mut gradient, news) = agree(group, own, news)?;
+        for News { save, skipped, waited } in news {
+            self.is_save_asked |= save;
+            gradient.skipped.extend(in_full(skipped));
+            gradient.waited = gradient.waited.max(waited);
+        }
+        if !gradient.skipped.is_empty() {
+            // A process meets some for the first time that another has met before.
+            let mut seen = self.state.skipped_train.clone();
+            gradient.skipped.retain(|example| seen.insert(example.index));
+            self.check_skipped(seen.len(), gradient.skipped.last())?;
+        }
+        let (sum, loss) = gradient.sum.sum_over(group, gradient.loss);
+        Ok(Gradient { sum, loss, ..gradient })
+    }
+
+    /// Refuses more examples that cannot be read than may be passed over: of several processes, none has met
+    /// them all.
+    fn check_skipped(&self, found: usize, last: Option<&SkippedExample>) -> Result<(), TrainError> {
+        match (self.job.plan.data.on_corrupt, last) {
+            (OnCorrupt::Skip { at_most }, Some(last)) if found as u64 > at_most => {
+                let message = format!(
+                    "found {found} unreadable examples, expected at most {at_most}; the last: {}",
+                    last.reason
+                );
+                Err(TrainError::data_mismatch(message).with_hint(
+                    "remove or repair the files, or raise `data.on_corrupt.skip.at_most`",
+                ))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn is_due(&self, step: u64, every: u64) -> bool {
@@ -312,7 +379,8 @@ impl<'a> Run<'a> {
     ) -> Result<Mixer, TrainError> {
         let (job, step) = (self.job, self.state.step);
         let plan = &job.plan;
-        let Gradient { sum, loss, squared_norm, indices, skipped, waited } = gradient;
+        let Gradient { sum, loss, indices, skipped, waited } = gradient;
+        let squared_norm = sum.squared_norm().unwrap_or_else(|| loss.zeros_like());
         self.since_line.waited += waited;
         self.since_line.examples += plan.train.batch_size as u64;
         self.state.skipped_train.extend(skipped.iter().map(|example| example.index));
@@ -421,6 +489,8 @@ impl<'a> Run<'a> {
             self.journal.record(&Event::LeftOut { step: step + 1, quantity, value, left })?;
             return self.log(step + 1, lr);
         }
+        // Every process has the same values, and so is here.
+        let indices = self.all_indices(&indices);
         let divergence = Divergence {
             mixer_version: env!("CARGO_PKG_VERSION").to_owned(),
             step,
@@ -431,6 +501,9 @@ impl<'a> Run<'a> {
             examples: indices,
             state: None,
         };
+        if !is_first(&*self.job.group) {
+            return Err(TrainError::Diverged { quantity, value, step });
+        }
         let kept = before.map(|mixer| self.capture(mixer)).transpose();
         let file = kept.and_then(|state| divergence.write(&self.job.run_dir, state.as_ref()));
         self.journal.note(&match &file {
@@ -438,6 +511,14 @@ impl<'a> Run<'a> {
             Err(error) => format!("warning: the batch could not be kept: {error}"),
         });
         Err(TrainError::Diverged { quantity, value, step })
+    }
+
+    /// The examples of all processes.
+    fn all_indices(&self, own: &[u64]) -> Vec<u64> {
+        let bytes: Vec<u8> = own.iter().flat_map(|index| index.to_le_bytes()).collect();
+        let all = self.job.group.gather(&bytes).concat();
+        let index = |eight: &[u8]| eight.try_into().map_or(u64::MAX, u64::from_le_bytes);
+        all.chunks_exact(8).map(index).collect()
     }
 
     /// Records the values that stand out.
@@ -485,7 +566,8 @@ impl<'a> Run<'a> {
         let (plan, step, started) = (&job.plan, self.state.step, Instant::now());
         let (evaluator, device, val) = (job.evaluator(), &job.device.device, &job.dataset.val);
         let asked = self.stop_before(Duration::ZERO);
-        let (journal, num_examples) = (&self.journal, val.len());
+        let part = evaluator.share(val.len(), &*job.group);
+        let (journal, num_examples) = (&self.journal, part.len());
         let stop = |done| {
             journal.evaluating(done, num_examples);
             asked()
@@ -493,12 +575,35 @@ impl<'a> Run<'a> {
         let average = self.optimizer.averaged(mixer);
         let mut skipped = Vec::new();
         let skip = |example: &SkippedExample| skipped.push(example.clone());
-        let mut evaluations = vec![evaluator.run(&mixer.valid(), device, val, stop, skip)?];
-        if let Some(average) = &average {
-            // It reads, and so passes over, what the evaluation before has read.
-            evaluations.push(evaluator.run(average, device, val, stop, |_| ())?);
-        }
+        let own = evaluator.scores(&mixer.valid(), device, val, part.clone(), stop, skip);
+        let own = own.and_then(|scores| {
+            let mut of = vec![scores];
+            if let Some(average) = &average {
+                // It reads, and so passes over, what the evaluation before has read.
+                of.push(evaluator.scores(average, device, val, part, stop, |_| ())?);
+            }
+            Ok(of)
+        });
+        let bits = |score: &Score| (score.loss.to_bits(), score.rank);
+        let news = own.as_ref().map_or_else(
+            |_| Scores::default(),
+            |own| Scores {
+                of: own.iter().map(|scores| scores.iter().map(bits).collect()).collect(),
+                skipped: words(skipped),
+            },
+        );
+        let (_, news) = agree(&*job.group, own, news)?;
+        let skipped: Vec<SkippedExample> =
+            news.iter().flat_map(|news| in_full(news.skipped.clone())).collect();
+        self.check_skipped(skipped.len(), skipped.last())?;
         self.report_skipped(&skipped, &plan.facts.val_split)?;
+        // Each example once, in the order of the source.
+        let evaluations = (0..=usize::from(average.is_some())).map(|index| {
+            let of_all = news.iter().filter_map(|news| news.of.get(index)).flatten();
+            let score = |&(loss, rank): &(u32, u32)| Score { loss: f32::from_bits(loss), rank };
+            Evaluation::of(&of_all.map(score).collect::<Vec<_>>())
+        });
+        let evaluations: Vec<Evaluation> = evaluations.collect();
         for (index, &found) in evaluations.iter().enumerate() {
             let epoch = step as f64 / plan.steps_per_epoch();
             let num_classes = plan.model.network.num_classes;
@@ -557,12 +662,12 @@ impl<'a> Run<'a> {
     }
 
     /// `true` where the update that was just done is to be saved.
-    fn is_checkpoint_due(&self) -> bool {
+    fn is_checkpoint_due(&mut self) -> bool {
+        // Taken in any case.
+        let is_asked_for = std::mem::take(&mut self.is_save_asked);
         let (plan, step) = (&self.job.plan, self.state.step);
         let is_best = plan.train.keep_best_checkpoint
             && self.state.best.is_some_and(|(best, _)| best == step);
-        // Taken in any case.
-        let is_asked_for = interrupt::take_save_request() && step > 0;
         self.is_due(step, plan.train.checkpoint_every_steps) || is_best || is_asked_for
     }
 
@@ -574,18 +679,46 @@ impl<'a> Run<'a> {
             return Ok(());
         }
         let started = Instant::now();
+        self.check_replicas(mixer)?;
         self.writer.wait_for_checkpoint()?;
-        let checkpoint = self.capture(mixer)?;
-        self.writer.checkpoint(checkpoint, self.journal.metrics().handle()?)?;
+        if let Some(metrics) = self.journal.metrics() {
+            let metrics = metrics.handle()?;
+            let checkpoint = self.capture(mixer)?;
+            self.writer.checkpoint(checkpoint, metrics)?;
+        }
         self.saved = Some(self.state.step);
         self.saving += started.elapsed();
         self.since_line.started += started.elapsed();
         Ok(())
     }
 
+    /// Refuses weights of processes that are no longer the same: each applies the same updates to its own.
+    fn check_replicas(&self, mixer: &Mixer) -> Result<(), TrainError> {
+        let group = &*self.job.group;
+        if group.size() == 1 {
+            return Ok(());
+        }
+        let mut hasher = DefaultHasher::new();
+        for tensor in mixer.to_weights(Metadata::default())?.tensors.values() {
+            tensor.data.iter().for_each(|value| hasher.write_u32(value.to_bits()));
+        }
+        let hashes = group.gather(&hasher.finish().to_le_bytes());
+        match hashes.iter().position(|hash| Some(hash) != hashes.first()) {
+            None => Ok(()),
+            Some(rank) => Err(TrainError::ranks(format!(
+                "the weights of rank {rank} on {} are not those of rank 0 after update {}",
+                group.host(rank),
+                self.state.step
+            ))
+            .with_hint(
+                "processors that round differently, or a faulty one; the checkpoint before is sound",
+            )),
+        }
+    }
+
     /// Copies everything to the host.
     fn capture(&mut self, mixer: &Mixer) -> Result<Checkpoint, TrainError> {
-        self.state.metrics_bytes = self.journal.metrics().bytes();
+        self.state.metrics_bytes = self.journal.metrics().map_or(0, MetricsFile::bytes);
         self.state.elapsed_secs = self.journal.elapsed_secs();
         let metadata = self.job.metadata(self.state.step);
         Checkpoint::capture(mixer, &self.optimizer, self.state.clone(), metadata)
@@ -616,7 +749,7 @@ impl<'a> Run<'a> {
 
     /// Ends the run with an error. What was trained before data could not be read is saved.
     fn failed(&mut self, error: TrainError, mixer: &Mixer) -> TrainError {
-        if let TrainError::Data(_) = error {
+        if error.exit_code() == exit_code::DATA {
             match self.save_and_wait(mixer) {
                 Ok(Some(path)) => {
                     self.journal.note(&format!("checkpoint written: {}", path.display()));
@@ -628,10 +761,44 @@ impl<'a> Run<'a> {
         error
     }
 
+    /// Waits until everything is on disk, and writes the last weights where the run is over.
+    fn finish(&mut self, ended: &Ended, mixer: &Mixer) -> Result<(), TrainError> {
+        self.writer.wait()?;
+        if matches!(ended, Ended::TimeLimit(_)) || !is_first(&*self.job.group) {
+            return Ok(());
+        }
+        let (job, step) = (self.job, self.state.step);
+        let average = self.optimizer.averaged(mixer);
+        if average.is_some() {
+            self.write_weights(mixer, job.run_dir.last_unaveraged())?;
+        }
+        let last = average.as_ref().unwrap_or(mixer);
+        // Not once more where the same command finds nothing left to do.
+        if !job.run_dir.last().exists() {
+            self.journal.weights(&last.to_weights(job.metadata(step))?, step)?;
+        }
+        // This file tells that a run has come to its end.
+        self.write_weights(last, job.run_dir.last())?;
+        self.writer.wait()
+    }
+
     /// Has weights written: they are copied to the host, and training goes on.
     fn write_weights(&mut self, mixer: &Mixer, path: PathBuf) -> Result<(), TrainError> {
+        if !is_first(&*self.job.group) {
+            return Ok(());
+        }
         let step = self.state.step;
         let weights = mixer.to_weights(self.job.metadata(step))?;
         self.writer.weights(weights, path, step)
     }
+}
+
+/// Examples as they are told to others.
+fn words(skipped: Vec<SkippedExample>) -> Vec<(u64, String)> {
+    skipped.into_iter().map(|SkippedExample { index, reason }| (index, reason)).collect()
+}
+
+/// Examples as others have told of them.
+fn in_full(skipped: Vec<(u64, String)>) -> impl Iterator<Item = SkippedExample> {
+    skipped.into_iter().map(|(index, reason)| SkippedExample { index, reason })
 }

@@ -91,9 +91,29 @@ fn coloured(line: &str, tone: Tone) -> String {
     }
 }
 
-/// Writes a line, soon. Where many lines come at once it waits for the writing of them, but only a moment,
+/// `true` where lines are for another process to say.
+static IS_HUSHED: AtomicBool = AtomicBool::new(false);
+
+/// Says nothing from here on, but what is said in any case.
+pub(crate) fn hush() {
+    IS_HUSHED.store(true, Ordering::Relaxed);
+}
+
+/// `true` after [`hush`].
+pub(crate) fn is_hushed() -> bool {
+    IS_HUSHED.load(Ordering::Relaxed)
+}
+
+/// Writes a line, soon, unless it is for another process to say. Where many lines come at once it waits for the writing of them, but only a moment,
 /// and where nobody reads not a second time.
 pub(crate) fn say(line: &str, tone: Tone) {
+    if !is_hushed() {
+        say_in_any_case(line, tone);
+    }
+}
+
+/// Writes a line, soon, whoever else may say it too.
+pub(crate) fn say_in_any_case(line: &str, tone: Tone) {
     let line = coloured(line, tone);
     let Some(sender) = sender() else { return write(&line) };
     let patience = if IS_STUCK.load(Ordering::Relaxed) { Duration::ZERO } else { PATIENCE };

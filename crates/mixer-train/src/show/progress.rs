@@ -26,6 +26,11 @@ pub fn say_lines(lines: impl fmt::Display) {
     console::say(&visible_lines(&lines.to_string()), Tone::Plain);
 }
 
+/// The same for what only this process of a run knows.
+pub fn say_in_any_case(lines: impl fmt::Display) {
+    console::say_in_any_case(&visible_lines(&lines.to_string()), Tone::Plain);
+}
+
 /// Waits until the lines so far are written, but not longer than `timeout`.
 pub fn flush(timeout: Duration) {
     console::flush(timeout);
@@ -47,7 +52,8 @@ impl Progress {
     #[must_use]
     pub fn new(name: &'static str, total: u64, done: u64) -> Self {
         let (started, start) = (Instant::now(), done);
-        let bar = std::io::stderr().is_terminal().then(|| {
+        let has_bar = std::io::stderr().is_terminal() && !console::is_hushed();
+        let bar = has_bar.then(|| {
             let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
             let times = move |state: &ProgressState, text: &mut dyn fmt::Write| {
                 let made = state.pos().saturating_sub(start);

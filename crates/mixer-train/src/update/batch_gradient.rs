@@ -1,10 +1,11 @@
-//! One batch of training: examples in, loss and gradient out, a microbatch at a time.
+//! One batch of training: examples in, loss and gradient out, a microbatch at a time. Of several processes
+//! each has its share of the batch.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use burn::tensor::Tensor;
-use mixer_data::{Batch, BatchMix, Loader, MixKind, SkippedExample};
+use mixer_data::{Batch, BatchMix, Loader, MixKind, Positions, Share, SkippedExample};
 use mixer_model::Mixer;
 
 use crate::error::TrainError;
@@ -13,7 +14,7 @@ use crate::input::normaliser::Normaliser;
 use crate::input::stream::{Input, Stream};
 use crate::run::job::Job;
 use crate::update::loss::{mixed_targets, smoothed_targets};
-use crate::update::optimizer::GradientSum;
+use crate::update::optimizer::{GradientSum, GradientTree};
 
 /// Computes the gradient of one batch after another.
 pub(crate) struct BatchGradient<'a> {
@@ -21,13 +22,11 @@ pub(crate) struct BatchGradient<'a> {
     stream: Stream,
 }
 
-/// The gradient of one batch, and what else is known of it.
+/// The gradient of a process's share of a batch, and what else is known of it.
 pub(crate) struct Gradient {
     pub(crate) sum: GradientSum,
-    /// Mean loss of the batch, `[1]`.
+    /// Its part of the mean loss of the batch, `[1]`.
     pub(crate) loss: Tensor<1>,
-    /// Squared norm of the gradient, `[1]`.
-    pub(crate) squared_norm: Tensor<1>,
     /// Index of each example.
     pub(crate) indices: Vec<u64>,
     /// Examples that were passed over for the first time.
@@ -53,12 +52,16 @@ impl<'a> BatchGradient<'a> {
         skipped: impl IntoIterator<Item = u64>,
     ) -> Result<Self, TrainError> {
         let plan = &job.plan;
+        let (batch, ranks) = (plan.train.batch_size as u64, job.group.size() as u64);
+        let own = batch / ranks;
+        let first = step * batch + job.group.rank() as u64 * own;
+        let share = (ranks > 1).then_some(Share { own, of: batch });
         let loader = Loader::train_in_order(
             Arc::clone(&job.dataset.train),
             plan.train_transform().clone(),
             plan.seed,
             plan.order(),
-            step * plan.train.batch_size as u64,
+            Positions { first, share },
             job.loading.loader(
                 plan.train.microbatch_size,
                 plan.model.network.patch_size,
@@ -78,7 +81,7 @@ impl<'a> BatchGradient<'a> {
         Ok(Self { job, stream })
     }
 
-    /// The gradient of the next batch, by way of a loss that is multiplied by `loss_scale`. `stop` is asked before each microbatch and while data is waited for; asked to stop, the
+    /// The gradient of this process's share of the next batch, by way of a loss that is multiplied by `loss_scale`. `stop` is asked before each microbatch and while data is waited for; asked to stop, the
     /// batch is lost, and the weights are those before it. `watch` sees each microbatch.
     pub(crate) fn next<S>(
         &mut self,
@@ -88,13 +91,12 @@ impl<'a> BatchGradient<'a> {
         mut watch: impl FnMut(Microbatch),
     ) -> Result<Gradient, Halt<S>> {
         let plan = &self.job.plan;
-        let device = &self.job.device.device;
         let microbatches = plan.train.batch_size / plan.train.microbatch_size;
-        let mut sum = GradientSum::scaled(loss_scale);
-        let mut loss_sum = Tensor::<1>::zeros([1], device);
+        let own = microbatches / self.job.group.size();
+        let mut tree = GradientTree::new(loss_scale, self.job.device.is_gpu());
         let (mut indices, mut skipped) = (Vec::with_capacity(plan.train.batch_size), Vec::new());
         let mut waited = Duration::ZERO;
-        for _ in 0..microbatches {
+        for _ in 0..own {
             let Some(input) = self.stream.next(&stop)? else {
                 unreachable!("a training stream does not end");
             };
@@ -127,11 +129,13 @@ impl<'a> BatchGradient<'a> {
             let losses = plan.train.loss.per_example(logits, targets);
             watch(Microbatch { indices: &batch.indices, losses: losses.clone().inner() });
             let loss = losses.mean() / microbatches as f64;
-            loss_sum = loss_sum + loss.clone().inner();
+            let value = loss.clone().inner();
             let scaled = if loss_scale == 1.0 { loss } else { loss * loss_scale };
-            sum.add(mixer, &scaled.backward());
+            tree.add(mixer, value, &scaled.backward());
         }
-        let squared_norm = sum.squared_norm().unwrap_or_else(|| Tensor::zeros([1], device));
-        Ok(Gradient { sum, loss: loss_sum, squared_norm, indices, skipped, waited })
+        let Some((loss, sum)) = tree.finish() else {
+            unreachable!("a batch has a microbatch for every process");
+        };
+        Ok(Gradient { sum, loss, indices, skipped, waited })
     }
 }

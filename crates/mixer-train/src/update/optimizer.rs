@@ -14,6 +14,8 @@ use mixer_kernels::{
 use mixer_model::{HostTensor, Mixer, ParameterSpec, parameters};
 use serde::{Deserialize, Serialize};
 
+use crate::group::Group;
+use crate::group::tree::{Counter, sum_over};
 use crate::update::parameter_rates::ParameterRates;
 
 /// Rule and constants of the update.
@@ -76,6 +78,54 @@ struct Kept {
 /// In host memory an average is called `{path}.average`, a moment `{path}.{index}`.
 const AVERAGE: &str = "average";
 
+/// The gradients of microbatches on the way to their sum.
+#[derive(Debug)]
+pub struct GradientTree {
+    /// Factor of the losses.
+    loss_scale: f64,
+    counter: Counter<(Tensor<1>, BTreeMap<String, AnyTensor>)>,
+}
+
+impl GradientTree {
+    /// Of losses that are multiplied by a factor. On a CPU the order of the sum is that of any number of
+    /// processes; on a GPU one sum is kept and not one for each level, as memory is dear there and sums of
+    /// processes have an order of their own.
+    #[must_use]
+    pub fn new(loss_scale: f64, is_gpu: bool) -> Self {
+        let counter = if is_gpu { Counter::fold() } else { Counter::tree() };
+        Self { loss_scale, counter }
+    }
+
+    /// Adds one microbatch: its loss, `[1]`, and its gradients.
+    pub fn add(&mut self, mixer: &Mixer, loss: Tensor<1>, gradients: &Gradients) {
+        let mut collector = Collector { path: Vec::new(), gradients, found: BTreeMap::new() };
+        mixer.visit(&mut collector);
+        self.counter.add((loss, collector.found), Self::join);
+    }
+
+    /// The sum of the losses, and that of the gradients; absent without a microbatch.
+    #[must_use]
+    pub fn finish(self) -> Option<(Tensor<1>, GradientSum)> {
+        let Self { loss_scale, counter } = self;
+        counter.finish(Self::join).map(|(loss, sums)| (loss, GradientSum { loss_scale, sums }))
+    }
+
+    fn join(
+        (loss, mut sums): (Tensor<1>, BTreeMap<String, AnyTensor>),
+        (right_loss, right): (Tensor<1>, BTreeMap<String, AnyTensor>),
+    ) -> (Tensor<1>, BTreeMap<String, AnyTensor>) {
+        for (path, right) in right {
+            let sum = match sums.remove(&path) {
+                // NUMERICS: the order in which microbatches are summed.
+                Some(left) => left.plus(right),
+                None => right,
+            };
+            sums.insert(path, sum);
+        }
+        (loss + right_loss, sums)
+    }
+}
+
 /// The gradient of every parameter by its path.
 #[derive(Debug)]
 pub struct GradientSum {
@@ -84,23 +134,41 @@ pub struct GradientSum {
     sums: BTreeMap<String, AnyTensor>,
 }
 
-impl Default for GradientSum {
-    fn default() -> Self {
-        Self::scaled(1.0)
-    }
-}
-
 impl GradientSum {
-    /// Of losses that are multiplied by a factor.
+    /// The gradients of one batch.
     #[must_use]
-    pub fn scaled(loss_scale: f64) -> Self {
-        Self { loss_scale, sums: BTreeMap::new() }
+    pub fn of(mixer: &Mixer, gradients: &Gradients) -> Self {
+        let mut collector = Collector { path: Vec::new(), gradients, found: BTreeMap::new() };
+        mixer.visit(&mut collector);
+        Self { loss_scale: 1.0, sums: collector.found }
     }
 
-    /// Adds the gradients of one microbatch.
-    pub fn add(&mut self, mixer: &Mixer, gradients: &Gradients) {
-        let mut collector = Collector { path: Vec::new(), gradients, sums: &mut self.sums };
-        mixer.visit(&mut collector);
+    /// Adds up gradients and losses (`[1]`) of all processes, so that each has the sums.
+    pub(crate) fn sum_over(self, group: &dyn Group, loss: Tensor<1>) -> (Self, Tensor<1>) {
+        if group.size() == 1 {
+            return (self, loss);
+        }
+        let Self { loss_scale, sums } = self;
+        let device = loss.device();
+        // SYNC: every gradient to the host, and back.
+        let mut values: Vec<f32> = loss.into_data().iter::<f32>().collect();
+        let mut shapes = Vec::with_capacity(sums.len());
+        for (path, sum) in sums {
+            shapes.push((path, sum.dims()));
+            values.extend(sum.into_data().iter::<f32>());
+        }
+        sum_over(group, &mut values);
+        let mut at = 1;
+        let sums = shapes.into_iter().map(|(path, dims)| {
+            let len = dims.iter().product::<usize>();
+            let data = TensorData::new(values[at..at + len].to_vec(), [len]);
+            at += len;
+            let flat: AnyTensor = Tensor::<1>::from_data(data, &device).into();
+            (path, flat.reshaped(&dims))
+        });
+        let sums = sums.collect();
+        let loss = Tensor::from_data(TensorData::new(values[..1].to_vec(), [1]), &device);
+        (Self { loss_scale, sums }, loss)
     }
 
     /// Norm of each parameter's gradient by its path, and how many of its values are not finite. The loss's
@@ -116,7 +184,7 @@ impl GradientSum {
         self.sums.iter().map(norm).collect()
     }
 
-    /// The squared norm over all parameters, on the device.
+    /// The squared norm over all parameters, on the device; absent where nothing is trained.
     #[must_use]
     pub fn squared_norm(&self) -> Option<Tensor<1>> {
         let norm = squared_norm(&self.sums.values().cloned().collect::<Vec<_>>())?;
@@ -342,7 +410,7 @@ struct Parameter {
 struct Collector<'a> {
     path: Vec<String>,
     gradients: &'a Gradients,
-    sums: &'a mut BTreeMap<String, AnyTensor>,
+    found: BTreeMap<String, AnyTensor>,
 }
 
 impl ModuleVisitor for Collector<'_> {
@@ -355,13 +423,9 @@ impl ModuleVisitor for Collector<'_> {
     }
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        let Some(gradient) = param.val().grad(self.gradients) else { return };
-        let path = self.path.join(".");
-        let sum = match self.sums.remove(&path) {
-            Some(sum) => sum.into_tensor::<D>() + gradient,
-            None => gradient,
-        };
-        self.sums.insert(path, sum.into());
+        if let Some(gradient) = param.val().grad(self.gradients) {
+            self.found.insert(self.path.join("."), gradient.into());
+        }
     }
 }
 
