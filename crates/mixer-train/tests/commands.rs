@@ -629,7 +629,8 @@ fn devices_lists_what_device_takes() {
     assert_eq!(listing.matches("`auto` takes it").count(), 1, "{listing}");
     let rows = json(&place.mixer(&["devices", "--format", "json"]).succeeds());
     let rows = rows.as_array().unwrap();
-    assert_eq!(rows.len(), names.len());
+    // The last line is about several processes.
+    assert_eq!(rows.len() + 1, names.len());
     assert_eq!(rows.iter().filter(|row| row["auto"] == true).count(), 1);
     assert!(rows.iter().any(|row| row["name"] == "flex" && row["refused"].is_null()));
     for name in ["auto", "cpu", "flex", "ndarray"] {
@@ -922,4 +923,30 @@ fn results_do_not_depend_on_the_number_of_threads() {
 #[test]
 fn no_threads_at_all_is_a_usage_error() {
     Workplace::new().mixer(&["devices", "--threads", "0"]).fails(2, &["--threads", "0"]);
+}
+
+/// Processes that a launcher has started, and that do not know of each other, would each do the whole work.
+#[test]
+fn silent_singletons_are_refused() {
+    let place = Workplace::new();
+    let of = |variable: &str, args: &[&str]| {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_mixer"))
+            .args(args)
+            .env(variable, "4")
+            .current_dir(place.path("."))
+            .output()
+            .unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let pretrain = ["pretrain", "builtin.toml", "--run-dir", "run"];
+    let (code, said) = of("WORLD_SIZE", &pretrain);
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("`torchrun` has started 4 processes (`WORLD_SIZE=4`)"), "{said}");
+    assert!(said.contains("hint: start it with `mpirun` or `srun`"), "{said}");
+    assert!(!place.path("run").exists());
+    let (code, said) = of("SLURM_STEP_NUM_TASKS", &["devices"]);
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("this command runs in one process, `srun` has started 4"), "{said}");
+    // It means nothing to a command that has one process anyway.
+    assert_eq!(of("WORLD_SIZE", &["devices"]).0, Some(0));
 }

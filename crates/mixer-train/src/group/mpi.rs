@@ -4,13 +4,14 @@
 //! pauses: MPI itself would wait at full speed.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::{Duration, Instant};
 
 use mpi::Threading;
 use mpi::environment::{self, Universe};
 use mpi::point_to_point::MatchedReceiveVec;
-use mpi::request;
+use mpi::request::{self, Request, Scope};
 use mpi::topology::SimpleCommunicator;
 use mpi::traits::{Communicator, CommunicatorCollectives, Destination, Root, Source};
 
@@ -34,6 +35,10 @@ const MOMENT: Duration = Duration::from_micros(200);
 const WORD: i32 = 1;
 const LEAVE: i32 = 2;
 const LEFT: i32 = 3;
+const VALUES: i32 = 4;
+
+/// Time between two words on whom a rank waits for.
+const NOTICE: Duration = Duration::from_millis(100);
 
 /// The processes that a launcher has started.
 pub(crate) struct Mpi {
@@ -102,19 +107,57 @@ impl Mpi {
 
     /// The ranks of which nothing has come.
     fn missing(&self, words: &[Option<Vec<u8>>]) -> String {
-        let missing: Vec<usize> = words
-            .iter()
-            .enumerate()
-            .filter(|(_, word)| word.is_none())
-            .map(|(rank, _)| rank)
-            .collect();
-        match missing.as_slice() {
-            [rank] => self.name(*rank),
-            [first, .., last] if missing.len() > 4 => {
-                format!("{} ranks, from {} to {last}", missing.len(), self.name(*first))
+        let missing = words.iter().enumerate().filter(|(_, word)| word.is_none());
+        self.names(missing.map(|(rank, _)| rank).collect())
+    }
+
+    /// Ranks and their machines, for messages.
+    fn names(&self, ranks: BTreeSet<usize>) -> String {
+        match (ranks.first(), ranks.last()) {
+            (Some(first), Some(last)) if ranks.len() > 4 => {
+                format!("{} ranks, from {} to {last}", ranks.len(), self.name(*first))
             }
-            some => some.iter().map(|rank| self.name(*rank)).collect::<Vec<_>>().join(", "),
+            _ => ranks.iter().map(|rank| self.name(*rank)).collect::<Vec<_>>().join(", "),
         }
+    }
+
+    /// Sends each rank its part, and receives as much from each. By single messages, so that it is known whose
+    /// has not come; MPI's collective operations do not tell.
+    fn exchange<'a>(&self, part_of: impl Fn(usize) -> &'a [f32], received: &mut [f32]) {
+        let waiting = Waiting::new("the others");
+        let (own, ranks) = (self.rank, self.size());
+        let part = received.len() / ranks;
+        received[own * part..][..part].copy_from_slice(part_of(own));
+        request::scope(|scope| {
+            let mut receiving: Vec<_> = received
+                .chunks_exact_mut(part)
+                .enumerate()
+                .filter(|(rank, _)| *rank != own)
+                .map(|(rank, part)| {
+                    let from = self.world.process_at_rank(rank_of(rank));
+                    (rank, from.immediate_receive_into_with_tag(scope, part, VALUES))
+                })
+                .collect();
+            // Each to its neighbour first: not all to the same one.
+            let mut sending: Vec<_> = (1..ranks)
+                .map(|distance| (own + distance) % ranks)
+                .map(|rank| {
+                    let to = self.world.process_at_rank(rank_of(rank));
+                    (rank, to.immediate_send_with_tag(scope, part_of(rank), VALUES))
+                })
+                .collect();
+            let mut noticed = Instant::now();
+            while !(receiving.is_empty() && sending.is_empty()) {
+                receiving = unfinished(receiving);
+                sending = unfinished(sending);
+                if noticed.elapsed() > NOTICE {
+                    noticed = Instant::now();
+                    let missing = receiving.iter().chain(&sending).map(|(rank, _)| *rank);
+                    waiting.still(|| self.names(missing.collect()));
+                }
+                std::thread::yield_now();
+            }
+        });
     }
 
     /// Takes the words of all others, on rank 0, until `is_over`.
@@ -148,6 +191,16 @@ impl Mpi {
         }
         Some(words.into_iter().flatten().collect())
     }
+}
+
+/// The messages that are still under way.
+fn unfinished<'a, S: Scope<'a>>(
+    messages: Vec<(usize, Request<'a, [f32], S>)>,
+) -> Vec<(usize, Request<'a, [f32], S>)> {
+    let test = |(rank, request): (usize, Request<'a, [f32], S>)| {
+        request.test().err().map(|request| (rank, request))
+    };
+    messages.into_iter().filter_map(test).collect()
 }
 
 /// Pauses between looks, which begin when a moment has passed.
@@ -245,13 +298,12 @@ impl Group for Mpi {
     }
 
     fn all_to_all(&self, send: &[f32], received: &mut [f32]) {
-        let _waiting = Waiting::new("the exchange of gradients");
-        self.world.all_to_all_into(send, received);
+        let part = received.len() / self.size();
+        self.exchange(|rank| &send[rank * part..][..part], received);
     }
 
     fn all_gather(&self, own: &[f32], all: &mut [f32]) {
-        let _waiting = Waiting::new("the exchange of gradients");
-        self.world.all_gather_into(own, all);
+        self.exchange(|_| own, all);
     }
 
     fn leave(&self, own: &[u8], patience: Duration) -> Option<Vec<Vec<u8>>> {
