@@ -63,6 +63,6 @@ pub use sources::split::{SplitBound, SplitRange, SplitSpec};
 pub use sources::subset::Subset;
 pub use sources::synthesise::{Synthesis, write_builtin};
 pub use stream::batch::{Batch, SkippedExample};
-pub use stream::batch_mix::{BatchMix, MixFlavour, MixKind};
+pub use stream::batch_mix::{BatchMix, MixFlavour, MixKind, MixPartners};
 pub use stream::loader::{Loader, LoaderConfig, OnCorrupt, Positions, Share};
 pub use stream::mix::MixSpec;

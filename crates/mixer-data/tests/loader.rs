@@ -250,7 +250,7 @@ fn shares_of_a_stream_are_its_batches() {
         let mut found: Vec<Vec<Batch>> = Vec::new();
         for rank in 0..ranks {
             let share = Some(Share { own, of: update });
-            let positions = Positions { first: first + rank * own, share };
+            let positions = Positions { first: first + rank * own, share, led_in: None };
             let (source, config) = (Arc::new(source()), config(micro, 2, OnCorrupt::Stop));
             let order = Order::Shuffled { seed: 42 };
             let transform = train_transform();
@@ -276,7 +276,7 @@ fn shares_of_a_stream_are_its_batches() {
         train_transform(),
         42,
         Order::Shuffled { seed: 42 },
-        Positions { first: 0, share },
+        Positions { first: 0, share, led_in: None },
         config(micro, 0, OnCorrupt::Stop),
     );
     let error = refused.err().unwrap().to_string();
@@ -284,6 +284,65 @@ fn shares_of_a_stream_are_its_batches() {
         error.contains("share.own") && error.contains("multiple of the batch size 3"),
         "{error}"
     );
+}
+
+/// Partners in the whole batch of an update: what it is cut into, and who computes it, changes nothing.
+#[test]
+fn partners_in_the_batch_are_the_same_for_any_microbatch() {
+    let (update, steps) = (12, 3);
+    for (mixup_alpha, cutmix_alpha) in [(0.0, 1.0), (0.5, 0.0)] {
+        let mix = MixSpec {
+            mixup_alpha,
+            cutmix_alpha,
+            switch_prob: 0.5,
+            prob: 0.8,
+            flavour: MixFlavour::BigVision,
+            partners: MixPartners::Batch,
+        };
+        mix.check().unwrap();
+        // What each example becomes: its label and its partner's, and its pixels, mixed.
+        let examples = |micro: usize, ranks: u64| {
+            let mut of_steps = vec![Vec::new(); steps];
+            for rank in 0..ranks {
+                let own = update / ranks;
+                let share = (ranks > 1).then_some(Share { own, of: update });
+                let positions = Positions { first: rank * own, share, led_in: Some(update) };
+                let (source, config) =
+                    (Arc::new(TestSource::new(37)), config(micro, 2, OnCorrupt::Stop));
+                let order = Order::Shuffled { seed: 42 };
+                let transform = train_transform();
+                let loader =
+                    Loader::train_in_order(source, transform, 42, order, positions, config);
+                let mut loader = loader.unwrap();
+                for examples in &mut of_steps {
+                    for _ in 0..own as usize / micro {
+                        let mut batch = loader.next_batch().unwrap().unwrap();
+                        let step = batch.first_position / update;
+                        mix.apply(&mut batch, 7, step, IMAGE_SIZE).unwrap();
+                        let mixed = batch.mix.clone().unwrap();
+                        let row = |at: usize| &batch.patches[at * 192..][..192];
+                        for (at, partner) in mixed.partners(micro).into_iter().enumerate() {
+                            let labels = (batch.labels[at], batch.labels[partner]);
+                            let pixels = match mixed.kind {
+                                MixKind::Mixup => [row(at), row(partner)].concat(),
+                                _ => row(at).to_vec(),
+                            };
+                            examples.push((batch.indices[at], labels, mixed.lambda, pixels));
+                        }
+                        loader.recycle(batch);
+                    }
+                }
+            }
+            of_steps
+        };
+        let expected = examples(update as usize, 1);
+        assert_eq!(expected[0].len(), update as usize);
+        let partners_label = expected[0][0].1.1;
+        assert_eq!(partners_label, expected[0][update as usize - 1].1.0, "the first with the last");
+        for (micro, ranks) in [(1, 1), (3, 1), (6, 2), (2, 3), (1, 4)] {
+            assert!(examples(micro, ranks) == expected, "microbatches of {micro}, {ranks} ranks");
+        }
+    }
 }
 
 #[test]

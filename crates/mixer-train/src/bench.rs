@@ -155,6 +155,7 @@ fn batch(bench: &Bench) -> Batch {
     let len = bench.batch_size * config.num_tokens() * config.patch_dim();
     Batch {
         mix: None,
+        is_led: false,
         patches: (0..len).map(|_| (random.uniform() * 255.0) as u8).collect(),
         labels: (0..bench.batch_size)
             .map(|_| (random.uniform() * config.num_classes as f64) as u32)

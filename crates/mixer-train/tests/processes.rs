@@ -26,7 +26,8 @@ fn alone() -> MutexGuard<'static, ()> {
 }
 
 fn is_open_mpi() -> bool {
-    let version = Command::new("mpirun").arg("--version").output().expect("`mpirun` is not installed");
+    let version =
+        Command::new("mpirun").arg("--version").output().expect("`mpirun` is not installed");
     String::from_utf8_lossy(&version.stdout).contains("Open MPI")
 }
 
@@ -84,7 +85,8 @@ fn process(run: &Path, rank: usize) -> u32 {
             && variables.any(|variable| names.iter().any(|name| name == variable))
     };
     let processes = std::fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path());
-    let found = processes.into_iter().find(|process| is_it(process)).expect("the rank is not there");
+    let found =
+        processes.into_iter().find(|process| is_it(process)).expect("the rank is not there");
     found.file_name().unwrap().to_str().unwrap().parse().unwrap()
 }
 
@@ -95,8 +97,10 @@ fn signal(process: u32, signal: &str) {
 
 /// Eight microbatches in an update, and of the evaluation a part for each rank, the last one short.
 fn fixture() -> Fixture {
-    let text = CONFIG.replace("microbatch_size = 16", "microbatch_size = 4\neval_batch_size = 3");
-    assert_ne!(text, CONFIG);
+    let text = CONFIG
+        .replace("microbatch_size = 16", "microbatch_size = 4\neval_batch_size = 3")
+        .replace("cutmix_alpha = 1.0", "cutmix_alpha = 1.0, partners = \"batch\"");
+    assert!(text.contains("_size = 3") && text.contains("\"batch\""));
     Fixture::with(&text)
 }
 
@@ -152,7 +156,10 @@ fn examples_that_are_passed_over_are_those_of_one_process() {
         let run = format!("ranks {ranks}");
         assert_success(&end(by(ranks, &command(2, &run)).spawn().unwrap()));
         assert_eq!(metrics(&place.path(&run)), metrics(&place.path("one")));
-        assert_eq!(place.read(&format!("{run}/final.safetensors")), place.read("one/final.safetensors"));
+        assert_eq!(
+            place.read(&format!("{run}/final.safetensors")),
+            place.read("one/final.safetensors")
+        );
         // One is too many, whoever met it.
         let output = end(by(ranks, &command(1, &format!("too many {ranks}"))).spawn().unwrap());
         assert_eq!(output.status.code(), Some(4), "{}", stderr(&output));

@@ -15,7 +15,7 @@ use crate::order::example_order::Order;
 use crate::sources::passed_over::PassedOver;
 use crate::sources::source::{Example, Source};
 use crate::stream::batch::Batch;
-use crate::stream::batch_mix::{BatchMix, MixKind};
+use crate::stream::batch_mix::{BatchMix, MixKind, MixPartners};
 use crate::stream::in_order::map_in_order;
 use crate::stream::loader::{Loader, LoaderConfig, OnCorrupt};
 use crate::stream::mix::MixSpec;
@@ -253,6 +253,8 @@ fn mix_columns(
     side: usize,
 ) -> Result<(), DataError> {
     let len = side * side * 3;
+    // What is shown is a batch by itself.
+    let mix = MixSpec { partners: MixPartners::Microbatch, ..mix.clone() };
     for draw in 0..draws {
         let places: Vec<usize> = (draw..batch.num_examples).step_by(draws).collect();
         let mut column = Batch {

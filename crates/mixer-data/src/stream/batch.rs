@@ -27,6 +27,8 @@ pub struct Batch {
     pub patch_dim: usize,
     /// The mixing that [`MixSpec::apply`](crate::MixSpec::apply) drew; absent before it, and without one.
     pub mix: Option<BatchMix>,
+    /// `true` where the last row is no example of this batch but the partner of its first one.
+    pub is_led: bool,
     /// Unreadable examples that this loader met for the first time in this batch.
     pub skipped: Vec<SkippedExample>,
 }

@@ -17,6 +17,18 @@ pub enum MixFlavour {
     Timm,
 }
 
+/// The examples among which partners are sought.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum MixPartners {
+    /// Those of a microbatch.
+    #[default]
+    Microbatch,
+    /// Those of the whole batch of an update, whatever it is cut into: a microbatch holds as one more row, behind
+    /// its own, the example before its first one.
+    Batch,
+}
+
 /// The mixing of one batch, as drawn.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BatchMix {
@@ -26,6 +38,8 @@ pub struct BatchMix {
     pub lambda: f32,
     /// The pairs.
     pub flavour: MixFlavour,
+    /// The examples among which they are.
+    pub partners: MixPartners,
 }
 
 /// A kind of mixing.
@@ -45,11 +59,13 @@ pub enum MixKind {
 }
 
 impl BatchMix {
-    /// The partner of an example among the `num_examples` of a batch; itself where nothing is mixed.
+    /// The partner of an example among the `num_examples` of a batch, or the row behind them; itself where
+    /// nothing is mixed.
     pub fn partner(&self, example: usize, num_examples: usize) -> usize {
         match (&self.kind, self.flavour) {
             (MixKind::None, _) => example,
             (_, MixFlavour::BigVision) => match example {
+                0 if self.partners == MixPartners::Batch => num_examples,
                 0 => num_examples.saturating_sub(1),
                 _ => example - 1,
             },

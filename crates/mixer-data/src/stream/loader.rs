@@ -84,6 +84,9 @@ pub struct Positions {
     pub first: u64,
     /// Part of the stream that is taken: all of it, when absent.
     pub share: Option<Share>,
+    /// Examples of an update, where each batch has one more row behind its own: the example that is before its
+    /// first one in the update, and before the first of the update the last.
+    pub led_in: Option<u64>,
 }
 
 /// A part of a stream that several loaders take together.
@@ -98,11 +101,17 @@ pub struct Share {
 impl From<u64> for Positions {
     /// All from the first one on.
     fn from(first: u64) -> Self {
-        Self { first, share: None }
+        Self { first, share: None, led_in: None }
     }
 }
 
 impl Positions {
+    /// The position before that of a batch, within its update.
+    fn lead(self, first: u64) -> Option<u64> {
+        let update = self.led_in?;
+        Some(if first.is_multiple_of(update) { first + update - 1 } else { first - 1 })
+    }
+
     /// The position behind a batch that ends before `end`.
     fn after(self, end: u64) -> u64 {
         match self.share {
@@ -239,7 +248,8 @@ impl Loader {
 
     fn new(pipeline: Pipeline, positions: Positions, end: u64) -> Result<Self, DataError> {
         let config = &pipeline.config;
-        let batch_bytes = config.batch_size * pipeline.image_bytes();
+        let rows = config.batch_size + usize::from(positions.led_in.is_some());
+        let batch_bytes = rows * pipeline.image_bytes();
         let max_in_flight = match config.workers {
             0 => 1,
             _ => (config.queue_bytes / batch_bytes).clamp(2, MAX_IN_FLIGHT),
@@ -248,6 +258,7 @@ impl Loader {
         let shared = Arc::new(Shared {
             pipeline,
             max_in_flight,
+            rows,
             positions,
             end,
             queue: Mutex::new(Queue {
@@ -637,6 +648,8 @@ fn panic_message(payload: &(dyn std::any::Any + Send)) -> String {
 struct Shared {
     pipeline: Pipeline,
     max_in_flight: usize,
+    /// Rows of a batch.
+    rows: usize,
     positions: Positions,
     /// Position behind the last one.
     end: u64,
@@ -665,6 +678,8 @@ struct Claims {
 /// A batch that workers fill.
 struct InFlight {
     first_position: u64,
+    /// Position of the last row, where it is not behind those of the others.
+    lead: Option<u64>,
     num_examples: usize,
     assembly: Mutex<Assembly>,
     /// Signalled when nothing remains.
@@ -764,21 +779,20 @@ impl Shared {
         while queue.batches.len() < self.max_in_flight {
             let first_position = queue.next_position;
             let left = self.end.saturating_sub(first_position);
-            let num_examples = left.min(config.batch_size as u64) as usize;
-            if num_examples == 0 {
+            let own = left.min(config.batch_size as u64) as usize;
+            if own == 0 {
                 return;
             }
+            let lead = self.positions.lead(first_position);
+            let num_examples = own + usize::from(lead.is_some());
             let image_bytes = self.pipeline.image_bytes();
             let mut patches = queue.spare.pop().unwrap_or_default();
-            if patches.len() == config.batch_size * image_bytes {
-                patches[num_examples * image_bytes..].fill(0);
-            } else {
-                patches = vec![0; config.batch_size * image_bytes];
-            }
+            patches.resize(self.rows * image_bytes, 0);
+            patches[num_examples * image_bytes..].fill(0);
             let patch_dim = config.patch_size * config.patch_size * 3;
             let batch = Batch {
                 patches,
-                labels: vec![0; config.batch_size],
+                labels: vec![0; self.rows],
                 num_examples,
                 indices: vec![0; num_examples],
                 first_position,
@@ -786,11 +800,13 @@ impl Shared {
                 num_tokens: image_bytes / patch_dim,
                 patch_dim,
                 mix: None,
+                is_led: lead.is_some(),
                 skipped: Vec::new(),
             };
             queue.batches.push_back(Claims {
                 batch: Arc::new(InFlight {
                     first_position,
+                    lead,
                     num_examples,
                     assembly: Mutex::new(Assembly {
                         batch,
@@ -801,7 +817,7 @@ impl Shared {
                 }),
                 claimed: 0,
             });
-            queue.next_position = self.positions.after(first_position + num_examples as u64);
+            queue.next_position = self.positions.after(first_position + own as u64);
         }
     }
 
@@ -837,7 +853,10 @@ impl Shared {
                 if self.closed.load(Ordering::Relaxed) {
                     return;
                 }
-                let position = batch.first_position + slot as u64;
+                let position = match batch.lead {
+                    Some(lead) if slot + 1 == batch.num_examples => lead,
+                    _ => batch.first_position + slot as u64,
+                };
                 outcomes.push(pipeline.produce(position, &mut worker.tools, image, &mut ()));
             }
 

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::DataError;
 use crate::order::random::ExampleRng;
 use crate::stream::batch::Batch;
-use crate::stream::batch_mix::{BatchMix, MixFlavour, MixKind};
+use crate::stream::batch_mix::{BatchMix, MixFlavour, MixKind, MixPartners};
 
 /// The stream of [`ExampleRng`] that mixing draws from.
 const MIX_STREAM: u64 = 0x006d_6978;
@@ -39,6 +39,9 @@ pub struct MixSpec {
     /// Whose pairs.
     #[serde(default)]
     pub flavour: MixFlavour,
+    /// Where a partner is sought: in the microbatch, or in the whole batch of an update.
+    #[serde(default)]
+    pub partners: MixPartners,
 }
 
 fn default_switch_prob() -> f64 {
@@ -69,6 +72,14 @@ impl MixSpec {
                 });
             }
         }
+        if self.partners == MixPartners::Batch && self.flavour == MixFlavour::Timm {
+            return Err(DataError::BadSetting {
+                setting: "mix.partners",
+                found: "batch".to_owned(),
+                expected: "\"microbatch\" with the flavour \"timm\", which pairs the first example with the last"
+                    .to_owned(),
+            });
+        }
         Ok(())
     }
 
@@ -86,6 +97,10 @@ impl MixSpec {
     ) -> Result<(), DataError> {
         let mix = self.draw(seed, step, image_size);
         mix.apply_cutmix(batch)?;
+        if batch.is_led && mix.kind != MixKind::Mixup {
+            // Its pixels are in the picture of who needs them.
+            batch.patches.truncate((batch.num_examples - 1) * batch.num_tokens * batch.patch_dim);
+        }
         batch.mix = Some(mix);
         Ok(())
     }
@@ -101,7 +116,7 @@ impl MixSpec {
         let (has_mixup, has_cutmix) = (self.mixup_alpha > 0.0, self.cutmix_alpha > 0.0);
         let is_mixed = rng.uniform() < self.prob;
         if !is_mixed || !(has_mixup || has_cutmix) {
-            return BatchMix { kind: MixKind::None, lambda: 1.0, flavour: self.flavour };
+            return self.drawn(MixKind::None, 1.0);
         }
         let is_cutmix =
             if has_mixup && has_cutmix { rng.uniform() < self.switch_prob } else { has_cutmix };
@@ -109,14 +124,18 @@ impl MixSpec {
             let drawn = symmetric_beta(self.cutmix_alpha, &mut rng);
             let (rows, columns, lambda) = cutmix_box(drawn, image_size, &mut rng);
             let kind = MixKind::CutMix { rows, columns };
-            return BatchMix { kind, lambda, flavour: self.flavour };
+            return self.drawn(kind, lambda);
         }
         let drawn = symmetric_beta(self.mixup_alpha, &mut rng);
         let lambda = match self.flavour {
             MixFlavour::BigVision => drawn.max(1.0 - drawn),
             MixFlavour::Timm => drawn,
         };
-        BatchMix { kind: MixKind::Mixup, lambda: lambda as f32, flavour: self.flavour }
+        self.drawn(MixKind::Mixup, lambda as f32)
+    }
+
+    fn drawn(&self, kind: MixKind, lambda: f32) -> BatchMix {
+        BatchMix { kind, lambda, flavour: self.flavour, partners: self.partners }
     }
 }
 
@@ -172,7 +191,8 @@ impl BatchMix {
         let (count, len) = (batch.num_examples, batch.num_tokens * batch.patch_dim);
         match self.flavour {
             MixFlavour::BigVision if count > 1 => {
-                // From the end, so that a partner is still as it was; only the last one is not.
+                // From the end, so that a partner is still as it was; only the last one is not. Where it is the
+                // partner from another microbatch, it is no example of this one, and what it becomes is not used.
                 let last = batch.patches[(count - 1) * len..count * len].to_vec();
                 for example in (1..count).rev() {
                     let (before, from) = batch.patches.split_at_mut(example * len);
@@ -240,7 +260,14 @@ mod tests {
     use crate::resample::patches::patchify;
 
     fn spec(mixup_alpha: f64, cutmix_alpha: f64, flavour: MixFlavour) -> MixSpec {
-        MixSpec { mixup_alpha, cutmix_alpha, switch_prob: 0.5, prob: 1.0, flavour }
+        MixSpec {
+            mixup_alpha,
+            cutmix_alpha,
+            switch_prob: 0.5,
+            prob: 1.0,
+            flavour,
+            partners: MixPartners::Microbatch,
+        }
     }
 
     fn draws(alpha: f64, count: usize) -> Vec<f64> {

@@ -175,7 +175,8 @@ pub struct DataConfig {
     ///
     /// That is the paper's. Further keys `cutmix_alpha` (0), `switch_prob` (0.5, of CutMix where both are on),
     /// `prob` (1), `flavour`: `"big_vision"` (partner is the example before, share at least one half) or
-    /// `"timm"` (partner counted from the end, share as drawn). Partners are sought within a microbatch.
+    /// `"timm"` (partner counted from the end, share as drawn), `partners`: `"microbatch"` or `"batch"`, as in the
+    /// paper: then nothing depends on how a batch is cut, for one more decoded example in each microbatch.
     #[schemars(extend("x-default" = "none"))]
     pub mix: Option<MixSpec>,
     /// Preparation for evaluation: `"squash"` or `{ resmall_crop = … }`.

@@ -67,7 +67,8 @@ impl Drop for Mpi {
 pub(crate) fn library() -> String {
     let version = environment::library_version().unwrap_or_default();
     let line = version.lines().next().unwrap_or_default();
-    line.split(',').next().unwrap_or_default().trim_matches(['\0', ' ']).to_owned()
+    let line = line.split(',').next().unwrap_or_default().replace("Version:", " ");
+    line.split_whitespace().collect::<Vec<_>>().join(" ").trim_matches('\0').to_owned()
 }
 
 impl Mpi {

@@ -29,9 +29,11 @@ fn wait() -> MutexGuard<'static, Option<Wait>> {
 }
 
 /// A wait that is over when this is dropped.
+#[cfg(feature = "mpi")]
 #[derive(Debug)]
 pub(crate) struct Waiting;
 
+#[cfg(feature = "mpi")]
 impl Waiting {
     /// Begins to wait for `whom`.
     pub(crate) fn new(whom: impl Into<String>) -> Self {
@@ -47,6 +49,7 @@ impl Waiting {
     }
 }
 
+#[cfg(feature = "mpi")]
 impl Drop for Waiting {
     fn drop(&mut self) {
         *wait() = None;

@@ -50,7 +50,8 @@ impl Normaliser {
     /// without bytes (WebGPU's shading language has none) get `f32`.
     #[must_use]
     pub fn upload(&self, batch: &Batch) -> Pixels {
-        let dims = [batch.labels.len(), batch.num_tokens, batch.patch_dim];
+        let rows = batch.patches.len() / (batch.num_tokens * batch.patch_dim).max(1);
+        let dims = [rows, batch.num_tokens, batch.patch_dim];
         if is_host(&self.device) {
             return Pixels::Host(batch.patches.clone(), dims);
         }
@@ -90,24 +91,31 @@ impl Normaliser {
     /// Mixup (Zhang et al. 2018): `share` of each example and the rest of its partner.
     ///
     /// # Shapes
-    /// - `patches` and output: `[B, S, P·P·3]`
-    /// - `partners`: `[B]`, each below `B`
+    /// - `patches`: `[R, S, P·P·3]`, of which the first `B` are mixed
+    /// - `partners`: `[B]`, each below `R`
+    /// - output: `[B, S, P·P·3]`
     #[must_use]
     pub fn mixed(&self, patches: Tensor<3>, partners: &[usize], share: f32) -> Tensor<3> {
         if is_host(&self.device) {
-            let dims = patches.dims();
+            let [_, tokens, dim] = patches.dims();
             let rows = patches.into_data();
             let rows = rows.as_slice::<f32>().unwrap_or_else(|error| {
                 unreachable!("the network's input is f32: {error:?}");
             });
-            let mixed = mix_rows(rows, partners, share);
+            let mixed = mix_rows(rows, tokens * dim, partners, share);
+            let dims = [partners.len(), tokens, dim];
             return Tensor::from_data(TensorData::new(mixed, dims), &self.device);
         }
         let indices: Vec<i32> = partners.iter().map(|partner| *partner as i32).collect();
         let indices = TensorData::new(indices, [partners.len()]);
         let indices = Tensor::<1, Int>::from_data(indices, &self.device);
         let others = patches.clone().select(0, indices);
-        patches * share + others * (1.0 - share)
+        let own = if patches.dims()[0] == partners.len() {
+            patches
+        } else {
+            patches.slice([0..partners.len()])
+        };
+        own * share + others * (1.0 - share)
     }
 
     /// A row-major matrix of host values on the device.

@@ -7,6 +7,7 @@ use std::fmt;
 use crate::config::RunConfig;
 use crate::config::schema::{self, Change, Key};
 use crate::error::TrainError;
+use crate::plan::data::DataPlan;
 use crate::plan::run_plan::RunPlan;
 
 /// A key of which two plans do not agree.
@@ -75,7 +76,8 @@ impl RunPlan {
         let mut plan = Self::resolve(config, self.task, init, self.facts.clone())?;
         plan.schedule.lengths.clone_from(&self.schedule.lengths);
         let (here, there) = (schema::table(&plan)?, schema::table(self)?);
-        let mixes = self.data.mix.is_some() || plan.data.mix.is_some();
+        let mixes_within = |data: &DataPlan| data.mix.is_some() && !data.leads_microbatches();
+        let mixes = mixes_within(&self.data) || mixes_within(&plan.data);
         let is_longer = plan.train.steps > self.train.steps;
         let mut changes = Vec::new();
         for key in Key::all() {

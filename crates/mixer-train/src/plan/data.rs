@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use mixer_data::{
-    DataError, EvalResize, EvalTransform, Interpolation, MixSpec, OnCorrupt, RandAugment,
-    RandomErasing, TrainCrop, TrainTransform,
+    DataError, EvalResize, EvalTransform, Interpolation, MixPartners, MixSpec, OnCorrupt,
+    RandAugment, RandomErasing, TrainCrop, TrainTransform,
 };
 use serde::{Deserialize, Serialize};
 
@@ -149,6 +149,13 @@ impl DataPlan {
     }
 }
 
+impl DataPlan {
+    /// `true` where a microbatch holds the partner of its first example, which is in another one.
+    pub(crate) fn leads_microbatches(&self) -> bool {
+        self.mix.as_ref().is_some_and(|mix| mix.partners == MixPartners::Batch)
+    }
+}
+
 /// Refuses settings that change nothing, or make no sense.
 fn check_effects(config: &DataConfig, microbatch_size: usize) -> Result<(), TrainError> {
     if let Some(mix) = &config.mix {
@@ -163,10 +170,10 @@ fn check_effects(config: &DataConfig, microbatch_size: usize) -> Result<(), Trai
         if mix.prob == 0.0 {
             return Err(TrainError::no_effect("data.mix", "with a `prob` of 0"));
         }
-        if microbatch_size == 1 {
+        if microbatch_size == 1 && mix.partners == MixPartners::Microbatch {
             return Err(TrainError::no_effect(
                 "data.mix",
-                "with microbatches of 1: partners are in the microbatch",
+                "with microbatches of 1: partners are in the microbatch, without `partners = \"batch\"`",
             ));
         }
         let is_usual = (mix.switch_prob - 0.5).abs() < f64::EPSILON;

@@ -194,7 +194,10 @@ pub fn train(
     interrupt::listen();
     let group = &*job.group;
     if group.size() > 1 {
-        watchdog::watch(group::name(group), Duration::from_secs(job.plan.train.rank_timeout_secs));
+        // The others a little later: the first one knows for whom all wait.
+        let later = if is_first(group) { 0 } else { 2 };
+        let limit = Duration::from_secs(job.plan.train.rank_timeout_secs + later);
+        watchdog::watch(group::name(group), limit);
     }
     let (mut run, mut mixer) = Run::start(job, start, time_limit)?;
     let end = loop {

@@ -61,7 +61,7 @@ impl<'a> BatchGradient<'a> {
             plan.train_transform().clone(),
             plan.seed,
             plan.order(),
-            Positions { first, share },
+            Positions { first, share, led_in: plan.data.leads_microbatches().then_some(batch) },
             job.loading.loader(
                 plan.train.microbatch_size,
                 plan.model.network.patch_size,
@@ -103,9 +103,11 @@ impl<'a> BatchGradient<'a> {
             let Input { mut patches, mut batch, waited: waited_now } = input;
             let normaliser = self.stream.normaliser();
             waited += waited_now;
-            indices.extend_from_slice(&batch.indices);
             skipped.append(&mut batch.skipped);
+            // Behind them there may be a partner that another microbatch has.
             let rows = plan.train.microbatch_size;
+            let own = &batch.indices[..rows];
+            indices.extend_from_slice(own);
             let mut targets = smoothed_targets(
                 &batch.labels,
                 plan.model.network.num_classes,
@@ -113,7 +115,8 @@ impl<'a> BatchGradient<'a> {
             );
             let partners = batch.mix.as_ref().map_or(Vec::new(), |mix| mix.partners(rows));
             if let Some(mix) = &batch.mix {
-                targets = mixed_targets(&targets, &partners, mix.lambda);
+                let num_classes = plan.model.network.num_classes;
+                targets = mixed_targets(&targets, num_classes, &partners, mix.lambda);
             }
             let positions = batch.first_position..batch.first_position + rows as u64;
             let scales = plan
@@ -127,7 +130,7 @@ impl<'a> BatchGradient<'a> {
             let logits = mixer.forward_training(patches, scales);
             let targets = normaliser.matrix(targets, rows);
             let losses = plan.train.loss.per_example(logits, targets);
-            watch(Microbatch { indices: &batch.indices, losses: losses.clone().inner() });
+            watch(Microbatch { indices: own, losses: losses.clone().inner() });
             let loss = losses.mean() / microbatches as f64;
             let value = loss.clone().inner();
             let scaled = if loss_scale == 1.0 { loss } else { loss * loss_scale };

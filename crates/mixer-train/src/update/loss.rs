@@ -55,11 +55,16 @@ pub fn smoothed_targets(labels: &[u32], num_classes: usize, smoothing: f32) -> V
 /// Targets after mixing: `share` of an example's own and the rest of its partner's.
 ///
 /// # Shapes
-/// - `targets`: `[B · K]` in row order
-/// - `partners`: `[B]`, each below `B`
+/// - `targets`: `[R · K]` in row order, of which the first `B` rows are mixed; `num_classes`: `K`
+/// - `partners`: `[B]`, each below `R`
+/// - output: `[B · K]`
 #[must_use]
-pub fn mixed_targets(targets: &[f32], partners: &[usize], share: f32) -> Vec<f32> {
-    let num_classes = targets.len() / partners.len().max(1);
+pub fn mixed_targets(
+    targets: &[f32],
+    num_classes: usize,
+    partners: &[usize],
+    share: f32,
+) -> Vec<f32> {
     let row = |example: usize| &targets[example * num_classes..(example + 1) * num_classes];
     let mixed = |(example, &partner): (usize, &usize)| {
         let both = row(example).iter().zip(row(partner));
@@ -75,9 +80,10 @@ mod tests {
     #[test]
     fn mixed_targets_are_shares_of_both() {
         let targets = smoothed_targets(&[0, 1, 2], 3, 0.0);
-        let mixed = mixed_targets(&targets, &[2, 0, 1], 0.75);
+        let mixed = mixed_targets(&targets, 3, &[2, 0, 1], 0.75);
         assert_eq!(mixed, [0.75, 0.0, 0.25, 0.25, 0.75, 0.0, 0.0, 0.25, 0.75]);
-        assert_eq!(mixed_targets(&targets, &[0, 1, 2], 0.75), targets);
+        assert_eq!(mixed_targets(&targets, 3, &[0, 1, 2], 0.75), targets);
+        assert_eq!(mixed_targets(&targets, 3, &[2, 0], 0.75), mixed[..6]);
     }
 
     #[test]
