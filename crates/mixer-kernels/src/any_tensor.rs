@@ -3,7 +3,7 @@
 
 use burn::backend::ops::FloatTensorOps;
 use burn::backend::{Dispatch, TensorMetadata};
-use burn::tensor::{Shape, Tensor, TensorData};
+use burn::tensor::{DType, Shape, Tensor, TensorData};
 
 /// Burn's type of a tensor of any backend and rank.
 pub(crate) type Primitive = burn::backend::tensor::FloatTensor<Dispatch>;
@@ -49,6 +49,15 @@ impl AnyTensor {
     pub fn zeros_like(&self) -> Self {
         let (shape, device, dtype) = (self.0.shape(), self.0.device(), self.0.dtype());
         Self(Dispatch::float_zeros(shape, &device, dtype.into()))
+    }
+
+    /// The same values in another type of floats.
+    #[must_use]
+    pub fn cast(self, dtype: DType) -> Self {
+        if self.0.dtype() == dtype {
+            return self;
+        }
+        Self(Dispatch::float_cast(self.0, dtype.into()))
     }
 
     /// The sum with another one of the same shape, in its memory where nobody else holds it.

@@ -13,6 +13,7 @@ mod bridge;
 mod gpu;
 mod mixing;
 mod multiply;
+mod nccl;
 mod product;
 mod update;
 
@@ -36,6 +37,7 @@ use bridge::{Buffer, Output, register};
 pub use gpu::CudaTime;
 use gpu::{Error, Gpu};
 use mixing::{Affine, Dims, Gradients, Half, Normed, NormedGradients};
+pub use nccl::{cuda_group_id, cuda_group_join, has_nccl, sum_over_gpus};
 pub use product::CudaProduct;
 use update::{Entry, Limit};
 
@@ -49,6 +51,12 @@ type SharedGpu = Arc<Mutex<Gpu>>;
 #[must_use]
 pub fn cuda_device_name(index: usize) -> Option<String> {
     gpu::name(index).ok()
+}
+
+/// The place of a CUDA device on its machine (its PCI bus), whatever number it has in this process.
+#[must_use]
+pub fn cuda_bus_id(index: usize) -> Option<String> {
+    gpu::bus_id(index).ok()
 }
 
 /// The reason why the kernels of this crate do not run on a CUDA device; `None` when they do.

@@ -57,6 +57,16 @@ impl DeviceEntry {
         if let DeviceKind::Cuda(index) = self.kind { Some(index) } else { None }
     }
 
+    /// The place of a CUDA device on its machine, whatever number it has in this process; absent where it is not
+    /// known.
+    #[must_use]
+    pub fn place(&self) -> Option<String> {
+        #[cfg(feature = "cuda")]
+        return self.cuda_index().and_then(mixer_kernels::cuda_bus_id);
+        #[cfg(not(feature = "cuda"))]
+        None
+    }
+
     /// `true` where it multiplies operands of this precision, and not more slowly than f32.
     #[must_use]
     pub fn multiplies(&self, precision: Precision) -> bool {

@@ -8,6 +8,8 @@ pub(crate) mod divergence;
 pub(crate) mod early_stopping;
 pub mod evaluation;
 pub(crate) mod found_run;
+#[cfg(feature = "cuda")]
+pub(crate) mod gpus;
 pub(crate) mod interrupt;
 pub mod job;
 pub(crate) mod journal;

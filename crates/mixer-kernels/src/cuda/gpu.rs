@@ -12,6 +12,7 @@ use cudarc::{cublaslt, nvrtc};
 use crate::spec::Precision;
 
 use super::address::Address;
+use super::nccl::Communicator;
 use super::product::{ProductKey, Tuned};
 
 /// The reason why something could not be done, in words: it travels through Burn's own error.
@@ -38,6 +39,8 @@ pub(super) struct Gpu {
     modules: HashMap<(Precision, usize), HashMap<&'static str, sys::CUfunction>>,
     pub(super) products: HashMap<ProductKey, Option<Tuned>>,
     profile: Option<HashMap<String, CudaTime>>,
+    /// Its membership of a group of GPUs, where it has one.
+    pub(super) communicator: Option<Communicator>,
     context_events: bool,
     capability: (i32, i32),
     pub(super) multiprocessors: u32,
@@ -115,6 +118,23 @@ pub(super) fn open(index: usize) -> Result<Arc<Mutex<Gpu>>, Error> {
         .clone()
 }
 
+/// The place of a GPU on its machine, as no other one has it.
+pub(super) fn bus_id(index: usize) -> Result<String, Error> {
+    // SAFETY: asks the loader for the library's names, and runs nothing of its.
+    if !unsafe { sys::is_culib_present() } {
+        return Err("the NVIDIA driver was not found".to_owned());
+    }
+    driver::init().map_err(driver_error("cuInit"))?;
+    let device = driver::device::get(index as i32).map_err(driver_error("cuDeviceGet"))?;
+    let mut id = [0; 32];
+    // SAFETY: the driver writes a text of at most that length, with its end.
+    unsafe { sys::cuDeviceGetPCIBusId(id.as_mut_ptr(), id.len() as i32, device) }
+        .result()
+        .map_err(driver_error("cuDeviceGetPCIBusId"))?;
+    let text = id.iter().map(|byte| byte.to_ne_bytes()[0]).take_while(|byte| *byte != 0);
+    Ok(String::from_utf8_lossy(&text.collect::<Vec<u8>>()).into_owned())
+}
+
 /// The driver's name of a GPU, and its memory.
 pub(super) fn name(index: usize) -> Result<String, Error> {
     // SAFETY: asks the loader for the library's names, and runs nothing of its.
@@ -190,6 +210,7 @@ impl Gpu {
                 modules: HashMap::new(),
                 products: HashMap::new(),
                 profile: None,
+                communicator: None,
                 context_events: version >= CONTEXT_EVENTS,
                 capability,
                 multiprocessors: multiprocessors.unsigned_abs(),
@@ -205,6 +226,12 @@ impl Gpu {
             Precision::F16 => self.capability.0 >= 7,
             Precision::Bf16 => self.capability.0 >= 8,
         }
+    }
+
+    /// Makes this GPU that of the calling thread.
+    pub(super) fn make_current(&self) -> Result<(), Error> {
+        // SAFETY: the context is this GPU's own and lives as long as the process.
+        unsafe { driver::ctx::set_current(self.context) }.map_err(driver_error("cuCtxSetCurrent"))
     }
 
     /// Has what follows on our stream wait for everything that Burn has asked of the GPU until now.

@@ -49,6 +49,9 @@ pub const ON_DIVERGENCE: OnDivergence = OnDivergence::Stop;
 /// Standard deviations from which on an update is reported.
 pub const OUTLIER_Z_SCORE: f64 = 6.0;
 
+/// Rounding of gradients between processes: none.
+pub const EXCHANGE_PRECISION: Precision = Precision::F32;
+
 /// Longest wait of a process for another one of the run, s.
 pub const RANK_TIMEOUT_SECS: u64 = 1800;
 
@@ -174,6 +177,12 @@ pub struct TrainConfig {
     /// updates out, going on with the next batch, before it ends the run after all.
     #[schemars(extend("default" = ON_DIVERGENCE, "x-resume" = "free"))]
     pub on_divergence: Option<OnDivergence>,
+    /// Rounding of gradients on their way between the processes of a run, on CUDA devices: `"f32"` or `"bf16"`,
+    /// which is half the bytes.
+    ///
+    /// On other devices they are never rounded: any number of processes has the same bits.
+    #[schemars(extend("default" = EXCHANGE_PRECISION, "x-resume" = "rounding"))]
+    pub exchange_precision: Option<Precision>,
     /// Longest time that a process of a run waits for another one, before it ends with exit code 8.
     ///
     /// After a minute it says for whom it waits. Evaluations and checkpoints of the slowest process have to fit.

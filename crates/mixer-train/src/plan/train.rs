@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 use crate::config::TrainConfig;
 use crate::config::limits::{MAX_STEPS, check_batch};
 use crate::config::train::{
-    BATCH_SIZE, CLIP_NORM, EVAL_AT_START, KEEP_BEST_CHECKPOINT, KEEP_CHECKPOINTS, LABEL_SMOOTHING,
-    LOG_EVERY_STEPS, LOSS, ON_DIVERGENCE, OUTLIER_Z_SCORE, PRECISION, RANK_TIMEOUT_SECS,
-    RECOMPUTE_BLOCKS,
+    BATCH_SIZE, CLIP_NORM, EVAL_AT_START, EXCHANGE_PRECISION, KEEP_BEST_CHECKPOINT,
+    KEEP_CHECKPOINTS, LABEL_SMOOTHING, LOG_EVERY_STEPS, LOSS, ON_DIVERGENCE, OUTLIER_Z_SCORE,
+    PRECISION, RANK_TIMEOUT_SECS, RECOMPUTE_BLOCKS,
 };
 use crate::error::TrainError;
 use crate::run::early_stopping::EarlyStopping;
@@ -74,6 +74,9 @@ pub struct TrainPlan {
     pub keep_best_checkpoint: bool,
     /// Fate of an update that is not finite.
     pub on_divergence: OnDivergence,
+    /// Rounding of gradients between processes.
+    #[serde(default = "exchange_precision")]
+    pub exchange_precision: Precision,
     /// Longest wait of a process for another one, s.
     #[serde(default = "rank_timeout_secs")]
     pub rank_timeout_secs: u64,
@@ -135,6 +138,12 @@ impl TrainPlan {
         if let Some(rule) = &loss_scale {
             check_loss_scale(rule)?;
         }
+        let exchange_precision = config.exchange_precision.unwrap_or(EXCHANGE_PRECISION);
+        if exchange_precision == Precision::F16 {
+            return Err(TrainError::config(
+                "`train.exchange_precision` is \"f16\", expected \"f32\" or \"bf16\"",
+            ));
+        }
         let above_zero = |limit: f64| (limit > 0.0).then_some(limit);
         Ok(Self {
             batch_size,
@@ -159,10 +168,16 @@ impl TrainPlan {
             keep_checkpoint_every_steps: config.keep_checkpoint_every_steps,
             keep_best_checkpoint: config.keep_best_checkpoint.unwrap_or(KEEP_BEST_CHECKPOINT),
             on_divergence: config.on_divergence.unwrap_or(ON_DIVERGENCE),
+            exchange_precision,
             rank_timeout_secs: config.rank_timeout_secs.unwrap_or(RANK_TIMEOUT_SECS),
             outlier_z_score: above_zero(config.outlier_z_score.unwrap_or(OUTLIER_Z_SCORE)),
         })
     }
+}
+
+/// That of plans from before there was the key.
+fn exchange_precision() -> Precision {
+    EXCHANGE_PRECISION
 }
 
 /// That of plans from before there was the key.

@@ -34,7 +34,7 @@ pub(crate) fn check(
     let mut traits = Traits {
         same: Vec::new(),
         hints: Vec::new(),
-        gpu: device.is_gpu().then(|| device.name.clone()),
+        gpu: device.is_gpu().then(|| device.place().unwrap_or_else(|| device.name.clone())),
     };
     let mut add = |name: &str, value: String, hint: &str| {
         traits.same.push((name.to_owned(), value));

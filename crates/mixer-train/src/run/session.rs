@@ -20,6 +20,8 @@ use crate::plan::{InitFacts, RunPlan, Task};
 use crate::run::alike;
 use crate::run::divergence::Divergence;
 use crate::run::found_run::FoundRun;
+#[cfg(feature = "cuda")]
+use crate::run::gpus;
 use crate::run::interrupt;
 use crate::run::job::{Job, Start};
 use crate::run::parcel;
@@ -208,6 +210,10 @@ impl Session {
         let own = is_first(group).then(|| start(&job.plan, self.initial, self.checkpoint));
         let own = verdict::all(group, own.transpose())?;
         let start = parcel::share(group, own, &job.plan.model.network)?;
+        #[cfg(feature = "cuda")]
+        if group.size() > 1 {
+            gpus::join(group, &job.device)?;
+        }
         trainer::train(job, start, self.time_limit)
     }
 

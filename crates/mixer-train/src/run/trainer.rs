@@ -336,7 +336,8 @@ impl<'a> Run<'a> {
             gradient.skipped.retain(|example| seen.insert(example.index));
             self.check_skipped(seen.len(), gradient.skipped.last())?;
         }
-        let (sum, loss) = gradient.sum.sum_over(group, gradient.loss);
+        let precision = self.job.plan.train.exchange_precision;
+        let (sum, loss) = gradient.sum.sum_over(group, gradient.loss, precision);
         Ok(Gradient { sum, loss, ..gradient })
     }
 

@@ -11,7 +11,7 @@ pub use mixer_kernels::Clip;
 use mixer_kernels::{
     AdamwStep, AnyTensor, SgdStep, adamw_update, average_update, sgd_update, squared_norm,
 };
-use mixer_model::{HostTensor, Mixer, ParameterSpec, parameters};
+use mixer_model::{HostTensor, Mixer, ParameterSpec, Precision, parameters};
 use serde::{Deserialize, Serialize};
 
 use crate::group::Group;
@@ -144,12 +144,24 @@ impl GradientSum {
     }
 
     /// Adds up gradients and losses (`[1]`) of all processes, so that each has the sums.
-    pub(crate) fn sum_over(self, group: &dyn Group, loss: Tensor<1>) -> (Self, Tensor<1>) {
+    ///
+    /// Between GPUs that are in a group, as `precision` says; else in f32 and in the order of the tree.
+    pub(crate) fn sum_over(
+        self,
+        group: &dyn Group,
+        loss: Tensor<1>,
+        #[cfg_attr(not(feature = "cuda"), expect(unused_variables))] precision: Precision,
+    ) -> (Self, Tensor<1>) {
         if group.size() == 1 {
             return (self, loss);
         }
         let Self { loss_scale, sums } = self;
         let device = loss.device();
+        #[cfg(feature = "cuda")]
+        let (sums, loss) = match over_gpus(sums, loss, precision) {
+            Ok((sums, loss)) => return (Self { loss_scale, sums }, loss),
+            Err(own) => own,
+        };
         // SYNC: every gradient to the host, and back.
         let mut values: Vec<f32> = loss.into_data().iter::<f32>().collect();
         let mut shapes = Vec::with_capacity(sums.len());
@@ -192,6 +204,31 @@ impl GradientSum {
         // the square.
         let inverse = 1.0 / self.loss_scale;
         Some(if inverse == 1.0 { norm } else { norm * inverse * inverse })
+    }
+}
+
+/// Sums over the group of GPUs that the gradients' one is in; they are given back where it is in none.
+#[cfg(feature = "cuda")]
+#[expect(clippy::type_complexity, reason = "what was given is given back")]
+fn over_gpus(
+    sums: BTreeMap<String, AnyTensor>,
+    loss: Tensor<1>,
+    precision: Precision,
+) -> Result<(BTreeMap<String, AnyTensor>, Tensor<1>), (BTreeMap<String, AnyTensor>, Tensor<1>)> {
+    let f32 = Precision::F32.dtype();
+    let (paths, gradients): (Vec<String>, Vec<AnyTensor>) = sums.into_iter().unzip();
+    let cast = |gradients: Vec<AnyTensor>, dtype| -> Vec<AnyTensor> {
+        gradients.into_iter().map(|gradient| gradient.cast(dtype)).collect()
+    };
+    let mut tensors = cast(gradients.clone(), precision.dtype());
+    // Of the loss not a digit is lost.
+    tensors.push(loss.clone().into());
+    match mixer_kernels::sum_over_gpus(tensors) {
+        Ok(mut sums) => {
+            let loss = sums.pop().map_or(loss, AnyTensor::into_tensor::<1>);
+            Ok((paths.into_iter().zip(cast(sums, f32)).collect(), loss))
+        }
+        Err(_) => Err((paths.into_iter().zip(gradients).collect(), loss)),
     }
 }
 
