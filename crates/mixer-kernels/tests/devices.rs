@@ -377,3 +377,36 @@ fn an_update_with_a_norm_that_is_not_finite_changes_nothing() {
         }
     }
 }
+
+/// The way that gradients of several processes take, with a group of one GPU: it has to leave every value.
+#[cfg(feature = "cuda")]
+#[test]
+fn a_group_of_one_gpu_sums_to_what_it_has() {
+    let Some((_, device, ..)) = gpus().into_iter().find(|(name, ..)| *name == "cuda") else { return };
+    if !mixer_kernels::has_nccl() {
+        println!("NCCL was not found: nothing was summed");
+        return;
+    }
+    let tensors = || -> Vec<AnyTensor> {
+        let large = tensor::<2>(1, [300, 257], 3.0, 0.0, &device);
+        let small = tensor::<1>(2, [1], 1.0, 0.0, &device);
+        let half = tensor::<2>(3, [64, 64], 1.0, 0.0, &device).cast(FloatDType::BF16);
+        vec![large.into(), small.into(), half.into()]
+    };
+    // It is in no group yet.
+    assert!(mixer_kernels::sum_over_gpus(tensors()).is_err());
+    assert!(mixer_kernels::cuda_group_join(0, &[1, 2, 3], 0, 1).unwrap_err().contains("3 bytes"));
+    let id = mixer_kernels::cuda_group_id().unwrap();
+    mixer_kernels::cuda_group_join(0, &id, 0, 1).unwrap();
+    for kept in [false, true] {
+        let given = tensors();
+        // Where somebody else reads them, they are summed in a copy.
+        let held = kept.then(|| given.clone());
+        let sums = mixer_kernels::sum_over_gpus(given).unwrap();
+        let data = |tensors: Vec<AnyTensor>| -> Vec<TensorData> {
+            tensors.into_iter().map(AnyTensor::into_data).collect()
+        };
+        assert_eq!(data(sums), data(tensors()));
+        assert_eq!(held.map(data), kept.then(|| data(tensors())));
+    }
+}

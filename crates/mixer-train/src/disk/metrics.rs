@@ -32,6 +32,10 @@ pub enum Metric {
         images_per_sec: f64,
         /// Fraction of the time spent waiting for data.
         data_wait: f64,
+        /// Fraction of that time that the process was with the others: waiting for the slowest, and adding up
+        /// gradients. Absent where there are no others.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        exchange: Option<f64>,
         /// Training time of the run, over all its lives, seconds; absent in lines of older versions.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         elapsed_secs: Option<f64>,

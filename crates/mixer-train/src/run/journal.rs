@@ -59,6 +59,8 @@ pub(crate) struct Interval {
     pub(crate) grad_norm: f64,
     pub(crate) images_per_sec: f64,
     pub(crate) data_wait: f64,
+    /// Absent where there are no other processes.
+    pub(crate) exchange: Option<f64>,
 }
 
 impl Event<'_> {
@@ -126,6 +128,7 @@ impl Event<'_> {
                 grad_norm,
                 images_per_sec,
                 data_wait,
+                exchange,
             }) => Metric::Train {
                 step,
                 epoch,
@@ -134,6 +137,7 @@ impl Event<'_> {
                 grad_norm,
                 images_per_sec,
                 data_wait,
+                exchange,
                 elapsed_secs: Some(elapsed_secs),
                 time: Some(now()),
             },

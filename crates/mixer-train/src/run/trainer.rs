@@ -161,12 +161,15 @@ struct Run<'a> {
 struct Interval {
     started: Instant,
     waited: Duration,
+    /// With other processes.
+    together: Duration,
     examples: u64,
 }
 
 impl Interval {
     fn start() -> Self {
-        Self { started: Instant::now(), waited: Duration::ZERO, examples: 0 }
+        let (started, none) = (Instant::now(), Duration::ZERO);
+        Self { started, waited: none, together: none, examples: 0 }
     }
 
     fn images_per_sec(&self) -> f64 {
@@ -174,7 +177,11 @@ impl Interval {
     }
 
     fn data_wait(&self) -> f64 {
-        self.waited.as_secs_f64() / self.started.elapsed().as_secs_f64().max(1e-9)
+        self.share(self.waited)
+    }
+
+    fn share(&self, of: Duration) -> f64 {
+        of.as_secs_f64() / self.started.elapsed().as_secs_f64().max(1e-9)
     }
 }
 
@@ -324,6 +331,7 @@ impl<'a> Run<'a> {
             news.skipped = words(std::mem::take(&mut own.skipped));
             news.waited = own.waited;
         }
+        let met = Instant::now();
         let (mut gradient, news) = agree(group, own, news)?;
         for News { save, skipped, waited } in news {
             self.is_save_asked |= save;
@@ -338,6 +346,7 @@ impl<'a> Run<'a> {
         }
         let precision = self.job.plan.train.exchange_precision;
         let (sum, loss) = gradient.sum.sum_over(group, gradient.loss, precision);
+        self.since_line.together += met.elapsed();
         Ok(Gradient { sum, loss, ..gradient })
     }
 
@@ -556,6 +565,8 @@ impl<'a> Run<'a> {
             grad_norm: self.state.grad_norm_sum / n,
             images_per_sec: self.since_line.images_per_sec(),
             data_wait: self.since_line.data_wait(),
+            exchange: (self.job.group.size() > 1)
+                .then(|| self.since_line.share(self.since_line.together)),
         }))?;
         (self.state.loss_sum, self.state.grad_norm_sum, self.state.summed_steps) = (0.0, 0.0, 0);
         self.since_line = Interval::start();

@@ -88,7 +88,7 @@ pub fn metrics(run: &Path) -> Vec<serde_json::Value> {
         .map(|line| {
             let mut value: serde_json::Value = serde_json::from_str(line).unwrap();
             let object = value.as_object_mut().unwrap();
-            for of_a_clock in ["images_per_sec", "data_wait", "elapsed_secs", "time"] {
+            for of_a_clock in ["images_per_sec", "data_wait", "exchange", "elapsed_secs", "time"] {
                 object.remove(of_a_clock);
             }
             value
