@@ -47,7 +47,7 @@ fn read(path: &std::path::Path, count: u32) -> Result<(), Box<dyn std::error::Er
     let mut sum = 0u64;
     for number in 0..lookups {
         let at = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) % u64::from(count.max(1));
-        let (shard, block, size) = index.locate(at as usize);
+        let (shard, block, size) = index.locate(at as usize)?;
         sum = sum.wrapping_add(shard as u64 ^ u64::from(block) ^ u64::from(size));
     }
     println!(

@@ -15,7 +15,8 @@ pub fn tar(bytes: &[u8]) -> bool {
 
 /// Reads the index of shards.
 pub fn shard_index(bytes: &[u8]) -> bool {
-    ShardIndex::parse(bytes, bytes.len() as u64, Path::new("fuzz")).is_ok()
+    let index = ShardIndex::open(Box::new(bytes.to_vec()), Path::new("fuzz"));
+    index.is_ok_and(|index| (0..index.entries.len()).all(|at| index.entry(at).is_ok()))
 }
 
 /// Reads a list, labels and synsets.
@@ -68,7 +69,7 @@ pub fn write_synthetic_index(
     ShardIndex::synthetic(num_entries, num_shards, num_labels).write(path)
 }
 
-/// An index in memory.
+/// An index that is open.
 pub struct OpenIndex(ShardIndex);
 
 /// Reads an index file.
@@ -86,8 +87,11 @@ impl OpenIndex {
     }
 
     /// Shard, block and size of an example.
-    pub fn locate(&self, index: usize) -> (usize, u32, u32) {
-        let entry = self.0.entries[index];
-        (self.0.shard_of(index), entry.block, entry.size)
+    ///
+    /// # Errors
+    /// When the index cannot be read or is damaged there.
+    pub fn locate(&self, index: usize) -> Result<(usize, u32, u32), DataError> {
+        let entry = self.0.entry(index)?;
+        Ok((self.0.shard_of(index), entry.block, entry.size))
     }
 }

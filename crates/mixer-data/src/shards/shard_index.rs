@@ -1,11 +1,11 @@
 //! Places of all examples of a set of tar shards.
 //!
 //! Shards are streams; training wants any example at any time. So the headers of all shards are
-//! walked once, and what was found is kept in a file beside them: twelve bytes per example, read at
-//! once when the shards are opened again.
+//! walked once, and what was found is kept in a file beside them, twelve bytes per example. When the shards are
+//! opened again, only what is before the examples is read; they are looked up where they are.
 //!
 //! # File format
-//! Little-endian, version 2:
+//! Little-endian, version 3:
 //!
 //! | what | type |
 //! |---|---|
@@ -14,8 +14,9 @@
 //! | per shard: name, size, modification time, first example | text, u64, i64 s + u32 ns, u64 |
 //! | per label: 0 for a name, 1 for a position in decimal digits | u8, text |
 //! | per kind of passed-over members: its name, their number, the first of them | text, u64, text |
-//! | per example: offset of the picture ÷ 512, its size, label number | u32, u32, u32 |
+//! | per 16,384 examples: CRC-32 of what is below about them | u32 |
 //! | CRC-32 of everything before | u32 |
+//! | per example: offset of the picture ÷ 512, its size, label number | u32, u32, u32 |
 //!
 //! A text is a u16 length and its bytes.
 
@@ -29,6 +30,7 @@ use std::time::UNIX_EPOCH;
 use fs_err as fs;
 
 use crate::error::{DataError, Place};
+use crate::shards::entries::{ENTRY_BYTES, Entries, Entry, FiledEntries, PIECE};
 use crate::shards::packing::Packing;
 use crate::shards::tar::{BLOCK, Member, Members};
 use crate::shards::whole_file::write_whole;
@@ -39,10 +41,7 @@ use crate::sources::picture_files::has_image_extension;
 use crate::sources::read_at::ReadAt;
 
 const MAGIC: &[u8; 8] = b"mixeridx";
-const VERSION: u32 = 2;
-
-/// Bytes of an entry in the file.
-const ENTRY_BYTES: usize = 12;
+const VERSION: u32 = 3;
 
 /// The largest `.cls` and `.json` member, bytes.
 const MAX_LABEL_BYTES: u64 = 1 << 20;
@@ -51,12 +50,12 @@ const MAX_LABEL_BYTES: u64 = 1 << 20;
 const MAX_LABEL_TEXT: usize = 1024;
 
 /// Contents of a set of shards.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) struct ShardIndex {
     pub(crate) shards: Vec<Shard>,
     /// The different labels, as they are written in the shards.
     pub(crate) labels: Vec<Label>,
-    pub(crate) entries: Vec<Entry>,
+    pub(crate) entries: Entries,
     /// Members that belong to no example.
     pub(crate) passed_over: PassedOver,
     /// A hash of all keys and labels in order.
@@ -79,17 +78,6 @@ pub(crate) struct Stamp {
     size: u64,
     modified_secs: i64,
     modified_nanos: u32,
-}
-
-/// Place of an example.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Entry {
-    /// Offset of the picture in its shard, in blocks of 512 bytes.
-    pub(crate) block: u32,
-    /// Bytes of the picture.
-    pub(crate) size: u32,
-    /// Position of the label in [`ShardIndex::labels`].
-    pub(crate) label: u32,
 }
 
 /// Contents that were found in one shard.
@@ -149,44 +137,44 @@ impl ShardIndex {
 
         let mut labels = DistinctLabels::default();
         let mut fingerprint = Fingerprint::new();
-        let mut index = Self {
-            shards: Vec::with_capacity(paths.len()),
-            labels: Vec::new(),
-            entries: Vec::new(),
-            passed_over: PassedOver::default(),
-            fingerprint: 0,
-        };
+        let mut shards = Vec::with_capacity(paths.len());
+        let mut entries: Vec<Entry> = Vec::new();
+        let mut passed_over = PassedOver::default();
         for ((_, result), path) in results.into_iter().zip(paths) {
             let (stamp, content) = result?;
-            let first = index.entries.len() as u64;
-            index.shards.push(Shard { name: file_name(path)?, stamp, first });
+            let first = entries.len() as u64;
+            shards.push(Shard { name: file_name(path)?, stamp, first });
             let ids: Vec<u32> = content.labels.into_iter().map(|label| labels.id(label)).collect();
-            index.entries.extend(
+            entries.extend(
                 content.entries.iter().map(|e| Entry { label: ids[e.label as usize], ..*e }),
             );
-            index.passed_over.merge(&content.passed_over);
+            passed_over.merge(&content.passed_over);
             fingerprint.number(content.fingerprint);
         }
-        index.entries.shrink_to_fit();
-        index.labels = labels.into_labels();
-        index.fingerprint = fingerprint.finish();
-        Ok(index)
+        entries.shrink_to_fit();
+        Ok(Self {
+            shards,
+            labels: labels.into_labels(),
+            entries: Entries::Listed(entries),
+            passed_over,
+            fingerprint: fingerprint.finish(),
+        })
     }
 
-    /// Reads an index file.
+    /// Opens an index file; what it says of examples is looked at when they are asked for.
     ///
     /// # Errors
     /// When it cannot be read, or is no whole index of this version.
     pub(crate) fn read(path: &Path) -> Result<Self, DataError> {
-        let file = fs::File::open(path).map_err(DataError::io)?;
-        let size = file.metadata().map_err(DataError::io)?.len();
-        Self::parse(BufReader::with_capacity(1 << 20, file), size, path)
+        Self::open(Box::new(fs::File::open(path).map_err(DataError::io)?), path)
     }
 
-    /// Reads an index of `size` bytes.
-    pub(crate) fn parse(reader: impl Read, size: u64, path: &Path) -> Result<Self, DataError> {
-        let mut reader = Checked { reader, crc: crc32fast::Hasher::new(), read: 0 };
-        let index = reader.index(size).map_err(|error| match error {
+    /// Opens an index.
+    pub(crate) fn open(file: Box<dyn ReadAt>, path: &Path) -> Result<Self, DataError> {
+        let size = file.size().map_err(DataError::io)?;
+        let front = BufReader::with_capacity(1 << 20, Sequential { file: &*file, at: 0, size });
+        let mut reader = Checked { reader: front, crc: crc32fast::Hasher::new(), read: 0 };
+        let front = reader.front(size).map_err(|error| match error {
             Broken::Io(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
                 DataError::malformed(
                     path,
@@ -199,8 +187,29 @@ impl ShardIndex {
             Broken::Content(found, expected) => {
                 DataError::malformed(path, Place::Byte(reader.read), found, expected)
             }
-        })?;
-        Ok(index)
+        });
+        let (front, start) = (front?, reader.read);
+        drop(reader);
+        let Front { shards, labels, num_entries, checksums, passed_over, fingerprint } = front;
+        let entries = FiledEntries::new(file, path, start, num_entries, checksums);
+        let entries = Entries::Filed(entries);
+        Ok(Self { shards, labels, entries, passed_over, fingerprint })
+    }
+
+    /// The place of an example, which is in its shard and has a label that exists.
+    ///
+    /// # Errors
+    /// When the index cannot be read or is damaged there.
+    pub(crate) fn entry(&self, index: usize) -> Result<Entry, DataError> {
+        let entry = self.entries.get(index)?;
+        let shard = &self.shards[self.shard_of(index)];
+        let end = u64::from(entry.block) * BLOCK + u64::from(entry.size);
+        if entry.label as usize >= self.labels.len() || end > shard.stamp.size {
+            let found = format!("{entry:?} for example {index}");
+            let expected = "a place and a label that exist";
+            return Err(DataError::malformed(Path::new(&shard.name), Place::File, found, expected));
+        }
+        Ok(entry)
     }
 
     /// Makes sure that the index is that of `paths` as they are now.
@@ -222,10 +231,11 @@ impl ShardIndex {
 
     /// Writes the index file, whole or not at all.
     pub(crate) fn write(&self, path: &Path) -> Result<(), DataError> {
-        write_whole(path, |writer| self.write_to(writer)).map_err(DataError::io)
+        let checksums = self.entries.checksums()?;
+        write_whole(path, |writer| self.write_to(writer, &checksums)).map_err(DataError::io)
     }
 
-    fn write_to(&self, writer: &mut impl Write) -> io::Result<()> {
+    fn write_to(&self, writer: &mut impl Write, checksums: &[u32]) -> io::Result<()> {
         let mut crc = crc32fast::Hasher::new();
         let mut put = |bytes: &[u8]| {
             crc.update(bytes);
@@ -262,16 +272,16 @@ impl ShardIndex {
             put(&found.count.to_le_bytes())?;
             put(&text(&found.first))?;
         }
-        for entries in self.entries.chunks(4096) {
-            let bytes: Vec<u8> = entries
-                .iter()
-                .flat_map(|entry| [entry.block, entry.size, entry.label])
-                .flat_map(u32::to_le_bytes)
-                .collect();
-            put(&bytes)?;
+        for checksum in checksums {
+            put(&checksum.to_le_bytes())?;
         }
         let crc = crc.finalize();
-        writer.write_all(&crc.to_le_bytes())
+        writer.write_all(&crc.to_le_bytes())?;
+        for index in 0..self.entries.len() {
+            let entry = self.entries.get(index).map_err(io::Error::other)?;
+            writer.write_all(&entry.to_bytes())?;
+        }
+        Ok(())
     }
 
     /// The shard that holds an example.
@@ -302,7 +312,7 @@ impl ShardIndex {
                 })
                 .collect(),
             labels: (0..num_labels).map(Label::Position).collect(),
-            entries: (0..num_entries).map(entry).collect(),
+            entries: Entries::Listed((0..num_entries).map(entry).collect()),
             passed_over: PassedOver::default(),
             fingerprint: 0,
         }
@@ -318,6 +328,33 @@ enum Broken {
 impl From<io::Error> for Broken {
     fn from(error: io::Error) -> Self {
         Self::Io(error)
+    }
+}
+
+/// What an index says of all examples together.
+struct Front {
+    shards: Vec<Shard>,
+    labels: Vec<Label>,
+    num_entries: usize,
+    checksums: Vec<u32>,
+    passed_over: PassedOver,
+    fingerprint: u64,
+}
+
+/// A file from its start on.
+struct Sequential<'a> {
+    file: &'a dyn ReadAt,
+    at: u64,
+    size: u64,
+}
+
+impl Read for Sequential<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = usize::try_from(self.size.saturating_sub(self.at)).unwrap_or(usize::MAX);
+        let count = buffer.len().min(left);
+        self.file.read_exact_at(&mut buffer[..count], self.at)?;
+        self.at += count as u64;
+        Ok(count)
     }
 }
 
@@ -379,7 +416,7 @@ impl<R: Read> Checked<R> {
         }
     }
 
-    fn index(&mut self, size: u64) -> Result<ShardIndex, Broken> {
+    fn front(&mut self, size: u64) -> Result<Front, Broken> {
         let refuse =
             |found: String, expected: &str| Err(Broken::Content(found, expected.to_owned()));
         let magic: [u8; 8] = self.bytes()?;
@@ -424,42 +461,24 @@ impl<R: Read> Checked<R> {
             passed_over.add_all(&kind, count, &first);
         }
 
-        self.check_room(num_entries as u64, ENTRY_BYTES as u64, size)?;
-        let mut entries = Vec::with_capacity(num_entries);
-        let mut buffer = vec![0; ENTRY_BYTES * 4096];
-        for (number, shard) in shards.iter().enumerate() {
-            let end = shards.get(number + 1).map_or(num_entries as u64, |next| next.first);
-            while (entries.len() as u64) < end {
-                let count = (end as usize - entries.len()).min(4096);
-                let bytes = &mut buffer[..count * ENTRY_BYTES];
-                self.fill(bytes)?;
-                let (words, _) = bytes.as_chunks::<4>();
-                for entry in words.chunks_exact(3) {
-                    let entry = Entry {
-                        block: u32::from_le_bytes(entry[0]),
-                        size: u32::from_le_bytes(entry[1]),
-                        label: u32::from_le_bytes(entry[2]),
-                    };
-                    let end = u64::from(entry.block) * BLOCK + u64::from(entry.size);
-                    if entry.label as usize >= num_labels || end > shard.stamp.size {
-                        return refuse(format!("{entry:?}"), "a place and a label that exist");
-                    }
-                    entries.push(entry);
-                }
-            }
-        }
-        if entries.len() != num_entries {
+        if shards.is_empty() && num_entries > 0 {
             return refuse("examples and no shard".to_owned(), "shards that hold them");
         }
+        let num_pieces = self.check_room(num_entries.div_ceil(PIECE) as u64, 4, size)?;
+        let checksums = (0..num_pieces).map(|_| self.u32()).collect::<io::Result<Vec<u32>>>()?;
         let expected = self.crc.clone().finalize();
         let found = self.u32()?;
         if found != expected {
             return refuse("a wrong checksum".to_owned(), "that of the content");
         }
-        if self.read != size {
-            return refuse(format!("{} more bytes", size - self.read), "the end of the file");
+        let end = self.read + (num_entries * ENTRY_BYTES) as u64;
+        if end > size {
+            return Err(Broken::Io(io::ErrorKind::UnexpectedEof.into()));
         }
-        Ok(ShardIndex { shards, labels, entries, passed_over, fingerprint })
+        if end < size {
+            return refuse(format!("{} more bytes", size - end), "the end of the file");
+        }
+        Ok(Front { shards, labels, num_entries, checksums, passed_over, fingerprint })
     }
 }
 
@@ -828,8 +847,15 @@ mod tests {
         content.iter().enumerate().map(write).collect()
     }
 
+    /// The whole index, every example looked at.
     fn parse(bytes: &[u8]) -> Result<ShardIndex, DataError> {
-        ShardIndex::parse(bytes, bytes.len() as u64, Path::new("i"))
+        let index = ShardIndex::open(Box::new(bytes.to_vec()), Path::new("i"))?;
+        entries(&index)?;
+        Ok(index)
+    }
+
+    fn entries(index: &ShardIndex) -> Result<Vec<Entry>, DataError> {
+        (0..index.entries.len()).map(|at| index.entry(at)).collect()
     }
 
     #[test]
@@ -844,7 +870,9 @@ mod tests {
         assert_eq!(index.passed_over.count(), 1);
         index.write(&path).unwrap();
         let read = ShardIndex::read(&path).unwrap();
-        assert_eq!(read, index);
+        assert_eq!(entries(&read).unwrap(), entries(&index).unwrap());
+        assert_eq!((&read.shards, &read.labels), (&index.shards, &index.labels));
+        assert_eq!((&read.passed_over, read.fingerprint), (&index.passed_over, index.fingerprint));
         read.check(&paths, &path).unwrap();
 
         let stale = |paths: &[PathBuf]| read.check(paths, &path).unwrap_err().to_string();
@@ -873,28 +901,28 @@ mod tests {
         for (bytes, message) in [
             (Vec::new(), "found the end of the file at byte 0, expected more of an index"),
             (patched(0, b"M"), "found `Mixeridx` at byte 8, expected an index of shards"),
-            (patched(8, &[1]), "found an index of version 1 at byte 12, expected version 2"),
+            (patched(8, &[1]), "found an index of version 1 at byte 12, expected version 3"),
             (
                 patched(12, &[255; 8]),
-                "found a count of 18446744073709551615 at byte 44, expected no more than a file of 236 bytes can hold",
+                "found a count of 18446744073709551615 at byte 44, expected no more than a file of 240 bytes can hold",
             ),
             (
                 patched(20, &[255; 4]),
-                "found a count of 4294967295 at byte 44, expected no more than a file of 236 bytes can hold",
+                "found a count of 4294967295 at byte 44, expected no more than a file of 240 bytes can hold",
             ),
             (
                 patched(24, &[255; 4]),
-                "found a count of 4294967295 at byte 44, expected no more than a file of 236 bytes can hold",
+                "found a count of 4294967295 at byte 44, expected no more than a file of 240 bytes can hold",
             ),
             (
                 bytes[..bytes.len() - 1].to_vec(),
-                "found the end of the file at byte 235, expected more of an index",
+                "found the end of the file at byte 239, expected more of an index",
             ),
             (
                 [&bytes[..], b"x"].concat(),
-                "found 1 more bytes at byte 236, expected the end of the file",
+                "found 1 more bytes at byte 192, expected the end of the file",
             ),
-            (patched(36, b"!"), "found a wrong checksum at byte 236, expected that of the content"),
+            (patched(36, b"!"), "found a wrong checksum at byte 192, expected that of the content"),
         ] {
             assert_eq!(parse(&bytes).unwrap_err().to_string(), format!("{message}: i"));
         }

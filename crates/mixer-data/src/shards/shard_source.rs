@@ -32,7 +32,7 @@ const MAX_OPEN: usize = 512;
 /// Nothing is extracted, so that names with `..` or a leading `/` do no harm. Which bytes of which
 /// shard an example is, is kept in an index beside the shards. It is made when they are first
 /// opened, and again when a shard has another size or time of modification than the index says. It
-/// takes twelve bytes per example, in the file and in memory.
+/// takes twelve bytes per example, and no memory: it is looked into where it is.
 ///
 /// Examples are in the order of the shards and of the members. Any of them is one read, so that
 /// shuffling needs no buffer.
@@ -83,7 +83,7 @@ impl ShardSource {
         let folder = pattern.parent().unwrap_or(Path::new(""));
         let index_path = folder.join(index_name(pattern, &paths));
         let (index, index_state) = open_index(&paths, index_path)?;
-        if index.entries.is_empty() {
+        if index.entries.len() == 0 {
             return Err(DataError::no_examples(pattern, &index.passed_over));
         }
         let list = ClassList::beside(pattern)?;
@@ -130,7 +130,7 @@ impl ShardSource {
 
     /// Name of the member that an example is.
     fn member_name(&self, index: usize) -> Result<String, DataError> {
-        let offset = u64::from(self.index.entries[index].block) * BLOCK;
+        let offset = u64::from(self.index.entry(index)?.block) * BLOCK;
         self.with_shard(self.index.shard_of(index), |file, _| {
             let mut header = [0; BLOCK as usize];
             let header_offset = offset.saturating_sub(BLOCK);
@@ -150,11 +150,12 @@ impl Source for ShardSource {
     }
 
     fn label(&self, index: usize) -> u32 {
-        self.labels[self.index.entries[index].label as usize]
+        // Of an example whose entry is damaged, `read` says so.
+        self.index.entry(index).map_or(0, |entry| self.labels[entry.label as usize])
     }
 
     fn read(&self, index: usize) -> Result<Example, DataError> {
-        let entry = self.index.entries[index];
+        let entry = self.index.entry(index)?;
         let found = u64::from(entry.size);
         if found > MAX_FILE_BYTES {
             let reason = DecodeError::FileTooLarge { found, expected: MAX_FILE_BYTES };
@@ -181,8 +182,9 @@ impl Source for ShardSource {
 
     fn describe(&self, index: usize) -> String {
         let (path, _) = &self.shards[self.index.shard_of(index)];
-        let member = self.member_name(index).unwrap_or_else(|_| {
-            format!("byte {}", u64::from(self.index.entries[index].block) * BLOCK)
+        let member = self.member_name(index).unwrap_or_else(|_| match self.index.entry(index) {
+            Ok(entry) => format!("byte {}", u64::from(entry.block) * BLOCK),
+            Err(_) => format!("example {index}"),
         });
         format!("{}: {member}", path.display())
     }
@@ -211,11 +213,14 @@ fn open_index(
         }
     }
     let index = ShardIndex::build(paths)?;
-    let state = match index.write(&index_path) {
-        Ok(()) => IndexState::Made { path: index_path, reason },
-        Err(error) => IndexState::Unwritten { error },
-    };
-    Ok((index, state))
+    Ok(match index.write(&index_path) {
+        Ok(()) => {
+            // From here on as any other process has it.
+            let index = ShardIndex::read(&index_path).unwrap_or(index);
+            (index, IndexState::Made { path: index_path, reason })
+        }
+        Err(error) => (index, IndexState::Unwritten { error }),
+    })
 }
 
 /// Name of the index file: the constant start of the pattern, and a hash of which shards it means,

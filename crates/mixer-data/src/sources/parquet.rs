@@ -632,16 +632,6 @@ impl<R: ReadAt + 'static> ChunkReader for Offsets<R> {
     }
 }
 
-impl ReadAt for Vec<u8> {
-    fn size(&self) -> std::io::Result<u64> {
-        self.as_slice().size()
-    }
-
-    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> std::io::Result<()> {
-        self.as_slice().read_exact_at(buffer, offset)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use parquet::data_type::{ByteArrayType, Int64Type};

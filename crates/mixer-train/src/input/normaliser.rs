@@ -113,7 +113,7 @@ impl Normaliser {
         let own = if patches.dims()[0] == partners.len() {
             patches
         } else {
-            patches.slice([0..partners.len()])
+            patches.narrow(0, 0, partners.len())
         };
         own * share + others * (1.0 - share)
     }

@@ -209,7 +209,11 @@ impl GradientSum {
 
 /// Sums over the group of GPUs that the gradients' one is in; they are given back where it is in none.
 #[cfg(feature = "cuda")]
-#[expect(clippy::type_complexity, reason = "what was given is given back")]
+#[expect(
+    clippy::type_complexity,
+    clippy::result_large_err,
+    reason = "what was given is given back, and only where there is no group"
+)]
 fn over_gpus(
     sums: BTreeMap<String, AnyTensor>,
     loss: Tensor<1>,
