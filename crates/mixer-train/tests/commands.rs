@@ -771,6 +771,11 @@ fn synthesised_pictures_are_folders_that_can_be_inspected_and_trained_on() {
     assert_eq!(found["formats"], serde_json::json!({ "PNG": 30 }));
     assert_eq!((found["width"]["max"].as_u64(), found["num_broken"].as_u64()), (Some(20), Some(0)));
     place.mixer(&["pretrain", "folder.toml", "--run-dir", "run"]).succeeds();
+    // Class folders without splits are looked at as they are, and made shards of.
+    let bare = place.mixer(&["data", "inspect", "data/train", "--format", "json"]).succeeds();
+    assert_eq!(json(&bare)["num_examples"], 30);
+    place.mixer(&["data", "shard", "data/train", "--out", "shards"]).succeeds();
+    assert!(place.path("shards/train-000000.tar").exists());
     // What is there already is left alone.
     place.mixer(&synthesise).fails(2, &["the folder holds something already: data"]);
     assert_eq!(files(&place, "data").len(), 33);
