@@ -300,6 +300,12 @@ impl ClassifierArgs {
     }
 }
 
+/// The commands with their arguments, for what reads them: completions, and whoever checks a command.
+#[must_use]
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
 /// Runs the command line of this process.
 #[must_use]
 pub fn main() -> ExitCode {
@@ -389,7 +395,7 @@ fn run(command: Command) -> Result<(), TrainError> {
         Command::Data(command) => data::run(command),
         Command::Config(command) => config::run(command),
         Command::Devices(args) => devices::run(&args),
-        Command::Completions { shell } => completions::run(shell, &mut Cli::command()),
+        Command::Completions { shell } => completions::run(shell, &mut self::command()),
     }
 }
 
