@@ -221,6 +221,10 @@ fn a_report_opens_from_disk_and_no_name_ends_it() {
     assert!(runs.contains("runs/a\n  done, step") && runs.contains("seed = 7"), "{runs}");
     let list = json(&place.mixer(&["runs", "runs", "--format", "json"]).succeeds());
     assert_eq!((&list[1]["state"], &list[1]["differs"]["seed"]), (&"done".into(), &"7".into()));
+    // A run that was stopped before its first line of metrics has come as far as its checkpoint.
+    place.write("runs/b/metrics.jsonl", "");
+    let list = json(&place.mixer(&["runs", "runs", "--format", "json"]).succeeds());
+    assert_eq!((&list[1]["step"], &list[1]["last"]), (&6.into(), &Value::Null));
 
     let csv = place.mixer(&["report", "runs/a", "--csv", "m.csv"]).succeeds();
     assert!(csv.contains("m.csv"));

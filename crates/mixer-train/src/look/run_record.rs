@@ -6,6 +6,7 @@ use fs_err as fs;
 use serde::Serialize;
 
 use crate::config::RunConfig;
+use crate::disk::checkpoint;
 use crate::disk::environment::Environment;
 use crate::disk::metrics::{self, Metric};
 use crate::disk::run_dir::RunDir;
@@ -133,14 +134,16 @@ impl RunRecord {
         Ok(runs)
     }
 
-    /// Updates done, as far as the metrics know.
+    /// Updates done, as far as metrics and checkpoints know: a run may have been stopped between two lines.
     #[must_use]
     pub fn steps(&self) -> u64 {
+        let saved = checkpoint::list(&RunDir::new(&self.path).checkpoints()).unwrap_or_default();
+        let saved = saved.first().and_then(|path| checkpoint::step_of(path));
         let step = |metric: &Metric| match metric {
             Metric::Train { step, .. } | Metric::Eval { step, .. } => Some(*step),
             _ => None,
         };
-        self.metrics.iter().filter_map(step).max().unwrap_or(0)
+        self.metrics.iter().filter_map(step).chain(saved).max().unwrap_or(0)
     }
 
     /// Progress of the run.
