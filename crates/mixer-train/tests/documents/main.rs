@@ -200,71 +200,49 @@ fn run_block(shell: &Shell, page: &str, block: &Block, with: &[String], exit: i3
     }
 }
 
-#[test]
-fn the_guide_has_a_test_for_each_page() {
-    let guide = std::fs::read_dir(markdown::root().join("docs/guide")).unwrap();
-    let mut found: Vec<_> = guide.map(|entry| entry.unwrap().file_name()).collect();
-    found.sort();
-    let mut tested = PAGES.to_vec();
-    tested.push("README.md");
-    tested.sort_unstable();
-    assert_eq!(found, tested);
+/// A test for each page, which runs it.
+macro_rules! pages {
+    ($($name:ident: $page:literal,)*) => {
+        $(
+            #[test]
+            fn $name() {
+                run($page);
+            }
+        )*
+        const PAGES: &[&str] = &[$($page,)* TRACKERS];
+    };
 }
 
-const PAGES: &[&str] = &[
-    "own-pictures.md",
-    "when-it-does-not-learn.md",
-    "reproduce-the-paper.md",
-    "fine-tune-at-448.md",
-    "pick-a-backend.md",
-    "run-for-weeks.md",
-    "ship-a-model.md",
-    "trackers.md",
-];
-
-#[test]
-fn the_readme_does_what_it_says() {
-    run("README.md");
+pages! {
+    the_readme_does_what_it_says: "README.md",
+    own_pictures_are_learned_as_the_guide_says: "docs/guide/own-pictures.md",
+    what_does_not_learn_is_found_out_as_the_guide_says: "docs/guide/when-it-does-not-learn.md",
+    the_paper_is_reproduced_as_the_guide_says: "docs/guide/reproduce-the-paper.md",
+    weights_are_fine_tuned_as_the_guide_says: "docs/guide/fine-tune-at-448.md",
+    a_backend_is_picked_as_the_guide_says: "docs/guide/pick-a-backend.md",
+    runs_of_weeks_are_kept_as_the_guide_says: "docs/guide/run-for-weeks.md",
+    a_model_is_shipped_as_the_guide_says: "docs/guide/ship-a-model.md",
 }
 
-#[test]
-fn own_pictures_are_learned_as_the_guide_says() {
-    run("docs/guide/own-pictures.md");
-}
+/// Run by the test that looks at what trackers got.
+const TRACKERS: &str = "docs/guide/trackers.md";
 
 #[test]
-fn what_does_not_learn_is_found_out_as_the_guide_says() {
-    run("docs/guide/when-it-does-not-learn.md");
-}
-
-#[test]
-fn the_paper_is_reproduced_as_the_guide_says() {
-    run("docs/guide/reproduce-the-paper.md");
-}
-
-#[test]
-fn weights_are_fine_tuned_at_448_px_as_the_guide_says() {
-    run("docs/guide/fine-tune-at-448.md");
-}
-
-#[test]
-fn a_backend_is_picked_as_the_guide_says() {
-    run("docs/guide/pick-a-backend.md");
-}
-
-#[test]
-fn runs_of_weeks_are_kept_as_the_guide_says() {
-    run("docs/guide/run-for-weeks.md");
-}
-
-#[test]
-fn a_model_is_shipped_as_the_guide_says() {
-    run("docs/guide/ship-a-model.md");
+fn every_page_of_the_guide_is_run_and_listed() {
+    let index = markdown::read(Path::new("docs/guide/README.md"));
+    for page in markdown::documents() {
+        let Ok(name) = page.strip_prefix("docs/guide") else { continue };
+        let name = name.display().to_string();
+        if name != "README.md" {
+            assert!(PAGES.contains(&page.to_str().unwrap()), "{name}");
+            assert!(index.contains(&format!("]({name})")), "{name}");
+        }
+    }
 }
 
 #[test]
 fn each_tracker_gets_the_curves_of_the_run() {
-    let shell = run("docs/guide/trackers.md");
+    let shell = run(TRACKERS);
     if !shell::has_python() {
         return;
     }

@@ -103,11 +103,11 @@ impl Shell {
         fs::write(path, text.as_ref()).unwrap();
     }
 
-    /// Runs a script, with these keys for every training.
+    /// Runs a script, with these keys for every training, for at most a minute.
     pub fn run(&self, script: &str, with: &[String]) -> Output {
         let path = std::env::var("PATH").unwrap_or_default();
-        Command::new("bash")
-            .args(["-euo", "pipefail", "-c", script])
+        Command::new("timeout")
+            .args(["60", "bash", "-euo", "pipefail", "-c", script])
             .current_dir(self.path("work"))
             .env("PATH", format!("{}:{path}", self.path("bin").display()))
             .env("PYTHONPATH", self.path("python"))
