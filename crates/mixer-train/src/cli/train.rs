@@ -120,8 +120,8 @@ fn train_or_replay(args: &TrainArgs, recipe: &Recipe, task: Task) -> Result<(), 
     }
 }
 
-/// The weights of a run, and the commands that evaluate them and predict with them.
-fn next_commands(session: &Session) -> [String; 3] {
+/// The weights of a run, and the commands that evaluate them, look at them and predict with them.
+fn next_commands(session: &Session) -> [String; 4] {
     let Job { plan, dataset, run_dir, .. } = session.job();
     let (program, run) = (shell::program(), shell::word(run_dir.path()));
     let picture = dataset.val.describe(0);
@@ -138,6 +138,7 @@ fn next_commands(session: &Session) -> [String; 3] {
     [
         format!("weights   {}", run_dir.best().display()),
         format!("evaluate  {program} evaluate {run}"),
+        format!("look at   {program} report {run}"),
         format!("predict   {predict}"),
     ]
 }
