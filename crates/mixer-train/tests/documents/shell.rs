@@ -17,8 +17,8 @@ esac
 exec -a "${MIXER_NAME:-mixer}" "$MIXER" "$@"
 "#;
 
-/// What stands for the data and the weights of a reader: `stand-in pictures DIR`, `stand-in weights FILE` of
-/// patches of 16 px at 224 px, `stand-in run DIR PICTURES`.
+/// What stands for the data and the weights of a reader: `stand-in pictures DIR`, `stand-in imagenet DIR`,
+/// `stand-in weights FILE` of patches of 16 px at 224 px, `stand-in run DIR PICTURES`.
 const STAND_IN: &str = r#"#!/bin/bash
 # $1: the run, $2: of [data], $3: side of the picture, $4: of a patch.
 train() {
@@ -29,6 +29,17 @@ train() {
 case $1 in
     pictures)
         "$MIXER" data synthesise --out "$2" --classes 3 --examples 36 --val-examples 9 --image-size 32 ;;
+    imagenet)
+        # With its other test sets beside it.
+        "$0" pictures "$2" && cp -r "$2/val" imagenet-a
+        index=0 number=0
+        for class in "$2"/val/*; do
+            mkdir -p imagenetv2-matched-frequency && cp -r "$class" "imagenetv2-matched-frequency/$((index++))"
+            for picture in "$class"/*; do
+                mv "$picture" "$class/$(printf ILSVRC2012_val_%08d "$((++number))").${picture##*.}"
+            done
+        done
+        echo '[[0], [0, 1], [], [1], [1], [1], [2], [2], [2]]' > real.json ;;
     weights)
         train weights.run $'source = "builtin"\ntrain_examples = 16\nval_examples = 8' 224 16
         mkdir -p "$(dirname "$2")"
@@ -43,6 +54,9 @@ const CARGO: &str = r#"#!/bin/bash
 [ "$1 $2 $3" = "run --release --" ] || { echo "not a command to run here: cargo $*" >&2; exit 1; }
 MIXER_NAME=target/release/mixer exec mixer "${@:4}"
 "#;
+
+/// The queue lets it run at once.
+const SRUN: &str = "#!/bin/bash\nexec \"$@\"\n";
 
 /// A tracker that only says what it is asked to do.
 const TRACKER: &str = r#"
@@ -68,7 +82,9 @@ impl Shell {
     pub fn new() -> Shell {
         let shell = Shell { folder: tempfile::tempdir().unwrap() };
         fs::create_dir_all(shell.path("work")).unwrap();
-        for (path, text) in [("mixer", MIXER), ("stand-in", STAND_IN), ("cargo", CARGO)] {
+        for (path, text) in
+            [("mixer", MIXER), ("stand-in", STAND_IN), ("cargo", CARGO), ("srun", SRUN)]
+        {
             let path = format!("bin/{path}");
             shell.write(&path, text);
             fs::set_permissions(shell.path(&path), fs::Permissions::from_mode(0o755)).unwrap();
