@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use fs_err as fs;
 use mixer_data::read_image;
+use mixer_model::weights::Shuffle;
 
 use super::{DeviceArg, WeightsArg};
 use crate::disk::atomic;
@@ -52,6 +53,15 @@ pub(super) fn run(args: &VisualiseArgs) -> Result<(), TrainError> {
         }
         None => None,
     };
+    let note = match weights.shuffle() {
+        Shuffle::None => "",
+        Shuffle::Patches { .. } => {
+            " Pictures are shuffled for these weights; here they are put back."
+        }
+        Shuffle::Pixels { .. } => {
+            " All pixels of pictures are shuffled for these weights: a place here is none of a picture."
+        }
+    };
     let mut figures = Vec::new();
     let mut files = Vec::new();
     let mut add = |file: String, png: Vec<u8>, caption: String| {
@@ -62,13 +72,14 @@ pub(super) fn run(args: &VisualiseArgs) -> Result<(), TrainError> {
         let png = token_mixing(&weights, block)?.png()?;
         let caption = format!(
             "Token mixing of block {block}: every hidden unit with the one that is closest to its inverse, low \
-             frequencies first. Blue weights are below 0, red ones above; each unit has its own scale."
+             frequencies first. Blue weights are below 0, red ones above; each unit has its own scale.{note}"
         );
         add(format!("token_mixing_{block}.png"), png, caption);
     }
-    let caption =
-        "The embedding: every unit as a patch. Mid grey is 0; each unit has its own scale.";
-    add("embedding.png".to_owned(), embedding(&weights)?.png()?, caption.to_owned());
+    let caption = format!(
+        "The embedding: every unit as a patch. Mid grey is 0; each unit has its own scale.{note}"
+    );
+    add("embedding.png".to_owned(), embedding(&weights)?.png()?, caption);
     if !args.pictures.is_empty() {
         let device = args.device.open()?;
         let classes = weights.metadata.classes.clone();
