@@ -197,6 +197,9 @@ pub enum CheckpointFault {
     /// A line of metrics could not be read.
     #[error("cannot read the metrics")]
     CannotReadMetrics,
+    /// The evaluation that is kept for reports is damaged.
+    #[error("cannot read the evaluation")]
+    CannotReadEvaluation,
     /// No checkpoint of a run could be read.
     #[error("cannot continue")]
     CannotContinue,

@@ -9,6 +9,7 @@ pub mod canvas;
 pub mod details;
 pub mod features;
 pub mod probe;
+pub mod real_labels;
 pub mod report;
 pub mod run_record;
 pub mod saved_evaluation;

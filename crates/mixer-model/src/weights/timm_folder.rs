@@ -45,7 +45,7 @@ def mixer_own(pretrained=False, gelu_tanh=False, **kwargs):
 ";
 
 impl Weights {
-    /// Writes a new folder for `timm.create_model('local-dir:FOLDER', pretrained=True)`: `config.json`
+    /// Writes a new folder (and those above it) for `timm.create_model('local-dir:FOLDER', pretrained=True)`: `config.json`
     /// with architecture, classes and preparation of pictures, `model.safetensors`, `class_map.txt` with
     /// the order of the classes, and a `README.md` with the commands. Dimensions that no architecture of
     /// timm takes come with `mixer_timm.py`, to be imported before. Weights for shuffled patches are put in
@@ -69,6 +69,9 @@ impl Weights {
         let config = serde_json::to_string_pretty(&self.timm_config(architecture))
             .map_err(|error| ModelError::Io { source: error.into() })?;
         let in_order = self.in_order("which timm does not shuffle")?;
+        if let Some(above) = folder.parent() {
+            fs::create_dir_all(above).map_err(io)?;
+        }
         fs::create_dir(folder).map_err(io)?;
         in_order.write_safetensors(&folder.join("model.safetensors"))?;
         let write = |name: &str, text: &str| {

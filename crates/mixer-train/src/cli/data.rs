@@ -253,10 +253,7 @@ fn print_inspection(split: &SplitArgs, format: Format) -> Result<(), TrainError>
 }
 
 fn sheet(args: &ConfigArgs, grid: &GridArgs, out: &Path) -> Result<(), TrainError> {
-    if out.exists() {
-        let message = format!("the file exists already: {}", out.display());
-        return Err(TrainError::usage(message).with_hint("choose another one with `--out`"));
-    }
+    super::target::new_file(out, "--out")?;
     let (plan, dataset) = config::resolved(args)?;
     let GridArgs { pictures, draws } = *grid;
     let transform = plan.train_transform();

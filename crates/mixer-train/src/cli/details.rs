@@ -10,12 +10,14 @@ use serde::Serialize;
 use super::Format;
 use super::evaluate::{Data, EvaluateArgs};
 use super::predict::quoted;
+use super::target;
 use crate::classifier::Classifier;
 use crate::disk::atomic;
 use crate::disk::run_dir::RunDir;
 use crate::error::TrainError;
 use crate::look::canvas::Canvas;
-use crate::look::details::{Detailed, Details, Real};
+use crate::look::details::{Detailed, Details};
+use crate::look::real_labels::{Real, RealLabels};
 use crate::look::run_record::percent;
 use crate::look::saved_evaluation::{Mistake, SavedEvaluation};
 use crate::show::progress::{Progress, say};
@@ -87,24 +89,20 @@ impl DetailsArgs {
 
     /// Refuses before the work what could not be written after it.
     pub(super) fn check(&self) -> Result<(), TrainError> {
-        for (path, ending) in
-            [(&self.predictions, "csv"), (&self.wrong, "png"), (&self.calibrate, "safetensors")]
-        {
+        for (path, ending, option) in [
+            (&self.predictions, "csv", "--predictions"),
+            (&self.wrong, "png", "--wrong"),
+            (&self.calibrate, "safetensors", "--calibrate"),
+        ] {
             let Some(path) = path else { continue };
-            let refuse =
-                |message: &str| Err(TrainError::usage(format!("{message}: {}", path.display())));
             if path.extension().is_none_or(|found| !found.eq_ignore_ascii_case(ending)) {
-                return refuse(&format!("the name of the file does not end with `.{ending}`"));
+                let message = format!(
+                    "the name of the file does not end with `.{ending}`: {}",
+                    path.display()
+                );
+                return Err(TrainError::usage(message));
             }
-            if path.exists() {
-                return refuse("the file exists already");
-            }
-            match path.parent() {
-                Some(folder) if !folder.as_os_str().is_empty() && !folder.is_dir() => {
-                    return refuse("the folder to write into is missing");
-                }
-                _ => {}
-            }
+            target::new_file(path, option)?;
         }
         Ok(())
     }
@@ -130,6 +128,10 @@ pub(super) fn run(
     data: &Data,
 ) -> Result<(), TrainError> {
     let wanted = &args.details;
+    let reassessed = match &wanted.real {
+        Some(file) => Some(RealLabels::read(file, &*data.source, classifier.config().num_classes)?),
+        None => None,
+    };
     let details = Details {
         outputs: outputs(wanted, classifier, data)?,
         only_present: wanted.only_present,
@@ -143,8 +145,8 @@ pub(super) fn run(
     let found = details.run(classifier, &data.source, |done| progress.update(done), skip)?;
     progress.finish();
     data.account(&skipped, found.measures.n)?;
-    let real = match &wanted.real {
-        Some(file) => Some(Real::new(&found, &*data.source, file)?),
+    let real = match &reassessed {
+        Some(labels) => Some(labels.compared(&found)?),
         None => None,
     };
     if let Some(file) = &wanted.predictions {

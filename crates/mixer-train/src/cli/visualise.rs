@@ -7,7 +7,7 @@ use fs_err as fs;
 use mixer_data::read_image;
 use mixer_model::weights::Shuffle;
 
-use super::{DeviceArg, WeightsArg};
+use super::{DeviceArg, WeightsArg, target};
 use crate::disk::atomic;
 use crate::error::TrainError;
 use crate::input::preprocessing::decode_options;
@@ -42,10 +42,7 @@ struct Figure {
 }
 
 pub(super) fn run(args: &VisualiseArgs) -> Result<(), TrainError> {
-    if args.out.exists() {
-        let message = format!("the folder exists already: {}", args.out.display());
-        return Err(TrainError::usage(message).with_hint("choose another one with `--out`"));
-    }
+    target::new_folder(&args.out, "--out")?;
     let weights = args.weights.read()?;
     let class = match &args.class {
         Some(name) => {

@@ -1,16 +1,13 @@
 //! An evaluation in depth: every example's answer, and what they add up to.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::sync::Arc;
 
 use burn::tensor::{Int, Tensor, TensorData};
-use fs_err as fs;
 use mixer_analysis::{Measures, Scored, Tally};
 use mixer_data::{OnCorrupt, SkippedExample, Source};
 use mixer_model::weights::Shuffle;
 use mixer_model::{Mixer, MixerConfig};
-use serde::{Deserialize, Serialize};
 
 use crate::classifier::Classifier;
 use crate::error::TrainError;
@@ -162,65 +159,6 @@ impl Detailed {
     }
 }
 
-/// Accuracy by ImageNet's reassessed labels; its JSON form is part of the interface.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Real {
-    /// Pictures that have labels.
-    pub n: u64,
-    /// Fraction of them whose prediction is one of their labels.
-    pub top1: f64,
-}
-
-impl Real {
-    /// Compares predictions with `real.json`: a list of classes for each picture of ImageNet's validation set.
-    /// The picture's number is at the end of its name, `ILSVRC2012_val_00000001.JPEG`; one without labels
-    /// counts for nothing.
-    ///
-    /// # Source
-    /// "Are we done with ImageNet?" (Beyer et al. 2020), `google-research/reassessed-imagenet`.
-    ///
-    /// # Errors
-    /// [`TrainError::DataMismatch`] for a file of another form or length, and pictures of other names.
-    pub fn new(found: &Detailed, source: &dyn Source, file: &Path) -> Result<Self, TrainError> {
-        let mismatch = |message: String| TrainError::data_mismatch(message);
-        let text = fs::read_to_string(file)?;
-        let labels: Vec<Vec<usize>> = serde_json::from_str(&text).map_err(|error| {
-            mismatch(format!("not a list of lists of classes: {error}: {}", file.display()))
-        })?;
-        let (mut n, mut right) = (0, 0u64);
-        for row in &found.rows {
-            let name = source.describe(row.index);
-            let number = number_of(&name).ok_or_else(|| {
-                mismatch(format!(
-                    "no picture of ImageNet's validation set, whose name ends with a number: {name}"
-                ))
-            })?;
-            let labels = labels.get(number.wrapping_sub(1)).ok_or_else(|| {
-                mismatch(format!(
-                    "{} pictures have labels, this is number {number}: {name}: {}",
-                    labels.len(),
-                    file.display()
-                ))
-            })?;
-            if !labels.is_empty() {
-                n += 1;
-                right += u64::from(labels.contains(&found.outputs[row.scored.prediction]));
-            }
-        }
-        if n == 0 {
-            return Err(mismatch(format!("no picture has a label: {}", file.display())));
-        }
-        Ok(Self { n, top1: right as f64 / n as f64 })
-    }
-}
-
-/// The number at the end of a file's name.
-fn number_of(path: &str) -> Option<usize> {
-    let stem = Path::new(path).file_stem()?.to_str()?;
-    let digits = stem.len() - stem.trim_end_matches(|c: char| c.is_ascii_digit()).len();
-    stem[stem.len() - digits..].parse().ok()
-}
-
 #[cfg(test)]
 mod tests {
     use burn::tensor::Device;
@@ -249,11 +187,5 @@ mod tests {
             let expected = values(moved(mirrored.clone(), &order));
             assert_eq!(values(moved(seen, &mirror_of(shuffle))), expected);
         }
-    }
-
-    #[test]
-    fn pictures_have_numbers() {
-        assert_eq!(number_of("val/n01440764/ILSVRC2012_val_00000293.JPEG"), Some(293));
-        assert_eq!(number_of("cat.jpg"), None);
     }
 }
