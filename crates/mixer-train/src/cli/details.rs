@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum, ValueHint};
 use mixer_analysis::{Measures, temperature};
-use mixer_data::{Resampler, RgbImage, SkippedExample};
+use mixer_data::{DataError, RgbImage, SkippedExample};
 use serde::Serialize;
 
 use super::Format;
@@ -14,8 +14,8 @@ use super::target;
 use crate::classifier::Classifier;
 use crate::disk::atomic;
 use crate::disk::run_dir::RunDir;
+use crate::draw::thumbnails::{sheet, thumbnail};
 use crate::error::TrainError;
-use crate::look::canvas::Canvas;
 use crate::look::details::{Detailed, Details};
 use crate::look::real_labels::{Real, RealLabels};
 use crate::look::run_record::percent;
@@ -25,9 +25,6 @@ use crate::show::visible::visible;
 
 /// Mistakes that are drawn.
 const MISTAKES: usize = 24;
-
-/// Side of a drawn mistake, px.
-const THUMBNAIL: u32 = 96;
 
 /// Lines of a table of classes or of pairs.
 const LINES: usize = 10;
@@ -154,7 +151,7 @@ pub(super) fn run(
         say(format_args!("predictions: {}", file.display()));
     }
     let mistakes = found.mistakes(MISTAKES);
-    let thumbnails = || -> Result<Vec<RgbImage>, TrainError> {
+    let thumbnails = || -> Result<Vec<RgbImage>, DataError> {
         mistakes.iter().map(|row| thumbnail(&data.source.image(row.index)?)).collect()
     };
     if let Some(file) = &wanted.wrong {
@@ -246,32 +243,6 @@ fn predictions(found: &Detailed, data: &Data) -> String {
         );
     }
     text
-}
-
-/// A picture of [`THUMBNAIL`] px a side.
-fn thumbnail(picture: &RgbImage) -> Result<RgbImage, TrainError> {
-    let transform = mixer_data::EvalTransform {
-        image_size: THUMBNAIL,
-        resize: mixer_data::EvalResize::Squash,
-        interpolation: mixer_data::Interpolation::Bilinear,
-    };
-    let mut pixels = vec![0; (THUMBNAIL * THUMBNAIL * 3) as usize];
-    transform.apply(picture, &mut Resampler::default(), &mut pixels)?;
-    Ok(RgbImage { width: THUMBNAIL, height: THUMBNAIL, pixels })
-}
-
-/// Thumbnails in rows of six.
-fn sheet(thumbnails: &[RgbImage]) -> Canvas {
-    const COLUMNS: usize = 6;
-    const GAP: usize = 4;
-    let (side, step) = (THUMBNAIL as usize, THUMBNAIL as usize + GAP);
-    let rows = thumbnails.len().div_ceil(COLUMNS).max(1);
-    let mut canvas = Canvas::new(COLUMNS * step - GAP, rows * step - GAP);
-    for (i, picture) in thumbnails.iter().enumerate() {
-        let corner = (i % COLUMNS * step, i / COLUMNS * step);
-        canvas.tile(corner, side, 1, |at| std::array::from_fn(|c| picture.pixels[at * 3 + c]));
-    }
-    canvas
 }
 
 fn calibrate(args: &EvaluateArgs, found: &Detailed, file: &Path) -> Result<(), TrainError> {

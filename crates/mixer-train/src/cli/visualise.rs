@@ -9,11 +9,11 @@ use mixer_model::weights::Shuffle;
 
 use super::{DeviceArg, WeightsArg, target};
 use crate::disk::atomic;
+use crate::draw::unit_pictures::{embedding, token_mixing};
 use crate::error::TrainError;
 use crate::input::preprocessing::decode_options;
 use crate::look::attribution::Attribution;
 use crate::look::report::escaped;
-use crate::look::unit_pictures::{embedding, token_mixing};
 
 #[derive(Debug, Clone, Args)]
 pub(super) struct VisualiseArgs {

@@ -6,10 +6,10 @@ use mixer_model::weights::{Preprocessing, Shuffle};
 use mixer_model::{Mixer, Weights};
 
 use crate::device::DeviceEntry;
+use crate::draw::canvas::{Canvas, blend, diverging};
 use crate::error::TrainError;
 use crate::input::normaliser::Normaliser;
 use crate::input::preprocessing::eval_transform;
-use crate::look::canvas::{Canvas, blend, diverging};
 
 /// Steps of the integral; twice as many, and again, where the shares do not add up.
 const STEPS: usize = 64;

@@ -4,8 +4,8 @@
 use mixer_analysis::filters::pairs;
 use mixer_model::Weights;
 
+use crate::draw::canvas::{Canvas, diverging};
 use crate::error::TrainError;
-use crate::look::canvas::{Canvas, diverging};
 
 /// The most pairs of units in a row.
 const PAIRS: usize = 16;
