@@ -19,6 +19,7 @@ pub mod mixer;
 mod parameters;
 #[doc(hidden)]
 pub mod protobuf;
+mod split_mix;
 mod tensor;
 mod transfer;
 pub mod weights;

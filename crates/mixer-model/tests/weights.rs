@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::io::{Cursor, Write};
 use std::path::{Path, PathBuf};
 
-use mixer_model::weights::{Interpolation, Preprocessing, ResizeRule, WeightsFormat};
+use mixer_model::weights::{Interpolation, Preprocessing, ResizeRule, Shuffle, WeightsFormat};
 use mixer_model::{
     Gelu, HostTensor, Metadata, MixerConfig, ModelError, ParameterSpec, Weights, parameters,
 };
@@ -200,6 +200,7 @@ fn what_is_written_is_read_back_bit_for_bit() {
             resize: ResizeRule::Squash,
             interpolation: Interpolation::Bilinear,
             apply_exif_orientation: true,
+            shuffle: Shuffle::Pixels { seed: u32::MAX },
         }),
         temperature: Some(1.25),
         provenance: BTreeMap::from([("run".to_owned(), "somewhere".to_owned())]),

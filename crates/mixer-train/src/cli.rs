@@ -15,6 +15,7 @@ mod report;
 mod suggested;
 mod summary;
 mod sweep;
+mod target;
 mod train;
 mod visualise;
 mod weights;

@@ -7,6 +7,7 @@ pub mod cli;
 pub mod config;
 pub mod device;
 pub mod disk;
+pub mod draw;
 pub mod error;
 mod halt;
 pub mod input;

@@ -5,11 +5,10 @@
 //! `mixer_analysis`.
 
 pub mod attribution;
-pub mod canvas;
 pub mod details;
 pub mod features;
 pub mod probe;
+pub mod real_labels;
 pub mod report;
 pub mod run_record;
 pub mod saved_evaluation;
-pub mod unit_pictures;

@@ -9,6 +9,8 @@
 use std::io::Write;
 use std::path::Path;
 
+use super::metadata::Preprocessing;
+use super::shuffle::Shuffle;
 use super::weights::Weights;
 use super::write_atomically::write_atomically;
 use crate::error::ModelError;
@@ -31,7 +33,8 @@ const MAX_BYTES: u64 = i32::MAX as u64;
 
 impl Weights {
     /// Writes an ONNX model: input `images`, `[N, 3, H, W]`, output `logits`, `[N, K]`. Class names and the
-    /// preparation of pictures stand as JSON in its metadata, under `classes` and `preprocessing`.
+    /// preparation of pictures stand as JSON in its metadata, under `classes` and `preprocessing`. Where
+    /// pictures are shuffled, the model does it, and `shuffle` says how.
     ///
     /// The file appears whole or not at all.
     ///
@@ -94,8 +97,10 @@ impl Weights {
     fn onnx_metadata(&self, input: OnnxInput) -> Result<Vec<(&'static str, String)>, ModelError> {
         let io = |error: serde_json::Error| ModelError::Io { source: error.into() };
         let preprocessing = self.metadata.preprocessing.unwrap_or_default();
+        // Only what is to be done before the model.
+        let before = Preprocessing { shuffle: Shuffle::None, ..preprocessing };
         let mut metadata = vec![
-            ("preprocessing", serde_json::to_string(&preprocessing).map_err(io)?),
+            ("preprocessing", serde_json::to_string(&before).map_err(io)?),
             (
                 "input",
                 match input {
@@ -104,6 +109,9 @@ impl Weights {
                 },
             ),
         ];
+        if !preprocessing.shuffle.is_none() {
+            metadata.push(("shuffle", serde_json::to_string(&preprocessing.shuffle).map_err(io)?));
+        }
         if let Some(classes) = &self.metadata.classes {
             metadata.push(("classes", serde_json::to_string(classes).map_err(io)?));
         }
@@ -115,6 +123,16 @@ impl Weights {
         let config = &self.config;
         let (patch, width) = (config.patch_size as u64, config.hidden_dim);
         let mut x = "images".to_owned();
+        let order = self.shuffle().raster(config.image_size, config.patch_size);
+        if let Some(order) = order {
+            let order: Vec<i64> = order.into_iter().map(|from| from as i64).collect();
+            let (side, order) = (config.image_size as i64, graph.integers("shuffle.order", &order));
+            let rows = graph.integers("shuffle.pixels", &[0, 3, -1]);
+            x = graph.node("Reshape", &[&x, &rows], &[]);
+            x = graph.node("Gather", &[&x, &order], &[Attribute::Int("axis", 2)]);
+            let square = graph.integers("shuffle.square", &[0, 3, side, side]);
+            x = graph.node("Reshape", &[&x, &square], &[]);
+        }
         if input == OnnxInput::Pixels {
             let preprocessing = self.metadata.preprocessing.unwrap_or_default();
             let (mean, std) = (preprocessing.mean, preprocessing.std);

@@ -45,14 +45,16 @@ def mixer_own(pretrained=False, gelu_tanh=False, **kwargs):
 ";
 
 impl Weights {
-    /// Writes a new folder for `timm.create_model('local-dir:FOLDER', pretrained=True)`: `config.json`
+    /// Writes a new folder (and those above it) for `timm.create_model('local-dir:FOLDER', pretrained=True)`: `config.json`
     /// with architecture, classes and preparation of pictures, `model.safetensors`, `class_map.txt` with
     /// the order of the classes, and a `README.md` with the commands. Dimensions that no architecture of
-    /// timm takes come with `mixer_timm.py`, to be imported before.
+    /// timm takes come with `mixer_timm.py`, to be imported before. Weights for shuffled patches are put in
+    /// order.
     ///
     /// # Errors
     /// [`ModelError::Io`] where the folder exists or cannot be written; those of
-    /// [`Weights::write_safetensors`]; [`ModelError::ClassName`] for a name that cannot stand on a line.
+    /// [`Weights::write_safetensors`]; [`ModelError::ClassName`] for a name that cannot stand on a line;
+    /// [`ModelError::Shuffled`] for shuffled pixels.
     pub fn write_timm_folder(&self, folder: &Path) -> Result<(), ModelError> {
         let io = |source| ModelError::Io { source };
         self.validate()?;
@@ -66,8 +68,12 @@ impl Weights {
         let architecture = architecture(&self.config);
         let config = serde_json::to_string_pretty(&self.timm_config(architecture))
             .map_err(|error| ModelError::Io { source: error.into() })?;
+        let in_order = self.in_order("which timm does not shuffle")?;
+        if let Some(above) = folder.parent() {
+            fs::create_dir_all(above).map_err(io)?;
+        }
         fs::create_dir(folder).map_err(io)?;
-        self.write_safetensors(&folder.join("model.safetensors"))?;
+        in_order.write_safetensors(&folder.join("model.safetensors"))?;
         let write = |name: &str, text: &str| {
             write_atomically(&folder.join(name), |out| out.write_all(text.as_bytes())).map_err(io)
         };

@@ -270,13 +270,17 @@ fn print_inspection(split: &SplitArgs, format: Format) -> Result<(), TrainError>
 }
 
 fn sheet(args: &ConfigArgs, grid: &GridArgs, out: &Path) -> Result<(), TrainError> {
-    if out.exists() {
-        let message = format!("the file exists already: {}", out.display());
-        return Err(TrainError::usage(message).with_hint("choose another one with `--out`"));
-    }
+    super::target::new_file(out, "--out")?;
     let (plan, dataset) = config::resolved(args)?;
     let GridArgs { pictures, draws } = *grid;
     let transform = plan.train_transform();
+    let network = &plan.model.network;
+    let order = plan.data.shuffle.raster(network.image_size, network.patch_size);
+    let shuffle = |picture: &mut [u8]| {
+        let own = picture.to_vec();
+        let (from, to) = (own.as_chunks::<3>().0, picture.as_chunks_mut::<3>().0);
+        to.iter_mut().zip(order.iter().flatten()).for_each(|(to, at)| *to = from[*at]);
+    };
     let picture = contact_sheet(
         dataset.train,
         transform,
@@ -284,6 +288,7 @@ fn sheet(args: &ConfigArgs, grid: &GridArgs, out: &Path) -> Result<(), TrainErro
         plan.seed,
         (pictures, draws),
         plan.data.on_corrupt,
+        shuffle,
     )?;
     fs::write(out, png_bytes(&picture)?)?;
     say(format_args!(

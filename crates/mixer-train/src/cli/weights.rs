@@ -10,7 +10,7 @@ use mixer_model::{Gelu, MixerConfig, Weights};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{Format, WeightsArg};
+use super::{Format, WeightsArg, target};
 use crate::disk::checkpoint::{self, Checkpoint};
 use crate::disk::run_dir::{self, RunDir, SWEEP_REPORT};
 use crate::error::{CheckpointFault, TrainError};
@@ -116,17 +116,7 @@ impl OutArg {
     /// Finds out before the work whether its result can be written.
     fn check(&self) -> Result<(), TrainError> {
         self.format()?;
-        if self.out.exists() {
-            let message = format!("the file exists already: {}", self.out.display());
-            return Err(TrainError::usage(message).with_hint("choose another one with `--out`"));
-        }
-        match self.out.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() && !folder.is_dir() => {
-                let message = format!("the folder to write into is missing: {}", folder.display());
-                Err(TrainError::usage(message))
-            }
-            _ => Ok(()),
-        }
+        target::new_file(&self.out, "--out")
     }
 }
 
@@ -166,10 +156,9 @@ fn export(args: &ExportArgs) -> Result<(), TrainError> {
     if args.pixels && args.to != Program::Onnx {
         return Err(TrainError::usage("`--pixels` has no effect without `--to onnx`"));
     }
-    if out.exists() {
-        let kind = if out.is_dir() { "folder" } else { "file" };
-        let message = format!("the {kind} exists already: {}", out.display());
-        return Err(TrainError::usage(message).with_hint("choose another one"));
+    match args.to {
+        Program::Timm => target::new_folder(out, "--out")?,
+        Program::Onnx => target::new_file(out, "--out")?,
     }
     let weights = args.weights.read()?;
     let without_classes = weights.metadata.classes.is_none();

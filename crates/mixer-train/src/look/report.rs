@@ -11,10 +11,10 @@ use serde::Serialize;
 use crate::disk::metrics::Metric;
 use crate::disk::run_dir::{self, RunDir};
 use crate::disk::tensorboard::scalars;
+use crate::draw::unit_pictures::{embedding, token_mixing};
 use crate::error::TrainError;
 use crate::look::run_record::{RunRecord, differences, percent};
 use crate::look::saved_evaluation::SavedEvaluation;
-use crate::look::unit_pictures::{embedding, token_mixing};
 
 /// Pieces of a curve, each of which keeps two points.
 const PIECES: usize = 500;

@@ -77,7 +77,7 @@ impl Evaluator {
         let (patch_size, num_classes) = (mixer.config().patch_size, mixer.config().num_classes);
         let config = self.loading.loader(self.batch_size, patch_size, self.on_corrupt);
         let loader = Loader::eval(Arc::clone(source), self.transform.clone(), config)?;
-        let normaliser = Normaliser::new(&self.preprocessing, patch_size, device);
+        let normaliser = Normaliser::new(&self.preprocessing, mixer.config(), device);
         let mut stream = Stream::new(loader, normaliser, |_| Ok(()))?;
         let mut sum = Evaluation { loss: 0.0, top1: 0.0, top5: 0.0, n: 0 };
         while let Some(Input { patches, batch, .. }) = stream.next(|| stop(sum.n))? {
