@@ -20,6 +20,7 @@ mod parameters;
 #[doc(hidden)]
 pub mod protobuf;
 mod tensor;
+mod training_memory;
 mod transfer;
 pub mod weights;
 
@@ -28,4 +29,5 @@ pub use mixer::{Compute, Gelu, Intermediates, Mixer, MixerConfig, VARIANTS, Vari
 pub use mixer_kernels::Precision;
 pub use parameters::{ParameterSpec, Role, parameters};
 pub use tensor::HostTensor;
+pub use training_memory::{Kernels, TrainingMemory, TrainingSetup};
 pub use weights::{Metadata, Weights};
