@@ -8,6 +8,7 @@ pub mod attribution;
 pub mod canvas;
 pub mod details;
 pub mod features;
+pub mod pareto;
 pub mod probe;
 pub mod report;
 pub mod run_record;

@@ -216,6 +216,35 @@ fn a_report_opens_from_disk_and_no_name_ends_it() {
     assert!(data["runs"][1]["evaluation"].is_null());
     let charts = data["charts"].as_array().unwrap();
     assert!(charts.iter().any(|chart| chart["name"] == "val/top1"));
+    let bins = data["runs"][0]["evaluation"]["calibration"].as_array().unwrap();
+    let n: u64 = bins.iter().map(|bin| bin["n"].as_u64().unwrap()).sum();
+    assert_eq!(n, 9, "every picture is in one bin");
+    assert_eq!(data["figures"], serde_json::json!([]));
+
+    // Accuracy against cost, with runs and without.
+    let figures = |args: &[&str]| {
+        let args = [&["report", "--figure", "pareto", "--out", "p.html"], args].concat();
+        place.mixer(&args).succeeds();
+        let page = place.text("p.html");
+        let data = page.split("id=\"data\">").nth(1).unwrap().split("</script>").next().unwrap();
+        json(data)["figures"].as_array().unwrap().clone()
+    };
+    let found = figures(&["runs/a", "runs/b"]);
+    assert_eq!(found.len(), 4);
+    assert_eq!(found[0]["points"].as_array().unwrap().len(), 2);
+    // Six updates of four pictures, six operations for each product.
+    let summary: Vec<f64> = found[0]["points"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|point| point["x"].as_f64().unwrap())
+        .collect();
+    let macs = 4 * 48 * 8 + 2 * (2 * 4 * 4 * 8 + 2 * 4 * 8 * 32) + 8;
+    let expected = f64::from(6 * 4 * 6 * macs) / 1e9;
+    assert!(summary.iter().all(|x| (x / expected - 1.0).abs() < 1e-9), "{summary:?} {expected}");
+    assert_eq!(figures(&[]).len(), 2);
+    place.mixer(&["report"]).fails(USAGE, &["RUN"]);
+    place.mixer(&["report", "runs/a", "--figure", "pie"]).fails(USAGE, &["pareto"]);
 
     let runs = place.mixer(&["runs", "runs"]).succeeds();
     assert!(runs.contains("runs/a\n  done, step") && runs.contains("seed = 7"), "{runs}");
