@@ -62,7 +62,7 @@ done
 printf 'A note with </script><img src=x onerror=alert(1)>.\n' >a/notes.md
 "$mixer" report a b --figure pareto --out report.html >/dev/null 2>&1
 
-open_page --virtual-time-budget=5000 --dump-dom "file://$work/report.html" >page.html
+open_page --window-size=1280,4000 --virtual-time-budget=5000 --dump-dom "file://$work/report.html" >page.html
 if grep -E 'CONSOLE|Content Security Policy|Uncaught' log; then fail "the console has something to say"; fi
 grep -q 'data-ready="' page.html || fail "the page did not come to its end"
 title=$(grep -o '<title>[^<]*' page.html | head -n 1)
@@ -70,7 +70,7 @@ title=$(grep -o '<title>[^<]*' page.html | head -n 1)
 for id in runs differences figures curves evaluation pictures details; do
     grep -q "id=\"$id\"" page.html || fail "the part \`$id\` is missing"
 done
-grep -q 'class="curve"' page.html || fail "no curve was drawn"
+[[ $(grep -o 'class="curve"' page.html | wc -l) -gt 4 ]] || fail "the curves were not drawn"
 grep -q 'class="front"' page.html || fail "no front was drawn"
 
 for width in 1280 390; do

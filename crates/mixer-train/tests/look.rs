@@ -239,7 +239,7 @@ fn a_report_opens_from_disk_and_no_name_ends_it() {
         .iter()
         .map(|point| point["x"].as_f64().unwrap())
         .collect();
-    let macs = 4 * 48 * 8 + 2 * (2 * 4 * 4 * 8 + 2 * 4 * 8 * 32) + 8;
+    let macs = 4 * 48 * 8 + 2 * (2 * 4 * 4 * 8 + 2 * 4 * 8 * 32) + 8 * 3;
     let expected = f64::from(6 * 4 * 6 * macs) / 1e9;
     assert!(summary.iter().all(|x| (x / expected - 1.0).abs() < 1e-9), "{summary:?} {expected}");
     assert_eq!(figures(&[]).len(), 2);

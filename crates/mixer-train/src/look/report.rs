@@ -306,8 +306,8 @@ fn charts(runs: &[RunRecord]) -> Vec<Chart> {
             let Some((step, _, values)) = scalars(metric) else { continue };
             for (tag, value) in values {
                 if tag != "train/epoch" {
-                    let value = value.is_finite().then_some(value);
-                    let point = (step, value, seconds.map(|seconds| seconds / 3600.0));
+                    let value = value.is_finite().then(|| shortened(value));
+                    let point = (step, value, seconds.map(|seconds| shortened(seconds / 3600.0)));
                     curves.entry(tag).or_default().push(point);
                 }
             }
@@ -321,6 +321,11 @@ fn charts(runs: &[RunRecord]) -> Vec<Chart> {
         }
     }
     charts.into_iter().map(|((_, name), series)| Chart { name, series }).collect()
+}
+
+/// Seven digits, which is what f32 has: the page is half as large. `mixer report --csv` has all.
+fn shortened(value: f64) -> f64 {
+    format!("{value:.6e}").parse().unwrap_or(value)
 }
 
 /// The points with the smallest and the largest value of every piece, in their order.
@@ -371,6 +376,15 @@ mod tests {
         for (bytes, expected) in [(&b"Man"[..], "TWFu"), (b"Ma", "TWE="), (b"M", "TQ=="), (b"", "")]
         {
             assert_eq!(data_uri(bytes), format!("data:image/png;base64,{expected}"));
+        }
+    }
+
+    #[test]
+    fn values_keep_seven_digits() {
+        for (value, expected) in
+            [(1.0 / 3.0, 0.333_333_3), (0.0, 0.0), (-12_345_678.9, -1.234_568e7)]
+        {
+            assert_eq!(shortened(value), expected);
         }
     }
 

@@ -28,14 +28,23 @@ for (const { name, series } of report.charts) {
   document.getElementById('curves').append(chart.figure);
 }
 if (report.charts.length === 0) document.getElementById('chart-section').remove();
-const redraw = () => charts.forEach((chart) => chart.draw());
+// A chart is drawn when it comes near the window, so that long pages open at once; all are for print.
+const seen = new Set();
+const redraw = () => seen.forEach((chart) => chart.draw());
+const show = (chart) => { if (!seen.has(chart)) { seen.add(chart); chart.draw(); } };
+const watcher = new IntersectionObserver((entries) => entries.forEach(({ isIntersecting, target }) => {
+  if (!isIntersecting) return;
+  watcher.unobserve(target);
+  show(charts.find((chart) => chart.figure === target));
+}), { rootMargin: '500px' });
+addEventListener('beforeprint', () => charts.forEach(show));
 const number = element('output', {}, String(state.smoothing));
 if (report.charts.length > 0) section('controls', [
   element('label', {}, 'smoothing', element('input', { type: 'range', min: 0, max: 0.99, step: 0.01, value: state.smoothing, oninput: (event) => { state.smoothing = Number(event.target.value); number.textContent = state.smoothing; redraw(); } }), number),
   element('label', {}, 'axis', element('select', { onchange: (event) => { state.axis = event.target.value; charts.forEach((chart) => { chart.zoom = null; }); redraw(); } }, ...Object.keys(AXES).map((axis) => element('option', { value: axis }, axis)))),
   ...report.runs.map((run, i) => element('label', {}, element('input', { type: 'checkbox', checked: '', onchange: (event) => { if (event.target.checked) state.hidden.delete(i); else state.hidden.add(i); redraw(); } }), named(i))),
 ]);
-redraw();
+charts.forEach((chart) => watcher.observe(chart.figure));
 
 for (const [i, run] of report.runs.entries()) {
   if (run.evaluation === null) continue;
