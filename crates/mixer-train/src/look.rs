@@ -8,6 +8,7 @@ pub mod attribution;
 pub mod canvas;
 pub mod details;
 pub mod features;
+pub mod model_card;
 pub mod pareto;
 pub mod probe;
 pub mod report;

@@ -290,6 +290,47 @@ fn every_run_writes_event_files_and_they_can_be_written_again() {
 }
 
 #[test]
+fn a_model_card_tells_preparation_results_and_origin() {
+    let place = Workplace::with_run();
+    let card = |weights: &str, out: &str, more: &[&str]| {
+        let args = [&["weights", "export", weights, out, "--to", "timm"], more].concat();
+        let outcome = place.mixer(&args);
+        outcome.succeeds();
+        place.text(&format!("{out}/README.md"))
+    };
+    let best = card("run", "best", &[]);
+    let runs = json(&place.mixer(&["runs", ".", "--format", "json"]).succeeds());
+    let (top1, loss) = (&runs[0]["best"]["top1"], &runs[0]["best"]["loss"]);
+    let line = best.lines().find(|line| line.starts_with("| `val` | 6 | ")).unwrap();
+    let shown = format!("{:.1} ± ", 100.0 * top1.as_f64().unwrap());
+    assert!(line.contains(&shown), "{line} {shown}");
+    assert!(line.ends_with(&format!("| {:.4} |", loss.as_f64().unwrap())), "{line} {loss}");
+    assert!(best.contains("resized to 8 ÷ 0.875 px") && best.contains("- run: `run`"), "{best}");
+    assert!(best.contains("learning_rate = 0.01"), "{best}");
+    let hash = best.split("`model.safetensors`: `").nth(1).unwrap().split('`').next().unwrap();
+    assert_eq!(hash, sha256(&place.read("best/model.safetensors")));
+
+    // Nothing is claimed of weights that were not evaluated: others than the run's, or computed otherwise.
+    place.write("alone.safetensors", place.read("run/best.safetensors"));
+    for (weights, out, more) in
+        [("alone.safetensors", "alone", &[][..]), ("run", "erf", &["--gelu", "erf"])]
+    {
+        let card = card(weights, out, more);
+        assert!(card.contains("None are known") && !card.contains("| `val`"), "{card}");
+    }
+    place.write("run/metrics.jsonl", "nonsense\n");
+    let export = place.mixer(&["weights", "export", "run", "damaged", "--to", "timm"]);
+    assert!(export.stderr.contains("note: the card has no results"), "{export:?}");
+    export.succeeds();
+    assert!(place.text("damaged/README.md").contains("None are known"));
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    use sha2::Digest;
+    sha2::Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[test]
 fn an_onnx_model_has_the_shapes_and_the_metadata() {
     let place = Workplace::with_run();
     place.mixer(&["weights", "export", "run", "m.onnx", "--to", "onnx"]).succeeds();
