@@ -21,6 +21,7 @@ mod parameters;
 pub mod protobuf;
 mod split_mix;
 mod tensor;
+mod training_memory;
 mod transfer;
 pub mod weights;
 
@@ -29,4 +30,5 @@ pub use mixer::{Compute, Gelu, Intermediates, Mixer, MixerConfig, VARIANTS, Vari
 pub use mixer_kernels::Precision;
 pub use parameters::{ParameterSpec, Role, parameters};
 pub use tensor::HostTensor;
+pub use training_memory::{Kernels, TrainingMemory, TrainingSetup};
 pub use weights::{Metadata, Weights};

@@ -7,6 +7,8 @@
 pub mod attribution;
 pub mod details;
 pub mod features;
+pub mod model_card;
+pub mod pareto;
 pub mod probe;
 pub mod real_labels;
 pub mod report;

@@ -596,6 +596,58 @@ fn the_summary_counts_the_paper_s_variants_exactly() {
 }
 
 #[test]
+fn the_summary_counts_the_memory_of_training_by_part() {
+    let place = Workplace::new();
+    let summary = |more: &[&str]| {
+        let args = [&["summary", "--model", "B/16"][..], more].concat();
+        place.mixer(&args)
+    };
+    let row = |more: &[&str]| {
+        json(&summary(&[more, &["--format", "json"]].concat()).succeeds())[0].clone()
+    };
+    let one = row(&["--device", "cuda", "--precision", "bf16", "--memory", "80GiB"]);
+    assert_eq!(one["parameters"], 59_880_472);
+    assert_eq!(one["training_flops"], 6 * one["macs"].as_u64().unwrap());
+    let bytes = |row: &Value, part: &str| row["training_memory"][part].as_u64().unwrap();
+    let weights = 4 * 59_880_472;
+    assert_eq!([bytes(&one, "weights"), bytes(&one, "gradients")], [weights, weights]);
+    assert_eq!([bytes(&one, "moments"), bytes(&one, "average")], [2 * weights, 0]);
+    // Two inputs and two widths of a block, in two bytes, of 196 tokens and 512 examples.
+    let kept = 512 * 2 * 196 * (25 * 768 + 12 * 2 * 3072);
+    assert_eq!(bytes(&one, "activations"), kept);
+    let largest = one["largest_batch"].as_u64().unwrap();
+    assert!(largest > 1500 && largest < 2100, "{largest}");
+    let fits = largest.to_string();
+    let at_most = ["--device", "cuda", "--precision", "bf16", "--batch-size", &fits];
+    assert!(row(&at_most)["peak_bytes"].as_u64().unwrap() <= 80 << 30);
+
+    let eight = row(&["--processes", "8", "--ema", "--optimizer", "sgd", "--memory", "80GiB"]);
+    assert_eq!(eight["microbatch_size"], 64);
+    assert_eq!([bytes(&eight, "moments"), bytes(&eight, "average")], [weights, weights]);
+    let per_process = eight["largest_microbatch"].as_u64().unwrap();
+    assert_eq!(eight["largest_batch"].as_u64().unwrap(), 8 * per_process);
+    let summed = row(&["--microbatch-size", "32"]);
+    assert_eq!(bytes(&summed, "gradients"), 2 * weights);
+
+    let table = summary(&["--processes", "2", "--memory", "24GB"]).succeeds();
+    assert!(table.contains("each of 2 processes") && table.contains("within 24GB"), "{table}");
+    for (args, found) in [
+        (&["--memory", "80"][..], "`80`"),
+        (&["--memory", "manyGiB"], "`manyGiB`"),
+        (&["--batch-size", "0"], "`--batch-size` is 0"),
+        (&["--batch-size", "2000000"], "expected 1 to 1048576"),
+        (&["--batch-size", "10", "--processes", "4"], "a multiple of the 4"),
+        (&["--microbatch-size", "100"], "a divisor of 512"),
+        (&["--microbatch-size", "0"], "a divisor of 512"),
+        (&["--recompute-blocks", "13"], "the 12 blocks"),
+    ] {
+        let refused = summary(args);
+        assert!(refused.stderr.starts_with("error: "), "{refused:?}");
+        refused.fails(2, &[found]);
+    }
+}
+
+#[test]
 fn every_table_fits_a_terminal_of_80_columns() {
     let place = Workplace::with_run();
     let small = ["--batch-size", "2", "--steps", "1", "--warmup", "0", "--image-size", "32"];
@@ -605,6 +657,7 @@ fn every_table_fits_a_terminal_of_80_columns() {
     for args in [
         &["summary"][..],
         &["summary", "--model", "H/14", "--num-classes", "21843", "--image-size", "448"],
+        &["summary", "--memory", "80GiB", "--processes", "8"],
         &["devices"],
         &["weights", "inspect", "run"],
         &["data", "inspect", "data"],

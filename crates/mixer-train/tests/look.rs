@@ -243,6 +243,35 @@ fn a_report_opens_from_disk_and_no_name_ends_it() {
     assert!(data["runs"][1]["evaluation"].is_null());
     let charts = data["charts"].as_array().unwrap();
     assert!(charts.iter().any(|chart| chart["name"] == "val/top1"));
+    let bins = data["runs"][0]["evaluation"]["calibration"].as_array().unwrap();
+    let n: u64 = bins.iter().map(|bin| bin["n"].as_u64().unwrap()).sum();
+    assert_eq!(n, 9, "every picture is in one bin");
+    assert_eq!(data["figures"], serde_json::json!([]));
+
+    // Accuracy against cost, with runs and without.
+    let figures = |args: &[&str]| {
+        let args = [&["report", "--figure", "pareto", "--out", "p.html"], args].concat();
+        place.mixer(&args).succeeds();
+        let page = place.text("p.html");
+        let data = page.split("id=\"data\">").nth(1).unwrap().split("</script>").next().unwrap();
+        json(data)["figures"].as_array().unwrap().clone()
+    };
+    let found = figures(&["runs/a", "runs/b"]);
+    assert_eq!(found.len(), 4);
+    assert_eq!(found[0]["points"].as_array().unwrap().len(), 2);
+    // Six updates of four pictures, six operations for each product.
+    let summary: Vec<f64> = found[0]["points"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|point| point["x"].as_f64().unwrap())
+        .collect();
+    let macs = 4 * 48 * 8 + 2 * (2 * 4 * 4 * 8 + 2 * 4 * 8 * 32) + 8 * 3;
+    let expected = f64::from(6 * 4 * 6 * macs) / 1e9;
+    assert!(summary.iter().all(|x| (x / expected - 1.0).abs() < 1e-9), "{summary:?} {expected}");
+    assert_eq!(figures(&[]).len(), 2);
+    place.mixer(&["report"]).fails(USAGE, &["RUN"]);
+    place.mixer(&["report", "runs/a", "--figure", "pie"]).fails(USAGE, &["pareto"]);
 
     let runs = place.mixer(&["runs", "runs"]).succeeds();
     assert!(runs.contains("runs/a\n  done, step") && runs.contains("seed = 7"), "{runs}");
@@ -459,6 +488,47 @@ fn every_run_writes_event_files_and_they_can_be_written_again() {
     let again = fs::read(again.path()).unwrap();
     tags.iter().for_each(|tag| assert!(has(&again, tag), "{tag}"));
     place.mixer(&["report", "run", "--tensorboard", "again"]).fails(USAGE, &["exists already"]);
+}
+
+#[test]
+fn a_model_card_tells_preparation_results_and_origin() {
+    let place = Workplace::with_run();
+    let card = |weights: &str, out: &str, more: &[&str]| {
+        let args = [&["weights", "export", weights, out, "--to", "timm"], more].concat();
+        let outcome = place.mixer(&args);
+        outcome.succeeds();
+        place.text(&format!("{out}/README.md"))
+    };
+    let best = card("run", "best", &[]);
+    let runs = json(&place.mixer(&["runs", ".", "--format", "json"]).succeeds());
+    let (top1, loss) = (&runs[0]["best"]["top1"], &runs[0]["best"]["loss"]);
+    let line = best.lines().find(|line| line.starts_with("| `val` | 6 | ")).unwrap();
+    let shown = format!("{:.1} ± ", 100.0 * top1.as_f64().unwrap());
+    assert!(line.contains(&shown), "{line} {shown}");
+    assert!(line.ends_with(&format!("| {:.4} |", loss.as_f64().unwrap())), "{line} {loss}");
+    assert!(best.contains("resized to 8 ÷ 0.875 px") && best.contains("- run: `run`"), "{best}");
+    assert!(best.contains("learning_rate = 0.01"), "{best}");
+    let hash = best.split("`model.safetensors`: `").nth(1).unwrap().split('`').next().unwrap();
+    assert_eq!(hash, sha256(&place.read("best/model.safetensors")));
+
+    // Nothing is claimed of weights that were not evaluated: others than the run's, or computed otherwise.
+    place.write("alone.safetensors", place.read("run/best.safetensors"));
+    for (weights, out, more) in
+        [("alone.safetensors", "alone", &[][..]), ("run", "erf", &["--gelu", "erf"])]
+    {
+        let card = card(weights, out, more);
+        assert!(card.contains("None are known") && !card.contains("| `val`"), "{card}");
+    }
+    place.write("run/metrics.jsonl", "nonsense\n");
+    let export = place.mixer(&["weights", "export", "run", "damaged", "--to", "timm"]);
+    assert!(export.stderr.contains("note: the card has no results"), "{export:?}");
+    export.succeeds();
+    assert!(place.text("damaged/README.md").contains("None are known"));
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    use sha2::Digest;
+    sha2::Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[test]

@@ -2,13 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use serde::Serialize;
 
 use super::{Format, target};
 use crate::disk::atomic;
 use crate::disk::tensorboard::{EventFile, scalars};
 use crate::error::TrainError;
+use crate::look::pareto::figures;
 use crate::look::report::report;
 use crate::look::run_record::{Evaluated, RunRecord, RunState, differences, percent};
 use crate::show::progress::say;
@@ -16,11 +17,15 @@ use crate::show::progress::say;
 #[derive(Debug, Clone, Args)]
 pub(super) struct ReportArgs {
     /// Run directories.
-    #[arg(required = true, value_name = "RUN")]
+    #[arg(required_unless_present = "figure", value_name = "RUN")]
     runs: Vec<PathBuf>,
     /// The page to write; an earlier one is replaced.
     #[arg(long, value_name = "FILE", default_value = "report.html")]
     out: PathBuf,
+    /// Put a figure on top of the page: `pareto` is accuracy against compute and throughput, with the front,
+    /// of the runs and of published models.
+    #[arg(long, value_enum, value_name = "pareto", conflicts_with_all = ["tensorboard", "csv"])]
+    figure: Option<FigureArg>,
     /// Instead of the page, write the event files of TensorBoard again, a folder for each run.
     #[arg(long, value_name = "DIR", conflicts_with_all = ["out", "csv"])]
     tensorboard: Option<PathBuf>,
@@ -30,6 +35,13 @@ pub(super) struct ReportArgs {
     /// Leave out the pictures of the weights.
     #[arg(long)]
     no_pictures: bool,
+}
+
+/// A figure that is not of every page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum FigureArg {
+    /// Accuracy against cost.
+    Pareto,
 }
 
 pub(super) fn run(args: &ReportArgs) -> Result<(), TrainError> {
@@ -71,7 +83,11 @@ pub(super) fn run(args: &ReportArgs) -> Result<(), TrainError> {
         return super::print(&file.display().to_string());
     }
     target::file(&args.out)?;
-    let page = report(&runs, !args.no_pictures)?;
+    let figures = match args.figure {
+        Some(FigureArg::Pareto) => figures(&runs)?,
+        None => Vec::new(),
+    };
+    let page = report(&runs, &figures, !args.no_pictures)?;
     atomic::write(&args.out, page.as_bytes())?;
     super::print(&args.out.display().to_string())
 }

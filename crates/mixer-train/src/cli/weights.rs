@@ -14,6 +14,7 @@ use super::{Format, WeightsArg, target};
 use crate::disk::checkpoint::{self, Checkpoint};
 use crate::disk::run_dir::{self, RunDir, SWEEP_REPORT};
 use crate::error::{CheckpointFault, TrainError};
+use crate::look::model_card::{Origin, model_card};
 use crate::show::progress::say;
 use crate::show::visible::visible;
 
@@ -164,7 +165,11 @@ fn export(args: &ExportArgs) -> Result<(), TrainError> {
     let without_classes = weights.metadata.classes.is_none();
     match args.to {
         Program::Timm => {
-            weights.write_timm_folder(out)?;
+            let origin = Origin::of(&args.weights.weights).unwrap_or_else(|error| {
+                say(format_args!("note: the card has no results: {error}"));
+                None
+            });
+            weights.write_timm_folder(out, |file| model_card(&weights, origin.as_ref(), file))?;
             say(format_args!("{} for timm written: {}", weights.config, out.display()));
             if without_classes {
                 say("note: these weights name no classes, so there is no `class_map.txt`");
