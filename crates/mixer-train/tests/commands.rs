@@ -570,6 +570,57 @@ fn weights_are_listed_converted_and_resized() {
     assert_eq!(files(&place, "").iter().filter(|file| file.contains(".tmp")).count(), 0);
 }
 
+/// The lines at the end of a run, by their first word.
+fn said_at_the_end(outcome: &common::Outcome) -> std::collections::BTreeMap<String, String> {
+    let lines = outcome.stderr.lines().filter_map(|line| line.split_once("  "));
+    lines.map(|(word, rest)| (word.to_owned(), rest.trim().to_owned())).collect()
+}
+
+#[test]
+fn every_command_at_the_end_of_a_run_works_when_it_is_typed() {
+    let place = Workplace::with_pictures();
+    let typed = |command: &str| {
+        let output = std::process::Command::new("sh")
+            .args(["-c", command])
+            .current_dir(place.path("."))
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{command}: {said}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    // Names that a shell would take apart; shapes that are there already, or are something else.
+    for (config, run) in
+        [("folder.toml", "my run's"), ("builtin.toml", "b"), ("builtin.toml", "another")]
+    {
+        if run == "b" {
+            place.write("shapes", "a file");
+        }
+        let outcome = place.mixer(&["pretrain", config, "--run-dir", run]);
+        assert!(outcome.stderr.contains("best top-1"), "{outcome:?}");
+        let said = said_at_the_end(&outcome);
+        assert!(place.path(&said["weights"]).is_file(), "{outcome:?}");
+        assert!(typed(&said["evaluate"]).contains("ECE"), "{outcome:?}");
+        assert!(typed(&said["look"]).contains("report.html"), "{outcome:?}");
+        assert!(place.text("report.html").contains("Calibration"), "{outcome:?}");
+        assert!(!typed(&said["predict"]).is_empty(), "{outcome:?}");
+    }
+    // Pictures inside of archives have no path: no command is made up.
+    for split in ["train", "val"] {
+        place.mixer(&["data", "shard", "data", "--split", split, "--out", "shards"]).succeeds();
+    }
+    let splits = [("path", "shards"), ("train", "train-*.tar"), ("val", "val-*.tar")];
+    let sets = splits.map(|(key, value)| format!("data.{key}=\"{value}\""));
+    let sets: Vec<&str> = sets.iter().flat_map(|set| ["--set", set]).collect();
+    let outcome =
+        place.mixer(&[&["pretrain", "folder.toml", "--run-dir", "s"], &sets[..]].concat());
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    let said = said_at_the_end(&outcome);
+    let (behind, command) = said["predict"].split_once(": ").unwrap();
+    assert_eq!(behind, "with pictures or folders behind it");
+    assert!(!typed(&format!("{command} data/val")).is_empty());
+}
+
 // Everything else.
 
 #[test]

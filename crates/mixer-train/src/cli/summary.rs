@@ -267,8 +267,8 @@ fn table(args: &SummaryArgs, rows: &[(Row, Variant)]) -> String {
         );
     }
     if let Some(memory) = &args.memory {
-        let per = if processes > 1 { "; times the processes for a batch" } else { "" };
-        text += &format!("fits: most examples in a pass of a process within {memory}{per}\n");
+        let per = if processes > 1 { " of a process" } else { "" };
+        text += &format!("fits: the most examples in a pass{per} within {memory}\n");
     }
     text
 }
