@@ -89,8 +89,10 @@ fn weights_for_shuffled_pictures_shuffle_them_wherever_they_are_used() {
             assert!(!place.path("timm").exists() && !place.path("w.npz").exists());
         } else {
             // The order has moved into the weights.
-            timm.succeeds();
-            npz.succeeds();
+            for outcome in [timm, npz] {
+                assert!(outcome.stderr.contains("shuffled patches of seed 3"), "{outcome:?}");
+                outcome.succeeds();
+            }
             for weights in ["timm/model.safetensors", "w.npz"] {
                 let found = loss(&place, weights);
                 assert!((found - own).abs() < ROUNDING, "{weights}: {found} {own}");

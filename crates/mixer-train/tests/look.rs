@@ -399,6 +399,13 @@ fn a_path_that_cannot_be_written_to_is_refused_before_the_work() {
         }
         assert!(!place.path("missing").exists());
     }
+    // What the system refuses, it refuses before the work too.
+    let long = format!("{}.csv", "x".repeat(300));
+    for command in [vec!["report", "run", "--csv"], evaluate("--predictions")] {
+        let outcome = place.mixer(&[&command[..], &[&long]].concat());
+        let outcome = outcome.fails(WEIGHTS, &["nothing can be written there", "(os error "]);
+        assert!(!outcome.stderr.contains("example"), "before the work: {outcome:?}");
+    }
     for command in [
         vec!["report", "run", "--tensorboard"],
         vec!["visualise", "run", "--out"],

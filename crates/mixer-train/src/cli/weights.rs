@@ -171,6 +171,7 @@ fn export(args: &ExportArgs) -> Result<(), TrainError> {
             });
             weights.write_timm_folder(out, |file| model_card(&weights, origin.as_ref(), file))?;
             say(format_args!("{} for timm written: {}", weights.config, out.display()));
+            say_order_is_inside(&weights);
             if without_classes {
                 say("note: these weights name no classes, so there is no `class_map.txt`");
             }
@@ -180,6 +181,12 @@ fn export(args: &ExportArgs) -> Result<(), TrainError> {
             let input = if args.pixels { OnnxInput::Pixels } else { OnnxInput::Normalised };
             weights.write_onnx(out, input)?;
             say(format_args!("{} for ONNX written: {}", weights.config, out.display()));
+            if !weights.shuffle().is_none() {
+                say(format_args!(
+                    "note: the model shuffles pictures by itself ({})",
+                    weights.shuffle()
+                ));
+            }
             if without_classes {
                 say("note: these weights name no classes, so the model names none");
             }
@@ -188,12 +195,23 @@ fn export(args: &ExportArgs) -> Result<(), TrainError> {
     Ok(())
 }
 
+/// Says that a file for those who do not shuffle pictures is for pictures as they are.
+fn say_order_is_inside(weights: &Weights) {
+    if !weights.shuffle().is_none() {
+        say(format_args!(
+            "note: these weights were trained with shuffled {}; what is written takes pictures as they are",
+            weights.shuffle()
+        ));
+    }
+}
+
 fn write(weights: &Weights, out: &OutArg) -> Result<(), TrainError> {
     match out.format()? {
         OutFormat::Safetensors => weights.write_safetensors(&out.out)?,
         OutFormat::Npz => {
             weights.write_npz(&out.out)?;
             say("note: `.npz` holds no class names and no preprocessing");
+            say_order_is_inside(weights);
             if weights.config.gelu != Gelu::Tanh {
                 say(format_args!(
                     "note: these weights are for GELU {}; a reader of `.npz` takes tanh, mixer too without \

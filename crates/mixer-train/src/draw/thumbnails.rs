@@ -13,7 +13,7 @@ const COLUMNS: usize = 6;
 /// Gap between them, px.
 const GAP: usize = 4;
 
-/// A picture of [`SIDE`] px a side.
+/// A picture of 96 px a side.
 ///
 /// # Errors
 /// [`DataError::BadBuffer`] for a picture whose pixels are not as many as its sides say.
