@@ -64,7 +64,7 @@ printf 'A note with </script><img src=x onerror=alert(1)>.\n' >a/notes.md
 
 open_page --window-size=1280,4000 --virtual-time-budget=5000 --dump-dom "file://$work/report.html" >page.html
 if grep -E 'CONSOLE|Content Security Policy|Uncaught' log; then fail "the console has something to say"; fi
-grep -q 'data-ready="' page.html || fail "the page did not come to its end"
+ready=$(grep -o 'data-ready="[0-9]*' page.html | grep -o '[0-9]*$') || fail "the page did not come to its end"
 title=$(grep -o '<title>[^<]*' page.html | head -n 1)
 [[ $title == '<title>2 runs' ]] || fail "a name did something: $title"
 for id in runs differences figures curves evaluation pictures details; do
@@ -72,6 +72,57 @@ for id in runs differences figures curves evaluation pictures details; do
 done
 [[ $(grep -o 'class="curve"' page.html | wc -l) -gt 4 ]] || fail "the curves were not drawn"
 grep -q 'class="front"' page.html || fail "no front was drawn"
+
+# The same page, with somebody at the mouse and the keys.
+{
+    cat report.html
+    cat <<'HTML'
+<script>
+addEventListener('load', async () => {
+  const wrong = [], check = (name, is) => { if (!is) wrong.push(name); };
+  const chart = charts.find(({ name }) => name === 'train/loss');
+  chart.figure.scrollIntoView();
+  show(chart);
+  const curve = () => chart.svg.querySelector('.curve').getAttribute('d');
+  const key = (name) => chart.svg.dispatchEvent(new KeyboardEvent('keydown', { key: name, bubbles: true }));
+  const button = (text) => [...chart.figure.querySelectorAll('button')].find((found) => found.textContent === text);
+  const start = curve(), select = document.querySelector('select');
+  for (const axis of ['epoch', 'hours', 'examples', 'step']) {
+    select.value = axis;
+    select.dispatchEvent(new Event('change'));
+    check(axis, curve().length > 20 && !curve().includes('NaN'));
+  }
+  check('the first axis again', curve() === start);
+  // By hand: TensorBoard's moving average without the bias of its beginning.
+  const two = smoothed([[0, 1], [1, 2], [2, NaN], [3, 4]], 0.5).map(([, y]) => y);
+  check('smoothing', two[0] === 1 && Math.abs(two[1] - 5 / 3) < 1e-12 && Number.isNaN(two[2]) && Math.abs(two[3] - 3) < 1e-12);
+  key('Home'); key('ArrowRight');
+  check('reading', /^\d/.test(chart.readout.textContent));
+  const box = chart.svg.getBoundingClientRect();
+  const pointer = (type, share) => chart.svg.dispatchEvent(new PointerEvent(type, { pointerId: 1, bubbles: true, clientX: box.left + share * box.width, clientY: box.top + box.height / 2 }));
+  chart.svg.setPointerCapture = () => {};
+  pointer('pointerdown', 0.4); pointer('pointermove', 0.6); pointer('pointerup', 0.6);
+  check('zoom', chart.zoom !== null && curve() !== start && !button('all').hidden);
+  key('Escape');
+  check('all', chart.zoom === null && curve() === start && button('all').hidden);
+  button('log').click();
+  check('log', curve() !== start && button('log').getAttribute('aria-pressed') === 'true');
+  button('CSV').click();
+  check('CSV', chart.csv().startsWith('run,step,epoch,hours,examples,value\na,1,') && chart.csv().split('\n').length === 82);
+  button('SVG').click();
+  check('SVG', chart.readout.textContent.startsWith('saved as train_loss.svg'));
+  const box_ = document.querySelector('input[type=checkbox]');
+  box_.click();
+  check('hidden run', chart.svg.querySelectorAll('.curve').length === 1);
+  document.documentElement.dataset.hand = wrong.length === 0 ? 'well' : `wrong: ${wrong.join(', ')}`;
+});
+</script>
+HTML
+} >hand.html
+open_page --window-size=1280,4000 --virtual-time-budget=5000 --dump-dom "file://$work/hand.html" >page.html
+if grep -E 'CONSOLE|Uncaught' log; then fail "the console has something to say"; fi
+hand=$(grep -o 'data-hand="[^"]*"' page.html || true)
+[[ $hand == 'data-hand="well"' ]] || fail "a figure does not obey: $hand"
 
 for width in 1280 390; do
     for scheme in dark light; do
@@ -82,4 +133,4 @@ for width in 1280 390; do
         [[ $(stat -c %s "$picture") -gt 60000 ]] || fail "the page is blank: $picture"
     done
 done
-echo "the report opens: $(stat -c %s report.html) bytes, drawn after $(grep -o 'data-ready="[0-9]*' page.html | grep -o '[0-9]*$') ms"
+echo "the report opens: $(stat -c %s report.html) bytes, drawn after $ready ms"

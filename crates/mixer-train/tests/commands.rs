@@ -605,6 +605,14 @@ fn every_command_at_the_end_of_a_run_works_when_it_is_typed() {
         assert!(place.text("report.html").contains("Calibration"), "{outcome:?}");
         assert!(!typed(&said["predict"]).is_empty(), "{outcome:?}");
     }
+    let outcome =
+        place.mixer(&["pretrain", "folder.toml", "--run-dir", "sw eep", "--sweep", "seed=1,2"]);
+    // Those of the members come before.
+    let said = said_at_the_end(&outcome);
+    assert!(place.path(&said["weights"]).is_file(), "{outcome:?}");
+    assert!(typed(&said["compare"]).contains("seed = 2"), "{outcome:?}");
+    assert!(typed(&said["evaluate"]).contains("ECE"), "{outcome:?}");
+    assert!(typed(&said["look"]).contains("report.html"), "{outcome:?}");
     // Pictures inside of archives have no path: no command is made up.
     for split in ["train", "val"] {
         place.mixer(&["data", "shard", "data", "--split", split, "--out", "shards"]).succeeds();

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use mixer_analysis::{CalibrationBin, ClassMeasure};
+use mixer_analysis::{CalibrationBin, ClassMeasure, Confusion};
 use mixer_model::Weights;
 use serde::Serialize;
 
@@ -14,12 +14,16 @@ use crate::disk::run_dir::{self, RunDir};
 use crate::disk::tensorboard::scalars;
 use crate::draw::unit_pictures::{embedding, token_mixing};
 use crate::error::TrainError;
+use crate::look::canvas::{Canvas, blend};
 use crate::look::pareto::Figure;
 use crate::look::run_record::{RunRecord, differences, percent};
 use crate::look::saved_evaluation::SavedEvaluation;
 
 /// Pieces of a curve, each of which keeps two points.
 const PIECES: usize = 500;
+
+/// The most classes whose confusion is a picture.
+const MOST_PIXELS: usize = 2000;
 
 /// Pairs of classes that are listed.
 const CONFUSED: usize = 20;
@@ -65,8 +69,9 @@ struct Picture {
 struct Evaluation {
     measures: Vec<(&'static str, String)>,
     classes: Vec<String>,
-    /// Absent for many classes.
-    confusion: Option<mixer_analysis::Confusion>,
+    /// Absent for many classes, of which there is a picture.
+    confusion: Option<Confusion>,
+    confusion_picture: Option<Picture>,
     confused: Vec<[String; 4]>,
     /// Name, examples and accuracy of the classes with the least.
     worst: Vec<[String; 3]>,
@@ -218,12 +223,14 @@ fn run(record: &RunRecord, with_pictures: bool) -> Result<Run, TrainError> {
         facts,
         plan: record.plan.to_toml()?,
         notes: read("notes.md"),
-        evaluation: SavedEvaluation::read(&RunDir::new(&record.path))?.map(evaluation),
+        evaluation: SavedEvaluation::read(&RunDir::new(&record.path))?
+            .map(evaluation)
+            .transpose()?,
         pictures: if with_pictures { pictures(record)? } else { Vec::new() },
     })
 }
 
-fn evaluation(saved: SavedEvaluation) -> Evaluation {
+fn evaluation(saved: SavedEvaluation) -> Result<Evaluation, TrainError> {
     let SavedEvaluation { split, classes, measures, mistakes } = saved;
     let n = measures.n;
     let lines = vec![
@@ -251,8 +258,15 @@ fn evaluation(saved: SavedEvaluation) -> Evaluation {
         let name = classes.get(class.class).cloned().unwrap_or_default();
         [name, class.n.to_string(), percent(top1, class.n)]
     });
-    Evaluation {
+    let confusion_picture = match classes.len() {
+        k if (MOST_CELLS + 1..=MOST_PIXELS).contains(&k) => {
+            Some(confusion_picture(&measures.confusion)?)
+        }
+        _ => None,
+    };
+    Ok(Evaluation {
         measures: lines,
+        confusion_picture,
         confused: pairs.collect(),
         worst: worst.collect(),
         calibration: measures.calibration,
@@ -271,7 +285,28 @@ fn evaluation(saved: SavedEvaluation) -> Evaluation {
             })
             .collect(),
         classes,
+    })
+}
+
+/// A square for each cell, darker on a logarithmic scale of its share of the row.
+fn confusion_picture(confusion: &Confusion) -> Result<Picture, TrainError> {
+    let k = confusion.num_classes();
+    let scale = (600 / k).max(1);
+    let mut canvas = Canvas::new(k * scale, k * scale);
+    for truth in 0..k {
+        let row = confusion.row(truth);
+        let total: u64 = row.iter().sum();
+        for (prediction, &n) in row.iter().enumerate() {
+            let shade = ((n + 1) as f64).ln() / ((total + 1) as f64).ln().max(1e-9);
+            canvas.tile((prediction * scale, truth * scale), 1, scale, |_| {
+                [255, 255, 255].map(|white| blend(white, 20, shade))
+            });
+        }
     }
+    let caption = "confusion: rows are truth, columns predictions, both in the order of the \
+                   outputs; dark is much of a row, on a logarithmic scale"
+        .to_owned();
+    Ok(Picture { data: data_uri(&canvas.png()?), caption })
 }
 
 fn pictures(record: &RunRecord) -> Result<Vec<Picture>, TrainError> {
@@ -377,6 +412,28 @@ mod tests {
         {
             assert_eq!(data_uri(bytes), format!("data:image/png;base64,{expected}"));
         }
+    }
+
+    #[test]
+    fn the_confusion_of_many_classes_is_a_picture() {
+        let mut tally = mixer_analysis::Tally::new(60);
+        for label in 0..60 {
+            let mut logits = vec![0.0; 60];
+            logits[label / 2 * 2] = 9.0;
+            tally.add(&logits, label);
+        }
+        let saved = |measures| SavedEvaluation {
+            split: "val".to_owned(),
+            classes: (0..60).map(|class| class.to_string()).collect(),
+            measures,
+            mistakes: Vec::new(),
+        };
+        let page = evaluation(saved(tally.measures())).unwrap();
+        assert!(page.confusion.is_none());
+        let picture = confusion_picture(&tally.measures().confusion).unwrap();
+        assert_eq!(page.confusion_picture.unwrap().data, picture.data);
+        assert_eq!(page.worst.len(), WORST);
+        assert_eq!(page.worst[0], ["1", "1", "0.0 ± 39.7"]);
     }
 
     #[test]

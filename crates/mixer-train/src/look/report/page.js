@@ -61,6 +61,10 @@ for (const [i, run] of report.runs.entries()) {
       element('thead', {}, element('tr', {}, element('th', {}, ''), ...found.classes.map((name) => element('th', { class: 'number' }, name)))),
       element('tbody', {}, ...found.confusion.map((row, truth) => { const total = row.reduce((sum, count) => sum + count, 0); return element('tr', {}, element('th', { scope: 'row' }, found.classes[truth]), ...row.map((count) => cell(count, total))); })))));
   }
+  if (found.confusion_picture !== null) {
+    const { data, caption } = found.confusion_picture;
+    made.push(element('figure', { class: 'picture' }, element('img', { src: data, alt: caption }), element('figcaption', {}, caption)));
+  }
   if (found.worst.length > 0) made.push(element('p', { class: 'quiet' }, 'The classes with the least accuracy:'), table(['class', 'pictures', 'top-1, %'], found.worst.map((cells) => ({ cells })), { numbers: [1, 2] }));
   if (found.confused.length > 0) made.push(element('p', { class: 'quiet' }, 'Confused most:'), table(['class', 'taken for', 'times', 'the other way'], found.confused.map((pair) => ({ cells: pair })), { numbers: [2, 3] }));
   if (found.mistakes.length > 0) made.push(element('p', { class: 'quiet' }, 'The most confident mistakes:'), element('div', { class: 'mistakes' }, ...found.mistakes.map((mistake) => element('figure', {}, element('img', { src: mistake.data, alt: mistake.caption, loading: 'lazy' }), element('figcaption', {}, mistake.caption)))));
