@@ -7,13 +7,17 @@ use std::process::{Command, Output};
 
 use crate::markdown::root;
 
-/// The program as a page calls it. Trainings get what `<!-- with: … -->` says, and nothing is measured for long.
+/// The program as a page calls it. Trainings get what `<!-- with: … -->` says, pictures are small, and
+/// nothing is measured for long.
 const MIXER: &str = r#"#!/bin/bash
 case "$1 $2" in
     "pretrain "* | "finetune "* | "config check" | "config show" | "data sheet")
         for pair in $WITH; do set -- "$@" --set "$pair"; done ;;
+    "data synthesise") set -- "$@" --image-size 32 ;;
     "bench train" | "bench infer") set -- "$@" --image-size 32 --steps 1 --warmup 0 ;;
 esac
+# Nothing is read that is not trained on.
+case $1 in pretrain | finetune) set -- "$@" --set data.queue_mib=1 ;; esac
 exec -a "${MIXER_NAME:-mixer}" "$MIXER" "$@"
 "#;
 
