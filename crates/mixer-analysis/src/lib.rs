@@ -12,7 +12,7 @@ mod tally;
 mod temperature;
 
 pub use linear_probe::{LinearProbe, ProbeError, few_shot_support};
-pub use measures::{ClassMeasure, ConfusedPair, Confusion, Measures};
+pub use measures::{CalibrationBin, ClassMeasure, ConfusedPair, Confusion, Measures};
 pub use nearest_neighbours::nearest_neighbours;
 pub use numpy_random::NumpyRandom;
 pub use scored::{Scored, rank};

@@ -24,6 +24,20 @@ pub struct Measures {
     pub per_class: Vec<ClassMeasure>,
     /// Predictions of each class.
     pub confusion: Confusion,
+    /// The bins of `ece` that hold examples, by confidence; absent in results of older versions.
+    #[serde(default)]
+    pub calibration: Vec<CalibrationBin>,
+}
+
+/// Examples of about the same confidence.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct CalibrationBin {
+    /// Examples.
+    pub n: u64,
+    /// Mean of their confidence.
+    pub confidence: f64,
+    /// Fraction of them that are right.
+    pub accuracy: f64,
 }
 
 /// One class.

@@ -1,6 +1,6 @@
 //! The sums of an evaluation.
 
-use crate::measures::{ClassMeasure, Confusion, Measures};
+use crate::measures::{CalibrationBin, ClassMeasure, Confusion, Measures};
 use crate::scored::Scored;
 
 /// Bins of confidence: the field's number.
@@ -69,19 +69,21 @@ impl Tally {
     #[must_use]
     pub fn measures(&self) -> Measures {
         let n = self.n as f64;
-        let gaps: Vec<(f64, f64)> =
-            self.bins.iter().filter(|bin| bin.n > 0).map(Bin::gap).collect();
+        let calibration: Vec<CalibrationBin> =
+            self.bins.iter().filter(|bin| bin.n > 0).map(Bin::calibration).collect();
+        let gap = |bin: &CalibrationBin| (bin.accuracy - bin.confidence).abs();
         let per_class = (0..self.num_classes).map(|class| self.class(class)).collect();
         Measures {
             n: self.n,
             top1: self.top1 as f64 / n,
             top5: self.top5 as f64 / n,
             loss: self.loss / n,
-            ece: gaps.iter().map(|(count, gap)| count / n * gap).sum(),
-            mce: gaps.iter().map(|&(_, gap)| gap).fold(0.0, f64::max),
+            ece: calibration.iter().map(|bin| bin.n as f64 / n * gap(bin)).sum(),
+            mce: calibration.iter().map(gap).fold(0.0, f64::max),
             brier: self.brier / n,
             per_class,
             confusion: Confusion::new(self.num_classes, self.confusion.clone()),
+            calibration,
         }
     }
 
@@ -94,9 +96,12 @@ impl Tally {
 }
 
 impl Bin {
-    /// Number of examples, and distance of accuracy from mean confidence.
-    fn gap(&self) -> (f64, f64) {
+    fn calibration(&self) -> CalibrationBin {
         let n = self.n as f64;
-        (n, (self.right as f64 / n - self.confidence / n).abs())
+        CalibrationBin {
+            n: self.n,
+            confidence: self.confidence / n,
+            accuracy: self.right as f64 / n,
+        }
     }
 }

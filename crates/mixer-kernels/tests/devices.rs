@@ -382,7 +382,9 @@ fn an_update_with_a_norm_that_is_not_finite_changes_nothing() {
 #[cfg(feature = "cuda")]
 #[test]
 fn a_group_of_one_gpu_sums_to_what_it_has() {
-    let Some((_, device, ..)) = gpus().into_iter().find(|(name, ..)| *name == "cuda") else { return };
+    let Some((_, device, ..)) = gpus().into_iter().find(|(name, ..)| *name == "cuda") else {
+        return;
+    };
     if !mixer_kernels::has_nccl() {
         println!("NCCL was not found: nothing was summed");
         return;

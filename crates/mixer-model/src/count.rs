@@ -1,14 +1,14 @@
-//! The costs of a Mixer: parameters, multiply-accumulates, memory. Exact integers from the dimensions
-//! alone; nothing is measured.
+//! The costs of a Mixer: parameters, multiply-accumulates. Exact integers from the dimensions alone; nothing is
+//! measured. Memory is in `training_memory.rs`.
 
 use crate::mixer::config::MixerConfig;
 
 /// Product in 64 bits. Saturates: a cost that overflows is too large by any measure.
-fn product(factors: &[usize]) -> u64 {
+pub(crate) fn product(factors: &[usize]) -> u64 {
     factors.iter().fold(1_u64, |n, &factor| n.saturating_mul(factor as u64))
 }
 
-fn sum(terms: &[u64]) -> u64 {
+pub(crate) fn sum(terms: &[u64]) -> u64 {
     terms.iter().fold(0_u64, |n, &term| n.saturating_add(term))
 }
 
@@ -57,31 +57,6 @@ pub fn macs(config: &MixerConfig) -> u64 {
 #[must_use]
 pub fn training_flops(config: &MixerConfig) -> u64 {
     macs(config).saturating_mul(6)
-}
-
-/// Bytes of activations that plain reverse-mode differentiation keeps per image, in `f32`.
-///
-/// Counted, per block: the inputs of both normalisations and both normalised tensors (`4 S C`), and
-/// both hidden layers before and after the activation (`2 C D_S + 2 S D_C`). Once: the patches, the
-/// input and output of the last normalisation, the pooled features and the logits. Not counted: weights,
-/// gradients, optimizer state, buffers of the backward pass. Kernels that recompute keep less;
-/// transposes that are materialised keep more.
-#[must_use]
-pub fn activation_bytes(config: &MixerConfig) -> u64 {
-    let (c, s) = (config.hidden_dim, config.num_tokens());
-    let block = sum(&[
-        product(&[4, s, c]),
-        product(&[2, c, config.tokens_mlp_dim]),
-        product(&[2, s, config.channels_mlp_dim]),
-    ]);
-    let values = sum(&[
-        product(&[s, config.patch_dim()]),
-        block.saturating_mul(config.num_blocks as u64),
-        product(&[2, s, c]),
-        c as u64,
-        config.num_classes as u64,
-    ]);
-    values.saturating_mul(4)
 }
 
 /// Bytes of the weights in `f32`.
@@ -175,23 +150,6 @@ mod tests {
             let params = num_params_without_head(&variant.config(224, 1000, Gelu::Tanh));
             assert_eq!((params as f64 / 1e6).round(), millions as f64, "{}", variant.name);
         }
-    }
-
-    #[test]
-    fn activations_of_a_small_net_are_counted_term_by_term() {
-        let config = MixerConfig {
-            image_size: 24,
-            patch_size: 4,
-            hidden_dim: 10,
-            tokens_mlp_dim: 14,
-            channels_mlp_dim: 22,
-            num_blocks: 2,
-            num_classes: 7,
-            gelu: Gelu::Tanh,
-        };
-        let block = 4 * 36 * 10 + 2 * 10 * 14 + 2 * 36 * 22;
-        let values = 36 * 48 + 2 * block + 2 * 36 * 10 + 10 + 7;
-        assert_eq!(activation_bytes(&config), 4 * values);
     }
 
     #[test]

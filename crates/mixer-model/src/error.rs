@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::weights::Shuffle;
+
 /// An architecture that cannot be built, or weights that cannot be read, written or fitted.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -110,6 +112,24 @@ pub enum ModelError {
         num_params: u64,
         /// Most parameters of a network.
         max_params: u64,
+    },
+    /// Weights for pictures whose pixels are shuffled, where nothing shuffles them.
+    #[error("these weights are for pictures with shuffled pixels, {why}")]
+    Shuffled {
+        /// The reason why nothing does.
+        why: &'static str,
+    },
+    /// Weights for shuffled pictures at another image size.
+    #[error(
+        "these weights are for pictures of {found} px that are shuffled ({shuffle}): they have no order for {image_size} px"
+    )]
+    ShuffledResolution {
+        /// Their shuffling.
+        shuffle: Shuffle,
+        /// Their image side, px.
+        found: usize,
+        /// The image side asked for, px.
+        image_size: usize,
     },
     /// Pictures that are not of the network's size.
     #[error("pictures of shape {found:?}, expected [B, 3, {image_size}, {image_size}]")]

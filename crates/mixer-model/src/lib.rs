@@ -19,7 +19,9 @@ pub mod mixer;
 mod parameters;
 #[doc(hidden)]
 pub mod protobuf;
+mod split_mix;
 mod tensor;
+mod training_memory;
 mod transfer;
 pub mod weights;
 
@@ -28,4 +30,5 @@ pub use mixer::{Compute, Gelu, Intermediates, Mixer, MixerConfig, VARIANTS, Vari
 pub use mixer_kernels::Precision;
 pub use parameters::{ParameterSpec, Role, parameters};
 pub use tensor::HostTensor;
+pub use training_memory::{Kernels, TrainingMemory, TrainingSetup};
 pub use weights::{Metadata, Weights};

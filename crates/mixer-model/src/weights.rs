@@ -21,6 +21,7 @@ mod read;
 mod recognise;
 mod resolution;
 mod save;
+mod shuffle;
 mod tensor_info;
 mod timm_folder;
 #[expect(clippy::module_inception, reason = "a file is named after what it defines")]
@@ -37,5 +38,6 @@ pub use onnx::OnnxInput;
 pub use read::read_tensors;
 pub use resolution::{MAX_PARAMS, ResizeMethod};
 pub use save::write_tensors;
+pub use shuffle::Shuffle;
 pub use tensor_info::TensorInfo;
 pub use weights::Weights;

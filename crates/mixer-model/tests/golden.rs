@@ -10,11 +10,10 @@ mod common;
 
 use std::collections::BTreeMap;
 
-use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::activation::log_softmax;
-use burn::tensor::{Device, Gradients, Tensor, TensorData};
-use common::{Difference, devices, fixture, to_device, tolerance};
-use mixer_model::{Gelu, HostTensor, Metadata, Mixer, Weights};
+use burn::tensor::{Device, Tensor, TensorData};
+use common::{Difference, devices, fixture, gradients, to_device, tolerance};
+use mixer_model::{Gelu, HostTensor, Mixer, Weights};
 use safetensors::SafeTensors;
 
 /// Largest |difference| where the true value is zero and the references hold rounding.
@@ -88,22 +87,6 @@ fn stages(mixer: &Mixer, patches: Tensor<3>) -> Vec<(String, HostTensor)> {
     values.push(("features".to_owned(), HostTensor::from_device(stages.features)));
     values.push(("logits".to_owned(), HostTensor::from_device(stages.logits)));
     values
-}
-
-/// Puts each parameter's gradient in its place.
-struct IntoGradients<'a>(&'a Gradients);
-
-impl ModuleMapper for IntoGradients<'_> {
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let gradient = param.val().grad(self.0).expect("every parameter has a gradient");
-        Param::initialized(param.id, gradient)
-    }
-}
-
-/// The gradient of every parameter, under timm's names and in its layouts.
-fn gradients(mixer: Mixer, loss: &Tensor<1>) -> BTreeMap<String, HostTensor> {
-    let gradients = loss.backward();
-    mixer.map(&mut IntoGradients(&gradients)).to_weights(Metadata::default()).unwrap().tensors
 }
 
 /// Shifts all channels of a token alike, which the next normalisation undoes: its gradient is zero.

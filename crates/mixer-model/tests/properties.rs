@@ -6,7 +6,8 @@ mod common;
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Tensor, TensorData};
-use common::{Difference, devices, fixture, to_device};
+use common::{Difference, devices, fixture, gradients, to_device};
+use mixer_model::weights::{Preprocessing, Shuffle};
 use mixer_model::{Gelu, HostTensor, Mixer, MixerConfig, Variant, Weights, count, parameters};
 
 /// Between two orders of the same sums.
@@ -364,4 +365,83 @@ fn any_number_of_threads_gives_the_same_bits() {
             assert_eq!(difference.absolute, 0.0, "{threads} threads: {difference}");
         }
     }
+}
+
+/// Figure 4 of the paper: a network does not notice that all pictures have their patches, and the pixels of
+/// every patch, in another order, where its embedding and its token mixing have it too. Logits and gradients
+/// are those of the pictures as they are.
+#[test]
+fn shuffled_patches_are_a_network_with_its_weights_in_that_order() {
+    let shuffle = Shuffle::Patches { seed: 3 };
+    let plain = tiny(Gelu::Tanh);
+    let config = plain.config.clone();
+    let (tokens, pixels) = (config.num_tokens(), config.patch_size * config.patch_size);
+    let order = shuffle.patchwise(config.image_size, config.patch_size).unwrap();
+    let of_patches: Vec<usize> = order.iter().step_by(pixels).map(|from| from / pixels).collect();
+    let of_pixels: Vec<usize> = order[..pixels].iter().map(|from| from % pixels).collect();
+    assert!(of_patches.iter().enumerate().any(|(at, from)| at != *from));
+    assert!(of_pixels.iter().enumerate().any(|(at, from)| at != *from));
+
+    // stem[:, ρ], W1[:, π], W2[π, :], b2[π].
+    let in_that_order = |name: &str, tensor: &HostTensor| -> HostTensor {
+        let columns = |order: &[usize]| {
+            let rows = tensor.data.chunks_exact(order.len());
+            let data = rows.flat_map(|row| order.iter().map(|&at| row[at])).collect();
+            HostTensor { shape: tensor.shape.clone(), data }
+        };
+        match name {
+            "stem.proj.weight" => columns(&of_pixels),
+            name if name.ends_with("mlp_tokens.fc1.weight") => columns(&of_patches),
+            name if name.contains("mlp_tokens.fc2") => rows(tensor, &of_patches),
+            _ => tensor.clone(),
+        }
+    };
+    let mut shuffled = plain.clone();
+    for (name, tensor) in &mut shuffled.tensors {
+        *tensor = in_that_order(name, tensor);
+    }
+    shuffled.metadata.preprocessing = Some(Preprocessing { shuffle, ..Preprocessing::default() });
+
+    let patches = random_patches(&config, 4, 8);
+    let pictures = patches.data.chunks_exact(tokens * pixels * 3);
+    let moved = |picture: &[f32]| -> Vec<f32> {
+        order.iter().flat_map(|&from| picture[3 * from..3 * from + 3].to_vec()).collect()
+    };
+    let seen = HostTensor { data: pictures.flat_map(moved).collect(), ..patches.clone() };
+    for (name, device) in devices() {
+        let device = device.autodiff();
+        let straight = logits(&plain, &patches, &device);
+        assert_close(name, &logits(&shuffled, &seen, &device), &straight, ROUNDING);
+        assert_far(name, &logits(&plain, &seen, &device), &straight);
+
+        let upstream = Random(9).tensor(&[4, config.num_classes]);
+        let gradients = |weights: &Weights, patches| {
+            let mixer = Mixer::from_weights(weights.clone(), &device).unwrap();
+            let logits = mixer.forward_training(to_device(patches, &device), None);
+            let loss = (logits * to_device(&upstream, &device)).sum();
+            gradients(mixer, &loss)
+        };
+        let straight = gradients(&plain, &patches);
+        for (name, found) in gradients(&shuffled, &seen) {
+            // The next normalisation undoes what this one does: its gradient is rounding.
+            if !name.ends_with("mlp_tokens.fc2.bias") {
+                let expected = in_that_order(&name, &straight[&name]);
+                assert_close(&name, &found, &expected, 5.0 * ROUNDING);
+            }
+        }
+    }
+
+    // And back: the weights for pictures as they are, bit for bit.
+    let in_order = shuffled.in_order("-").unwrap();
+    assert_eq!(in_order.tensors, plain.tensors);
+    assert_eq!(in_order.shuffle(), Shuffle::None);
+    assert!(shuffled.resized(config.image_size).is_ok());
+    let error = shuffled.resized(2 * config.image_size).unwrap_err().to_string();
+    let size = config.image_size;
+    let expected = format!(
+        "these weights are for pictures of {size} px that are shuffled (patches of seed 3): they have no order \
+         for {} px",
+        2 * size
+    );
+    assert_eq!(error, expected);
 }

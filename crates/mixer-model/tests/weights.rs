@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::io::{Cursor, Write};
 use std::path::{Path, PathBuf};
 
-use mixer_model::weights::{Interpolation, Preprocessing, ResizeRule, WeightsFormat};
+use mixer_model::weights::{Interpolation, Preprocessing, ResizeRule, Shuffle, WeightsFormat};
 use mixer_model::{
     Gelu, HostTensor, Metadata, MixerConfig, ModelError, ParameterSpec, Weights, parameters,
 };
@@ -200,6 +200,7 @@ fn what_is_written_is_read_back_bit_for_bit() {
             resize: ResizeRule::Squash,
             interpolation: Interpolation::Bilinear,
             apply_exif_orientation: true,
+            shuffle: Shuffle::Pixels { seed: u32::MAX },
         }),
         temperature: Some(1.25),
         provenance: BTreeMap::from([("run".to_owned(), "somewhere".to_owned())]),
@@ -244,7 +245,11 @@ fn a_folder_for_timm_has_what_timm_needs() {
     weights.metadata.classes = Some(classes);
     weights.metadata.preprocessing =
         Some(Preprocessing { resize: ResizeRule::Squash, ..Preprocessing::default() });
-    weights.write_timm_folder(&own).unwrap();
+    let more = |file: &std::path::Path| {
+        assert!(file.is_file(), "the weights are there already");
+        Ok("\n## Results\n".to_owned())
+    };
+    weights.write_timm_folder(&own, more).unwrap();
     let text = |name: &str| std::fs::read_to_string(own.join(name)).unwrap();
     assert_eq!(text("class_map.txt"), "b\nA\nc\na b\n10\n9\né\n");
     let config: serde_json::Value = serde_json::from_str(&text("config.json")).unwrap();
@@ -253,10 +258,13 @@ fn a_folder_for_timm_has_what_timm_needs() {
     assert_eq!(config["label_names"][1], "A");
     assert_eq!(config["model_args"]["patch_size"], 4);
     assert!(text("mixer_timm.py").contains("def mixer_own"));
-    assert!(text("README.md").contains("class_map.txt"));
+    let card = text("README.md");
+    assert!(card.starts_with("---\nlibrary_name: timm\n") && card.ends_with("\n## Results\n"));
+    assert!(card.contains("class_map.txt") && card.contains("resized to 24 × 24 px"), "{card}");
+    assert!(card.contains("less 0.5, 0.5, 0.5, divided by 0.5, 0.5, 0.5"), "{card}");
     // The folder is one of those that are read.
     assert_eq!(Weights::read(&own, None).unwrap(), weights);
-    assert!(matches!(weights.write_timm_folder(&own).unwrap_err(), ModelError::Io { .. }));
+    assert!(matches!(weights.write_timm_folder(&own, more).unwrap_err(), ModelError::Io { .. }));
 
     let config = MixerConfig {
         image_size: 32,
@@ -273,16 +281,17 @@ fn a_folder_for_timm_has_what_timm_needs() {
         .map(|spec| (spec.name, HostTensor::filled(&spec.shape, 0.5)))
         .collect();
     let metadata = Metadata::default();
-    Weights::new(config, tensors, metadata).unwrap().write_timm_folder(&known).unwrap();
+    let nothing = |_: &std::path::Path| Ok(String::new());
+    Weights::new(config, tensors, metadata).unwrap().write_timm_folder(&known, nothing).unwrap();
     let config = std::fs::read_to_string(known.join("config.json")).unwrap();
     let config: serde_json::Value = serde_json::from_str(&config).unwrap();
     assert_eq!(config["architecture"], "mixer_s32_224");
     assert!(!known.join("mixer_timm.py").exists() && !known.join("class_map.txt").exists());
     let readme = std::fs::read_to_string(known.join("README.md")).unwrap();
-    assert!(readme.contains("GELUTanh"), "{readme}");
+    assert!(readme.contains("GELUTanh") && readme.contains("do not say how"), "{readme}");
 
     weights.metadata.classes.as_mut().unwrap()[0] = "a\nb".to_owned();
-    let error = weights.write_timm_folder(&dir.path().join("other")).unwrap_err();
+    let error = weights.write_timm_folder(&dir.path().join("other"), nothing).unwrap_err();
     assert!(matches!(error, ModelError::ClassName { .. }));
     assert!(!dir.path().join("other").exists());
 }

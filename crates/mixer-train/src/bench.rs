@@ -197,7 +197,7 @@ fn train(bench: &Bench, device: &Device) -> Result<Vec<f64>, TrainError> {
     let mut state = Some(mixer(bench, device)?);
     let rule = Rule::Adamw { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.1 };
     let mut optimizer = Optimizer::new(rule, None);
-    let normaliser = Normaliser::new(&Default::default(), config.patch_size, device);
+    let normaliser = Normaliser::new(&Default::default(), config, device);
     let batch = batch(bench);
     let pixels = normaliser.upload(&batch);
     let targets = smoothed_targets(&batch.labels, config.num_classes, 0.0);
@@ -226,7 +226,7 @@ fn train(bench: &Bench, device: &Device) -> Result<Vec<f64>, TrainError> {
 fn infer(bench: &Bench, device: &Device) -> Result<Vec<f64>, TrainError> {
     let config = &bench.config;
     let mixer = mixer(bench, device)?.no_grad();
-    let normaliser = Normaliser::new(&Default::default(), config.patch_size, device);
+    let normaliser = Normaliser::new(&Default::default(), config, device);
     let pixels = normaliser.upload(&batch(bench));
     let mut failed = None;
     let times = timed(bench, || {

@@ -132,6 +132,12 @@ impl Classifier {
         self.mixer.config()
     }
 
+    /// The preparation of pictures.
+    #[must_use]
+    pub fn preprocessing(&self) -> &Preprocessing {
+        &self.preprocessing
+    }
+
     /// Number that logits are divided by before they become probabilities.
     #[must_use]
     pub fn temperature(&self) -> f64 {
@@ -172,8 +178,7 @@ impl Classifier {
         let skip = OnCorrupt::Skip { at_most: u64::MAX };
         let loading = self.loading.loader(batch_size, config.patch_size, skip);
         let loader = Loader::eval(Arc::clone(files) as Arc<dyn Source>, transform, loading)?;
-        let normaliser =
-            Normaliser::new(&self.preprocessing, config.patch_size, &self.device.device);
+        let normaliser = Normaliser::new(&self.preprocessing, config, &self.device.device);
         Stream::new(loader, normaliser, |_| Ok(()))
     }
 
@@ -194,8 +199,7 @@ impl Classifier {
         let transform = preprocessing::eval_transform(&self.preprocessing, config.image_size);
         let loading = self.loading.loader(batch_size, config.patch_size, on_corrupt);
         let loader = Loader::eval(Arc::clone(source), transform, loading)?;
-        let normaliser =
-            Normaliser::new(&self.preprocessing, config.patch_size, &self.device.device);
+        let normaliser = Normaliser::new(&self.preprocessing, config, &self.device.device);
         let mut stream = Stream::new(loader, normaliser, |_| Ok(()))?;
         while let Some(Input { patches, batch, .. }) = stream.next(never)? {
             let rows = network(&self.mixer, patches);

@@ -15,6 +15,7 @@ mod report;
 mod suggested;
 mod summary;
 mod sweep;
+mod target;
 mod train;
 mod visualise;
 mod weights;
@@ -318,6 +319,12 @@ impl ClassifierArgs {
     }
 }
 
+/// The commands with their arguments, for what reads them: completions, and whoever checks a command.
+#[must_use]
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
 /// Runs the command line of this process.
 #[must_use]
 pub fn main() -> ExitCode {
@@ -481,7 +488,7 @@ fn run(command: Command, group: &Rc<dyn Group>) -> Result<(), TrainError> {
         Command::Data(command) => data::run(command),
         Command::Config(command) => config::run(command),
         Command::Devices(args) => devices::run(&args),
-        Command::Completions { shell } => completions::run(shell, &mut Cli::command()),
+        Command::Completions { shell } => completions::run(shell, &mut self::command()),
     }
 }
 

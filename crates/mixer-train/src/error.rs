@@ -217,6 +217,9 @@ pub enum CheckpointFault {
     /// A line of metrics could not be read.
     #[error("cannot read the metrics")]
     CannotReadMetrics,
+    /// The evaluation that is kept for reports is damaged.
+    #[error("cannot read the evaluation")]
+    CannotReadEvaluation,
     /// No checkpoint of a run could be read.
     #[error("cannot continue")]
     CannotContinue,
@@ -342,7 +345,9 @@ impl TrainError {
                 ModelError::UnknownVariant { .. }
                 | ModelError::ZeroDimension { .. }
                 | ModelError::IndivisibleImage { .. }
-                | ModelError::ResizeTooLarge { .. },
+                | ModelError::ResizeTooLarge { .. }
+                | ModelError::Shuffled { .. }
+                | ModelError::ShuffledResolution { .. },
             ) => exit_code::CONFIG,
             Self::Model(_) | Self::Checkpoint { .. } | Self::Io(_) => exit_code::WEIGHTS,
             Self::Diverged { .. } | Self::DivergedAfter { .. } => exit_code::DIVERGED,
@@ -412,6 +417,10 @@ impl TrainError {
                 let below = (image_size / patch_size).max(1) * patch_size;
                 Some(format!("an image size of {below} or {} would do", below + patch_size))
             }
+            Self::Model(ModelError::Shuffled { .. }) => Some(
+                "`mixer weights export WEIGHTS model.onnx --to onnx` writes a model that shuffles by itself"
+                    .to_owned(),
+            ),
             Self::Model(ModelError::Io { source })
                 if source.kind() == std::io::ErrorKind::NotFound =>
             {
@@ -440,5 +449,19 @@ impl TrainError {
             }
             _ => None,
         }
+    }
+}
+
+/// A setting of `mixer-data` under the name that the configuration has for it.
+pub(crate) fn named_by_key(error: DataError) -> TrainError {
+    match error {
+        DataError::BadSetting { setting, found, expected } => {
+            let key = match setting.strip_prefix("resize.") {
+                Some(rest) => format!("data.eval_resize.{rest}"),
+                None => format!("data.{setting}"),
+            };
+            TrainError::config(format!("`{key}` is {found}, expected {expected}"))
+        }
+        error => error.into(),
     }
 }

@@ -7,6 +7,7 @@ pub mod cli;
 pub mod config;
 pub mod device;
 pub mod disk;
+pub mod draw;
 pub mod error;
 pub mod group;
 mod halt;

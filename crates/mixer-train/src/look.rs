@@ -5,11 +5,12 @@
 //! `mixer_analysis`.
 
 pub mod attribution;
-pub mod canvas;
 pub mod details;
 pub mod features;
+pub mod model_card;
+pub mod pareto;
 pub mod probe;
+pub mod real_labels;
 pub mod report;
 pub mod run_record;
 pub mod saved_evaluation;
-pub mod unit_pictures;

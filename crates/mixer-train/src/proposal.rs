@@ -149,7 +149,18 @@ impl Found {
             }
         };
         let train = if is_held_back { open(&train_split, None)? } else { all };
-        let val = open(&val_split, Some(train.class_names()))?;
+        let val = match open(&val_split, Some(train.class_names())) {
+            Err(_) if is_held_back && train.len() == train.class_names().len() => {
+                let message = format!(
+                    "no class has a second picture, and none can be held back to measure on: {}",
+                    folder.display()
+                );
+                return Err(TrainError::data_mismatch(message).with_hint(
+                    "add pictures, or a folder `val/` of the same classes beside `train/`",
+                ));
+            }
+            val => val?,
+        };
         let total = (train.len().min(LOOKED_AT) + val.len().min(LOOKED_AT)) as u64;
         let part = look(&train, |done| progress(done, total))?;
         let before = part.num_examples as u64;

@@ -538,7 +538,8 @@ fn pictures_that_cannot_be_classified_are_named() {
     place.write("empty/.keep", "");
     place.write("texts/notes.txt", "");
     let predict = |image: &str| place.mixer(&["predict", "run", image]);
-    predict("nope.jpg").fails_in_part(DATA, &["nope.jpg"]);
+    let missing = predict("nope.jpg").fails_in_part(DATA, &["failed to open file `nope.jpg`"]);
+    assert_eq!(missing.stderr.matches("nope.jpg").count(), 1, "{missing:?}");
     predict("notes.txt").fails_in_part(DATA, &["not an image", "notes.txt"]);
     predict("empty").fails(DATA, &["no pictures (0 other files)", "empty"]);
     predict("texts").fails(DATA, &["no pictures (1 other files)", "texts"]).hints("endings");

@@ -570,6 +570,65 @@ fn weights_are_listed_converted_and_resized() {
     assert_eq!(files(&place, "").iter().filter(|file| file.contains(".tmp")).count(), 0);
 }
 
+/// The lines at the end of a run, by their first word.
+fn said_at_the_end(outcome: &common::Outcome) -> std::collections::BTreeMap<String, String> {
+    let lines = outcome.stderr.lines().filter_map(|line| line.split_once("  "));
+    lines.map(|(word, rest)| (word.to_owned(), rest.trim().to_owned())).collect()
+}
+
+#[test]
+fn every_command_at_the_end_of_a_run_works_when_it_is_typed() {
+    let place = Workplace::with_pictures();
+    let typed = |command: &str| {
+        let output = std::process::Command::new("sh")
+            .args(["-c", command])
+            .current_dir(place.path("."))
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{command}: {said}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    // Names that a shell would take apart; shapes that are there already, or are something else.
+    for (config, run) in
+        [("folder.toml", "my run's"), ("builtin.toml", "b"), ("builtin.toml", "another")]
+    {
+        if run == "b" {
+            place.write("shapes", "a file");
+        }
+        let outcome = place.mixer(&["pretrain", config, "--run-dir", run]);
+        assert!(outcome.stderr.contains("best top-1"), "{outcome:?}");
+        let said = said_at_the_end(&outcome);
+        assert!(place.path(&said["weights"]).is_file(), "{outcome:?}");
+        assert!(typed(&said["evaluate"]).contains("ECE"), "{outcome:?}");
+        assert!(typed(&said["look"]).contains("report.html"), "{outcome:?}");
+        assert!(place.text("report.html").contains("Calibration"), "{outcome:?}");
+        assert!(!typed(&said["predict"]).is_empty(), "{outcome:?}");
+    }
+    let outcome =
+        place.mixer(&["pretrain", "folder.toml", "--run-dir", "sw eep", "--sweep", "seed=1,2"]);
+    // Those of the members come before.
+    let said = said_at_the_end(&outcome);
+    assert!(place.path(&said["weights"]).is_file(), "{outcome:?}");
+    assert!(typed(&said["compare"]).contains("seed = 2"), "{outcome:?}");
+    assert!(typed(&said["evaluate"]).contains("ECE"), "{outcome:?}");
+    assert!(typed(&said["look"]).contains("report.html"), "{outcome:?}");
+    // Pictures inside of archives have no path: no command is made up.
+    for split in ["train", "val"] {
+        place.mixer(&["data", "shard", "data", "--split", split, "--out", "shards"]).succeeds();
+    }
+    let splits = [("path", "shards"), ("train", "train-*.tar"), ("val", "val-*.tar")];
+    let sets = splits.map(|(key, value)| format!("data.{key}=\"{value}\""));
+    let sets: Vec<&str> = sets.iter().flat_map(|set| ["--set", set]).collect();
+    let outcome =
+        place.mixer(&[&["pretrain", "folder.toml", "--run-dir", "s"], &sets[..]].concat());
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    let said = said_at_the_end(&outcome);
+    let (behind, command) = said["predict"].split_once(": ").unwrap();
+    assert_eq!(behind, "with pictures or folders behind it");
+    assert!(!typed(&format!("{command} data/val")).is_empty());
+}
+
 // Everything else.
 
 #[test]
@@ -596,6 +655,58 @@ fn the_summary_counts_the_paper_s_variants_exactly() {
 }
 
 #[test]
+fn the_summary_counts_the_memory_of_training_by_part() {
+    let place = Workplace::new();
+    let summary = |more: &[&str]| {
+        let args = [&["summary", "--model", "B/16"][..], more].concat();
+        place.mixer(&args)
+    };
+    let row = |more: &[&str]| {
+        json(&summary(&[more, &["--format", "json"]].concat()).succeeds())[0].clone()
+    };
+    let one = row(&["--device", "cuda", "--precision", "bf16", "--memory", "80GiB"]);
+    assert_eq!(one["parameters"], 59_880_472);
+    assert_eq!(one["training_flops"], 6 * one["macs"].as_u64().unwrap());
+    let bytes = |row: &Value, part: &str| row["training_memory"][part].as_u64().unwrap();
+    let weights = 4 * 59_880_472;
+    assert_eq!([bytes(&one, "weights"), bytes(&one, "gradients")], [weights, weights]);
+    assert_eq!([bytes(&one, "moments"), bytes(&one, "average")], [2 * weights, 0]);
+    // Two inputs and two widths of a block, in two bytes, of 196 tokens and 512 examples.
+    let kept = 512 * 2 * 196 * (25 * 768 + 12 * 2 * 3072);
+    assert_eq!(bytes(&one, "activations"), kept);
+    let largest = one["largest_batch"].as_u64().unwrap();
+    assert!(largest > 1500 && largest < 2100, "{largest}");
+    let fits = largest.to_string();
+    let at_most = ["--device", "cuda", "--precision", "bf16", "--batch-size", &fits];
+    assert!(row(&at_most)["peak_bytes"].as_u64().unwrap() <= 80 << 30);
+
+    let eight = row(&["--processes", "8", "--ema", "--optimizer", "sgd", "--memory", "80GiB"]);
+    assert_eq!(eight["microbatch_size"], 64);
+    assert_eq!([bytes(&eight, "moments"), bytes(&eight, "average")], [weights, weights]);
+    let per_process = eight["largest_microbatch"].as_u64().unwrap();
+    assert_eq!(eight["largest_batch"].as_u64().unwrap(), 8 * per_process);
+    let summed = row(&["--microbatch-size", "32"]);
+    assert_eq!(bytes(&summed, "gradients"), 2 * weights);
+
+    let table = summary(&["--processes", "2", "--memory", "24GB"]).succeeds();
+    assert!(table.contains("each of 2 processes") && table.contains("within 24GB"), "{table}");
+    for (args, found) in [
+        (&["--memory", "80"][..], "`80`"),
+        (&["--memory", "manyGiB"], "`manyGiB`"),
+        (&["--batch-size", "0"], "`--batch-size` is 0"),
+        (&["--batch-size", "2000000"], "expected 1 to 1048576"),
+        (&["--batch-size", "10", "--processes", "4"], "a multiple of the 4"),
+        (&["--microbatch-size", "100"], "a divisor of 512"),
+        (&["--microbatch-size", "0"], "a divisor of 512"),
+        (&["--recompute-blocks", "13"], "the 12 blocks"),
+    ] {
+        let refused = summary(args);
+        assert!(refused.stderr.starts_with("error: "), "{refused:?}");
+        refused.fails(2, &[found]);
+    }
+}
+
+#[test]
 fn every_table_fits_a_terminal_of_80_columns() {
     let place = Workplace::with_run();
     let small = ["--batch-size", "2", "--steps", "1", "--warmup", "0", "--image-size", "32"];
@@ -605,6 +716,7 @@ fn every_table_fits_a_terminal_of_80_columns() {
     for args in [
         &["summary"][..],
         &["summary", "--model", "H/14", "--num-classes", "21843", "--image-size", "448"],
+        &["summary", "--memory", "80GiB", "--processes", "8"],
         &["devices"],
         &["weights", "inspect", "run"],
         &["data", "inspect", "data"],
@@ -772,6 +884,11 @@ fn synthesised_pictures_are_folders_that_can_be_inspected_and_trained_on() {
     assert_eq!(found["formats"], serde_json::json!({ "PNG": 30 }));
     assert_eq!((found["width"]["max"].as_u64(), found["num_broken"].as_u64()), (Some(20), Some(0)));
     place.mixer(&["pretrain", "folder.toml", "--run-dir", "run"]).succeeds();
+    // Class folders without splits are looked at as they are, and made shards of.
+    let bare = place.mixer(&["data", "inspect", "data/train", "--format", "json"]).succeeds();
+    assert_eq!(json(&bare)["num_examples"], 30);
+    place.mixer(&["data", "shard", "data/train", "--out", "shards"]).succeeds();
+    assert!(place.path("shards/train-000000.tar").exists());
     // What is there already is left alone.
     place.mixer(&synthesise).fails(2, &["the folder holds something already: data"]);
     assert_eq!(files(&place, "data").len(), 33);

@@ -130,6 +130,10 @@ fn what_is_no_data_set_is_refused() {
     place.mixer(&["init", "flat"]).fails(DATA, &["no class folder", "flat"]);
     place.write("one/red/1.bmp", common::plain_bmp("red"));
     place.mixer(&["init", "one"]).fails(DATA, &["1 class (`red`)", "one"]);
+    for class in ["red", "blue"] {
+        place.write(&format!("single/{class}/1.bmp"), common::plain_bmp(class));
+    }
+    place.mixer(&["init", "single"]).fails(DATA, &["no class has a second picture", "single"]);
     for (class, number) in [("a", 1), ("a", 2), ("b", 1), ("b", 2)] {
         place.write(&format!("broken/{class}/{number}.jpg"), "no picture");
     }

@@ -107,10 +107,28 @@ fn other_test_sets_have_their_labels() {
     assert_eq!(real["real"]["n"], 2);
     let top1 = real["real"]["top1"].as_f64().unwrap();
     assert_eq!(top1, 0.5, "{real}");
-    place.write("short.json", "[[1]]");
-    evaluate(&["--data", "one", "--real", "short.json"]).fails(DATA, &["1 pictures", "number 2"]);
-    place.write("bad.json", "{}");
-    evaluate(&["--data", "one", "--real", "bad.json"]).fails(DATA, &["list", "bad.json"]);
+    for (text, words) in [
+        ("[[1]]", &["1 pictures have labels", "number 2"][..]),
+        ("[]", &["0 pictures have labels", "number 1"]),
+        ("{}", &["not a list of lists"]),
+        ("[[1], 2]", &["not a list of lists"]),
+        ("[[-1]]", &["not a list of lists", "-1"]),
+        ("labels", &["not a list of lists"]),
+        ("[[1], [0, 2], []]", &["picture 2 has the label 2", "outputs 0 to 1"]),
+        ("[[], [], []]", &["no picture has a label"]),
+    ] {
+        place.write("bad.json", text);
+        let args = ["--data", "one", "--real", "bad.json", "--predictions", "half.csv"];
+        evaluate(&args).fails(DATA, &[words, &["bad.json"]].concat());
+        assert!(!place.path("half.csv").exists(), "nothing half written: {text}");
+    }
+    place.write("bad.json", b"[[1], [\xff]]");
+    evaluate(&["--data", "one", "--real", "bad.json"]).fails(DATA, &["not a list of lists"]);
+    evaluate(&["--data", "one", "--real", "none.json"]).fails(DATA, &["none.json"]);
+    evaluate(&["--data", "one", "--real", "one"]).fails(DATA, &["`one`"]);
+    evaluate(&["--real", "real.json"])
+        .fails(DATA, &["no picture of ImageNet's", "data/val/blue/0.bmp"])
+        .hints("by their names");
 }
 
 #[test]
@@ -152,10 +170,19 @@ fn the_probe_and_features_are_the_same_for_any_batch() {
     assert_eq!(found[2]["accuracy"], 1.0);
     let outcome = probe(&["--shots", "25"]);
     assert!(outcome.stderr.contains("2 of 2 classes have fewer than 25"), "{outcome:?}");
+    let outcome = probe(&["--shots", "1", "--knn", "13"]);
+    assert!(outcome.stderr.contains("`--knn` is 13, more than the 12 examples"), "{outcome:?}");
     place.pictures("more", &["blue", "green", "red"]);
-    place
-        .mixer(&["probe", "run", "--train", "more/train", "--test", "data/val"])
-        .fails(DATA, &["1 of 3 classes", "`green`", "data/val"]);
+    place.pictures("one", &["red"]);
+    for (train, test, words) in [
+        ("more/train", "data/val", &["1 of 3 classes", "`green`", "data/val"][..]),
+        ("data/train", "more/val", &["`green`", "the 2 known classes"]),
+        ("one/train", "one/val", &["`red` alone", "at least two", "one/train"]),
+        ("data/train", "nowhere", &["nowhere"]),
+        ("data", "data/val", &["data"]),
+    ] {
+        place.mixer(&["probe", "run", "--train", train, "--test", test]).fails(DATA, words);
+    }
 
     place.mixer(&["features", "run", "data/val", "--out", "f.npy"]).succeeds();
     let (array, table) = (place.read("f.npy"), place.text("f.csv"));
@@ -216,11 +243,44 @@ fn a_report_opens_from_disk_and_no_name_ends_it() {
     assert!(data["runs"][1]["evaluation"].is_null());
     let charts = data["charts"].as_array().unwrap();
     assert!(charts.iter().any(|chart| chart["name"] == "val/top1"));
+    let bins = data["runs"][0]["evaluation"]["calibration"].as_array().unwrap();
+    let n: u64 = bins.iter().map(|bin| bin["n"].as_u64().unwrap()).sum();
+    assert_eq!(n, 9, "every picture is in one bin");
+    assert_eq!(data["figures"], serde_json::json!([]));
+
+    // Accuracy against cost, with runs and without.
+    let figures = |args: &[&str]| {
+        let args = [&["report", "--figure", "pareto", "--out", "p.html"], args].concat();
+        place.mixer(&args).succeeds();
+        let page = place.text("p.html");
+        let data = page.split("id=\"data\">").nth(1).unwrap().split("</script>").next().unwrap();
+        json(data)["figures"].as_array().unwrap().clone()
+    };
+    let found = figures(&["runs/a", "runs/b"]);
+    assert_eq!(found.len(), 4);
+    assert_eq!(found[0]["points"].as_array().unwrap().len(), 2);
+    // Six updates of four pictures, six operations for each product.
+    let summary: Vec<f64> = found[0]["points"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|point| point["x"].as_f64().unwrap())
+        .collect();
+    let macs = 4 * 48 * 8 + 2 * (2 * 4 * 4 * 8 + 2 * 4 * 8 * 32) + 8 * 3;
+    let expected = f64::from(6 * 4 * 6 * macs) / 1e9;
+    assert!(summary.iter().all(|x| (x / expected - 1.0).abs() < 1e-9), "{summary:?} {expected}");
+    assert_eq!(figures(&[]).len(), 2);
+    place.mixer(&["report"]).fails(USAGE, &["RUN"]);
+    place.mixer(&["report", "runs/a", "--figure", "pie"]).fails(USAGE, &["pareto"]);
 
     let runs = place.mixer(&["runs", "runs"]).succeeds();
     assert!(runs.contains("runs/a\n  done, step") && runs.contains("seed = 7"), "{runs}");
     let list = json(&place.mixer(&["runs", "runs", "--format", "json"]).succeeds());
     assert_eq!((&list[1]["state"], &list[1]["differs"]["seed"]), (&"done".into(), &"7".into()));
+    // A run that was stopped before its first line of metrics has come as far as its checkpoint.
+    place.write("runs/b/metrics.jsonl", "");
+    let list = json(&place.mixer(&["runs", "runs", "--format", "json"]).succeeds());
+    assert_eq!((&list[1]["step"], &list[1]["last"]), (&6.into(), &Value::Null));
 
     let csv = place.mixer(&["report", "runs/a", "--csv", "m.csv"]).succeeds();
     assert!(csv.contains("m.csv"));
@@ -229,12 +289,189 @@ fn a_report_opens_from_disk_and_no_name_ends_it() {
     assert!(table.starts_with("step,") && table.contains("train/loss,"), "{table}");
     assert!(table.lines().count() > 1, "{table}");
     assert!(table.lines().all(|line| line.split(',').count() == columns), "{table}");
+}
 
-    place.mixer(&["report", "nowhere"]).fails(CONFIG, &["no such run directory"]);
-    place.mixer(&["report", "data"]).fails(CONFIG, &["holds no run"]).hints("mixer runs");
-    place.mixer(&["report", "runs/a", "--out", "data"]).fails(USAGE, &["folder", "data"]);
-    place.write("runs/b/metrics.jsonl", "nonsense\n");
-    place.mixer(&["report", "runs/b"]).fails(WEIGHTS, &["line 1", "runs/b/metrics.jsonl"]);
+#[test]
+fn a_run_that_is_not_whole_is_reported_as_far_as_it_goes_or_refused_in_a_line() {
+    let place = Workplace::with_run();
+    let metrics = place.text("run/metrics.jsonl");
+    let report = || place.mixer(&["report", "run", "--out", "r.html"]);
+    let runs = || place.mixer(&["runs", "."]);
+
+    // Cut off in a line, and in a letter.
+    let last = metrics.trim_end().lines().next_back().unwrap();
+    for cut in [&b"{\"kind\":\"eval\",\"step\":6"[..], b"{\"kind\":\"skipped\",\"reason\":\"\xc3"] {
+        let whole = &metrics[..metrics.len() - last.len() - 1];
+        place.write("run/metrics.jsonl", [whole.as_bytes(), cut].concat());
+        let outcome = report();
+        assert!(outcome.stderr.contains("the last line of the metrics is cut off"), "{outcome:?}");
+        outcome.succeeds();
+        let page = place.text("r.html");
+        assert!(page.contains("Content-Security-Policy"));
+        assert!(runs().succeeds().contains("run\n  done, step "), "{cut:?}");
+    }
+    place.write("run/metrics.jsonl", format!("{{\"kind\":\n{metrics}"));
+    fs::remove_file(place.path("r.html")).unwrap();
+    report().fails(WEIGHTS, &["cannot read the metrics", "line 1", "run/metrics.jsonl"]);
+    assert!(!place.path("r.html").exists(), "nothing half written");
+    let listed = runs();
+    assert!(listed.stderr.contains("warning: cannot read the metrics: line 1"), "{listed:?}");
+    assert!(listed.succeeds().starts_with("no runs"));
+
+    // None yet, and none of a finished run.
+    fs::remove_file(place.path("run/metrics.jsonl")).unwrap();
+    let outcome = report();
+    assert!(outcome.stderr.contains("there are no metrics yet: run"), "{outcome:?}");
+    outcome.succeeds();
+    assert!(runs().succeeds().contains("no metrics"));
+    place.write("run/metrics.jsonl", &metrics);
+
+    // Another process trains it.
+    let lock = fs::File::open(place.path("run/run.lock")).unwrap();
+    lock.lock().unwrap();
+    let outcome = report();
+    assert!(outcome.stderr.contains("still running, at step 6 of 6: run"), "{outcome:?}");
+    outcome.succeeds();
+    assert!(runs().succeeds().contains("run\n  running, step 6 of 6"));
+    drop(lock);
+
+    // What is kept beside the metrics.
+    place.write("run/environment.json", "{");
+    report().succeeds();
+    place.write("run/evaluation.json", "{");
+    report().fails(WEIGHTS, &["cannot read the evaluation", "run/evaluation.json"]);
+    fs::remove_file(place.path("run/evaluation.json")).unwrap();
+
+    let plan = place.text("run/plan.toml");
+    for (text, words) in [
+        (plan.replace("format = 2\n", "format = 3\n"), "its format is 3, expected 2"),
+        (plan.replace("seed = ", "sead = "), "`plan.toml` cannot be read"),
+        (String::new(), "`plan.toml` cannot be read"),
+    ] {
+        place.write("run/plan.toml", text);
+        report().fails(CONFIG, &[words, "run"]);
+        assert!(runs().stderr.contains(words), "{words}");
+    }
+    place.write("file", "");
+    for (path, words) in [
+        ("nowhere", "no such run directory"),
+        ("file", "this is a file, expected a run directory"),
+        ("data", "the directory holds no run"),
+    ] {
+        place.mixer(&["report", path]).fails(CONFIG, &[words, path]).hints("mixer runs");
+    }
+    place.mixer(&["runs", "file"]).fails(USAGE, &["this is a file", "file"]);
+    place.mixer(&["runs", "nowhere"]).fails(USAGE, &["no such folder", "nowhere"]);
+}
+
+#[test]
+fn a_path_that_cannot_be_written_to_is_refused_before_the_work() {
+    let place = Workplace::with_run();
+    place.write("file", "");
+    for folder in ["folder.csv", "folder.png", "folder.npy", "folder.safetensors", "folder.onnx"] {
+        fs::create_dir(place.path(folder)).unwrap();
+    }
+    let evaluate = |option| vec!["evaluate", "run", option];
+    for (command, ending) in [
+        (vec!["report", "run", "--out"], "html"),
+        (vec!["report", "run", "--csv"], "csv"),
+        (evaluate("--predictions"), "csv"),
+        (evaluate("--wrong"), "png"),
+        (evaluate("--calibrate"), "safetensors"),
+        (vec!["features", "run", "data/val", "--out"], "npy"),
+        (vec!["weights", "convert", "run", "--out"], "safetensors"),
+        (vec!["weights", "export", "run", "--to", "onnx", "--out"], "onnx"),
+        (vec!["data", "sheet", "folder.toml", "--out"], "png"),
+    ] {
+        for (path, words) in [
+            (format!("missing/x.{ending}"), "the folder to write into is missing: missing"),
+            (format!("file/x.{ending}"), "this is a file, expected a folder: file"),
+            (format!("data/x.{ending}/"), "this is a folder, expected the name of a file"),
+        ] {
+            let outcome = place.mixer(&[&command[..], &[&path]].concat());
+            let outcome = outcome.fails(USAGE, &[words]);
+            assert!(!outcome.stderr.contains("example"), "before the work: {outcome:?}");
+        }
+        if ending != "html" {
+            place
+                .mixer(&[&command[..], &[&format!("folder.{ending}")]].concat())
+                .fails(USAGE, &["folder"]);
+        }
+        assert!(!place.path("missing").exists());
+    }
+    // What the system refuses, it refuses before the work too.
+    let long = format!("{}.csv", "x".repeat(300));
+    for command in [vec!["report", "run", "--csv"], evaluate("--predictions")] {
+        let outcome = place.mixer(&[&command[..], &[&long]].concat());
+        let outcome = outcome.fails(WEIGHTS, &["nothing can be written there", "(os error "]);
+        assert!(!outcome.stderr.contains("example"), "before the work: {outcome:?}");
+    }
+    for command in [
+        vec!["report", "run", "--tensorboard"],
+        vec!["visualise", "run", "--out"],
+        vec!["weights", "export", "run", "--to", "timm", "--out"],
+    ] {
+        for (path, words) in [
+            ("file", "the file exists already: file"),
+            ("data", "the folder exists already: data"),
+            ("file/deep/er", "this is a file, expected a folder: file"),
+        ] {
+            place.mixer(&[&command[..], &[path]].concat()).fails(USAGE, &[words]);
+        }
+        // Folders are made.
+        let path = format!("made/{}/here", command[0]);
+        place.mixer(&[&command[..], &[&path]].concat()).succeeds();
+        assert!(place.path(path).is_dir());
+    }
+    // Nothing of a trial is left.
+    let names = fs::read_dir(place.path(".")).unwrap();
+    let hidden = |entry: std::io::Result<fs::DirEntry>| {
+        entry.unwrap().file_name().to_string_lossy().starts_with('.')
+    };
+    assert!(!names.into_iter().any(hidden));
+}
+
+#[test]
+fn weights_without_a_square_grid_are_refused_by_everything_that_looks_at_them() {
+    let place = Workplace::with_run();
+    // Six tokens in the place of four.
+    let six = |name: &str, shape: &[usize]| -> Vec<usize> {
+        let tokens = if name.contains("fc2") { 0 } else { 1 };
+        let is_mixing = name.contains("mlp_tokens") && !name.ends_with("fc1.bias");
+        shape
+            .iter()
+            .enumerate()
+            .map(|(i, n)| if is_mixing && i == tokens { 6 } else { *n })
+            .collect()
+    };
+    let info = json(&place.mixer(&["weights", "inspect", "run", "--format", "json"]).succeeds());
+    let tensors: Vec<(String, Vec<usize>)> = info["tensors"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|tensor| {
+            let name = tensor["name"].as_str().unwrap().to_owned();
+            let shape = tensor["shape"].as_array().unwrap();
+            let shape: Vec<usize> = shape.iter().map(|n| n.as_u64().unwrap() as usize).collect();
+            (name.clone(), six(&name, &shape))
+        })
+        .collect();
+    let tensors: Vec<(&str, &[usize])> =
+        tensors.iter().map(|(name, shape)| (name.as_str(), shape.as_slice())).collect();
+    place.write("six.safetensors", common::safetensors(&tensors));
+    for args in [
+        &["visualise", "six.safetensors", "--out", "v"][..],
+        &["probe", "six.safetensors", "--train", "data/train", "--test", "data/val"],
+        &["features", "six.safetensors", "data/val", "--out", "f.npy"],
+        &["weights", "export", "six.safetensors", "m.onnx", "--to", "onnx"],
+    ] {
+        place
+            .mixer(args)
+            .fails(WEIGHTS, &["6 tokens do not form a square grid", "six.safetensors"]);
+    }
+    for file in ["v", "f.npy", "m.onnx"] {
+        assert!(!place.path(file).exists(), "nothing half written: {file}");
+    }
 }
 
 #[test]
@@ -258,6 +495,47 @@ fn every_run_writes_event_files_and_they_can_be_written_again() {
     let again = fs::read(again.path()).unwrap();
     tags.iter().for_each(|tag| assert!(has(&again, tag), "{tag}"));
     place.mixer(&["report", "run", "--tensorboard", "again"]).fails(USAGE, &["exists already"]);
+}
+
+#[test]
+fn a_model_card_tells_preparation_results_and_origin() {
+    let place = Workplace::with_run();
+    let card = |weights: &str, out: &str, more: &[&str]| {
+        let args = [&["weights", "export", weights, out, "--to", "timm"], more].concat();
+        let outcome = place.mixer(&args);
+        outcome.succeeds();
+        place.text(&format!("{out}/README.md"))
+    };
+    let best = card("run", "best", &[]);
+    let runs = json(&place.mixer(&["runs", ".", "--format", "json"]).succeeds());
+    let (top1, loss) = (&runs[0]["best"]["top1"], &runs[0]["best"]["loss"]);
+    let line = best.lines().find(|line| line.starts_with("| `val` | 6 | ")).unwrap();
+    let shown = format!("{:.1} ± ", 100.0 * top1.as_f64().unwrap());
+    assert!(line.contains(&shown), "{line} {shown}");
+    assert!(line.ends_with(&format!("| {:.4} |", loss.as_f64().unwrap())), "{line} {loss}");
+    assert!(best.contains("resized to 8 ÷ 0.875 px") && best.contains("- run: `run`"), "{best}");
+    assert!(best.contains("learning_rate = 0.01"), "{best}");
+    let hash = best.split("`model.safetensors`: `").nth(1).unwrap().split('`').next().unwrap();
+    assert_eq!(hash, sha256(&place.read("best/model.safetensors")));
+
+    // Nothing is claimed of weights that were not evaluated: others than the run's, or computed otherwise.
+    place.write("alone.safetensors", place.read("run/best.safetensors"));
+    for (weights, out, more) in
+        [("alone.safetensors", "alone", &[][..]), ("run", "erf", &["--gelu", "erf"])]
+    {
+        let card = card(weights, out, more);
+        assert!(card.contains("None are known") && !card.contains("| `val`"), "{card}");
+    }
+    place.write("run/metrics.jsonl", "nonsense\n");
+    let export = place.mixer(&["weights", "export", "run", "damaged", "--to", "timm"]);
+    assert!(export.stderr.contains("note: the card has no results"), "{export:?}");
+    export.succeeds();
+    assert!(place.text("damaged/README.md").contains("None are known"));
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    use sha2::Digest;
+    sha2::Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[test]

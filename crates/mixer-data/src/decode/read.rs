@@ -21,7 +21,10 @@ use crate::error::DataError;
 pub fn read_file(path: &Path) -> Result<Vec<u8>, DataError> {
     let bad = |reason| DataError::BadExample { example: path.display().to_string(), reason };
     // That of the file that a symbolic link leads to.
-    let metadata = fs::metadata(path).map_err(DataError::io)?;
+    let metadata = std::fs::metadata(path).map_err(|error| {
+        let message = format!("failed to open file `{}`: {error}", path.display());
+        DataError::io(std::io::Error::new(error.kind(), message))
+    })?;
     if !metadata.is_file() {
         return Err(bad(DecodeError::NotAFile { found: kind(metadata.file_type()) }));
     }

@@ -196,7 +196,8 @@ fn look_at(source: &dyn Source, index: usize) -> Finding {
 /// examples cannot be read, `on_corrupt` decides.
 ///
 /// With `mix`, the pictures of a column are mixed with each other by the draws of the first updates, one
-/// for each column. In training a picture's partner is one of its batch.
+/// for each column. In training a picture's partner is one of its batch. `last` is the last step of their
+/// preparation, and is given each as `[image_size, image_size, 3]`.
 ///
 /// # Errors
 /// As [`Loader::train`], [`Loader::next_batch`] and [`MixSpec::apply`].
@@ -207,6 +208,7 @@ pub fn contact_sheet(
     seed: u64,
     (pictures, draws): (usize, usize),
     on_corrupt: OnCorrupt,
+    last: impl Fn(&mut [u8]),
 ) -> Result<RgbImage, DataError> {
     if !(1..=64).contains(&pictures) || !(1..=64).contains(&draws) {
         return Err(DataError::BadSetting {
@@ -230,6 +232,7 @@ pub fn contact_sheet(
     if let Some(mix) = mix {
         mix_columns(&mut batch, mix, seed, draws, side)?;
     }
+    batch.patches.chunks_exact_mut((side * side * 3).max(1)).for_each(last);
     let pitch = side + GAP;
     let (width, height) = (draws * pitch + GAP, pictures * pitch + GAP);
     let mut pixels = vec![GAP_VALUE; width * height * 3];
@@ -355,7 +358,7 @@ mod tests {
             erasing: None,
         };
         let sheet = |source, on_corrupt| {
-            contact_sheet(source, transform.clone(), None, 7, (2, 3), on_corrupt).unwrap()
+            contact_sheet(source, transform.clone(), None, 7, (2, 3), on_corrupt, |_| {}).unwrap()
         };
         let image = sheet(Arc::clone(&source), OnCorrupt::Stop);
         assert_eq!((image.width, image.height), (32, 22));
@@ -396,7 +399,8 @@ mod tests {
         let sheet = |mix: Option<&str>| {
             let mix = mix.map(|mix| serde_json::from_str::<MixSpec>(mix).unwrap());
             let source = Arc::clone(&source);
-            contact_sheet(source, transform.clone(), mix.as_ref(), 7, (2, 2), OnCorrupt::Stop)
+            let last = |_: &mut [u8]| {};
+            contact_sheet(source, transform.clone(), mix.as_ref(), 7, (2, 2), OnCorrupt::Stop, last)
                 .unwrap()
         };
         let values = |image: &RgbImage, row: usize, column: usize| -> Vec<u8> {

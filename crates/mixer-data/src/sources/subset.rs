@@ -6,13 +6,17 @@ use std::sync::Arc;
 use crate::decode::options::DecodeOptions;
 use crate::error::DataError;
 use crate::order::permutation::Permutation;
+use crate::order::random::hash_words;
 use crate::sources::fingerprint::Fingerprint;
 use crate::sources::passed_over::PassedOver;
 use crate::sources::source::{Example, Source};
 use crate::sources::split::SplitRange;
 
-/// The seed of the shuffle behind every subset. Changing it changes what `train[:98%]` means.
+/// The seed of the shuffle behind every range. Changing it changes what `train[:98%]` means.
 const SHUFFLE_SEED: u64 = 0x6d69_7865_7221;
+
+/// What a seed of a fraction is hashed with, so that it is the seed of no other shuffle.
+const FRACTION: u64 = 0x6672_6163_7469_6f6e;
 
 /// A range of the examples of a source, taken in a fixed shuffled order.
 ///
@@ -62,6 +66,50 @@ impl Subset {
             }
         };
         Ok(Arc::new(Self { source, picked, fingerprint: fingerprint.finish() }))
+    }
+
+    /// A random part of `source`, by a seed: so many examples as are nearest to the fraction. Smaller
+    /// fractions of one seed are parts of larger ones. It takes O(1) memory.
+    ///
+    /// The fraction 1 gives back the source itself, in its own order.
+    ///
+    /// # Determinism
+    /// A function of the seed, the fraction and the length of the source, the same on every machine.
+    ///
+    /// # Errors
+    /// [`DataError::BadSetting`] for a fraction that is not above 0 and at most 1, and for one that leaves no
+    /// example.
+    pub fn fraction(
+        source: Arc<dyn Source>,
+        fraction: f64,
+        seed: u64,
+    ) -> Result<Arc<dyn Source>, DataError> {
+        let refuse = |found, expected: &str| {
+            let expected = expected.to_owned();
+            Err(DataError::BadSetting { setting: "train_fraction", found, expected })
+        };
+        if !(fraction > 0.0 && fraction <= 1.0) {
+            return refuse(fraction.to_string(), "above 0 and at most 1");
+        }
+        let len = Self::fraction_len(source.len(), fraction);
+        if len == source.len() {
+            return Ok(source);
+        }
+        if len == 0 {
+            let found = format!("{fraction} of {} examples", source.len());
+            return refuse(found, "at least one of them");
+        }
+        let seed = hash_words(&[FRACTION, seed]);
+        let mut fingerprint = Fingerprint::new();
+        fingerprint.number(source.fingerprint()).number(seed).number(len as u64);
+        let fingerprint = fingerprint.finish();
+        let permutation = Permutation::new(seed, 0, source.len() as u64);
+        Ok(Arc::new(Self { source, picked: Picked::Range(permutation, 0..len), fingerprint }))
+    }
+
+    /// The number of examples that is nearest to a fraction of `len`.
+    pub fn fraction_len(len: usize, fraction: f64) -> usize {
+        (len as f64 * fraction).round() as usize
     }
 
     /// The index in the whole source.
@@ -213,6 +261,63 @@ mod tests {
     fn a_split_without_a_range_is_the_source_itself() {
         let source = builtin(20);
         assert!(Arc::ptr_eq(&source, &subset(&source, "train")));
+    }
+
+    fn fraction(source: &Arc<dyn Source>, fraction: f64, seed: u64) -> Arc<dyn Source> {
+        Subset::fraction(Arc::clone(source), fraction, seed).unwrap()
+    }
+
+    #[test]
+    fn a_fraction_is_a_part_of_every_larger_one_of_its_seed() {
+        let source = builtin(1000);
+        let [three, ten, thirty] = [0.03, 0.1, 0.3].map(|part| fraction(&source, part, 5));
+        assert_eq!([three.len(), ten.len(), thirty.len()], [30, 100, 300]);
+        assert_eq!(descriptions(&three), descriptions(&ten)[..30]);
+        assert_eq!(descriptions(&ten), descriptions(&thirty)[..100]);
+        let mut distinct = descriptions(&thirty);
+        distinct.sort_unstable();
+        distinct.dedup();
+        assert_eq!(distinct.len(), 300);
+        assert!(Arc::ptr_eq(&source, &fraction(&source, 1.0, 5)));
+        // Of a part of the examples, of another seed, and of any example.
+        let below = subset(&source, "train[:80%]");
+        let of_a_part = fraction(&below, 0.1, 5);
+        let inside = descriptions(&below);
+        assert!(descriptions(&of_a_part).iter().all(|example| inside.contains(example)));
+        assert_eq!(of_a_part.len(), 80);
+        let other = fraction(&source, 0.1, 6);
+        assert_ne!(descriptions(&other), descriptions(&ten));
+        let all = [&three, &ten, &thirty, &other, &of_a_part, &source];
+        let distinct: std::collections::HashSet<u64> =
+            all.iter().map(|part| part.fingerprint()).collect();
+        assert_eq!(distinct.len(), all.len());
+        for index in 0..three.len() {
+            assert_eq!(three.describe(index), ten.describe(index));
+            assert_eq!(three.label(index), ten.label(index));
+        }
+    }
+
+    #[test]
+    fn fractions_are_pinned_and_rounded_to_the_nearest_number() {
+        // Changing this breaks resume of existing runs.
+        let found = descriptions(&fraction(&builtin(1000), 0.005, 0));
+        assert_eq!(
+            found,
+            [627, 258, 634, 508, 979].map(|index| format!("builtin example {index}"))
+        );
+        for (len, part, expected) in
+            [(100, 0.29, 29), (30, 0.1, 3), (50_000, 0.03, 1500), (3, 0.5, 2), (7, 1.0, 7)]
+        {
+            assert_eq!(Subset::fraction_len(len, part), expected);
+        }
+        let refused = |part| Subset::fraction(builtin(20), part, 0).err().unwrap().to_string();
+        assert_eq!(
+            refused(0.02),
+            "found `train_fraction = 0.02 of 20 examples`, expected at least one of them"
+        );
+        for part in [0.0, -0.5, 1.5, f64::NAN, f64::INFINITY] {
+            assert!(refused(part).ends_with("expected above 0 and at most 1"), "{part}");
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::shuffle::Shuffle;
 use crate::mixer::config::MixerConfig;
 
 /// Everything about a set of weights that is not a number in a tensor.
@@ -37,6 +38,9 @@ pub struct Preprocessing {
     /// True where pictures are first turned as their EXIF data says.
     #[serde(default)]
     pub apply_exif_orientation: bool,
+    /// Shuffling, which comes last.
+    #[serde(default, skip_serializing_if = "Shuffle::is_none")]
+    pub shuffle: Shuffle,
 }
 
 impl Default for Preprocessing {
@@ -49,6 +53,7 @@ impl Default for Preprocessing {
             resize: ResizeRule::ResmallCrop { fraction: 0.875 },
             interpolation: Interpolation::Bicubic,
             apply_exif_orientation: false,
+            shuffle: Shuffle::None,
         }
     }
 }

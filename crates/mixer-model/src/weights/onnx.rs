@@ -9,8 +9,11 @@
 use std::io::Write;
 use std::path::Path;
 
+use super::metadata::Preprocessing;
+use super::shuffle::Shuffle;
 use super::weights::Weights;
 use super::write_atomically::write_atomically;
+use crate::count::weights_bytes;
 use crate::error::ModelError;
 use crate::mixer::Gelu;
 use crate::mixer::layer_norm::EPSILON;
@@ -29,9 +32,15 @@ pub enum OnnxInput {
 /// The largest file: what protobuf takes.
 const MAX_BYTES: u64 = i32::MAX as u64;
 
+/// Refuses a model that protobuf cannot hold.
+fn check_size(bytes: u64) -> Result<(), ModelError> {
+    if bytes > MAX_BYTES { Err(ModelError::TooLargeForOnnx { bytes }) } else { Ok(()) }
+}
+
 impl Weights {
     /// Writes an ONNX model: input `images`, `[N, 3, H, W]`, output `logits`, `[N, K]`. Class names and the
-    /// preparation of pictures stand as JSON in its metadata, under `classes` and `preprocessing`.
+    /// preparation of pictures stand as JSON in its metadata, under `classes` and `preprocessing`. Where
+    /// pictures are shuffled, the model does it, and `shuffle` says how.
     ///
     /// The file appears whole or not at all.
     ///
@@ -41,6 +50,8 @@ impl Weights {
     /// # Determinism
     /// The bytes are a function of the arguments.
     pub fn write_onnx(&self, path: &Path, input: OnnxInput) -> Result<(), ModelError> {
+        // Before anything is copied: the weights are nearly all of the file.
+        check_size(weights_bytes(&self.config))?;
         self.validate()?;
         self.check_finite()?;
         let (head, initializers) = self.onnx(input)?;
@@ -84,18 +95,17 @@ impl Weights {
         for (key, value) in self.onnx_metadata(input)? {
             model = model.message(14, Message::new().text(1, key).text(2, &value));
         }
-        let bytes = (length + model.as_bytes().len()) as u64;
-        if bytes > MAX_BYTES {
-            return Err(ModelError::TooLargeForOnnx { bytes });
-        }
+        check_size((length + model.as_bytes().len()) as u64)?;
         Ok((model.announced(7, length).and(nodes), graph.initializers))
     }
 
     fn onnx_metadata(&self, input: OnnxInput) -> Result<Vec<(&'static str, String)>, ModelError> {
         let io = |error: serde_json::Error| ModelError::Io { source: error.into() };
         let preprocessing = self.metadata.preprocessing.unwrap_or_default();
+        // Only what is to be done before the model.
+        let before = Preprocessing { shuffle: Shuffle::None, ..preprocessing };
         let mut metadata = vec![
-            ("preprocessing", serde_json::to_string(&preprocessing).map_err(io)?),
+            ("preprocessing", serde_json::to_string(&before).map_err(io)?),
             (
                 "input",
                 match input {
@@ -104,6 +114,9 @@ impl Weights {
                 },
             ),
         ];
+        if !preprocessing.shuffle.is_none() {
+            metadata.push(("shuffle", serde_json::to_string(&preprocessing.shuffle).map_err(io)?));
+        }
         if let Some(classes) = &self.metadata.classes {
             metadata.push(("classes", serde_json::to_string(classes).map_err(io)?));
         }
@@ -115,6 +128,16 @@ impl Weights {
         let config = &self.config;
         let (patch, width) = (config.patch_size as u64, config.hidden_dim);
         let mut x = "images".to_owned();
+        let order = self.shuffle().raster(config.image_size, config.patch_size);
+        if let Some(order) = order {
+            let order: Vec<i64> = order.into_iter().map(|from| from as i64).collect();
+            let (side, order) = (config.image_size as i64, graph.integers("shuffle.order", &order));
+            let rows = graph.integers("shuffle.pixels", &[0, 3, -1]);
+            x = graph.node("Reshape", &[&x, &rows], &[]);
+            x = graph.node("Gather", &[&x, &order], &[Attribute::Int("axis", 2)]);
+            let square = graph.integers("shuffle.square", &[0, 3, side, side]);
+            x = graph.node("Reshape", &[&x, &square], &[]);
+        }
         if input == OnnxInput::Pixels {
             let preprocessing = self.metadata.preprocessing.unwrap_or_default();
             let (mean, std) = (preprocessing.mean, preprocessing.std);
@@ -332,4 +355,33 @@ fn value_info(name: &str, axes: &[Result<usize, &str>]) -> Message {
     });
     let tensor = Message::new().number(1, 1).message(2, shape);
     Message::new().text(1, name).message(2, Message::new().message(1, tensor))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mixer::variants::Variant;
+
+    #[test]
+    fn what_protobuf_cannot_hold_is_refused_before_anything_is_written() {
+        // H/14 after an exact change to 448 px: nobody has to hold its 2.35 GB here.
+        let mut config = Variant::parse("H/14").unwrap().config(448, 1000, Gelu::Tanh);
+        config.tokens_mlp_dim *= 4;
+        let size = weights_bytes(&config);
+        assert!(size > 2_340_000_000, "{size}");
+        let weights = Weights { config, tensors: Default::default(), metadata: Default::default() };
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.onnx");
+        let error = weights.write_onnx(&path, OnnxInput::Normalised).unwrap_err();
+        assert!(matches!(error, ModelError::TooLargeForOnnx { bytes } if bytes == size));
+        let line = error.to_string();
+        assert!(line.contains("MiB") && line.contains("2048") && !line.contains('\n'), "{line}");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+
+        assert!(check_size(MAX_BYTES).is_ok() && check_size(MAX_BYTES + 1).is_err());
+        for name in ["S/32", "L/16", "H/14"] {
+            let config = Variant::parse(name).unwrap().config(224, 21843, Gelu::Tanh);
+            assert!(check_size(weights_bytes(&config)).is_ok(), "{name}");
+        }
+    }
 }

@@ -169,7 +169,9 @@ fn infer(shapes: &Shapes, gelu: Gelu) -> Result<MixerConfig, String> {
     };
     let grid = s.isqrt();
     if grid * grid != s {
-        return Err(format!("{s} tokens do not form a square grid"));
+        return Err(format!(
+            "{s} tokens do not form a square grid, and a Mixer here is for square pictures"
+        ));
     }
     // An absurd block index must not make a list of that many missing tensors.
     let num_blocks = match e.blocks.last() {

@@ -89,7 +89,7 @@ impl Weights {
     /// provenance under `resolution`. The same size changes nothing.
     ///
     /// # Errors
-    /// As [`ResizeMethod::config`].
+    /// As [`ResizeMethod::config`]; [`ModelError::ShuffledResolution`] where pictures are shuffled.
     ///
     /// # Source
     /// Tolstikhin et al. 2021, section 3 and appendix C. The paper orders the tokens of the large
@@ -101,6 +101,7 @@ impl Weights {
         if method == ResizeMethod::Unchanged {
             return Ok(self.clone());
         }
+        self.shuffle().check_resolution(self.config.image_size, image_size)?;
         self.check_fits(&self.config)?;
 
         let (grid, new_grid) = (self.config.grid_size(), config.grid_size());

@@ -35,20 +35,21 @@ impl Weights {
 
     /// Writes an `.npz` file that the official JAX code loads: its names and layouts, `f32`. The format has
     /// no place for metadata: class names and preprocessing are left out, and a reader takes the official
-    /// form of GELU, [`Gelu::Tanh`](crate::Gelu::Tanh).
+    /// form of GELU, [`Gelu::Tanh`](crate::Gelu::Tanh). Weights for shuffled patches are put in order.
     ///
     /// The file appears whole or not at all.
     ///
     /// # Errors
-    /// As [`Weights::write_safetensors`].
+    /// As [`Weights::write_safetensors`]; [`ModelError::Shuffled`] for shuffled pixels.
     ///
     /// # Determinism
     /// The bytes are a function of the weights.
     pub fn write_npz(&self, path: &Path) -> Result<(), ModelError> {
         self.validate()?;
         self.check_finite()?;
+        let in_order = self.in_order("and `.npz` files cannot say so")?;
         // A whole set has tensors of the table and no others.
-        let arrays = self.tensors.iter().filter_map(|(name, tensor)| {
+        let arrays = in_order.tensors.iter().filter_map(|(name, tensor)| {
             let found = parameters::by_name(name)?;
             let tensor = match found.1.timm_axes() {
                 [] => tensor.clone(),

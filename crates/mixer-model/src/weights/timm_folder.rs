@@ -45,15 +45,21 @@ def mixer_own(pretrained=False, gelu_tanh=False, **kwargs):
 ";
 
 impl Weights {
-    /// Writes a new folder for `timm.create_model('local-dir:FOLDER', pretrained=True)`: `config.json`
+    /// Writes a new folder (and those above it) for `timm.create_model('local-dir:FOLDER', pretrained=True)`: `config.json`
     /// with architecture, classes and preparation of pictures, `model.safetensors`, `class_map.txt` with
-    /// the order of the classes, and a `README.md` with the commands. Dimensions that no architecture of
-    /// timm takes come with `mixer_timm.py`, to be imported before.
+    /// the order of the classes, and a `README.md`, the model card: the commands, the preparation of pictures,
+    /// the origin of the weights. Dimensions that no architecture of timm takes come with `mixer_timm.py`, to
+    /// be imported before. Weights for shuffled patches are put in order. `more` is Markdown that ends the card; it is given the written file of weights.
     ///
     /// # Errors
     /// [`ModelError::Io`] where the folder exists or cannot be written; those of
-    /// [`Weights::write_safetensors`]; [`ModelError::ClassName`] for a name that cannot stand on a line.
-    pub fn write_timm_folder(&self, folder: &Path) -> Result<(), ModelError> {
+    /// [`Weights::write_safetensors`]; [`ModelError::ClassName`] for a name that cannot stand on a line;
+    /// [`ModelError::Shuffled`] for shuffled pixels.
+    pub fn write_timm_folder(
+        &self,
+        folder: &Path,
+        more: impl FnOnce(&Path) -> std::io::Result<String>,
+    ) -> Result<(), ModelError> {
         let io = |source| ModelError::Io { source };
         self.validate()?;
         self.check_finite()?;
@@ -66,8 +72,13 @@ impl Weights {
         let architecture = architecture(&self.config);
         let config = serde_json::to_string_pretty(&self.timm_config(architecture))
             .map_err(|error| ModelError::Io { source: error.into() })?;
+        let in_order = self.in_order("which timm does not shuffle")?;
+        if let Some(above) = folder.parent() {
+            fs::create_dir_all(above).map_err(io)?;
+        }
         fs::create_dir(folder).map_err(io)?;
-        self.write_safetensors(&folder.join("model.safetensors"))?;
+        let file = folder.join("model.safetensors");
+        in_order.write_safetensors(&file)?;
         let write = |name: &str, text: &str| {
             write_atomically(&folder.join(name), |out| out.write_all(text.as_bytes())).map_err(io)
         };
@@ -77,7 +88,8 @@ impl Weights {
         if !classes.is_empty() {
             write("class_map.txt", &(classes.join("\n") + "\n"))?;
         }
-        write("README.md", &self.timm_readme(architecture, folder))?;
+        let card = self.timm_readme(architecture, folder) + &more(&file).map_err(io)?;
+        write("README.md", &card)?;
         // Last, since timm looks for it first.
         write("config.json", &(config + "\n"))
     }
@@ -158,17 +170,67 @@ impl Weights {
             }
             _ => "",
         };
+        let preparation = self.preparation();
         format!(
-            "# {network}, for timm\n\n\
+            "---\n\
+             library_name: timm\n\
+             pipeline_tag: image-classification\n\
+             tags:\n- image-classification\n- timm\n- mlp-mixer\n\
+             ---\n\
+             # {network}, for timm\n\n\
              Load it:\n\n\
              ```sh\n{path}python -c \"{import}; \
              print(timm.create_model('local-dir:{folder}', pretrained=True).pretrained_cfg)\"\n```\n\n\
              Measure it on a folder of classes, with `validate.py` of timm:\n\n\
              ```sh\n{run} DATA --model local-dir:{folder} --pretrained{class_map}\n```\n\n\
              Without `--class-map` timm numbers the folders in its own order, which is another one than that \
-             of the outputs where names have upper case or numbers in them.\n{gelu}",
+             of the outputs where names have upper case or numbers in them.\n{gelu}\n\
+             ## Preparation of pictures\n\n{preparation}",
             network = self.config,
         )
+    }
+
+    /// The preparation of pictures, as a list in Markdown.
+    fn preparation(&self) -> String {
+        let side = self.config.image_size;
+        let known = self.metadata.preprocessing;
+        // Of what was shuffled the weights in the folder have the order.
+        let Preprocessing { mean, std, resize, interpolation, apply_exif_orientation, shuffle: _ } =
+            known.unwrap_or_default();
+        let colours = |values: [f32; 3]| values.map(|value| value.to_string()).join(", ");
+        let size = match resize {
+            ResizeRule::ResmallCrop { fraction } => format!(
+                "the shorter side is resized to {side} ÷ {fraction} px, then {side} × {side} px are cut \
+                 from the centre"
+            ),
+            ResizeRule::Squash => {
+                format!("resized to {side} × {side} px, whatever the shape of the picture")
+            }
+        };
+        let kernel = match interpolation {
+            Interpolation::Bilinear => "bilinear",
+            Interpolation::Bicubic => "bicubic",
+            Interpolation::Box => "box",
+        };
+        let exif = if apply_exif_orientation { "followed" } else { "not followed" };
+        let mut text = String::new();
+        if known.is_none() {
+            text += "The weights do not say how pictures are prepared. This is what is usual for them:\n\n";
+        }
+        text += &format!(
+            "- size: {size}; {kernel}, antialiased\n\
+             - colours: red, green and blue from 0 to 1, less {}, divided by {}\n\
+             - orientation in EXIF: {exif}\n",
+            colours(mean),
+            colours(std)
+        );
+        if let Some(temperature) = self.metadata.temperature {
+            text += &format!(
+                "- temperature: `mixer` divides logits by {temperature} before they become probabilities; \
+                 timm does not\n"
+            );
+        }
+        text
     }
 }
 

@@ -1,10 +1,12 @@
 //! The common ground of several tests: fixtures, devices, and a comparison that says where two tensors differ.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use burn::tensor::{Device, Tensor, TensorData};
-use mixer_model::HostTensor;
+use burn::module::{Module, ModuleMapper, Param};
+use burn::tensor::{Device, Gradients, Tensor, TensorData};
+use mixer_model::{HostTensor, Metadata, Mixer};
 
 pub fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
@@ -43,6 +45,23 @@ pub fn tolerance(device_name: &str) -> f64 {
 
 pub fn to_device<const D: usize>(tensor: &HostTensor, device: &Device) -> Tensor<D> {
     Tensor::from_data(TensorData::new(tensor.data.clone(), tensor.shape.clone()), device)
+}
+
+/// Puts each parameter's gradient in its place.
+struct IntoGradients<'a>(&'a Gradients);
+
+impl ModuleMapper for IntoGradients<'_> {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let gradient = param.val().grad(self.0).unwrap();
+        Param::initialized(param.id, gradient)
+    }
+}
+
+/// The gradient of every parameter, under timm's names and in its layouts.
+#[allow(dead_code, reason = "not every test that shares this file differentiates")]
+pub fn gradients(mixer: Mixer, loss: &Tensor<1>) -> BTreeMap<String, HostTensor> {
+    let gradients = loss.backward();
+    mixer.map(&mut IntoGradients(&gradients)).to_weights(Metadata::default()).unwrap().tensors
 }
 
 /// The distance of a tensor from its reference.

@@ -14,6 +14,7 @@ use mixer_data::{
 use super::Format;
 use super::config::{self, ConfigArgs};
 use crate::error::TrainError;
+use crate::input::layout::Layout;
 use crate::machine::cores;
 use crate::show::progress::{Progress, say};
 use crate::show::visible::visible;
@@ -113,14 +114,19 @@ pub(super) struct SplitArgs {
     /// The folder that the split lies in.
     data: PathBuf,
     /// A folder, list, or pattern of shards, with an optional range: `train`, `train.csv`,
-    /// `train-*.tar[:1%]`.
-    #[arg(long, default_value = "train", value_name = "NAME")]
-    split: String,
+    /// `train-*.tar[:1%]`, or `.` for class folders without splits [default: what `mixer init` would train on].
+    #[arg(long, value_name = "NAME")]
+    split: Option<String>,
 }
 
 impl SplitArgs {
-    fn open(&self) -> Result<Arc<dyn Source>, TrainError> {
-        Ok(open_split(None, &self.data, &self.split, None, &DecodeOptions::default())?)
+    fn name(&self) -> String {
+        let found = || Layout::of(&self.data).map_or_else(|_| "train".to_owned(), |it| it.train);
+        self.split.clone().unwrap_or_else(found)
+    }
+
+    fn open(&self, name: &str) -> Result<Arc<dyn Source>, TrainError> {
+        Ok(open_split(None, &self.data, name, None, &DecodeOptions::default())?)
     }
 }
 
@@ -194,9 +200,19 @@ pub(super) fn run(command: DataCommand) -> Result<(), TrainError> {
             jpeg_quality,
             skip_at_most,
         } => {
-            let source = split.open()?;
+            let split_name = split.name();
+            let source = split.open(&split_name)?;
             let word = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
-            let default = || split.split.chars().take_while(word).collect::<String>();
+            // Class folders without splits are what there is to train on.
+            let default = || match split_name
+                .chars()
+                .take_while(word)
+                .collect::<String>()
+                .trim_end_matches('-')
+            {
+                "" => "train".to_owned(),
+                name => name.to_owned(),
+            };
             let config = ShardWriterConfig {
                 examples_per_shard,
                 max_short_side,
@@ -239,8 +255,9 @@ fn named_by_option(error: DataError) -> TrainError {
 }
 
 fn print_inspection(split: &SplitArgs, format: Format) -> Result<(), TrainError> {
-    let source = &*split.open()?;
-    for remark in remarks(source, &split.split) {
+    let name = split.name();
+    let source = &*split.open(&name)?;
+    for remark in remarks(source, &name) {
         say(format_args!("warning: {remark}"));
     }
     let mut progress = Progress::new("example", source.len() as u64, 0);
@@ -253,13 +270,17 @@ fn print_inspection(split: &SplitArgs, format: Format) -> Result<(), TrainError>
 }
 
 fn sheet(args: &ConfigArgs, grid: &GridArgs, out: &Path) -> Result<(), TrainError> {
-    if out.exists() {
-        let message = format!("the file exists already: {}", out.display());
-        return Err(TrainError::usage(message).with_hint("choose another one with `--out`"));
-    }
+    super::target::new_file(out, "--out")?;
     let (plan, dataset) = config::resolved(args)?;
     let GridArgs { pictures, draws } = *grid;
     let transform = plan.train_transform();
+    let network = &plan.model.network;
+    let order = plan.data.shuffle.raster(network.image_size, network.patch_size);
+    let shuffle = |picture: &mut [u8]| {
+        let own = picture.to_vec();
+        let (from, to) = (own.as_chunks::<3>().0, picture.as_chunks_mut::<3>().0);
+        to.iter_mut().zip(order.iter().flatten()).for_each(|(to, at)| *to = from[*at]);
+    };
     let picture = contact_sheet(
         dataset.train,
         transform,
@@ -267,6 +288,7 @@ fn sheet(args: &ConfigArgs, grid: &GridArgs, out: &Path) -> Result<(), TrainErro
         plan.seed,
         (pictures, draws),
         plan.data.on_corrupt,
+        shuffle,
     )?;
     fs::write(out, png_bytes(&picture)?)?;
     say(format_args!(

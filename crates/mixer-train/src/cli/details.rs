@@ -4,18 +4,20 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum, ValueHint};
 use mixer_analysis::{Measures, temperature};
-use mixer_data::{Resampler, RgbImage, SkippedExample};
+use mixer_data::{DataError, RgbImage, SkippedExample};
 use serde::Serialize;
 
 use super::Format;
 use super::evaluate::{Data, EvaluateArgs};
 use super::predict::quoted;
+use super::target;
 use crate::classifier::Classifier;
 use crate::disk::atomic;
 use crate::disk::run_dir::RunDir;
+use crate::draw::thumbnails::{sheet, thumbnail};
 use crate::error::TrainError;
-use crate::look::canvas::Canvas;
-use crate::look::details::{Detailed, Details, Real};
+use crate::look::details::{Detailed, Details};
+use crate::look::real_labels::{Real, RealLabels};
 use crate::look::run_record::percent;
 use crate::look::saved_evaluation::{Mistake, SavedEvaluation};
 use crate::show::progress::{Progress, say};
@@ -23,9 +25,6 @@ use crate::show::visible::visible;
 
 /// Mistakes that are drawn.
 const MISTAKES: usize = 24;
-
-/// Side of a drawn mistake, px.
-const THUMBNAIL: u32 = 96;
 
 /// Lines of a table of classes or of pairs.
 const LINES: usize = 10;
@@ -87,24 +86,20 @@ impl DetailsArgs {
 
     /// Refuses before the work what could not be written after it.
     pub(super) fn check(&self) -> Result<(), TrainError> {
-        for (path, ending) in
-            [(&self.predictions, "csv"), (&self.wrong, "png"), (&self.calibrate, "safetensors")]
-        {
+        for (path, ending, option) in [
+            (&self.predictions, "csv", "--predictions"),
+            (&self.wrong, "png", "--wrong"),
+            (&self.calibrate, "safetensors", "--calibrate"),
+        ] {
             let Some(path) = path else { continue };
-            let refuse =
-                |message: &str| Err(TrainError::usage(format!("{message}: {}", path.display())));
             if path.extension().is_none_or(|found| !found.eq_ignore_ascii_case(ending)) {
-                return refuse(&format!("the name of the file does not end with `.{ending}`"));
+                let message = format!(
+                    "the name of the file does not end with `.{ending}`: {}",
+                    path.display()
+                );
+                return Err(TrainError::usage(message));
             }
-            if path.exists() {
-                return refuse("the file exists already");
-            }
-            match path.parent() {
-                Some(folder) if !folder.as_os_str().is_empty() && !folder.is_dir() => {
-                    return refuse("the folder to write into is missing");
-                }
-                _ => {}
-            }
+            target::new_file(path, option)?;
         }
         Ok(())
     }
@@ -130,6 +125,10 @@ pub(super) fn run(
     data: &Data,
 ) -> Result<(), TrainError> {
     let wanted = &args.details;
+    let reassessed = match &wanted.real {
+        Some(file) => Some(RealLabels::read(file, &*data.source, classifier.config().num_classes)?),
+        None => None,
+    };
     let details = Details {
         outputs: outputs(wanted, classifier, data)?,
         only_present: wanted.only_present,
@@ -143,8 +142,8 @@ pub(super) fn run(
     let found = details.run(classifier, &data.source, |done| progress.update(done), skip)?;
     progress.finish();
     data.account(&skipped, found.measures.n)?;
-    let real = match &wanted.real {
-        Some(file) => Some(Real::new(&found, &*data.source, file)?),
+    let real = match &reassessed {
+        Some(labels) => Some(labels.compared(&found)?),
         None => None,
     };
     if let Some(file) = &wanted.predictions {
@@ -152,7 +151,7 @@ pub(super) fn run(
         say(format_args!("predictions: {}", file.display()));
     }
     let mistakes = found.mistakes(MISTAKES);
-    let thumbnails = || -> Result<Vec<RgbImage>, TrainError> {
+    let thumbnails = || -> Result<Vec<RgbImage>, DataError> {
         mistakes.iter().map(|row| thumbnail(&data.source.image(row.index)?)).collect()
     };
     if let Some(file) = &wanted.wrong {
@@ -244,32 +243,6 @@ fn predictions(found: &Detailed, data: &Data) -> String {
         );
     }
     text
-}
-
-/// A picture of [`THUMBNAIL`] px a side.
-fn thumbnail(picture: &RgbImage) -> Result<RgbImage, TrainError> {
-    let transform = mixer_data::EvalTransform {
-        image_size: THUMBNAIL,
-        resize: mixer_data::EvalResize::Squash,
-        interpolation: mixer_data::Interpolation::Bilinear,
-    };
-    let mut pixels = vec![0; (THUMBNAIL * THUMBNAIL * 3) as usize];
-    transform.apply(picture, &mut Resampler::default(), &mut pixels)?;
-    Ok(RgbImage { width: THUMBNAIL, height: THUMBNAIL, pixels })
-}
-
-/// Thumbnails in rows of six.
-fn sheet(thumbnails: &[RgbImage]) -> Canvas {
-    const COLUMNS: usize = 6;
-    const GAP: usize = 4;
-    let (side, step) = (THUMBNAIL as usize, THUMBNAIL as usize + GAP);
-    let rows = thumbnails.len().div_ceil(COLUMNS).max(1);
-    let mut canvas = Canvas::new(COLUMNS * step - GAP, rows * step - GAP);
-    for (i, picture) in thumbnails.iter().enumerate() {
-        let corner = (i % COLUMNS * step, i / COLUMNS * step);
-        canvas.tile(corner, side, 1, |at| std::array::from_fn(|c| picture.pixels[at * 3 + c]));
-    }
-    canvas
 }
 
 fn calibrate(args: &EvaluateArgs, found: &Detailed, file: &Path) -> Result<(), TrainError> {

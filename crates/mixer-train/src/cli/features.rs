@@ -10,7 +10,7 @@ use mixer_model::HostTensor;
 use mixer_model::weights::{write_npy, write_tensors};
 
 use super::predict::quoted;
-use super::{ClassifierArgs, DeviceArg};
+use super::{ClassifierArgs, DeviceArg, target};
 use crate::classifier::Classifier;
 use crate::disk::atomic;
 use crate::error::TrainError;
@@ -49,10 +49,7 @@ pub(super) fn run(args: &FeaturesArgs) -> Result<(), TrainError> {
     };
     let table = args.out.with_extension("csv");
     for path in [&args.out, &table] {
-        if path.exists() {
-            let message = format!("the file exists already: {}", path.display());
-            return Err(TrainError::usage(message).with_hint("choose another one with `--out`"));
-        }
+        target::new_file(path, "--out")?;
     }
     let classifier = args.classifier.open(&args.device.open()?)?;
     let source = split_at(&args.data, None, &classifier)?;

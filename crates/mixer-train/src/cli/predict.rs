@@ -87,7 +87,10 @@ pub(super) fn run(args: &PredictArgs) -> Result<(), TrainError> {
         done += 1;
         if let Found::Unreadable { error } = line.found {
             unreadable += 1;
-            first.get_or_insert_with(|| format!("{}: {}", visible(&error), visible(&line.path)));
+            let (error, path) = (visible(&error).into_owned(), visible(&line.path));
+            // The system's words have the path already.
+            let has_path = error.contains(&format!("`{path}`"));
+            first.get_or_insert(if has_path { error } else { format!("{error}: {path}") });
         }
         if let Some(progress) = &mut progress {
             progress.update(done);

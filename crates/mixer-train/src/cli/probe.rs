@@ -111,6 +111,22 @@ fn check_classes(
     shots: usize,
 ) -> Result<(), TrainError> {
     let classes = train.class_names();
+    if let [only] = classes {
+        let message = format!(
+            "found the class `{}` alone, expected at least two: {}",
+            only.escape_debug(),
+            args.train.display()
+        );
+        return Err(TrainError::data_mismatch(message).with_hint(
+            "`--train` is a folder with a folder for each class, or a list with labels",
+        ));
+    }
+    if let Some(k) = args.knn.filter(|k| *k as usize > train.len()) {
+        say(format!(
+            "warning: `--knn` is {k}, more than the {} examples: all of them vote",
+            train.len()
+        ));
+    }
     let counts = |source: &dyn Source| {
         let mut counts = vec![0usize; classes.len()];
         (0..source.len()).for_each(|i| counts[source.label(i) as usize] += 1);

@@ -2,13 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use serde::Serialize;
 
-use super::Format;
+use super::{Format, target};
 use crate::disk::atomic;
 use crate::disk::tensorboard::{EventFile, scalars};
 use crate::error::TrainError;
+use crate::look::pareto::figures;
 use crate::look::report::report;
 use crate::look::run_record::{Evaluated, RunRecord, RunState, differences, percent};
 use crate::show::progress::say;
@@ -16,11 +17,15 @@ use crate::show::progress::say;
 #[derive(Debug, Clone, Args)]
 pub(super) struct ReportArgs {
     /// Run directories.
-    #[arg(required = true, value_name = "RUN")]
+    #[arg(required_unless_present = "figure", value_name = "RUN")]
     runs: Vec<PathBuf>,
     /// The page to write; an earlier one is replaced.
     #[arg(long, value_name = "FILE", default_value = "report.html")]
     out: PathBuf,
+    /// Put a figure on top of the page: `pareto` is accuracy against compute and throughput, with the front,
+    /// of the runs and of published models.
+    #[arg(long, value_enum, value_name = "pareto", conflicts_with_all = ["tensorboard", "csv"])]
+    figure: Option<FigureArg>,
     /// Instead of the page, write the event files of TensorBoard again, a folder for each run.
     #[arg(long, value_name = "DIR", conflicts_with_all = ["out", "csv"])]
     tensorboard: Option<PathBuf>,
@@ -30,6 +35,13 @@ pub(super) struct ReportArgs {
     /// Leave out the pictures of the weights.
     #[arg(long)]
     no_pictures: bool,
+}
+
+/// A figure that is not of every page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum FigureArg {
+    /// Accuracy against cost.
+    Pareto,
 }
 
 pub(super) fn run(args: &ReportArgs) -> Result<(), TrainError> {
@@ -42,6 +54,12 @@ pub(super) fn run(args: &ReportArgs) -> Result<(), TrainError> {
         runs.push(run);
     }
     for run in &runs {
+        if run.is_cut && run.state() != RunState::Running {
+            say(format_args!(
+                "note: the last line of the metrics is cut off and left out: {}",
+                run.path.display()
+            ));
+        }
         if run.metrics.is_empty() {
             say(format_args!("note: there are no metrics yet: {}", run.path.display()));
         } else if run.state() == RunState::Running {
@@ -60,36 +78,22 @@ pub(super) fn run(args: &ReportArgs) -> Result<(), TrainError> {
         let [run] = runs.as_slice() else {
             return Err(TrainError::usage(format!("`--csv` takes one run, found {}", runs.len())));
         };
-        check_file(file)?;
+        target::file(file)?;
         atomic::write(file, csv(run).as_bytes())?;
         return super::print(&file.display().to_string());
     }
-    check_file(&args.out)?;
-    let page = report(&runs, !args.no_pictures)?;
+    target::file(&args.out)?;
+    let figures = match args.figure {
+        Some(FigureArg::Pareto) => figures(&runs)?,
+        None => Vec::new(),
+    };
+    let page = report(&runs, &figures, !args.no_pictures)?;
     atomic::write(&args.out, page.as_bytes())?;
     super::print(&args.out.display().to_string())
 }
 
-/// Refuses a path that is no place for a file before any work is done.
-fn check_file(path: &Path) -> Result<(), TrainError> {
-    if path.is_dir() {
-        let message = format!("this is a folder, expected the name of a file: {}", path.display());
-        return Err(TrainError::usage(message));
-    }
-    match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() && !folder.is_dir() => {
-            let message = format!("the folder to write into is missing: {}", folder.display());
-            Err(TrainError::usage(message))
-        }
-        _ => Ok(()),
-    }
-}
-
 fn tensorboard(runs: &[RunRecord], folder: &Path) -> Result<(), TrainError> {
-    if folder.exists() {
-        let message = format!("the folder exists already: {}", folder.display());
-        return Err(TrainError::usage(message).with_hint("choose another one with `--tensorboard`"));
-    }
+    target::new_folder(folder, "--tensorboard")?;
     for run in runs {
         let name: String =
             run.name.chars().map(|c| if std::path::is_separator(c) { '_' } else { c }).collect();
@@ -156,7 +160,12 @@ struct Line {
 
 pub(super) fn list(args: &RunsArgs) -> Result<(), TrainError> {
     if !args.folder.is_dir() {
-        let message = format!("no such folder: {}", args.folder.display());
+        let found = if args.folder.exists() {
+            "this is a file, expected a folder"
+        } else {
+            "no such folder"
+        };
+        let message = format!("{found}: {}", args.folder.display());
         return Err(TrainError::usage(message).with_hint("name the folder that holds the runs"));
     }
     let runs = RunRecord::below(&args.folder, |error| say(format_args!("warning: {error}")))?;
@@ -185,7 +194,7 @@ pub(super) fn list(args: &RunsArgs) -> Result<(), TrainError> {
     let mut text = String::new();
     for (i, run) in runs.iter().enumerate() {
         let best = run.best().map_or_else(
-            || "not evaluated yet".to_owned(),
+            || if run.metrics.is_empty() { "no metrics" } else { "not evaluated yet" }.to_owned(),
             |best| format!("best {} % at step {}", percent(best.top1, best.n), best.step),
         );
         let hours = run.seconds().map_or(String::new(), |seconds| {

@@ -22,6 +22,7 @@ use crate::run::recipe::Recipe;
 use crate::run::session::{Options, Resume};
 use crate::run::trainer::Ended;
 use crate::show::progress::say;
+use crate::show::shell;
 
 /// The most runs of one command: more are a mistake.
 const MAX_MEMBERS: usize = 1000;
@@ -100,8 +101,15 @@ pub(super) fn run(args: &FinetuneArgs, task: Task) -> Result<(), TrainError> {
         }));
     };
     super::print(&report.table())?;
-    let best = RunDir::new(directory.join(winner)).best();
-    say(format_args!("the weights of {winner} are in {}", best.display()));
+    let winner = RunDir::new(directory.join(winner));
+    // The directory of a sweep stands for its winner.
+    let (program, sweep) = (shell::program(), shell::word(&directory));
+    say(format_args!("weights   {}", winner.best().display()));
+    say(format_args!("compare   {program} runs {sweep}"));
+    say(format_args!("evaluate  {program} evaluate {sweep} --details"));
+    let winner = shell::word(winner.path());
+    say(format_args!("look      {program} report {winner} --out report.html"));
+    say(format_args!("predict   with pictures or folders behind it: {program} predict {sweep}"));
     Ok(())
 }
 

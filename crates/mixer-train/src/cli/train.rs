@@ -141,24 +141,37 @@ fn train_or_replay(
     }
 }
 
-/// The weights of a run, and the commands that evaluate them and predict with them.
-fn next_commands(session: &Session) -> [String; 3] {
+/// The weights of a run, and the commands that evaluate them, look at the run and predict with it. What is
+/// printed works when it is typed where the run was started.
+fn next_commands(session: &Session) -> [String; 4] {
     let Job { plan, dataset, run_dir, .. } = session.job();
     let (program, run) = (shell::program(), shell::word(run_dir.path()));
+    let predict = |pictures: &Path| format!("{program} predict {run} {}", shell::word(pictures));
     let picture = dataset.val.describe(0);
     let predict = if Path::new(&picture).is_file() {
-        format!("{program} predict {run} {}", shell::word(Path::new(&picture)))
+        predict(Path::new(&picture))
     } else if plan.data.source == Some(DataKind::Builtin) {
-        let size = plan.model.network.image_size;
-        format!(
-            "{program} data synthesise --out shapes --image-size {size} && {program} predict {run} shapes/val"
-        )
+        let shapes = Path::new("shapes/val");
+        if shapes.is_dir() {
+            predict(shapes)
+        } else {
+            let names = (1..).map(|n| if n == 1 { "shapes".into() } else { format!("shapes_{n}") });
+            let folder = names.map(PathBuf::from).find(|name| !name.exists()).unwrap_or_default();
+            format!(
+                "{program} data synthesise --out {} --image-size {} && {}",
+                shell::word(&folder),
+                plan.model.network.image_size,
+                predict(&folder.join("val"))
+            )
+        }
     } else {
-        format!("{program} predict {run} PICTURE")
+        // The pictures are inside of other files.
+        format!("with pictures or folders behind it: {program} predict {run}")
     };
     [
         format!("weights   {}", run_dir.best().display()),
-        format!("evaluate  {program} evaluate {run}"),
+        format!("evaluate  {program} evaluate {run} --details"),
+        format!("look      {program} report {run} --out report.html"),
         format!("predict   {predict}"),
     ]
 }

@@ -5,14 +5,15 @@ use std::path::PathBuf;
 use clap::Args;
 use fs_err as fs;
 use mixer_data::read_image;
+use mixer_model::weights::Shuffle;
 
-use super::{DeviceArg, WeightsArg};
+use super::{DeviceArg, WeightsArg, target};
 use crate::disk::atomic;
+use crate::draw::unit_pictures::{embedding, token_mixing};
 use crate::error::TrainError;
 use crate::input::preprocessing::decode_options;
 use crate::look::attribution::Attribution;
 use crate::look::report::escaped;
-use crate::look::unit_pictures::{embedding, token_mixing};
 
 #[derive(Debug, Clone, Args)]
 pub(super) struct VisualiseArgs {
@@ -41,16 +42,22 @@ struct Figure {
 }
 
 pub(super) fn run(args: &VisualiseArgs) -> Result<(), TrainError> {
-    if args.out.exists() {
-        let message = format!("the folder exists already: {}", args.out.display());
-        return Err(TrainError::usage(message).with_hint("choose another one with `--out`"));
-    }
+    target::new_folder(&args.out, "--out")?;
     let weights = args.weights.read()?;
     let class = match &args.class {
         Some(name) => {
             Some(class_named(name, weights.metadata.classes.as_deref(), &weights.config)?)
         }
         None => None,
+    };
+    let note = match weights.shuffle() {
+        Shuffle::None => "",
+        Shuffle::Patches { .. } => {
+            " Pictures are shuffled for these weights; here they are put back."
+        }
+        Shuffle::Pixels { .. } => {
+            " All pixels of pictures are shuffled for these weights: a place here is none of a picture."
+        }
     };
     let mut figures = Vec::new();
     let mut files = Vec::new();
@@ -62,13 +69,14 @@ pub(super) fn run(args: &VisualiseArgs) -> Result<(), TrainError> {
         let png = token_mixing(&weights, block)?.png()?;
         let caption = format!(
             "Token mixing of block {block}: every hidden unit with the one that is closest to its inverse, low \
-             frequencies first. Blue weights are below 0, red ones above; each unit has its own scale."
+             frequencies first. Blue weights are below 0, red ones above; each unit has its own scale.{note}"
         );
         add(format!("token_mixing_{block}.png"), png, caption);
     }
-    let caption =
-        "The embedding: every unit as a patch. Mid grey is 0; each unit has its own scale.";
-    add("embedding.png".to_owned(), embedding(&weights)?.png()?, caption.to_owned());
+    let caption = format!(
+        "The embedding: every unit as a patch. Mid grey is 0; each unit has its own scale.{note}"
+    );
+    add("embedding.png".to_owned(), embedding(&weights)?.png()?, caption);
     if !args.pictures.is_empty() {
         let device = args.device.open()?;
         let classes = weights.metadata.classes.clone();

@@ -10,10 +10,11 @@ use mixer_model::{Gelu, MixerConfig, Weights};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{Format, WeightsArg};
+use super::{Format, WeightsArg, target};
 use crate::disk::checkpoint::{self, Checkpoint};
 use crate::disk::run_dir::{self, RunDir, SWEEP_REPORT};
 use crate::error::{CheckpointFault, TrainError};
+use crate::look::model_card::{Origin, model_card};
 use crate::show::progress::say;
 use crate::show::visible::visible;
 
@@ -116,17 +117,7 @@ impl OutArg {
     /// Finds out before the work whether its result can be written.
     fn check(&self) -> Result<(), TrainError> {
         self.format()?;
-        if self.out.exists() {
-            let message = format!("the file exists already: {}", self.out.display());
-            return Err(TrainError::usage(message).with_hint("choose another one with `--out`"));
-        }
-        match self.out.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() && !folder.is_dir() => {
-                let message = format!("the folder to write into is missing: {}", folder.display());
-                Err(TrainError::usage(message))
-            }
-            _ => Ok(()),
-        }
+        target::new_file(&self.out, "--out")
     }
 }
 
@@ -166,17 +157,21 @@ fn export(args: &ExportArgs) -> Result<(), TrainError> {
     if args.pixels && args.to != Program::Onnx {
         return Err(TrainError::usage("`--pixels` has no effect without `--to onnx`"));
     }
-    if out.exists() {
-        let kind = if out.is_dir() { "folder" } else { "file" };
-        let message = format!("the {kind} exists already: {}", out.display());
-        return Err(TrainError::usage(message).with_hint("choose another one"));
+    match args.to {
+        Program::Timm => target::new_folder(out, "--out")?,
+        Program::Onnx => target::new_file(out, "--out")?,
     }
     let weights = args.weights.read()?;
     let without_classes = weights.metadata.classes.is_none();
     match args.to {
         Program::Timm => {
-            weights.write_timm_folder(out)?;
+            let origin = Origin::of(&args.weights.weights).unwrap_or_else(|error| {
+                say(format_args!("note: the card has no results: {error}"));
+                None
+            });
+            weights.write_timm_folder(out, |file| model_card(&weights, origin.as_ref(), file))?;
             say(format_args!("{} for timm written: {}", weights.config, out.display()));
+            say_order_is_inside(&weights);
             if without_classes {
                 say("note: these weights name no classes, so there is no `class_map.txt`");
             }
@@ -186,6 +181,12 @@ fn export(args: &ExportArgs) -> Result<(), TrainError> {
             let input = if args.pixels { OnnxInput::Pixels } else { OnnxInput::Normalised };
             weights.write_onnx(out, input)?;
             say(format_args!("{} for ONNX written: {}", weights.config, out.display()));
+            if !weights.shuffle().is_none() {
+                say(format_args!(
+                    "note: the model shuffles pictures by itself ({})",
+                    weights.shuffle()
+                ));
+            }
             if without_classes {
                 say("note: these weights name no classes, so the model names none");
             }
@@ -194,12 +195,23 @@ fn export(args: &ExportArgs) -> Result<(), TrainError> {
     Ok(())
 }
 
+/// Says that a file for those who do not shuffle pictures is for pictures as they are.
+fn say_order_is_inside(weights: &Weights) {
+    if !weights.shuffle().is_none() {
+        say(format_args!(
+            "note: these weights were trained with shuffled {}; what is written takes pictures as they are",
+            weights.shuffle()
+        ));
+    }
+}
+
 fn write(weights: &Weights, out: &OutArg) -> Result<(), TrainError> {
     match out.format()? {
         OutFormat::Safetensors => weights.write_safetensors(&out.out)?,
         OutFormat::Npz => {
             weights.write_npz(&out.out)?;
             say("note: `.npz` holds no class names and no preprocessing");
+            say_order_is_inside(weights);
             if weights.config.gelu != Gelu::Tanh {
                 say(format_args!(
                     "note: these weights are for GELU {}; a reader of `.npz` takes tanh, mixer too without \

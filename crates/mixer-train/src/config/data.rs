@@ -6,6 +6,7 @@ use mixer_data::{
     EvalResize, Interpolation, MixSpec, OnCorrupt, RandAugment, RandomErasing, SourceKind,
     TrainCrop,
 };
+use mixer_model::weights::Shuffle;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +15,12 @@ use crate::machine::cores;
 
 /// Split to train on.
 pub const TRAIN: &str = "train";
+
+/// Part of the training examples that is trained on.
+pub const TRAIN_FRACTION: f64 = 1.0;
+
+/// Seed that chooses it.
+pub const TRAIN_FRACTION_SEED: u32 = 0;
 
 /// Size of the built-in training set.
 pub const TRAIN_EXAMPLES: usize = 20_000;
@@ -44,6 +51,9 @@ pub const STD: [f32; 3] = [0.5; 3];
 
 /// The least standard deviation that can be meant.
 pub const MIN_STD: f64 = 0.001;
+
+/// Order that the pixels of every picture are put in.
+pub const SHUFFLE: Shuffle = Shuffle::None;
 
 /// Turning of pictures as their EXIF data says.
 pub const APPLY_EXIF_ORIENTATION: bool = false;
@@ -104,7 +114,7 @@ pub fn default_workers() -> usize {
 
 /// Pictures and their preparation.
 ///
-/// Fine-tuning takes `mean`, `std`, `eval_resize` and `interpolation` from the weights where the
+/// Fine-tuning takes `mean`, `std`, `eval_resize`, `interpolation` and `shuffle` from the weights where the
 /// configuration has none. Weights of other programs carry no preprocessing; `mixer evaluate` and `mixer
 /// predict` then use timm's for Google's Mixer weights, which is mean and std 0.5, shorter side ÷ 0.875,
 /// centre crop, bicubic.
@@ -130,6 +140,16 @@ pub struct DataConfig {
     /// Split to evaluate on; an error for `builtin`.
     #[schemars(extend("x-unit" = "split", "x-default" = "`val`, or `test` where there is no `val`", "x-from" = "data"))]
     pub val: Option<String>,
+    /// Part of the training examples that is trained on, chosen at random.
+    ///
+    /// It is taken of what `train` names, whatever the source; 0.03 is a part of 0.1, and this of 0.3. Epochs
+    /// are passes over the part: for the paper's comparison of data sizes, give each part as many
+    /// `train.steps`.
+    #[schemars(extend("exclusiveMinimum" = 0, "maximum" = 1, "default" = TRAIN_FRACTION))]
+    pub train_fraction: Option<f64>,
+    /// Seed that chooses the part, so that it is the same for every `seed`; only for a part.
+    #[schemars(extend("default" = TRAIN_FRACTION_SEED))]
+    pub train_fraction_seed: Option<u32>,
     /// Size of the built-in training set; only for `builtin`.
     #[schemars(extend("x-unit" = "examples", "minimum" = 1, "default" = TRAIN_EXAMPLES))]
     pub train_examples: Option<usize>,
@@ -198,6 +218,15 @@ pub struct DataConfig {
     /// Standard deviation per colour of pixels in [0, 1], divided by.
     #[schemars(extend("x-unit" = "three numbers", "minimum" = MIN_STD, "default" = STD, "x-from" = "preprocessing"))]
     pub std: Option<[f32; 3]>,
+    /// Shuffling of every picture by one order, as the last step: `"none"`, `{ patches = … }` or
+    /// `{ pixels = … }`.
+    ///
+    /// The paper's Figure 4. `{ patches = { seed = 0 } }`: the patches of a picture in a random order, and the
+    /// pixels of every patch in another; an MLP-Mixer learns as well. `{ pixels = { seed = 0 } }`: all pixels in
+    /// a random order; it learns less well. The three colours of a pixel stay together. It is written into
+    /// weights files, and everything that reads pictures for them follows it; they keep their resolution.
+    #[schemars(extend("default" = SHUFFLE, "x-from" = "preprocessing"))]
+    pub shuffle: Option<Shuffle>,
     /// Turning of pictures as their EXIF data says.
     ///
     /// Without it they are read as they are stored, as torchvision, timm and TensorFlow read them; OpenCV, and

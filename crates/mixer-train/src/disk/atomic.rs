@@ -37,6 +37,16 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     }
 }
 
+/// Makes the file aside that [`write`] would, and removes it: whether there is a place to write to.
+///
+/// # Errors
+/// Whatever the system says, without the path.
+pub(crate) fn try_beside(path: &Path) -> std::io::Result<()> {
+    let aside = aside(path);
+    std::fs::File::create(&aside)?;
+    std::fs::remove_file(aside)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -190,16 +190,25 @@ impl MetricsFile {
 /// [`TrainError::Io`] when the file cannot be read, [`TrainError::Checkpoint`] with the number of a line that
 /// is none of metrics.
 pub fn read(path: &Path) -> Result<Vec<Metric>, TrainError> {
-    let text = fs::read_to_string(path)?;
-    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
-    let parse = |(index, line): (usize, &str)| {
-        serde_json::from_str(line).map_err(|error| {
+    let bytes = fs::read(path)?;
+    let whole = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
+    let parse = |(index, line): (usize, &[u8])| {
+        serde_json::from_slice(line).map_err(|error| {
             let reason = format!("line {}: {error}", index + 1);
             TrainError::checkpoint(CheckpointFault::CannotReadMetrics, reason, path)
         })
     };
     let is_known = |line: &Result<Metric, TrainError>| !matches!(line, Ok(Metric::Unknown));
-    whole.lines().enumerate().map(parse).filter(is_known).collect()
+    let lines = bytes[..whole].split_inclusive(|&byte| byte == b'\n');
+    lines.enumerate().map(parse).filter(is_known).collect()
+}
+
+/// `true` where the last line of a file of metrics is cut off.
+///
+/// # Errors
+/// [`TrainError::Io`] when the file cannot be read.
+pub fn is_cut(path: &Path) -> Result<bool, TrainError> {
+    Ok(fs::metadata(path)?.len() > whole_lines(path)?)
 }
 
 /// Bytes up to the end of the last whole line.

@@ -19,8 +19,8 @@ use mixer_model::protobuf::Message;
 
 use crate::disk::environment::host;
 use crate::disk::metrics::Metric;
+use crate::draw::canvas::Canvas;
 use crate::error::{CheckpointFault, TrainError};
-use crate::look::canvas::Canvas;
 use crate::plan::RunPlan;
 
 /// An event file that is being written; made with its first event.

@@ -4,14 +4,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use mixer_data::{
-    BuiltinKind, BuiltinSource, BuiltinSplit, DataError, DecodeOptions, Source, SourceKind,
+    BuiltinKind, BuiltinSource, BuiltinSplit, DataError, DecodeOptions, Source, SourceKind, Subset,
     open_split, remarks,
 };
 
-use crate::config::data::{TRAIN, TRAIN_EXAMPLES, VAL_EXAMPLES};
+use crate::config::data::{TRAIN, TRAIN_EXAMPLES, TRAIN_FRACTION_SEED, VAL_EXAMPLES};
 use crate::config::limits::check_image_size;
 use crate::config::{DataConfig, DataKind};
-use crate::error::TrainError;
+use crate::error::{TrainError, named_by_key};
 use crate::plan::facts::DataFacts;
 
 /// The two halves of a run's data.
@@ -21,7 +21,7 @@ pub struct Dataset {
     pub train: Arc<dyn Source>,
     /// To evaluate on.
     pub val: Arc<dyn Source>,
-    /// Name of the split to train on.
+    /// Name of the split to train on, with the part of it that is.
     pub train_split: String,
     /// Name of the split that is evaluated.
     pub val_split: String,
@@ -60,7 +60,7 @@ impl Dataset {
     /// # Errors
     /// [`TrainError`] when the configuration makes no sense or the data cannot be read.
     pub fn open(config: &DataConfig, image_size: usize) -> Result<Self, TrainError> {
-        match config.source {
+        let opened = match config.source {
             Some(DataKind::Builtin) => {
                 for (key, set) in [
                     ("data.path", config.path.is_some()),
@@ -90,7 +90,7 @@ impl Dataset {
                     let kind = BuiltinKind::Shapes;
                     Ok(Arc::new(BuiltinSource::new(kind, split, len, image_size as u32, 0)?))
                 };
-                Ok(Self {
+                Self {
                     train: builtin(
                         BuiltinSplit::Train,
                         config.train_examples.unwrap_or(TRAIN_EXAMPLES),
@@ -98,7 +98,7 @@ impl Dataset {
                     val: builtin(BuiltinSplit::Val, config.val_examples.unwrap_or(VAL_EXAMPLES))?,
                     train_split: TRAIN.to_owned(),
                     val_split: "val".to_owned(),
-                })
+                }
             }
             kind => {
                 let kind = kind.and_then(DataKind::on_disk);
@@ -124,9 +124,22 @@ impl Dataset {
                 let val = open_split(kind, root, val_split, Some(train.class_names()), &options)
                     .map_err(|error| no_val_folder(error.into(), config))?;
                 let [train_split, val_split] = [train_split, val_split].map(str::to_owned);
-                Ok(Self { train, val, train_split, val_split })
+                Self { train, val, train_split, val_split }
             }
+        };
+        opened.with_fraction(config)
+    }
+
+    /// The same with the part of the training examples that the configuration asks for.
+    fn with_fraction(mut self, config: &DataConfig) -> Result<Self, TrainError> {
+        let Some(fraction) = config.train_fraction else { return Ok(self) };
+        let whole = self.train.len();
+        let seed = config.train_fraction_seed.unwrap_or(TRAIN_FRACTION_SEED);
+        self.train = Subset::fraction(self.train, fraction, seed.into()).map_err(named_by_key)?;
+        if self.train.len() < whole {
+            self.train_split = format!("{}[{fraction} of it]", self.train_split);
         }
+        Ok(self)
     }
 }
 

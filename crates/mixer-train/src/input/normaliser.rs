@@ -1,8 +1,11 @@
 //! Host data as tensors: the one place where bytes of pictures become the network's input.
 
+use std::sync::Arc;
+
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use mixer_data::Batch;
 use mixer_kernels::{mix_rows, normalise_pixels};
+use mixer_model::MixerConfig;
 use mixer_model::weights::Preprocessing;
 
 use crate::device::is_host;
@@ -13,8 +16,10 @@ pub struct Normaliser {
     /// `1 / (255 std)` and `−mean / std` of every value of a patch, `P·P·3`.
     scale: Vec<f32>,
     shift: Vec<f32>,
-    /// The same on a device, `[1, 1, P·P·3]`; absent on the CPU.
-    on_device: Option<[Tensor<3>; 2]>,
+    /// The same where the network is, `[1, 1, P·P·3]`.
+    tensors: [Tensor<3>; 2],
+    /// The pixel of the picture that each pixel of the input is, `[S·P·P]`; absent where none is shuffled.
+    order: Option<Arc<[usize]>>,
     device: Device,
 }
 
@@ -30,11 +35,11 @@ pub enum Pixels {
 }
 
 impl Normaliser {
-    /// For patches of `patch_size` on `device`.
+    /// For the network's pictures, on `device`.
     #[must_use]
-    pub fn new(preprocessing: &Preprocessing, patch_size: usize, device: &Device) -> Self {
+    pub fn new(preprocessing: &Preprocessing, network: &MixerConfig, device: &Device) -> Self {
         let row = |f: &dyn Fn(usize) -> f32| -> Vec<f32> {
-            (0..patch_size * patch_size * 3).map(|i| f(i % 3)).collect()
+            (0..network.patch_dim()).map(|i| f(i % 3)).collect()
         };
         let (mean, std) = (preprocessing.mean, preprocessing.std);
         let scale = row(&|colour| 1.0 / (255.0 * std[colour]));
@@ -42,8 +47,21 @@ impl Normaliser {
         let tensor = |values: &Vec<f32>| {
             Tensor::from_data(TensorData::new(values.clone(), [1, 1, values.len()]), device)
         };
-        let on_device = (!is_host(device)).then(|| [tensor(&scale), tensor(&shift)]);
-        Self { scale, shift, on_device, device: device.clone() }
+        let tensors = [tensor(&scale), tensor(&shift)];
+        let order = preprocessing.shuffle.patchwise(network.image_size, network.patch_size);
+        Self { scale, shift, tensors, order: order.map(Arc::from), device: device.clone() }
+    }
+
+    /// The bytes of a batch, each picture shuffled where it is to be: behind everything else that is done to
+    /// bytes. (Mixup comes later, and does the same to every pixel.)
+    fn bytes(&self, batch: &Batch) -> Vec<u8> {
+        let Some(order) = &self.order else { return batch.patches.clone() };
+        let mut bytes = Vec::with_capacity(batch.patches.len());
+        for picture in batch.patches.chunks_exact(3 * order.len()) {
+            let (pixels, _) = picture.as_chunks::<3>();
+            bytes.extend(order.iter().flat_map(|&from| pixels[from]));
+        }
+        bytes
     }
 
     /// The batch on the device, as bytes: a quarter of what `f32` would be crosses the bus. Devices
@@ -53,10 +71,10 @@ impl Normaliser {
         let rows = batch.patches.len() / (batch.num_tokens * batch.patch_dim).max(1);
         let dims = [rows, batch.num_tokens, batch.patch_dim];
         if is_host(&self.device) {
-            return Pixels::Host(batch.patches.clone(), dims);
+            return Pixels::Host(self.bytes(batch), dims);
         }
         // Of one axis: a GPU would pad every row of more, and copy row by row.
-        let mut bytes = TensorData::new(batch.patches.clone(), [batch.patches.len()]);
+        let mut bytes = TensorData::new(self.bytes(batch), [batch.patches.len()]);
         if self.device.supports_dtype(DType::U8) {
             // Into memory that a GPU reads by itself, where it has such.
             self.device.staging(std::iter::once(&mut bytes));
@@ -82,10 +100,8 @@ impl Normaliser {
             Pixels::Bytes(bytes) => bytes.float(),
             Pixels::Floats(floats) => floats,
         };
-        match &self.on_device {
-            Some([scale, shift]) => pixels * scale.clone() + shift.clone(),
-            None => unreachable!("what lies on a device was uploaded to one"),
-        }
+        let [scale, shift] = &self.tensors;
+        pixels * scale.clone() + shift.clone()
     }
 
     /// Mixup (Zhang et al. 2018): `share` of each example and the rest of its partner.
@@ -123,5 +139,60 @@ impl Normaliser {
     pub fn matrix(&self, values: Vec<f32>, rows: usize) -> Tensor<2> {
         let columns = values.len() / rows;
         Tensor::from_data(TensorData::new(values, [rows, columns]), &self.device)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mixer_model::Gelu;
+    use mixer_model::weights::Shuffle;
+
+    use super::*;
+
+    #[test]
+    fn every_picture_is_shuffled_by_one_order_and_colours_stay_together() {
+        let network = MixerConfig {
+            image_size: 6,
+            patch_size: 2,
+            hidden_dim: 1,
+            tokens_mlp_dim: 1,
+            channels_mlp_dim: 1,
+            num_blocks: 1,
+            num_classes: 2,
+            gelu: Gelu::Tanh,
+        };
+        let patches: Vec<u8> = (0..216).collect();
+        let batch = Batch {
+            patches: patches.clone(),
+            labels: vec![0; 2],
+            num_tokens: 9,
+            patch_dim: 12,
+            ..Batch::default()
+        };
+        let device = Device::flex();
+        let values = |shuffle| {
+            // Values are those of the bytes.
+            let preprocessing = Preprocessing {
+                mean: [0.0; 3],
+                std: [1.0 / 255.0; 3],
+                shuffle,
+                ..Preprocessing::default()
+            };
+            let normaliser = Normaliser::new(&preprocessing, &network, &device);
+            let values = normaliser.normalised(normaliser.upload(&batch));
+            assert_eq!(values.dims(), [2, 9, 12]);
+            values.into_data().iter::<f32>().map(|value| value.round() as u8).collect::<Vec<u8>>()
+        };
+        assert_eq!(values(Shuffle::None), patches);
+        for shuffle in [Shuffle::Patches { seed: 7 }, Shuffle::Pixels { seed: 7 }] {
+            let order = shuffle.patchwise(6, 2).unwrap();
+            let expected: Vec<u8> = [0, 36]
+                .iter()
+                .flat_map(|first| order.iter().map(move |pixel| first + pixel))
+                .flat_map(|pixel| patches[3 * pixel..3 * pixel + 3].to_vec())
+                .collect();
+            assert_eq!(values(shuffle), expected);
+            assert_ne!(expected, patches);
+        }
     }
 }

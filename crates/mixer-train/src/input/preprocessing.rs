@@ -2,7 +2,7 @@
 //! two types, because model and data do not know each other.
 
 use mixer_data::{DecodeOptions, EvalResize, EvalTransform, Interpolation};
-use mixer_model::weights::{self, Preprocessing, ResizeRule};
+use mixer_model::weights::{self, Preprocessing, ResizeRule, Shuffle};
 
 /// Decoding of pictures as a weights file asks for it.
 #[must_use]
@@ -30,7 +30,7 @@ pub fn eval_transform(preprocessing: &Preprocessing, image_size: usize) -> EvalT
     }
 }
 
-/// The rule that a weights file keeps of an evaluation transform; pictures are not turned.
+/// The rule that a weights file keeps of an evaluation transform; pictures are neither turned nor shuffled.
 #[must_use]
 pub fn preprocessing(transform: &EvalTransform, mean: [f32; 3], std: [f32; 3]) -> Preprocessing {
     Preprocessing {
@@ -49,5 +49,6 @@ pub fn preprocessing(transform: &EvalTransform, mean: [f32; 3], std: [f32; 3]) -
             Interpolation::Area => weights::Interpolation::Box,
         },
         apply_exif_orientation: false,
+        shuffle: Shuffle::None,
     }
 }

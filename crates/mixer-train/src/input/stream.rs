@@ -162,6 +162,7 @@ mod tests {
         LoaderConfig, OnCorrupt,
     };
     use mixer_model::weights::Preprocessing;
+    use mixer_model::{Gelu, MixerConfig, Variant};
 
     use super::*;
     use crate::halt::never;
@@ -182,7 +183,9 @@ mod tests {
     }
 
     fn normaliser() -> Normaliser {
-        Normaliser::new(&Preprocessing::default(), 4, &Device::flex())
+        let network = Variant::parse("S/16").unwrap().config(32, 10, Gelu::Tanh);
+        let network = MixerConfig { patch_size: 4, ..network };
+        Normaliser::new(&Preprocessing::default(), &network, &Device::flex())
     }
 
     /// The next batch, however long it takes.

@@ -2,13 +2,14 @@
 
 use burn::tensor::{Tensor, TensorData};
 use mixer_data::{Batch, Resampler, RgbImage, patchify};
+use mixer_model::weights::{Preprocessing, Shuffle};
 use mixer_model::{Mixer, Weights};
 
 use crate::device::DeviceEntry;
+use crate::draw::canvas::{Canvas, blend, diverging};
 use crate::error::TrainError;
 use crate::input::normaliser::Normaliser;
 use crate::input::preprocessing::eval_transform;
-use crate::look::canvas::{Canvas, blend, diverging};
 
 /// Steps of the integral; twice as many, and again, where the shares do not add up.
 const STEPS: usize = 64;
@@ -62,13 +63,20 @@ impl Attribution {
         let device = device.device.clone().autodiff();
         let mixer = Mixer::from_weights(weights, &device)?;
         let (tokens, patch_dim) = (config.num_tokens(), config.patch_dim());
-        let normaliser = Normaliser::new(&preprocessing, patch, &device);
+        // The shares are those of the patches of the picture: pixels are shuffled on their way into the network.
+        let order = preprocessing.shuffle.patchwise(side, patch);
+        let preprocessing = Preprocessing { shuffle: Shuffle::None, ..preprocessing };
+        let normaliser = Normaliser::new(&preprocessing, &config, &device);
         let batch =
             Batch { patches, labels: vec![0], num_tokens: tokens, patch_dim, ..Batch::default() };
         let x: Vec<f32> =
             normaliser.normalised(normaliser.upload(&batch)).into_data().iter::<f32>().collect();
         let tensor = |rows: &[Vec<f32>]| {
-            let data = TensorData::new(rows.concat(), [rows.len(), tokens, patch_dim]);
+            let values = match &order {
+                None => rows.concat(),
+                Some(order) => rows.iter().flat_map(|row| shuffled(row, order)).collect(),
+            };
+            let data = TensorData::new(values, [rows.len(), tokens, patch_dim]);
             Tensor::<3>::from_data(data, &device)
         };
         let logits_of = |rows: &[Vec<f32>]| -> Vec<f32> {
@@ -102,8 +110,12 @@ impl Attribution {
                 let Some(found) = input.grad(&sum.backward()) else { continue };
                 let found: Vec<f32> = found.into_data().iter::<f32>().collect();
                 for (row, (_, length)) in found.chunks_exact(x.len()).zip(pieces) {
+                    let row = match &order {
+                        None => row.to_vec(),
+                        Some(order) => put_back(row, order),
+                    };
                     for ((product, g), x) in products.iter_mut().zip(row).zip(&x) {
-                        *product += f64::from(*g) * length * f64::from(*x);
+                        *product += f64::from(g) * length * f64::from(*x);
                     }
                 }
             }
@@ -168,4 +180,19 @@ impl Attribution {
         }
         canvas
     }
+}
+
+/// The pixels of a picture in the order that the network sees them.
+fn shuffled(values: &[f32], order: &[usize]) -> Vec<f32> {
+    let (pixels, _) = values.as_chunks::<3>();
+    order.iter().flat_map(|&from| pixels[from]).collect()
+}
+
+/// What the network sees in the order of the picture.
+fn put_back(values: &[f32], order: &[usize]) -> Vec<f32> {
+    let mut back = vec![0.0; values.len()];
+    for (pixel, &to) in values.as_chunks::<3>().0.iter().zip(order) {
+        back[3 * to..3 * to + 3].copy_from_slice(pixel);
+    }
+    back
 }

@@ -1,15 +1,13 @@
 //! An evaluation in depth: every example's answer, and what they add up to.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::sync::Arc;
 
-use burn::tensor::Tensor;
-use fs_err as fs;
+use burn::tensor::{Int, Tensor, TensorData};
 use mixer_analysis::{Measures, Scored, Tally};
 use mixer_data::{OnCorrupt, SkippedExample, Source};
+use mixer_model::weights::Shuffle;
 use mixer_model::{Mixer, MixerConfig};
-use serde::{Deserialize, Serialize};
 
 use crate::classifier::Classifier;
 use crate::error::TrainError;
@@ -95,12 +93,13 @@ impl Details {
         let temperature = classifier.temperature();
         let mut tally = Tally::new(outputs.len());
         let (mut rows, mut logits) = (Vec::new(), Vec::new());
-        let network = |mixer: &Mixer, patches: Tensor<3>| match self.flip {
-            true => {
-                let mirrored = mirrored(patches.clone(), mixer.config());
+        let mirror = self.flip.then(|| mirror(config, classifier.preprocessing().shuffle));
+        let network = |mixer: &Mixer, patches: Tensor<3>| match &mirror {
+            Some(mirror) => {
+                let mirrored = moved(patches.clone(), mirror);
                 (mixer.forward(patches) + mixer.forward(mirrored)) / 2.0
             }
-            false => mixer.forward(patches),
+            None => mixer.forward(patches),
         };
         let each = |index: usize, all: &[f32]| {
             let Some(label) = position[output(source.label(index))] else { return };
@@ -118,14 +117,34 @@ impl Details {
     }
 }
 
-/// Patches of the mirror images.
+/// The pixel of the network's input that each pixel is in the input of the mirror image, `[S·P·P]`.
+fn mirror(config: &MixerConfig, shuffle: Shuffle) -> Vec<usize> {
+    let (grid, p) = (config.grid_size(), config.patch_size);
+    let mirrored = |pixel: usize| {
+        let (token, y, x) = (pixel / (p * p), pixel / p % p, pixel % p);
+        let token = token / grid * grid + grid - 1 - token % grid;
+        (token * p + y) * p + p - 1 - x
+    };
+    let Some(order) = shuffle.patchwise(config.image_size, p) else {
+        return (0..config.num_tokens() * p * p).map(mirrored).collect();
+    };
+    // Pictures are mirrored before they are shuffled.
+    let mut place = vec![0; order.len()];
+    order.iter().enumerate().for_each(|(at, from)| place[*from] = at);
+    order.into_iter().map(|from| place[mirrored(from)]).collect()
+}
+
+/// Patches with their pixels in another order; the three colours of a pixel stay together.
 ///
 /// # Shapes
 /// - `patches` and output: `[B, S, P·P·3]`
-fn mirrored(patches: Tensor<3>, config: &MixerConfig) -> Tensor<3> {
-    let [b, s, values] = patches.dims();
-    let (grid, p) = (config.grid_size(), config.patch_size);
-    patches.reshape([b, grid, grid, p, p, 3]).flip([2, 4]).reshape([b, s, values])
+/// - `order`: `[S·P·P]`
+fn moved(patches: Tensor<3>, order: &[usize]) -> Tensor<3> {
+    let (dims, device) = (patches.dims(), patches.device());
+    let order: Vec<i32> = order.iter().map(|from| *from as i32).collect();
+    let pixels = order.len();
+    let order = Tensor::<1, Int>::from_data(TensorData::new(order, [pixels]), &device);
+    patches.reshape([dims[0], pixels, 3]).select(1, order).reshape(dims)
 }
 
 impl Detailed {
@@ -140,68 +159,9 @@ impl Detailed {
     }
 }
 
-/// Accuracy by ImageNet's reassessed labels; its JSON form is part of the interface.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Real {
-    /// Pictures that have labels.
-    pub n: u64,
-    /// Fraction of them whose prediction is one of their labels.
-    pub top1: f64,
-}
-
-impl Real {
-    /// Compares predictions with `real.json`: a list of classes for each picture of ImageNet's validation set.
-    /// The picture's number is at the end of its name, `ILSVRC2012_val_00000001.JPEG`; one without labels
-    /// counts for nothing.
-    ///
-    /// # Source
-    /// "Are we done with ImageNet?" (Beyer et al. 2020), `google-research/reassessed-imagenet`.
-    ///
-    /// # Errors
-    /// [`TrainError::DataMismatch`] for a file of another form or length, and pictures of other names.
-    pub fn new(found: &Detailed, source: &dyn Source, file: &Path) -> Result<Self, TrainError> {
-        let mismatch = |message: String| TrainError::data_mismatch(message);
-        let text = fs::read_to_string(file)?;
-        let labels: Vec<Vec<usize>> = serde_json::from_str(&text).map_err(|error| {
-            mismatch(format!("not a list of lists of classes: {error}: {}", file.display()))
-        })?;
-        let (mut n, mut right) = (0, 0u64);
-        for row in &found.rows {
-            let name = source.describe(row.index);
-            let number = number_of(&name).ok_or_else(|| {
-                mismatch(format!(
-                    "no picture of ImageNet's validation set, whose name ends with a number: {name}"
-                ))
-            })?;
-            let labels = labels.get(number.wrapping_sub(1)).ok_or_else(|| {
-                mismatch(format!(
-                    "{} pictures have labels, this is number {number}: {name}: {}",
-                    labels.len(),
-                    file.display()
-                ))
-            })?;
-            if !labels.is_empty() {
-                n += 1;
-                right += u64::from(labels.contains(&found.outputs[row.scored.prediction]));
-            }
-        }
-        if n == 0 {
-            return Err(mismatch(format!("no picture has a label: {}", file.display())));
-        }
-        Ok(Self { n, top1: right as f64 / n as f64 })
-    }
-}
-
-/// The number at the end of a file's name.
-fn number_of(path: &str) -> Option<usize> {
-    let stem = Path::new(path).file_stem()?.to_str()?;
-    let digits = stem.len() - stem.trim_end_matches(|c: char| c.is_ascii_digit()).len();
-    stem[stem.len() - digits..].parse().ok()
-}
-
 #[cfg(test)]
 mod tests {
-    use burn::tensor::{Device, TensorData};
+    use burn::tensor::Device;
 
     use super::*;
 
@@ -215,14 +175,17 @@ mod tests {
             .collect();
         let patches =
             Tensor::from_data(TensorData::new(columns.clone(), [1, 4, 12]), &Device::flex());
-        let found: Vec<f32> = mirrored(patches, &config).into_data().iter::<f32>().collect();
+        let values = |patches: Tensor<3>| patches.into_data().iter::<f32>().collect::<Vec<f32>>();
         let expected: Vec<f32> = columns.iter().map(|column| 3.0 - column).collect();
-        assert_eq!(found, expected);
-    }
-
-    #[test]
-    fn pictures_have_numbers() {
-        assert_eq!(number_of("val/n01440764/ILSVRC2012_val_00000293.JPEG"), Some(293));
-        assert_eq!(number_of("cat.jpg"), None);
+        let mirror_of = |shuffle| mirror(&config, shuffle);
+        assert_eq!(values(moved(patches.clone(), &mirror_of(Shuffle::None))), expected);
+        // Where pictures are shuffled, so are their mirror images.
+        let mirrored = moved(patches.clone(), &mirror_of(Shuffle::None));
+        for shuffle in [Shuffle::Patches { seed: 1 }, Shuffle::Pixels { seed: 1 }] {
+            let order = shuffle.patchwise(4, 2).unwrap();
+            let seen = moved(patches.clone(), &order);
+            let expected = values(moved(mirrored.clone(), &order));
+            assert_eq!(values(moved(seen, &mirror_of(shuffle))), expected);
+        }
     }
 }

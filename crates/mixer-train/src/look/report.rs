@@ -5,28 +5,37 @@
 
 use std::collections::BTreeMap;
 
+use mixer_analysis::{CalibrationBin, ClassMeasure, Confusion};
 use mixer_model::Weights;
 use serde::Serialize;
 
 use crate::disk::metrics::Metric;
 use crate::disk::run_dir::{self, RunDir};
 use crate::disk::tensorboard::scalars;
+use crate::draw::canvas::{Canvas, blend};
+use crate::draw::unit_pictures::{embedding, token_mixing};
 use crate::error::TrainError;
+use crate::look::pareto::Figure;
 use crate::look::run_record::{RunRecord, differences, percent};
 use crate::look::saved_evaluation::SavedEvaluation;
-use crate::look::unit_pictures::{embedding, token_mixing};
 
 /// Pieces of a curve, each of which keeps two points.
 const PIECES: usize = 500;
 
+/// The most classes whose confusion is a picture.
+const MOST_PIXELS: usize = 2000;
+
 /// Pairs of classes that are listed.
 const CONFUSED: usize = 20;
+
+/// Classes that are listed, those with the least accuracy.
+const WORST: usize = 20;
 
 /// The most classes whose confusion is a table.
 const MOST_CELLS: usize = 50;
 
 #[derive(Debug, Serialize)]
-struct Page {
+struct Page<'a> {
     columns: Vec<&'static str>,
     /// Columns that are numbers.
     numbers: Vec<usize>,
@@ -34,11 +43,14 @@ struct Page {
     runs: Vec<Run>,
     differences: Vec<Difference>,
     charts: Vec<Chart>,
+    figures: &'a [Figure],
 }
 
 #[derive(Debug, Serialize)]
 struct Run {
     name: String,
+    steps_per_epoch: f64,
+    batch_size: usize,
     row: Vec<String>,
     facts: Vec<(&'static str, String)>,
     plan: String,
@@ -57,9 +69,13 @@ struct Picture {
 struct Evaluation {
     measures: Vec<(&'static str, String)>,
     classes: Vec<String>,
-    /// Absent for many classes.
-    confusion: Option<mixer_analysis::Confusion>,
+    /// Absent for many classes, of which there is a picture.
+    confusion: Option<Confusion>,
+    confusion_picture: Option<Picture>,
     confused: Vec<[String; 4]>,
+    /// Name, examples and accuracy of the classes with the least.
+    worst: Vec<[String; 3]>,
+    calibration: Vec<CalibrationBin>,
     mistakes: Vec<Picture>,
 }
 
@@ -79,20 +95,23 @@ struct Chart {
 struct Series {
     run: usize,
     /// `true` where nothing is to be smoothed: evaluations are few.
-    #[serde(rename = "isSmooth")]
     is_smooth: bool,
     points: Vec<Point>,
 }
 
-/// Step, value, epoch, hours. What is no number is `null`.
-type Point = (u64, Option<f64>, Option<f64>, Option<f64>);
+/// Step, value, hours. What is no number is `null`.
+type Point = (u64, Option<f64>, Option<f64>);
 
-/// The page about `runs`, the first of which has the first colour. `with_pictures` draws their weights, where
-/// they have some.
+/// The page about `runs`, the first of which has the first colour, with figures of accuracy and cost before
+/// the curves. `with_pictures` draws the weights of the runs, where they have some.
 ///
 /// # Errors
 /// [`TrainError::Model`] for weights that cannot be read.
-pub fn report(runs: &[RunRecord], with_pictures: bool) -> Result<String, TrainError> {
+pub fn report(
+    runs: &[RunRecord],
+    figures: &[Figure],
+    with_pictures: bool,
+) -> Result<String, TrainError> {
     let best = |run: &RunRecord| run.best().map_or(f64::NEG_INFINITY, |best| best.top1);
     let winner = (0..runs.len())
         .reduce(|found, i| if best(&runs[i]) > best(&runs[found]) { i } else { found })
@@ -107,8 +126,10 @@ pub fn report(runs: &[RunRecord], with_pictures: bool) -> Result<String, TrainEr
             .map(|(key, values)| Difference { key, values })
             .collect(),
         charts: charts(runs),
+        figures,
     };
     let title = match runs {
+        [] => "Accuracy and cost".to_owned(),
         [run] => run.name.clone(),
         runs => format!("{} runs", runs.len()),
     };
@@ -121,11 +142,19 @@ pub fn report(runs: &[RunRecord], with_pictures: bool) -> Result<String, TrainEr
     // The data last: what stands in it is no placeholder.
     Ok(template
         .replace("{{style}}", include_str!("report/page.css"))
-        .replace("{{script}}", include_str!("report/page.js"))
+        .replace("{{script}}", SCRIPT)
         .replace("{{title}}", &escaped(&title))
         .replace("{{subtitle}}", &escaped(&subtitle))
         .replacen("{{data}}", &data, 1))
 }
+
+/// The script of the page: what figures share, their kinds, the sections.
+const SCRIPT: &str = concat!(
+    include_str!("report/figure.js"),
+    include_str!("report/curves.js"),
+    include_str!("report/points.js"),
+    include_str!("report/page.js"),
+);
 
 const COLUMNS: [&str; 10] = [
     "run",
@@ -188,16 +217,20 @@ fn run(record: &RunRecord, with_pictures: bool) -> Result<Run, TrainError> {
     let read = |name: &str| std::fs::read_to_string(record.path.join(name)).ok();
     Ok(Run {
         name: record.name.clone(),
+        steps_per_epoch: record.plan.steps_per_epoch(),
+        batch_size: record.plan.train.batch_size,
         row,
         facts,
         plan: record.plan.to_toml()?,
         notes: read("notes.md"),
-        evaluation: SavedEvaluation::read(&RunDir::new(&record.path))?.map(evaluation),
+        evaluation: SavedEvaluation::read(&RunDir::new(&record.path))?
+            .map(evaluation)
+            .transpose()?,
         pictures: if with_pictures { pictures(record)? } else { Vec::new() },
     })
 }
 
-fn evaluation(saved: SavedEvaluation) -> Evaluation {
+fn evaluation(saved: SavedEvaluation) -> Result<Evaluation, TrainError> {
     let SavedEvaluation { split, classes, measures, mistakes } = saved;
     let n = measures.n;
     let lines = vec![
@@ -215,9 +248,28 @@ fn evaluation(saved: SavedEvaluation) -> Evaluation {
         let name = |class: usize| classes.get(class).cloned().unwrap_or_default();
         [name(pair.truth), name(pair.prediction), pair.n.to_string(), pair.reverse.to_string()]
     });
-    Evaluation {
+    let mut by_accuracy: Vec<(f64, ClassMeasure)> = measures
+        .per_class
+        .iter()
+        .filter_map(|class| class.top1.filter(|top1| *top1 < 1.0).map(|top1| (top1, *class)))
+        .collect();
+    by_accuracy.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let worst = by_accuracy.into_iter().take(WORST).map(|(top1, class)| {
+        let name = classes.get(class.class).cloned().unwrap_or_default();
+        [name, class.n.to_string(), percent(top1, class.n)]
+    });
+    let confusion_picture = match classes.len() {
+        k if (MOST_CELLS + 1..=MOST_PIXELS).contains(&k) => {
+            Some(confusion_picture(&measures.confusion)?)
+        }
+        _ => None,
+    };
+    Ok(Evaluation {
         measures: lines,
+        confusion_picture,
         confused: pairs.collect(),
+        worst: worst.collect(),
+        calibration: measures.calibration,
         confusion: (classes.len() <= MOST_CELLS).then_some(measures.confusion),
         mistakes: mistakes
             .into_iter()
@@ -233,7 +285,28 @@ fn evaluation(saved: SavedEvaluation) -> Evaluation {
             })
             .collect(),
         classes,
+    })
+}
+
+/// A square for each cell, darker on a logarithmic scale of its share of the row.
+fn confusion_picture(confusion: &Confusion) -> Result<Picture, TrainError> {
+    let k = confusion.num_classes();
+    let scale = (600 / k).max(1);
+    let mut canvas = Canvas::new(k * scale, k * scale);
+    for truth in 0..k {
+        let row = confusion.row(truth);
+        let total: u64 = row.iter().sum();
+        for (prediction, &n) in row.iter().enumerate() {
+            let shade = ((n + 1) as f64).ln() / ((total + 1) as f64).ln().max(1e-9);
+            canvas.tile((prediction * scale, truth * scale), 1, scale, |_| {
+                [255, 255, 255].map(|white| blend(white, 20, shade))
+            });
+        }
     }
+    let caption = "confusion: rows are truth, columns predictions, both in the order of the \
+                   outputs; dark is much of a row, on a logarithmic scale"
+        .to_owned();
+    Ok(Picture { data: data_uri(&canvas.png()?), caption })
 }
 
 fn pictures(record: &RunRecord) -> Result<Vec<Picture>, TrainError> {
@@ -258,7 +331,6 @@ fn charts(runs: &[RunRecord]) -> Vec<Chart> {
     let mut charts: BTreeMap<(usize, String), Vec<Series>> = BTreeMap::new();
     for (run, record) in runs.iter().enumerate() {
         let mut curves: BTreeMap<String, Vec<Point>> = BTreeMap::new();
-        let steps_per_epoch = record.plan.steps_per_epoch();
         for metric in &record.metrics {
             let seconds = match metric {
                 Metric::Train { elapsed_secs, .. } | Metric::Eval { elapsed_secs, .. } => {
@@ -267,11 +339,10 @@ fn charts(runs: &[RunRecord]) -> Vec<Chart> {
                 _ => None,
             };
             let Some((step, _, values)) = scalars(metric) else { continue };
-            let epoch = step as f64 / steps_per_epoch;
             for (tag, value) in values {
                 if tag != "train/epoch" {
-                    let value = value.is_finite().then_some(value);
-                    let point = (step, value, Some(epoch), seconds.map(|seconds| seconds / 3600.0));
+                    let value = value.is_finite().then(|| shortened(value));
+                    let point = (step, value, seconds.map(|seconds| shortened(seconds / 3600.0)));
                     curves.entry(tag).or_default().push(point);
                 }
             }
@@ -285,6 +356,11 @@ fn charts(runs: &[RunRecord]) -> Vec<Chart> {
         }
     }
     charts.into_iter().map(|((_, name), series)| Chart { name, series }).collect()
+}
+
+/// Seven digits, which is what f32 has: the page is half as large. `mixer report --csv` has all.
+fn shortened(value: f64) -> f64 {
+    format!("{value:.6e}").parse().unwrap_or(value)
 }
 
 /// The points with the smallest and the largest value of every piece, in their order.
@@ -339,8 +415,39 @@ mod tests {
     }
 
     #[test]
+    fn the_confusion_of_many_classes_is_a_picture() {
+        let mut tally = mixer_analysis::Tally::new(60);
+        for label in 0..60 {
+            let mut logits = vec![0.0; 60];
+            logits[label / 2 * 2] = 9.0;
+            tally.add(&logits, label);
+        }
+        let saved = |measures| SavedEvaluation {
+            split: "val".to_owned(),
+            classes: (0..60).map(|class| class.to_string()).collect(),
+            measures,
+            mistakes: Vec::new(),
+        };
+        let page = evaluation(saved(tally.measures())).unwrap();
+        assert!(page.confusion.is_none());
+        let picture = confusion_picture(&tally.measures().confusion).unwrap();
+        assert_eq!(page.confusion_picture.unwrap().data, picture.data);
+        assert_eq!(page.worst.len(), WORST);
+        assert_eq!(page.worst[0], ["1", "1", "0.0 ± 39.7"]);
+    }
+
+    #[test]
+    fn values_keep_seven_digits() {
+        for (value, expected) in
+            [(1.0 / 3.0, 0.333_333_3), (0.0, 0.0), (-12_345_678.9, -1.234_568e7)]
+        {
+            assert_eq!(shortened(value), expected);
+        }
+    }
+
+    #[test]
     fn long_curves_keep_their_extremes() {
-        let point = |step: u64| (step, Some((step % 97) as f64), None, None);
+        let point = |step: u64| (step, Some((step % 97) as f64), None);
         let kept = thinned((0..100_000).map(point).collect());
         assert!(kept.len() <= 2 * PIECES + 2);
         assert!(kept.windows(2).all(|pair| pair[0].0 < pair[1].0));

@@ -6,6 +6,7 @@ use fs_err as fs;
 use serde::Serialize;
 
 use crate::config::RunConfig;
+use crate::disk::checkpoint;
 use crate::disk::environment::Environment;
 use crate::disk::metrics::{self, Metric};
 use crate::disk::run_dir::RunDir;
@@ -25,6 +26,8 @@ pub struct RunRecord {
     pub environment: Option<Environment>,
     /// Every line of metrics.
     pub metrics: Vec<Metric>,
+    /// `true` where the last line is cut off; it is left out.
+    pub is_cut: bool,
 }
 
 /// Progress of a run; its JSON form is part of the interface.
@@ -72,24 +75,25 @@ impl RunRecord {
     /// [`TrainError::Checkpoint`] for a damaged line of metrics.
     pub fn read(path: &Path) -> Result<Self, TrainError> {
         let run_dir = RunDir::new(path);
-        let refused = |message: String| {
-            TrainError::run_dir(message, path).with_hint(
+        if !run_dir.exists() {
+            let found = match path {
+                path if path.is_dir() => "the directory holds no run",
+                path if path.exists() => "this is a file, expected a run directory",
+                _ => "no such run directory",
+            };
+            return Err(TrainError::run_dir(found, path).with_hint(
                 "name a directory that `mixer pretrain` or `mixer finetune` trained in; `mixer runs DIR` lists \
                  those below a folder",
-            )
-        };
-        if !run_dir.exists() {
-            let found =
-                if path.is_dir() { "the directory holds no run" } else { "no such run directory" };
-            return Err(refused(found.to_owned()));
+            ));
         }
         let text = fs::read_to_string(run_dir.plan())?;
         let typed = || Ok(RunConfig::parse(&fs::read_to_string(run_dir.config())?, &[])?.0);
-        let plan = RunPlan::from_toml(&text, typed)
-            .map_err(|error| refused(format!("its `plan.toml` cannot be read: {error}")))?;
-        let metrics = match run_dir.metrics() {
-            metrics if metrics.exists() => metrics::read(&metrics)?,
-            _ => Vec::new(),
+        let plan = RunPlan::from_toml(&text, typed).map_err(|error| {
+            TrainError::run_dir(format!("its `plan.toml` cannot be read: {error}"), path)
+        })?;
+        let (metrics, is_cut) = match run_dir.metrics() {
+            file if file.exists() => (metrics::read(&file)?, metrics::is_cut(&file)?),
+            _ => (Vec::new(), false),
         };
         let environment = fs::read_to_string(run_dir.environment()).ok();
         let name = path.canonicalize().ok();
@@ -100,6 +104,7 @@ impl RunRecord {
             plan,
             environment: environment.and_then(|text| serde_json::from_str(&text).ok()),
             metrics,
+            is_cut,
         })
     }
 
@@ -133,14 +138,16 @@ impl RunRecord {
         Ok(runs)
     }
 
-    /// Updates done, as far as the metrics know.
+    /// Updates done, as far as metrics and checkpoints know: a run may have been stopped between two lines.
     #[must_use]
     pub fn steps(&self) -> u64 {
+        let saved = checkpoint::list(&RunDir::new(&self.path).checkpoints()).unwrap_or_default();
+        let saved = saved.first().and_then(|path| checkpoint::step_of(path));
         let step = |metric: &Metric| match metric {
             Metric::Train { step, .. } | Metric::Eval { step, .. } => Some(*step),
             _ => None,
         };
-        self.metrics.iter().filter_map(step).max().unwrap_or(0)
+        self.metrics.iter().filter_map(step).chain(saved).max().unwrap_or(0)
     }
 
     /// Progress of the run.

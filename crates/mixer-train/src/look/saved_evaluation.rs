@@ -62,8 +62,8 @@ impl SavedEvaluation {
         if !path.exists() {
             return Ok(None);
         }
-        serde_json::from_str(&fs::read_to_string(&path)?).map(Some).map_err(|error| {
-            TrainError::checkpoint(CheckpointFault::CannotReadMetrics, error.to_string(), path)
+        serde_json::from_slice(&fs::read(&path)?).map(Some).map_err(|error| {
+            TrainError::checkpoint(CheckpointFault::CannotReadEvaluation, error.to_string(), path)
         })
     }
 }

@@ -3,17 +3,18 @@
 use std::path::PathBuf;
 
 use mixer_data::{
-    DataError, EvalResize, EvalTransform, Interpolation, MixPartners, MixSpec, OnCorrupt,
-    RandAugment, RandomErasing, TrainCrop, TrainTransform,
+    EvalResize, EvalTransform, Interpolation, MixPartners, MixSpec, OnCorrupt, RandAugment,
+    RandomErasing, TrainCrop, TrainTransform,
 };
+use mixer_model::weights::Shuffle;
 use serde::{Deserialize, Serialize};
 
 use crate::config::data::{
     APPLY_EXIF_ORIENTATION, CROP, DataConfig, DataKind, EVAL_RESIZE, FLIP, INTERPOLATION,
-    MAX_PIXELS, MEAN, ON_CORRUPT, QUEUE_MIB, REPEATS, STD, TRAIN, TRAIN_EXAMPLES, VAL_EXAMPLES,
-    default_workers,
+    MAX_PIXELS, MEAN, ON_CORRUPT, QUEUE_MIB, REPEATS, SHUFFLE, STD, TRAIN, TRAIN_EXAMPLES,
+    TRAIN_FRACTION, TRAIN_FRACTION_SEED, VAL_EXAMPLES, default_workers,
 };
-use crate::error::TrainError;
+use crate::error::{TrainError, named_by_key};
 use crate::input::preprocessing;
 use crate::plan::facts::{DataFacts, InitFacts};
 use crate::plan::train::TrainPlan;
@@ -34,6 +35,12 @@ pub struct DataPlan {
     /// Split to evaluate on; absent for the built-in set.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub val: Option<String>,
+    /// Part of the training examples that is trained on.
+    #[serde(default = "all")]
+    pub train_fraction: f64,
+    /// Seed that chooses it; absent where it is all of them.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub train_fraction_seed: Option<u32>,
     /// Size of the built-in training set.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub train_examples: Option<usize>,
@@ -63,6 +70,9 @@ pub struct DataPlan {
     pub mean: [f32; 3],
     /// Standard deviation per colour.
     pub std: [f32; 3],
+    /// Order that the pixels of every picture are put in.
+    #[serde(default)]
+    pub shuffle: Shuffle,
     /// Turning of pictures as their EXIF data says; absent for the built-in set.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub apply_exif_orientation: Option<bool>,
@@ -75,6 +85,11 @@ pub struct DataPlan {
     pub workers: usize,
     /// Memory for decoded batches that wait, MiB.
     pub queue_mib: usize,
+}
+
+/// The fraction of plans that were written before there was one.
+fn all() -> f64 {
+    TRAIN_FRACTION
 }
 
 impl DataPlan {
@@ -115,12 +130,23 @@ impl DataPlan {
         let mean = config.mean.or(inherited.map(|p| p.mean)).unwrap_or(MEAN);
         let std = config.std.or(inherited.map(|p| p.std)).unwrap_or(STD);
         let is_builtin = config.source == Some(DataKind::Builtin);
+        let train_fraction = config.train_fraction.unwrap_or(TRAIN_FRACTION);
+        let is_part = train_fraction < 1.0;
+        if !is_part && config.train_fraction_seed.is_some() {
+            return Err(TrainError::no_effect(
+                "data.train_fraction_seed",
+                "without a `data.train_fraction` below 1",
+            ));
+        }
         Ok(Self {
             source: config.source,
             path: config.path.clone(),
             train: (!is_builtin).then(|| config.train.clone().unwrap_or_else(|| TRAIN.to_owned())),
             val: (!is_builtin)
                 .then(|| config.val.clone().unwrap_or_else(|| facts.val_split.clone())),
+            train_fraction,
+            train_fraction_seed: is_part
+                .then_some(config.train_fraction_seed.unwrap_or(TRAIN_FRACTION_SEED)),
             train_examples: is_builtin.then_some(config.train_examples.unwrap_or(TRAIN_EXAMPLES)),
             val_examples: is_builtin.then_some(config.val_examples.unwrap_or(VAL_EXAMPLES)),
             repeats,
@@ -133,6 +159,7 @@ impl DataPlan {
             interpolation,
             mean,
             std,
+            shuffle: config.shuffle.or(inherited.map(|p| p.shuffle)).unwrap_or(SHUFFLE),
             apply_exif_orientation: (!is_builtin)
                 .then_some(config.apply_exif_orientation.unwrap_or(APPLY_EXIF_ORIENTATION)),
             max_pixels: (!is_builtin).then_some(config.max_pixels.unwrap_or(MAX_PIXELS)),
@@ -217,19 +244,5 @@ pub(crate) fn train_transform(
         interpolation,
         randaugment: data.randaugment.clone(),
         erasing: data.erasing.clone(),
-    }
-}
-
-/// A setting of `mixer-data` under the name that the configuration has for it.
-fn named_by_key(error: DataError) -> TrainError {
-    match error {
-        DataError::BadSetting { setting, found, expected } => {
-            let key = match setting.strip_prefix("resize.") {
-                Some(rest) => format!("data.eval_resize.{rest}"),
-                None => format!("data.{setting}"),
-            };
-            TrainError::config(format!("`{key}` is {found}, expected {expected}"))
-        }
-        error => error.into(),
     }
 }

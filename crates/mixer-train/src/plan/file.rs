@@ -42,7 +42,9 @@ impl RunPlan {
         let table = match table.remove(KEY) {
             Some(Value::Integer(FORMAT)) => table,
             Some(other) => {
-                return Err(format!("its format is {other}, expected {FORMAT} or none"));
+                return Err(format!(
+                    "its format is {other}, expected {FORMAT} or none (written by a newer mixer?)"
+                ));
             }
             None => {
                 let typed = typed().map_err(|error| error.to_string())?;
@@ -228,7 +230,7 @@ mod tests {
     #[test]
     fn another_format_is_refused_in_one_line() {
         let error = RunPlan::from_toml("format = 3\n", || panic!("not asked")).unwrap_err();
-        assert_eq!(error, "its format is 3, expected 2 or none");
+        assert_eq!(error, "its format is 3, expected 2 or none (written by a newer mixer?)");
         let error = RunPlan::from_toml("task = \"pretrain\"\n", || Ok(RunConfig::default()));
         assert!(!error.unwrap_err().contains('\n'));
     }

@@ -33,6 +33,8 @@ impl InitPlan {
         model: &MixerConfig,
         classes: &[String],
     ) -> Result<Self, TrainError> {
+        let shuffle = facts.metadata.preprocessing.unwrap_or_default().shuffle;
+        shuffle.check_resolution(facts.config.image_size, model.image_size)?;
         let same_count = facts.config.num_classes == model.num_classes;
         let same_classes = match &facts.metadata.classes {
             Some(names) => names == classes,

@@ -121,6 +121,7 @@ impl RunPlan {
         let eval = self.eval_transform();
         Preprocessing {
             apply_exif_orientation: self.data.apply_exif_orientation.unwrap_or(false),
+            shuffle: self.data.shuffle,
             ..preprocessing::preprocessing(&eval, self.data.mean, self.data.std)
         }
     }
@@ -177,6 +178,14 @@ impl RunPlan {
             warnings.push(format!(
                 "`data.randaugment` moves pictures by {} px, out of the {size} px that they have: the distances of `big_vision` are for 224 px",
                 10.0 * magnitude
+            ));
+        }
+        let of_weights = self.init.as_ref().map(|init| init.from.metadata.preprocessing);
+        let of_weights = of_weights.map(|known| known.unwrap_or_default().shuffle);
+        if let Some(of_weights) = of_weights.filter(|shuffle| *shuffle != self.data.shuffle) {
+            warnings.push(format!(
+                "`data.shuffle` is {}, but the weights were trained with {of_weights}: they begin with pictures that they do not know",
+                self.data.shuffle
             ));
         }
         if self.train.eval_every_steps > self.train.steps {

@@ -127,7 +127,7 @@ impl Evaluator {
         let config = self.loading.loader(self.batch_size, patch_size, self.on_corrupt);
         let part = part.start as u64..part.end as u64;
         let loader = Loader::eval_part(Arc::clone(source), self.transform.clone(), part, config)?;
-        let normaliser = Normaliser::new(&self.preprocessing, patch_size, device);
+        let normaliser = Normaliser::new(&self.preprocessing, mixer.config(), device);
         let mut stream = Stream::new(loader, normaliser, |_| Ok(()))?;
         let mut scores = Vec::new();
         while let Some(Input { patches, batch, .. }) = stream.next(|| stop(scores.len() as u64))? {

@@ -10,9 +10,9 @@ use mixer_model::Weights;
 use crate::disk::environment::now;
 use crate::disk::metrics::{Metric, MetricsFile};
 use crate::disk::tensorboard::EventFile;
+use crate::draw::unit_pictures::token_mixing;
 use crate::error::TrainError;
 use crate::group::is_first;
-use crate::look::unit_pictures::token_mixing;
 use crate::run::evaluation::Evaluation;
 use crate::run::job::Job;
 use crate::run::outliers::Outlier;
@@ -28,16 +28,7 @@ pub(crate) enum Event<'a> {
     /// A number of updates is over.
     Interval(Interval),
     /// The weights, or their moving average, were evaluated.
-    Evaluation {
-        step: u64,
-        epoch: f64,
-        split: &'a str,
-        is_average: bool,
-        is_best: bool,
-        num_classes: usize,
-        loss: Loss,
-        found: Evaluation,
-    },
+    Evaluation(Evaluated<'a>),
     /// A value stands out.
     Outlier { step: u64, quantity: Quantity, value: f64, found: Outlier },
     /// An update that is not finite was left out; `left` more may be.
@@ -48,6 +39,27 @@ pub(crate) enum Event<'a> {
     LossScaleGrew { step: u64, factor: f64 },
     /// An example was passed over.
     Skipped { step: u64, split: &'a str, example: &'a SkippedExample },
+}
+
+/// An evaluation of a run.
+#[derive(Clone, Copy)]
+pub(crate) struct Evaluated<'a> {
+    /// Updates done.
+    pub(crate) step: u64,
+    /// Passes over the training data done.
+    pub(crate) epoch: f64,
+    /// Name of the split.
+    pub(crate) split: &'a str,
+    /// `true` for the moving average of the weights.
+    pub(crate) is_average: bool,
+    /// `true` for the best one so far.
+    pub(crate) is_best: bool,
+    /// Classes of the network.
+    pub(crate) num_classes: usize,
+    /// The loss that was measured.
+    pub(crate) loss: Loss,
+    /// The result.
+    pub(crate) found: Evaluation,
 }
 
 /// The means of the updates since the line of metrics before.
@@ -63,39 +75,36 @@ pub(crate) struct Interval {
     pub(crate) exchange: Option<f64>,
 }
 
+impl Evaluated<'_> {
+    /// The line for people.
+    fn line(&self) -> String {
+        let Self { step, epoch, split, found, .. } = self;
+        let of = if self.is_average { " average" } else { "" };
+        let top5 = if Evaluation::has_top5(self.num_classes) {
+            format!(", top-5 {:.2} %", 100.0 * found.top5)
+        } else {
+            String::new()
+        };
+        let best = if self.is_best { ", best" } else { "" };
+        // The one that nobody expects is named.
+        let kind = match self.loss {
+            Loss::Softmax => "",
+            Loss::Sigmoid => "sigmoid ",
+        };
+        format!(
+            "step {step} (epoch {epoch:.2}){of}: {split} {kind}loss {:.4}, top-1 {:.2} %{top5}{best}",
+            found.loss,
+            100.0 * found.top1,
+        )
+    }
+}
+
 impl Event<'_> {
     /// The line for people; absent where they need none, or see it in the bar.
     fn line(&self) -> Option<String> {
         match self {
             Event::Update { .. } | Event::Interval(_) | Event::LossScaleGrew { .. } => None,
-            Event::Evaluation {
-                step,
-                epoch,
-                split,
-                is_average,
-                is_best,
-                num_classes,
-                loss,
-                found,
-            } => {
-                let of = if *is_average { " average" } else { "" };
-                let top5 = if Evaluation::has_top5(*num_classes) {
-                    format!(", top-5 {:.2} %", 100.0 * found.top5)
-                } else {
-                    String::new()
-                };
-                let best = if *is_best { ", best" } else { "" };
-                // The one that nobody expects is named.
-                let kind = match loss {
-                    Loss::Softmax => "",
-                    Loss::Sigmoid => "sigmoid ",
-                };
-                Some(format!(
-                    "step {step} (epoch {epoch:.2}){of}: {split} {kind}loss {:.4}, top-1 {:.2} %{top5}{best}",
-                    found.loss,
-                    100.0 * found.top1,
-                ))
-            }
+            Event::Evaluation(evaluated) => Some(evaluated.line()),
             Event::Outlier { step, quantity, value, found: Outlier { mean, z_score, .. } } => {
                 Some(format!(
                     "step {step}: {quantity} {value:.4} stands out: {z_score:.1} standard deviations above {mean:.4}"
@@ -141,18 +150,20 @@ impl Event<'_> {
                 elapsed_secs: Some(elapsed_secs),
                 time: Some(now()),
             },
-            Event::Evaluation { step, split, is_average, loss, found, .. } => Metric::Eval {
-                step,
-                split: split.to_owned(),
-                weights: is_average.then(|| "average".to_owned()),
-                loss: found.loss,
-                loss_kind: Some(loss),
-                top1: found.top1,
-                top5: found.top5,
-                n: found.n,
-                elapsed_secs: Some(elapsed_secs),
-                time: Some(now()),
-            },
+            Event::Evaluation(Evaluated { step, split, is_average, loss, found, .. }) => {
+                Metric::Eval {
+                    step,
+                    split: split.to_owned(),
+                    weights: is_average.then(|| "average".to_owned()),
+                    loss: found.loss,
+                    loss_kind: Some(loss),
+                    top1: found.top1,
+                    top5: found.top5,
+                    n: found.n,
+                    elapsed_secs: Some(elapsed_secs),
+                    time: Some(now()),
+                }
+            }
             Event::Outlier { step, quantity, value, found: Outlier { mean, std, z_score } } => {
                 Metric::Outlier { step, quantity, value, mean, std, z_score }
             }
@@ -289,7 +300,7 @@ impl Journal {
                 self.update = Some(Shown { lr, images_per_sec, data_wait });
                 self.show();
             }
-            Event::Evaluation { is_best: true, found, .. } => {
+            Event::Evaluation(Evaluated { is_best: true, found, .. }) => {
                 self.best = Some(found.top1);
                 tone = Tone::Good;
             }
@@ -401,7 +412,7 @@ mod tests {
     fn top_5_is_told_of_more_than_five_classes_alone() {
         let found = Evaluation { loss: 0.5, top1: 0.25, top5: 1.0, n: 4 };
         let line = |num_classes, is_best| {
-            let event = Event::Evaluation {
+            let evaluated = Evaluated {
                 step: 3,
                 epoch: 0.5,
                 split: "val",
@@ -411,7 +422,7 @@ mod tests {
                 loss: Loss::Softmax,
                 found,
             };
-            event.line().unwrap()
+            evaluated.line()
         };
         assert_eq!(line(5, false), "step 3 (epoch 0.50): val loss 0.5000, top-1 25.00 %");
         assert_eq!(

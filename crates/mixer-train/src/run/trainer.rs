@@ -22,7 +22,7 @@ use crate::run::divergence::{Divergence, Values};
 use crate::run::evaluation::{Evaluation, Score};
 use crate::run::interrupt;
 use crate::run::job::{Job, Start};
-use crate::run::journal::{self, Event, Journal};
+use crate::run::journal::{self, Evaluated, Event, Journal};
 use crate::run::on_divergence::OnDivergence;
 use crate::run::quantity::Quantity;
 use crate::run::time_limit::TimeLimit;
@@ -620,23 +620,20 @@ impl<'a> Run<'a> {
         });
         let evaluations: Vec<Evaluation> = evaluations.collect();
         for (index, &found) in evaluations.iter().enumerate() {
-            let epoch = step as f64 / plan.steps_per_epoch();
-            let num_classes = plan.model.network.num_classes;
-            let (split, is_average) = (plan.facts.val_split.as_str(), index > 0);
+            let split = plan.facts.val_split.as_str();
             // Where the average is evaluated too, it is what counts; what the start can do already is no result.
             let counts = index + 1 == evaluations.len() && step > 0;
             let is_best = counts && self.state.best.is_none_or(|(_, best)| found.top1 > best.top1);
-            let loss = plan.train.loss;
-            self.journal.record(&Event::Evaluation {
+            self.journal.record(&Event::Evaluation(Evaluated {
                 step,
-                epoch,
+                epoch: step as f64 / plan.steps_per_epoch(),
                 split,
-                is_average,
+                is_average: index > 0,
                 is_best,
-                num_classes,
-                loss,
+                num_classes: plan.model.network.num_classes,
+                loss: plan.train.loss,
                 found,
-            })?;
+            }))?;
             if !found.loss.is_finite() {
                 let found = format!("the loss on `{split}` is {}", found.loss);
                 return Err(TrainError::DivergedAfter { found, step }.into());

@@ -68,8 +68,8 @@ impl<'a> BatchGradient<'a> {
                 plan.data.on_corrupt,
             ),
         )?;
-        let (patch_size, device) = (plan.model.network.patch_size, job.autodiff_device());
-        let normaliser = Normaliser::new(&plan.preprocessing(), patch_size, &device);
+        let (network, device) = (&plan.model.network, job.autodiff_device());
+        let normaliser = Normaliser::new(&plan.preprocessing(), network, &device);
         let (mix, seed) = (plan.data.mix.clone(), plan.seed);
         let (batch_size, image_size) =
             (plan.train.batch_size as u64, plan.model.network.image_size as u32);

@@ -2,6 +2,7 @@
 
 use std::str::FromStr;
 
+use mixer_data::Subset;
 use mixer_model::{Metadata, Variant};
 
 use crate::config::RunConfig;
@@ -79,7 +80,10 @@ impl Assumed {
             }
         };
         Ok(Some(DataFacts {
-            train_examples: train,
+            train_examples: match config.data.train_fraction {
+                Some(fraction) => Subset::fraction_len(train as usize, fraction) as u64,
+                None => train,
+            },
             val_examples: val,
             val_split: config.data.val.clone().unwrap_or_else(|| "val".to_owned()),
             train_fingerprint: "assumed".to_owned(),

@@ -1,0 +1,8 @@
+//! The room of pictures that are drawn: tiles and colours (`canvas`), the units of weights (`unit_pictures`),
+//! and examples made small (`thumbnails`).
+//!
+//! What is drawn is handed in: nothing here reads a file, and no other room of the crate is known here.
+
+pub mod canvas;
+pub mod thumbnails;
+pub mod unit_pictures;
