@@ -54,6 +54,13 @@ impl Weights {
         check_size(weights_bytes(&self.config))?;
         self.validate()?;
         self.check_finite()?;
+        if !self.shuffle().is_none() {
+            // Of the order of the pixels, before there is one: the sizes are what a file claims.
+            let bytes = (self.config.image_size as u64).saturating_pow(2).saturating_mul(8);
+            if bytes > MAX_BYTES {
+                return Err(ModelError::TooLargeForOnnx { bytes });
+            }
+        }
         let (head, initializers) = self.onnx(input)?;
         write_atomically(path, |out| {
             out.write_all(head.as_bytes())?;
