@@ -165,7 +165,7 @@ const COLUMNS: [&str; 10] = [
     "last top-1, %",
     "last loss",
     "images/s",
-    "hours",
+    "time",
     "device",
 ];
 
@@ -186,7 +186,10 @@ fn run(record: &RunRecord, with_pictures: bool) -> Result<Run, TrainError> {
         text(last.map(|last| percent(last.top1, last.n))),
         text(last.map(|last| format!("{:.4}", last.loss))),
         text(record.images_per_sec().map(|speed| format!("{speed:.0}"))),
-        text(record.seconds().map(|seconds| format!("{:.2}", seconds / 3600.0))),
+        text(record.seconds().map(|seconds| {
+            let seconds = std::time::Duration::from_secs(seconds.round() as u64);
+            humantime::format_duration(seconds).to_string()
+        })),
         text(environment.map(|environment| environment.device.clone())),
     ];
     let mut facts = vec![("directory", record.path.display().to_string())];
