@@ -37,7 +37,9 @@ fn check_size(bytes: u64) -> Result<(), ModelError> {
 
 impl Weights {
     /// Writes an ONNX model: input `images`, `[N, 3, H, W]`, output `logits`, `[N, K]`. Class names and the
-    /// preparation of pictures stand as JSON in its metadata, under `classes` and `preprocessing`.
+    /// preparation of pictures stand as JSON in its metadata, under `classes` and `preprocessing`; under
+    /// `temperature` the number that logits are to be divided by before they become probabilities, where it is
+    /// known.
     ///
     /// The file appears whole or not at all.
     ///
@@ -109,6 +111,9 @@ impl Weights {
                 },
             ),
         ];
+        if let Some(temperature) = self.metadata.temperature {
+            metadata.push(("temperature", temperature.to_string()));
+        }
         if let Some(classes) = &self.metadata.classes {
             metadata.push(("classes", serde_json::to_string(classes).map_err(io)?));
         }
