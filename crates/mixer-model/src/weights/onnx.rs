@@ -39,8 +39,9 @@ fn check_size(bytes: u64) -> Result<(), ModelError> {
 
 impl Weights {
     /// Writes an ONNX model: input `images`, `[N, 3, H, W]`, output `logits`, `[N, K]`. Class names and the
-    /// preparation of pictures stand as JSON in its metadata, under `classes` and `preprocessing`. Where
-    /// pictures are shuffled, the model does it, and `shuffle` says how.
+    /// preparation of pictures stand as JSON in its metadata, under `classes` and `preprocessing`; under
+    /// `temperature` the number that logits are to be divided by before they become probabilities, where it is
+    /// known. Where pictures are shuffled, the model does it, and `shuffle` says how.
     ///
     /// The file appears whole or not at all.
     ///
@@ -123,6 +124,9 @@ impl Weights {
         ];
         if !preprocessing.shuffle.is_none() {
             metadata.push(("shuffle", serde_json::to_string(&preprocessing.shuffle).map_err(io)?));
+        }
+        if let Some(temperature) = self.metadata.temperature {
+            metadata.push(("temperature", temperature.to_string()));
         }
         if let Some(classes) = &self.metadata.classes {
             metadata.push(("classes", serde_json::to_string(classes).map_err(io)?));
