@@ -73,6 +73,12 @@ done
 [[ $(grep -o 'class="curve"' page.html | wc -l) -gt 4 ]] || fail "the curves were not drawn"
 grep -q 'class="front"' page.html || fail "no front was drawn"
 
+# Published models alone.
+"$mixer" report --figure pareto --out published.html >/dev/null 2>&1
+open_page --window-size=1280,4000 --virtual-time-budget=5000 --dump-dom "file://$work/published.html" >page.html
+if grep -E 'CONSOLE|Uncaught' log; then fail "the console has something to say"; fi
+[[ $(grep -o 'class="front"' page.html | wc -l) == 2 ]] || fail "the published figures were not drawn"
+
 # The same page, with somebody at the mouse and the keys.
 {
     cat report.html
@@ -111,6 +117,8 @@ addEventListener('load', async () => {
   check('CSV', chart.csv().startsWith('run,step,epoch,hours,examples,value\na,1,') && chart.csv().split('\n').length === 82);
   button('SVG').click();
   check('SVG', chart.readout.textContent.startsWith('saved as train_loss.svg'));
+  dispatchEvent(new Event('beforeprint'));
+  check('print', charts.every(({ svg }) => svg.childElementCount > 5));
   const box_ = document.querySelector('input[type=checkbox]');
   box_.click();
   check('hidden run', chart.svg.querySelectorAll('.curve').length === 1);

@@ -148,6 +148,16 @@ fn a_temperature_is_kept_with_the_weights_and_changes_confidence_alone() {
         json(&place.mixer(&args).succeeds())[0]["predictions"][0]["probability"].clone()
     };
     assert_ne!(probability("cool.safetensors"), probability("run"));
+    // It goes with the weights.
+    for (weights, is_known) in [("cool.safetensors", true), ("run", false)] {
+        let (model, folder) = (format!("{is_known}.onnx"), format!("{is_known}"));
+        place.mixer(&["weights", "export", weights, &model, "--to", "onnx"]).succeeds();
+        place.mixer(&["weights", "export", weights, &folder, "--to", "timm"]).succeeds();
+        let bytes = place.read(&model);
+        assert_eq!(bytes.windows(11).any(|part| part == b"temperature"), is_known);
+        let card = place.text(&format!("{folder}/README.md"));
+        assert_eq!(card.contains("temperature: `mixer` divides"), is_known, "{card}");
+    }
 }
 
 #[test]

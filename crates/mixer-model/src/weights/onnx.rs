@@ -39,8 +39,9 @@ fn check_size(bytes: u64) -> Result<(), ModelError> {
 
 impl Weights {
     /// Writes an ONNX model: input `images`, `[N, 3, H, W]`, output `logits`, `[N, K]`. Class names and the
-    /// preparation of pictures stand as JSON in its metadata, under `classes` and `preprocessing`. Where
-    /// pictures are shuffled, the model does it, and `shuffle` says how.
+    /// preparation of pictures stand as JSON in its metadata, under `classes` and `preprocessing`; under
+    /// `temperature` the number that logits are to be divided by before they become probabilities, where it is
+    /// known. Where pictures are shuffled, the model does it, and `shuffle` says how.
     ///
     /// The file appears whole or not at all.
     ///
@@ -54,6 +55,13 @@ impl Weights {
         check_size(weights_bytes(&self.config))?;
         self.validate()?;
         self.check_finite()?;
+        if !self.shuffle().is_none() {
+            // Of the order of the pixels, before there is one: the sizes are what a file claims.
+            let bytes = (self.config.image_size as u64).saturating_pow(2).saturating_mul(8);
+            if bytes > MAX_BYTES {
+                return Err(ModelError::TooLargeForOnnx { bytes });
+            }
+        }
         let (head, initializers) = self.onnx(input)?;
         write_atomically(path, |out| {
             out.write_all(head.as_bytes())?;
@@ -116,6 +124,9 @@ impl Weights {
         ];
         if !preprocessing.shuffle.is_none() {
             metadata.push(("shuffle", serde_json::to_string(&preprocessing.shuffle).map_err(io)?));
+        }
+        if let Some(temperature) = self.metadata.temperature {
+            metadata.push(("temperature", temperature.to_string()));
         }
         if let Some(classes) = &self.metadata.classes {
             metadata.push(("classes", serde_json::to_string(classes).map_err(io)?));

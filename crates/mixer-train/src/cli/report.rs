@@ -84,7 +84,13 @@ pub(super) fn run(args: &ReportArgs) -> Result<(), TrainError> {
     }
     target::file(&args.out)?;
     let figures = match args.figure {
-        Some(FigureArg::Pareto) => figures(&runs)?,
+        Some(FigureArg::Pareto) => {
+            for run in runs.iter().filter(|run| run.best().is_none()) {
+                let path = run.path.display();
+                say(format_args!("note: not in the figure, as it has no evaluation yet: {path}"));
+            }
+            figures(&runs)?
+        }
         None => Vec::new(),
     };
     let page = report(&runs, &figures, !args.no_pictures)?;

@@ -55,8 +55,10 @@ impl Attribution {
             return Err(TrainError::usage(message));
         }
         let (side, patch) = (config.image_size, config.patch_size);
-        let mut seen = vec![0; side * side * 3];
         let transform = eval_transform(&preprocessing, side);
+        // The size is what a file claims.
+        transform.check()?;
+        let mut seen = vec![0; side * side * 3];
         transform.apply(picture, &mut Resampler::default(), &mut seen)?;
         let mut patches = vec![0; seen.len()];
         patchify(&seen, side as u32, patch as u32, &mut patches)?;

@@ -97,6 +97,8 @@ struct Series {
     /// `true` where nothing is to be smoothed: evaluations are few.
     is_smooth: bool,
     points: Vec<Point>,
+    /// Of a long curve, the mean of each piece: what is smoothed. Extremes would be smoothed to their middle.
+    means: Option<Vec<Point>>,
 }
 
 /// Step, value, hours. What is no number is `null`.
@@ -165,7 +167,7 @@ const COLUMNS: [&str; 10] = [
     "last top-1, %",
     "last loss",
     "images/s",
-    "hours",
+    "time",
     "device",
 ];
 
@@ -186,7 +188,10 @@ fn run(record: &RunRecord, with_pictures: bool) -> Result<Run, TrainError> {
         text(last.map(|last| percent(last.top1, last.n))),
         text(last.map(|last| format!("{:.4}", last.loss))),
         text(record.images_per_sec().map(|speed| format!("{speed:.0}"))),
-        text(record.seconds().map(|seconds| format!("{:.2}", seconds / 3600.0))),
+        text(record.seconds().map(|seconds| {
+            let seconds = std::time::Duration::from_secs(seconds.round() as u64);
+            humantime::format_duration(seconds).to_string()
+        })),
         text(environment.map(|environment| environment.device.clone())),
     ];
     let mut facts = vec![("directory", record.path.display().to_string())];
@@ -351,11 +356,27 @@ fn charts(runs: &[RunRecord]) -> Vec<Chart> {
             // Evaluations first, speed last; what is noisy is smoothed.
             let place = ["train/", "speed/"].iter().position(|of| tag.starts_with(of));
             let is_smooth = place.is_none() || tag == "train/learning_rate";
-            let series = Series { run, is_smooth, points: thinned(points) };
+            let means = (points.len() > 2 * PIECES).then(|| pieces(&points).map(mean).collect());
+            let series = Series { run, is_smooth, points: thinned(points), means };
             charts.entry((place.map_or(0, |place| place + 1), tag)).or_default().push(series);
         }
     }
     charts.into_iter().map(|((_, name), series)| Chart { name, series }).collect()
+}
+
+/// A long curve in [`PIECES`] pieces.
+fn pieces(points: &[Point]) -> impl Iterator<Item = &[Point]> {
+    points.chunks(points.len().div_ceil(PIECES))
+}
+
+/// The mean of the numbers of a piece, at its middle.
+fn mean(piece: &[Point]) -> Point {
+    let (step, _, hours) = piece[piece.len() / 2];
+    let (sum, n) = piece
+        .iter()
+        .filter_map(|point| point.1)
+        .fold((0.0, 0_u32), |(sum, n), value| (sum + value, n + 1));
+    (step, (n > 0).then(|| shortened(sum / f64::from(n))), hours)
 }
 
 /// Seven digits, which is what f32 has: the page is half as large. `mixer report --csv` has all.
@@ -369,7 +390,7 @@ fn thinned(points: Vec<Point>) -> Vec<Point> {
         return points;
     }
     let mut kept = Vec::with_capacity(2 * PIECES + 2);
-    for piece in points.chunks(points.len().div_ceil(PIECES)) {
+    for piece in pieces(&points) {
         let order = |a: &usize, b: &usize| {
             let value = |i: usize| piece[i].1.unwrap_or(f64::INFINITY);
             value(*a).total_cmp(&value(*b))
@@ -453,5 +474,12 @@ mod tests {
         assert!(kept.windows(2).all(|pair| pair[0].0 < pair[1].0));
         assert!(kept.iter().any(|point| point.1 == Some(96.0)));
         assert_eq!(thinned((0..9).map(point).collect()).len(), 9);
+        // The level that is smoothed is that of all points, not of the extremes.
+        let skewed = |step: u64| (step, Some(if step % 10 == 0 { 100.0 } else { 1.0 }), None);
+        let points: Vec<Point> = (0..100_000).map(skewed).collect();
+        let means: Vec<Point> = pieces(&points).map(mean).collect();
+        assert_eq!(means.len(), PIECES);
+        assert!(means.iter().all(|point| point.1 == Some(10.9)), "{means:?}");
+        assert_eq!(mean(&[(3, None, None)]), (3, None, None));
     }
 }

@@ -33,17 +33,18 @@ class Chart extends Figure {
     this.listen();
   }
 
-  points(one) {
+  points(one, kept) {
     const run = report.runs[one.run], at = AXES[state.axis];
-    const points = one.points.map((point) => [at(point, run), point[1] === null ? NaN : point[1]]);
+    const points = kept.map((point) => [at(point, run), point[1] === null ? NaN : point[1]]);
     return points.filter(([x]) => x !== null);
   }
 
   shown() {
     return this.series.filter((one) => !state.hidden.has(one.run)).map((one) => {
-      const raw = this.points(one);
+      const raw = this.points(one, one.points);
       const weight = one.is_smooth ? 0 : state.smoothing;
-      return { run: one.run, raw, curve: weight === 0 ? raw : smoothed(raw, weight) };
+      const curve = weight === 0 ? raw : smoothed(this.points(one, one.means ?? one.points), weight);
+      return { run: one.run, raw, curve };
     });
   }
 

@@ -77,7 +77,8 @@ class Figure {
       this.svg.append(shape('text', { x: LEFT - 6, y: sy(y) + 4, 'text-anchor': 'end' }, short(y)));
     }
     for (const x of ticks(xLow, xHigh, isLogX)) {
-      this.svg.append(shape('text', { x: Math.min(Math.max(sx(x), LEFT + 4), WIDTH - RIGHT - 12), y: HEIGHT - bottom + 18, 'text-anchor': 'middle' }, short(x)));
+      const half = 4 * short(x).length;
+      this.svg.append(shape('text', { x: Math.min(Math.max(sx(x), half), WIDTH - half), y: HEIGHT - bottom + 18, 'text-anchor': 'middle' }, short(x)));
     }
     if (xName !== undefined) this.svg.append(shape('text', { x: (LEFT + WIDTH - RIGHT) / 2, y: HEIGHT - 4, 'text-anchor': 'middle' }, xName));
     return { sx, sy };

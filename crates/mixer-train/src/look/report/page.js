@@ -3,8 +3,8 @@
 const charts = [];
 const section = (id, made) => { const place = document.getElementById(id); if (made === null) place.remove(); else place.append(...made); };
 const named = (run) => element('span', {}, swatch(run), report.runs[run].name);
-const table = (heads, rows, { numbers = [], keys = [] } = {}) => {
-  const kind = (i) => (numbers.includes(i) ? 'number' : keys.includes(i) ? 'key' : '');
+const table = (heads, rows, { numbers = [], keys = [], long = [] } = {}) => {
+  const kind = (i) => (numbers.includes(i) ? 'number' : keys.includes(i) ? 'key' : long.includes(i) ? 'long' : '');
   const head = heads === null ? null : element('thead', {}, element('tr', {}, ...heads.map((name, i) => element('th', { class: kind(i), scope: 'col' }, name))));
   return element('div', { class: 'scroll' }, element('table', {}, head,
     element('tbody', {}, ...rows.map((row) => element('tr', { class: row.isWinner ? 'winner' : '' }, ...row.cells.map((cell, i) => element('td', { class: kind(i) }, cell)))))));
@@ -12,7 +12,7 @@ const table = (heads, rows, { numbers = [], keys = [] } = {}) => {
 
 section('runs', report.runs.length === 0 ? null : [table(report.columns, report.runs.map((run, i) => ({ isWinner: i === report.winner && report.runs.length > 1, cells: [named(i), ...run.row] })), { numbers: report.numbers })]);
 
-section('differences', report.differences.length === 0 ? null : [table(['key', ...report.runs.map((run, i) => named(i))], report.differences.map((line) => ({ cells: [line.key, ...line.values.map((value) => value ?? '–')] })), { keys: [0] })]);
+section('differences', report.differences.length === 0 ? null : [table(['key', ...report.runs.map((run, i) => named(i))], report.differences.map((line) => ({ cells: [line.key, ...line.values.map((value) => value ?? '–')] })), { keys: [0], long: report.runs.map((run, i) => i + 1) })]);
 
 for (const figure of report.figures) {
   const scatter = new Scatter(figure);
@@ -80,7 +80,7 @@ for (const [i, run] of report.runs.entries()) {
 if (report.runs.every((run) => run.pictures.length === 0)) document.getElementById('pictures').remove();
 
 for (const [i, run] of report.runs.entries()) {
-  const made = [element('h3', {}, named(i)), table(null, run.facts.map(([name, value]) => ({ cells: [name, value] })))];
+  const made = [element('h3', {}, named(i)), table(null, run.facts.map(([name, value]) => ({ cells: [name, value] })), { long: [1] })];
   if (run.notes !== null) made.push(element('pre', {}, run.notes));
   made.push(element('details', {}, element('summary', {}, 'configuration'), element('pre', {}, run.plan)));
   document.getElementById('details').append(...made);
