@@ -21,4 +21,5 @@ pub mod recipe;
 pub mod replay;
 pub mod session;
 pub mod time_limit;
+pub(crate) mod together;
 pub mod trainer;

@@ -1,31 +1,30 @@
 //! The loop: batches in, updates out; evaluates, logs and saves on the way.
 
-use std::hash::{DefaultHasher, Hasher};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use burn::module::Module;
 use burn::tensor::Tensor;
-use mixer_data::{OnCorrupt, SkippedExample};
-use mixer_model::{Metadata, Mixer};
-use serde::{Deserialize, Serialize};
+use mixer_data::SkippedExample;
+use mixer_model::Mixer;
 
 use crate::disk::background_writer::BackgroundWriter;
 use crate::disk::checkpoint::{Checkpoint, RunState};
 use crate::disk::metrics::MetricsFile;
 use crate::disk::retention::Retention;
 use crate::error::{TrainError, exit_code};
-use crate::group::verdict::{self, agree};
+use crate::group::verdict;
 use crate::group::{self, is_first, watchdog};
 use crate::halt::{Halt, Stop};
 use crate::run::divergence::{Divergence, Values};
-use crate::run::evaluation::{Evaluation, Score};
+use crate::run::evaluation::Evaluation;
 use crate::run::interrupt;
 use crate::run::job::{Job, Start};
 use crate::run::journal::{self, Evaluated, Event, Journal};
 use crate::run::on_divergence::OnDivergence;
 use crate::run::quantity::Quantity;
 use crate::run::time_limit::TimeLimit;
+use crate::run::together;
 use crate::update::batch_gradient::{BatchGradient, Gradient};
 use crate::update::optimizer::{Clip, Optimizer};
 
@@ -96,25 +95,6 @@ impl Pending {
         }
         Ok((Values { step, loss, grad_norm }, lr))
     }
-}
-
-/// What a process has met that others have to know.
-#[derive(Debug, Default, Serialize, Deserialize)]
-struct News {
-    /// A checkpoint was asked for.
-    save: bool,
-    /// Index and reason of each example that it passed over.
-    skipped: Vec<(u64, String)>,
-    /// Time that it waited for data.
-    waited: Duration,
-}
-
-/// The results of a process's share of an evaluation: of the weights, and of their average where one is kept.
-#[derive(Debug, Default, Serialize, Deserialize)]
-struct Scores {
-    /// Bits of the loss, which JSON would change, and the rank.
-    of: Vec<Vec<(u32, u32)>>,
-    skipped: Vec<(u64, String)>,
 }
 
 /// The next thing that a run does.
@@ -319,52 +299,12 @@ impl<'a> Run<'a> {
             .check()
             .map_err(Halt::Failed)
             .and_then(|()| self.gradient.next(mixer, factor, stop, |_| journal.microbatch()));
-        let gradient = self.joined(own)?;
-        Ok(Next::Update(started, Box::new(gradient)))
-    }
-
-    /// The gradient of the whole batch, from that of this process's share, where every process has one.
-    fn joined(&mut self, mut own: Result<Gradient, Halt>) -> Result<Gradient, Halt> {
-        let group = &*self.job.group;
-        let mut news = News { save: interrupt::take_save_request(), ..News::default() };
-        if let Ok(own) = &mut own {
-            news.skipped = words(std::mem::take(&mut own.skipped));
-            news.waited = own.waited;
-        }
         let met = Instant::now();
-        let (mut gradient, news) = agree(group, own, news)?;
-        for News { save, skipped, waited } in news {
-            self.is_save_asked |= save;
-            gradient.skipped.extend(in_full(skipped));
-            gradient.waited = gradient.waited.max(waited);
-        }
-        if !gradient.skipped.is_empty() {
-            // A process meets some for the first time that another has met before.
-            let mut seen = self.state.skipped_train.clone();
-            gradient.skipped.retain(|example| seen.insert(example.index));
-            self.check_skipped(seen.len(), gradient.skipped.last())?;
-        }
-        let precision = self.job.plan.train.exchange_precision;
-        let (sum, loss) = gradient.sum.sum_over(group, gradient.loss, precision);
+        let joined = together::gradient(self.job, own, &self.state.skipped_train)?;
         self.since_line.together += met.elapsed();
-        Ok(Gradient { sum, loss, ..gradient })
-    }
-
-    /// Refuses more examples that cannot be read than may be passed over: of several processes, none has met
-    /// them all.
-    fn check_skipped(&self, found: usize, last: Option<&SkippedExample>) -> Result<(), TrainError> {
-        match (self.job.plan.data.on_corrupt, last) {
-            (OnCorrupt::Skip { at_most }, Some(last)) if found as u64 > at_most => {
-                let message = format!(
-                    "found {found} unreadable examples, expected at most {at_most}; the last: {}",
-                    last.reason
-                );
-                Err(TrainError::data_mismatch(message).with_hint(
-                    "remove or repair the files, or raise `data.on_corrupt.skip.at_most`",
-                ))
-            }
-            _ => Ok(()),
-        }
+        self.is_save_asked |= joined.is_save_asked;
+        let gradient = joined.gradient;
+        Ok(Next::Update(started, Box::new(gradient)))
     }
 
     fn is_due(&self, step: u64, every: u64) -> bool {
@@ -503,7 +443,7 @@ impl<'a> Run<'a> {
             return self.log(step + 1, lr);
         }
         // Every process has the same values, and so is here.
-        let indices = self.all_indices(&indices);
+        let indices = together::indices(&*self.job.group, &indices);
         let divergence = Divergence {
             mixer_version: env!("CARGO_PKG_VERSION").to_owned(),
             step,
@@ -524,14 +464,6 @@ impl<'a> Run<'a> {
             Err(error) => format!("warning: the batch could not be kept: {error}"),
         });
         Err(TrainError::Diverged { quantity, value, step })
-    }
-
-    /// The examples of all processes.
-    fn all_indices(&self, own: &[u64]) -> Vec<u64> {
-        let bytes: Vec<u8> = own.iter().flat_map(|index| index.to_le_bytes()).collect();
-        let all = self.job.group.gather(&bytes).concat();
-        let index = |eight: &[u8]| eight.try_into().map_or(u64::MAX, u64::from_le_bytes);
-        all.chunks_exact(8).map(index).collect()
     }
 
     /// Records the values that stand out.
@@ -599,26 +531,8 @@ impl<'a> Run<'a> {
             }
             Ok(of)
         });
-        let bits = |score: &Score| (score.loss.to_bits(), score.rank);
-        let news = own.as_ref().map_or_else(
-            |_| Scores::default(),
-            |own| Scores {
-                of: own.iter().map(|scores| scores.iter().map(bits).collect()).collect(),
-                skipped: words(skipped),
-            },
-        );
-        let (_, news) = agree(&*job.group, own, news)?;
-        let skipped: Vec<SkippedExample> =
-            news.iter().flat_map(|news| in_full(news.skipped.clone())).collect();
-        self.check_skipped(skipped.len(), skipped.last())?;
+        let (evaluations, skipped) = together::evaluations(job, own, skipped)?;
         self.report_skipped(&skipped, &plan.facts.val_split)?;
-        // Each example once, in the order of the source.
-        let evaluations = (0..=usize::from(average.is_some())).map(|index| {
-            let of_all = news.iter().filter_map(|news| news.of.get(index)).flatten();
-            let score = |&(loss, rank): &(u32, u32)| Score { loss: f32::from_bits(loss), rank };
-            Evaluation::of(&of_all.map(score).collect::<Vec<_>>())
-        });
-        let evaluations: Vec<Evaluation> = evaluations.collect();
         for (index, &found) in evaluations.iter().enumerate() {
             let split = plan.facts.val_split.as_str();
             // Where the average is evaluated too, it is what counts; what the start can do already is no result.
@@ -691,7 +605,7 @@ impl<'a> Run<'a> {
             return Ok(());
         }
         let started = Instant::now();
-        self.check_replicas(mixer)?;
+        together::check_replicas(&*self.job.group, mixer, self.state.step)?;
         self.writer.wait_for_checkpoint()?;
         if let Some(metrics) = self.journal.metrics() {
             let metrics = metrics.handle()?;
@@ -702,30 +616,6 @@ impl<'a> Run<'a> {
         self.saving += started.elapsed();
         self.since_line.started += started.elapsed();
         Ok(())
-    }
-
-    /// Refuses weights of processes that are no longer the same: each applies the same updates to its own.
-    fn check_replicas(&self, mixer: &Mixer) -> Result<(), TrainError> {
-        let group = &*self.job.group;
-        if group.size() == 1 {
-            return Ok(());
-        }
-        let mut hasher = DefaultHasher::new();
-        for tensor in mixer.to_weights(Metadata::default())?.tensors.values() {
-            tensor.data.iter().for_each(|value| hasher.write_u32(value.to_bits()));
-        }
-        let hashes = group.gather(&hasher.finish().to_le_bytes());
-        match hashes.iter().position(|hash| Some(hash) != hashes.first()) {
-            None => Ok(()),
-            Some(rank) => Err(TrainError::ranks(format!(
-                "the weights of rank {rank} on {} are not those of rank 0 after update {}",
-                group.host(rank),
-                self.state.step
-            ))
-            .with_hint(
-                "processors that round differently, or a faulty one; the checkpoint before is sound",
-            )),
-        }
     }
 
     /// Copies everything to the host.
@@ -803,14 +693,4 @@ impl<'a> Run<'a> {
         let weights = mixer.to_weights(self.job.metadata(step))?;
         self.writer.weights(weights, path, step)
     }
-}
-
-/// Examples as they are told to others.
-fn words(skipped: Vec<SkippedExample>) -> Vec<(u64, String)> {
-    skipped.into_iter().map(|SkippedExample { index, reason }| (index, reason)).collect()
-}
-
-/// Examples as others have told of them.
-fn in_full(skipped: Vec<(u64, String)>) -> impl Iterator<Item = SkippedExample> {
-    skipped.into_iter().map(|(index, reason)| SkippedExample { index, reason })
 }

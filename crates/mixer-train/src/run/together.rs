@@ -1,0 +1,175 @@
+//! What the processes of a run do together: each brings its own share, and all have the same result. The
+//! processes call these functions in the same order, as they have the same state.
+
+use std::collections::BTreeSet;
+use std::hash::{DefaultHasher, Hasher};
+use std::time::Duration;
+
+use mixer_data::{OnCorrupt, SkippedExample};
+use mixer_model::{Metadata, Mixer};
+use serde::{Deserialize, Serialize};
+
+use crate::error::TrainError;
+use crate::group::Group;
+use crate::group::verdict::agree;
+use crate::halt::Halt;
+use crate::run::evaluation::{Evaluation, Score};
+use crate::run::interrupt;
+use crate::run::job::Job;
+use crate::update::batch_gradient::Gradient;
+
+/// What a process has met that others have to know.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct News {
+    /// A checkpoint was asked for.
+    save: bool,
+    /// Index and reason of each example that it passed over.
+    skipped: Vec<(u64, String)>,
+    /// Time that it waited for data.
+    waited: Duration,
+}
+
+/// The results of a process's share of an evaluation: of the weights, and of their average where one is kept.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Scores {
+    /// Bits of the loss, which JSON would change, and the rank.
+    of: Vec<Vec<(u32, u32)>>,
+    skipped: Vec<(u64, String)>,
+}
+
+/// The gradient of a whole batch.
+pub(crate) struct Joined {
+    pub(crate) gradient: Gradient,
+    /// Some process was asked for a checkpoint.
+    pub(crate) is_save_asked: bool,
+}
+
+/// The gradient of the whole batch, from that of this process's share, where every process has one. `known` are
+/// the examples that were passed over before.
+///
+/// # Errors
+/// The halt that is the same for all: one has failed, or was asked to stop, or more examples cannot be read than
+/// may be passed over.
+pub(crate) fn gradient(
+    job: &Job,
+    mut own: Result<Gradient, Halt>,
+    known: &BTreeSet<u64>,
+) -> Result<Joined, Halt> {
+    let group = &*job.group;
+    let mut news = News { save: interrupt::take_save_request(), ..News::default() };
+    if let Ok(own) = &mut own {
+        news.skipped = words(std::mem::take(&mut own.skipped));
+        news.waited = own.waited;
+    }
+    let (mut gradient, news) = agree(group, own, news)?;
+    let mut is_save_asked = false;
+    for News { save, skipped, waited } in news {
+        is_save_asked |= save;
+        gradient.skipped.extend(in_full(skipped));
+        gradient.waited = gradient.waited.max(waited);
+    }
+    if !gradient.skipped.is_empty() {
+        // A process meets some for the first time that another has met before.
+        let mut seen = known.clone();
+        gradient.skipped.retain(|example| seen.insert(example.index));
+        check_skipped(job, seen.len(), gradient.skipped.last())?;
+    }
+    let precision = job.plan.train.exchange_precision;
+    let (sum, loss) = gradient.sum.sum_over(group, gradient.loss, precision);
+    Ok(Joined { gradient: Gradient { sum, loss, ..gradient }, is_save_asked })
+}
+
+/// The evaluations of the whole split, of the weights and of their average where one is kept, and the examples
+/// that were passed over; from the scores of this process's share. Each example is counted once, in the order of
+/// the source.
+///
+/// # Errors
+/// As of [`gradient`].
+pub(crate) fn evaluations(
+    job: &Job,
+    own: Result<Vec<Vec<Score>>, Halt>,
+    skipped: Vec<SkippedExample>,
+) -> Result<(Vec<Evaluation>, Vec<SkippedExample>), Halt> {
+    let bits = |score: &Score| (score.loss.to_bits(), score.rank);
+    let news = own.as_ref().map_or_else(
+        |_| Scores::default(),
+        |own| Scores {
+            of: own.iter().map(|scores| scores.iter().map(bits).collect()).collect(),
+            skipped: words(skipped),
+        },
+    );
+    let (own, news) = agree(&*job.group, own, news)?;
+    let skipped: Vec<SkippedExample> =
+        news.iter().flat_map(|news| in_full(news.skipped.clone())).collect();
+    check_skipped(job, skipped.len(), skipped.last())?;
+    let evaluation = |which: usize| {
+        let of_all = news.iter().filter_map(|news| news.of.get(which)).flatten();
+        let score = |&(loss, rank): &(u32, u32)| Score { loss: f32::from_bits(loss), rank };
+        Evaluation::of(&of_all.map(score).collect::<Vec<_>>())
+    };
+    Ok(((0..own.len()).map(evaluation).collect(), skipped))
+}
+
+/// Refuses more examples that cannot be read than may be passed over: of several processes, none has met them
+/// all.
+fn check_skipped(job: &Job, found: usize, last: Option<&SkippedExample>) -> Result<(), TrainError> {
+    match (job.plan.data.on_corrupt, last) {
+        (OnCorrupt::Skip { at_most }, Some(last)) if found as u64 > at_most => {
+            let message = format!(
+                "found {found} unreadable examples, expected at most {at_most}; the last: {}",
+                last.reason
+            );
+            Err(TrainError::data_mismatch(message)
+                .with_hint("remove or repair the files, or raise `data.on_corrupt.skip.at_most`"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The examples of all processes.
+pub(crate) fn indices(group: &dyn Group, own: &[u64]) -> Vec<u64> {
+    let bytes: Vec<u8> = own.iter().flat_map(|index| index.to_le_bytes()).collect();
+    let all = group.gather(&bytes).concat();
+    let index = |eight: &[u8]| eight.try_into().map_or(u64::MAX, u64::from_le_bytes);
+    all.chunks_exact(8).map(index).collect()
+}
+
+/// Refuses weights of processes that are no longer the same after `step` updates: each applies the same updates
+/// to its own.
+///
+/// # Errors
+/// [`TrainError::Ranks`] with the first process whose weights are not those of rank 0.
+pub(crate) fn check_replicas(
+    group: &dyn Group,
+    mixer: &Mixer,
+    step: u64,
+) -> Result<(), TrainError> {
+    if group.size() == 1 {
+        return Ok(());
+    }
+    let mut hasher = DefaultHasher::new();
+    for tensor in mixer.to_weights(Metadata::default())?.tensors.values() {
+        tensor.data.iter().for_each(|value| hasher.write_u32(value.to_bits()));
+    }
+    let hashes = group.gather(&hasher.finish().to_le_bytes());
+    match hashes.iter().position(|hash| Some(hash) != hashes.first()) {
+        None => Ok(()),
+        Some(rank) => Err(TrainError::ranks(format!(
+            "the weights of rank {rank} on {} are not those of rank 0 after update {step}",
+            group.host(rank)
+        ))
+        .with_hint(
+            "processors that round differently, or a faulty one; the checkpoint before is sound",
+        )),
+    }
+}
+
+/// Examples as they are told to others.
+fn words(skipped: Vec<SkippedExample>) -> Vec<(u64, String)> {
+    skipped.into_iter().map(|SkippedExample { index, reason }| (index, reason)).collect()
+}
+
+/// Examples as others have told of them.
+fn in_full(skipped: Vec<(u64, String)>) -> impl Iterator<Item = SkippedExample> {
+    skipped.into_iter().map(|(index, reason)| SkippedExample { index, reason })
+}
