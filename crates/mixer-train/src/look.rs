@@ -6,6 +6,7 @@
 
 pub mod attribution;
 pub mod canvas;
+mod curves;
 pub mod details;
 pub mod features;
 pub mod model_card;
