@@ -84,7 +84,8 @@ impl TrainingMemory {
             Kernels::Cpu => (4, bytes),
             Kernels::Cuda => (bytes, 2 * bytes),
         };
-        let inputs = product(&[2 * blocks + 1, s, c]).saturating_mul(stream);
+        let inputs =
+            product(&[blocks.saturating_mul(2).saturating_add(1), s, c]).saturating_mul(stream);
         let units = product(&[kept_blocks, s, d_c]).saturating_mul(hidden);
         let activations = sum(&[inputs, units]).saturating_mul(batch);
         let in_flight = residual.saturating_mul(stream);

@@ -5,6 +5,7 @@
 //! `mixer_analysis`.
 
 pub mod attribution;
+mod curves;
 pub mod details;
 pub mod features;
 pub mod model_card;
