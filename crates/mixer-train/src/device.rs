@@ -67,6 +67,18 @@ impl DeviceEntry {
         None
     }
 
+    /// `true` where equal values have equal sums in every process: with kernels of our own. Burn's are chosen by
+    /// measurement, in each process by itself.
+    #[must_use]
+    pub fn sums_alike(&self) -> bool {
+        match self.kind {
+            DeviceKind::Flex => true,
+            #[cfg(feature = "cuda")]
+            DeviceKind::Cuda(index) => mixer_kernels::cuda_fallback_reason(index).is_none(),
+            _ => false,
+        }
+    }
+
     /// `true` where it multiplies operands of this precision, and not more slowly than f32.
     #[must_use]
     pub fn multiplies(&self, precision: Precision) -> bool {

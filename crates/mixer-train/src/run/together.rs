@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hasher};
 use std::time::Duration;
 
+use burn::tensor::{Tensor, TensorData};
 use mixer_data::{OnCorrupt, SkippedExample};
 use mixer_model::{Metadata, Mixer};
 use serde::{Deserialize, Serialize};
@@ -77,6 +78,19 @@ pub(crate) fn gradient(
     let precision = job.plan.train.exchange_precision;
     let (sum, loss) = gradient.sum.sum_over(group, gradient.loss, precision);
     Ok(Joined { gradient: Gradient { sum, loss, ..gradient }, is_save_asked })
+}
+
+/// The squared norm that all processes clip by, `[1]`: their own, where all have the same, else that of rank 0.
+pub(crate) fn squared_norm(job: &Job, own: Tensor<1>) -> Tensor<1> {
+    if job.group.size() == 1 || job.device.sums_alike() {
+        return own;
+    }
+    let device = own.device();
+    // SYNC: one number, which such a device is waited for anyway.
+    let bytes = own.into_data().iter::<f32>().next().unwrap_or(f32::NAN).to_le_bytes();
+    let bytes = job.group.broadcast(bytes.to_vec());
+    let norm = bytes.try_into().map_or(f32::NAN, f32::from_le_bytes);
+    Tensor::from_data(TensorData::new(vec![norm], [1]), &device)
 }
 
 /// The evaluations of the whole split, of the weights and of their average where one is kept, and the examples

@@ -334,6 +334,7 @@ impl<'a> Run<'a> {
         let plan = &job.plan;
         let Gradient { sum, loss, indices, skipped, waited } = gradient;
         let squared_norm = sum.squared_norm().unwrap_or_else(|| loss.zeros_like());
+        let squared_norm = together::squared_norm(job, squared_norm);
         self.since_line.waited += waited;
         self.since_line.examples += plan.train.batch_size as u64;
         self.state.skipped_train.extend(skipped.iter().map(|example| example.index));
