@@ -566,3 +566,30 @@ fn an_onnx_model_has_the_shapes_and_the_metadata() {
         .mixer(&["weights", "export", "run", "t", "--to", "timm", "--pixels"])
         .fails(USAGE, &["`--pixels`"]);
 }
+
+/// What is called the best of a run is what `best.safetensors` holds.
+#[test]
+fn the_best_of_a_record_is_that_of_the_run() {
+    let place = Workplace::new();
+    let args = ["pretrain", "builtin.toml", "--run-dir", "run", "--device", "flex"];
+    let set = ["--set", "train.ema_decay=0.5", "--set", "train.eval_at_start=true"];
+    place.mixer(&[&args[..], &set].concat()).succeeds();
+    let line = |step: u64, weights: &str, top1: f64| {
+        format!(
+            r#"{{"kind":"eval","step":{step},"split":"val"{weights},"loss":1,"top1":{top1},"top5":1,"n":20}}"#
+        )
+    };
+    let average = r#","weights":"average""#;
+    let lines =
+        [line(0, average, 0.9), line(3, "", 0.8), line(3, average, 0.5), line(6, average, 0.5)];
+    place.write("run/metrics.jsonl", lines.join("\n") + "\n");
+    let runs = place.mixer(&["runs", ".", "--format", "json"]).succeeds();
+    let runs: serde_json::Value = serde_json::from_str(&runs).unwrap();
+    assert_eq!((&runs[0]["best"]["step"], &runs[0]["best"]["top1"]), (&3.into(), &0.5.into()));
+    // Of runs that have little in common, not every key is named.
+    place.pictures("data", &["blue", "red"]);
+    place.write("folder.toml", common::FOLDER);
+    place.mixer(&["pretrain", "folder.toml", "--run-dir", "other"]).succeeds();
+    let table = place.mixer(&["runs", "."]).succeeds();
+    assert!(table.lines().any(|line| line.contains("(`--format json` has all)")), "{table}");
+}

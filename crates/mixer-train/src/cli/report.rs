@@ -164,6 +164,9 @@ struct Line {
     differs: std::collections::BTreeMap<String, Option<String>>,
 }
 
+/// The most keys of a run in the table: more belong to runs of different kinds.
+const MOST_KEYS: usize = 8;
+
 pub(super) fn list(args: &RunsArgs) -> Result<(), TrainError> {
     if !args.folder.is_dir() {
         let found = if args.folder.exists() {
@@ -220,8 +223,12 @@ pub(super) fn list(args: &RunsArgs) -> Result<(), TrainError> {
             .iter()
             .filter_map(|(key, values)| values[i].as_ref().map(|value| format!("{key} = {value}")))
             .collect();
+        let more = match set.len().saturating_sub(MOST_KEYS) {
+            0 => String::new(),
+            more => format!(", … and {more} more (`--format json` has all)"),
+        };
         if !set.is_empty() {
-            text += &format!("  {}\n", set.join(", "));
+            text += &format!("  {}{more}\n", set[..set.len().min(MOST_KEYS)].join(", "));
         }
     }
     super::print(&text)

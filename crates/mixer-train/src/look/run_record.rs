@@ -171,10 +171,20 @@ impl RunRecord {
         })
     }
 
-    /// The evaluation with the highest top-1, the first of equals.
+    /// The evaluation with the highest top-1, the first of equals: that of `best.safetensors`. What the start can
+    /// do counts as no result; where an average of the weights is kept, its evaluations count.
     #[must_use]
     pub fn best(&self) -> Option<Evaluated> {
-        self.evaluations().fold(None, |best: Option<Evaluated>, found| match best {
+        let is_averaged = self.plan.train.ema_decay.is_some();
+        let counted = self.metrics.iter().filter_map(|metric| match metric {
+            Metric::Eval { step, loss, top1, n, weights, .. }
+                if *step > 0 && weights.is_some() == is_averaged =>
+            {
+                Some(Evaluated { step: *step, loss: *loss, top1: *top1, n: *n })
+            }
+            _ => None,
+        });
+        counted.fold(None, |best: Option<Evaluated>, found| match best {
             Some(best) if best.top1 >= found.top1 => Some(best),
             _ => Some(found),
         })
