@@ -3,17 +3,19 @@
 
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::time::Duration;
 
 use clap::ValueEnum;
 use mixer_model::{Weights, init};
 
+use crate::config::train::RANK_TIMEOUT_SECS;
 use crate::device::DeviceEntry;
 use crate::disk::checkpoint::{self, Checkpoint};
 use crate::disk::environment::Environment;
 use crate::disk::run_dir::RunDir;
 use crate::error::{CheckpointFault, TrainError};
 use crate::group::tree::possible_ranks;
-use crate::group::{Alone, Group, is_first, verdict};
+use crate::group::{self, Alone, Group, is_first, verdict, watchdog};
 use crate::input::dataset::Dataset;
 use crate::input::loading::Loading;
 use crate::plan::{InitFacts, RunPlan, Task};
@@ -101,6 +103,10 @@ impl Session {
         if group.size() == 1 {
             return Self::open_first(recipe, task, options);
         }
+        let limit = recipe.config.train.rank_timeout_secs.unwrap_or(RANK_TIMEOUT_SECS).max(1);
+        // The others a little later: the first one knows for whom all wait.
+        let later = if is_first(&*group) { 0 } else { 2 };
+        watchdog::watch(group::name(&*group), Duration::from_secs(limit.saturating_add(later)));
         alike::check(&*group, recipe, task, &options.device)?;
         let first = is_first(&*group);
         let opened = first.then(|| Self::open_first(recipe, task, options.clone())).transpose();
@@ -164,11 +170,14 @@ impl Session {
         let opened = match &found {
             Some(found) => {
                 let recipe = recipe.shared_as(&found.plan);
-                Opened::of_run(&recipe, task, &device, found, extend)?
+                Opened::of_run(&recipe, task, &device, found, extend, group.size())?
             }
-            None => Opened::new_run(&recipe.shared_by(group.size())?, task, &device)?,
+            None => {
+                let opened = Opened::new_run(&recipe.shared_by(group.size())?, task, &device)?;
+                check_share(&opened.plan, group.size())?;
+                opened
+            }
         };
-        check_share(&opened.plan, group.size())?;
         let Opened { plan, dataset, initial, checkpoint } = opened;
         let lock = match lock {
             Some(lock) => {
@@ -273,12 +282,14 @@ impl Opened {
         device: &DeviceEntry,
         found: &FoundRun<'_>,
         extend: bool,
+        ranks: usize,
     ) -> Result<Self, TrainError> {
         let run_dir = found.run_dir;
         let named = found.start_of(recipe, |recipe| Ok(InitFacts::of(&recipe.read_init()?)))?;
         let continued = found.continued_by(recipe, task, named.as_ref(), extend)?;
         let dataset = same_data(recipe, &continued.plan)?;
         device.check(continued.plan.train.precision)?;
+        check_share(&continued.plan, ranks)?;
         let newest = checkpoint::newest(&run_dir.checkpoints(), |error| {
             say(format_args!("warning: {error}; trying the one before"));
         })?;

@@ -1,5 +1,6 @@
 //! The loop: batches in, updates out; evaluates, logs and saves on the way.
 
+use std::convert::Infallible;
 use std::hash::{DefaultHasher, Hasher};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -8,6 +9,7 @@ use burn::module::Module;
 use burn::tensor::Tensor;
 use mixer_data::{OnCorrupt, SkippedExample};
 use mixer_model::{Metadata, Mixer};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::disk::background_writer::BackgroundWriter;
@@ -15,8 +17,8 @@ use crate::disk::checkpoint::{Checkpoint, RunState};
 use crate::disk::metrics::MetricsFile;
 use crate::disk::retention::Retention;
 use crate::error::{TrainError, exit_code};
+use crate::group::is_first;
 use crate::group::verdict::{self, agree};
-use crate::group::{self, is_first, watchdog};
 use crate::halt::{Halt, Stop};
 use crate::run::divergence::{Divergence, Values};
 use crate::run::evaluation::{Evaluation, Score};
@@ -155,6 +157,8 @@ struct Run<'a> {
     pending: Option<Pending>,
     /// A checkpoint was asked for.
     is_save_asked: bool,
+    /// All processes know that it is over.
+    is_end_agreed: bool,
 }
 
 /// Time since the last line of metrics.
@@ -200,41 +204,11 @@ pub fn train(
     let started = Instant::now();
     interrupt::listen();
     let group = &*job.group;
-    if group.size() > 1 {
-        // The others a little later: the first one knows for whom all wait.
-        let later = if is_first(group) { 0 } else { 2 };
-        let limit = Duration::from_secs(job.plan.train.rank_timeout_secs + later);
-        watchdog::watch(group::name(group), limit);
-    }
-    let (mut run, mut mixer) = Run::start(job, start, time_limit)?;
-    let end = loop {
-        match run.next(&mixer) {
-            Ok(Next::Update(started, gradient)) => mixer = run.update(mixer, started, *gradient)?,
-            Ok(Next::End(ended)) => break Ok(ended),
-            Err(halt) => break Err(halt),
-        }
-    };
-    let ended = match end {
-        Ok(ended) => Ok(ended),
-        Err(Halt::Stop(stop)) => run.stopped(stop, &mixer),
-        Err(Halt::Failed(error)) => Err(run.failed(error, &mixer)),
-    };
-    run.journal.finish();
-    let ended = ended.and_then(|ended| {
-        run.finish(&ended, &mixer)?;
-        Ok(ended)
-    });
+    let (run, mixer) = verdict::all(group, Run::start(job, start, time_limit))?;
+    let outcome = run.to_end(mixer);
     // Together: a launcher ends the others when the first one has failed, and one may still be writing.
-    let ended = verdict::all(group, ended)?;
-    Ok(Outcome {
-        ended,
-        step: run.state.step,
-        last: run.last,
-        best: run.state.best,
-        elapsed: started.elapsed(),
-        checkpoints: run.writer.checkpoints(),
-        saving: run.saving,
-    })
+    let outcome = verdict::all(group, outcome)?;
+    Ok(Outcome { elapsed: started.elapsed(), ..outcome })
 }
 
 impl<'a> Run<'a> {
@@ -280,8 +254,66 @@ impl<'a> Run<'a> {
             last_finite: None,
             pending: None,
             is_save_asked: false,
+            is_end_agreed: false,
         };
         Ok((run, mixer))
+    }
+
+    /// Trains to the end. When it returns, everything is on disk.
+    fn to_end(mut self, mut mixer: Mixer) -> Result<Outcome, TrainError> {
+        let end = loop {
+            match self.next(&mixer) {
+                Ok(Next::Update(started, gradient)) => {
+                    let updated = self.update(mixer, started, *gradient);
+                    mixer = updated.map_err(|error| self.told(error))?;
+                }
+                Ok(Next::End(ended)) => break Ok(ended),
+                Err(halt) => break Err(halt),
+            }
+        };
+        let ended = match end {
+            Ok(ended) => Ok(ended),
+            Err(Halt::Stop(stop)) => self.stopped(stop, &mixer),
+            Err(Halt::Failed(error)) => {
+                let error = self.told(error);
+                Err(self.failed(error, &mixer))
+            }
+        };
+        self.journal.finish();
+        let ended = ended?;
+        self.finish(&ended, &mixer)?;
+        Ok(Outcome {
+            ended,
+            step: self.state.step,
+            last: self.last,
+            best: self.state.best,
+            elapsed: Duration::ZERO,
+            checkpoints: self.writer.checkpoints(),
+            saving: self.saving,
+        })
+    }
+
+    /// Agrees with the other processes, and keeps in mind where that is the end.
+    fn agree<T, P: Serialize + DeserializeOwned>(
+        &mut self,
+        own: Result<T, Halt>,
+        news: P,
+    ) -> Result<(T, Vec<P>), Halt> {
+        let agreed = agree(&*self.job.group, own, news);
+        self.is_end_agreed |= agreed.is_err();
+        agreed
+    }
+
+    /// An error of which all know: what this process has met by itself, the others hear where they agree next.
+    fn told(&mut self, error: TrainError) -> TrainError {
+        if self.is_end_agreed {
+            return error;
+        }
+        match self.agree(Err::<Infallible, _>(error.into()), ()) {
+            Err(Halt::Failed(error)) => error,
+            Err(Halt::Stop(_)) => unreachable!("a failure comes before a stop"),
+            Ok((never, _)) => match never {},
+        }
     }
 
     /// Does what is due after the last update, and computes the gradient of the next one.
@@ -325,14 +357,13 @@ impl<'a> Run<'a> {
 
     /// The gradient of the whole batch, from that of this process's share, where every process has one.
     fn joined(&mut self, mut own: Result<Gradient, Halt>) -> Result<Gradient, Halt> {
-        let group = &*self.job.group;
         let mut news = News { save: interrupt::take_save_request(), ..News::default() };
         if let Ok(own) = &mut own {
             news.skipped = words(std::mem::take(&mut own.skipped));
             news.waited = own.waited;
         }
         let met = Instant::now();
-        let (mut gradient, news) = agree(group, own, news)?;
+        let (mut gradient, news) = self.agree(own, news)?;
         for News { save, skipped, waited } in news {
             self.is_save_asked |= save;
             gradient.skipped.extend(in_full(skipped));
@@ -345,7 +376,7 @@ impl<'a> Run<'a> {
             self.check_skipped(seen.len(), gradient.skipped.last())?;
         }
         let precision = self.job.plan.train.exchange_precision;
-        let (sum, loss) = gradient.sum.sum_over(group, gradient.loss, precision);
+        let (sum, loss) = gradient.sum.sum_over(&*self.job.group, gradient.loss, precision);
         self.since_line.together += met.elapsed();
         Ok(Gradient { sum, loss, ..gradient })
     }
@@ -503,7 +534,7 @@ impl<'a> Run<'a> {
             return self.log(step + 1, lr);
         }
         // Every process has the same values, and so is here.
-        let indices = self.all_indices(&indices);
+        let indices = self.all_indices(indices)?;
         let divergence = Divergence {
             mixer_version: env!("CARGO_PKG_VERSION").to_owned(),
             step,
@@ -527,11 +558,10 @@ impl<'a> Run<'a> {
     }
 
     /// The examples of all processes.
-    fn all_indices(&self, own: &[u64]) -> Vec<u64> {
-        let bytes: Vec<u8> = own.iter().flat_map(|index| index.to_le_bytes()).collect();
-        let all = self.job.group.gather(&bytes).concat();
-        let index = |eight: &[u8]| eight.try_into().map_or(u64::MAX, u64::from_le_bytes);
-        all.chunks_exact(8).map(index).collect()
+    fn all_indices(&mut self, own: Vec<u64>) -> Result<Vec<u64>, TrainError> {
+        let told = verdict::tell(&*self.job.group, Ok(()), own);
+        self.is_end_agreed |= told.is_err();
+        told.map(|((), all)| all.concat())
     }
 
     /// Records the values that stand out.
@@ -607,7 +637,7 @@ impl<'a> Run<'a> {
                 skipped: words(skipped),
             },
         );
-        let (_, news) = agree(&*job.group, own, news)?;
+        let (_, news) = self.agree(own, news)?;
         let skipped: Vec<SkippedExample> =
             news.iter().flat_map(|news| in_full(news.skipped.clone())).collect();
         self.check_skipped(skipped.len(), skipped.last())?;
@@ -705,7 +735,7 @@ impl<'a> Run<'a> {
     }
 
     /// Refuses weights of processes that are no longer the same: each applies the same updates to its own.
-    fn check_replicas(&self, mixer: &Mixer) -> Result<(), TrainError> {
+    fn check_replicas(&mut self, mixer: &Mixer) -> Result<(), TrainError> {
         let group = &*self.job.group;
         if group.size() == 1 {
             return Ok(());
@@ -714,7 +744,9 @@ impl<'a> Run<'a> {
         for tensor in mixer.to_weights(Metadata::default())?.tensors.values() {
             tensor.data.iter().for_each(|value| hasher.write_u32(value.to_bits()));
         }
-        let hashes = group.gather(&hasher.finish().to_le_bytes());
+        let told = verdict::tell(group, Ok(()), hasher.finish());
+        self.is_end_agreed |= told.is_err();
+        let ((), hashes) = told?;
         match hashes.iter().position(|hash| Some(hash) != hashes.first()) {
             None => Ok(()),
             Some(rank) => Err(TrainError::ranks(format!(
