@@ -284,8 +284,9 @@ fn ranks_that_are_not_alike_are_refused() {
     unlike.args([":", "-n", "1", mixer]).args(common).args(["--set", "train.steps=7"]);
     let output = end(unlike.spawn().unwrap());
     assert_eq!(output.status.code(), Some(8), "{}", stderr(&output));
-    let said = "error: the configuration of rank 1 on ";
-    assert_eq!(stderr(&output).matches(said).count(), 1, "{}", stderr(&output));
+    let said = stderr(&output);
+    assert_eq!(said.matches("error: rank 1 on ").count(), 1, "{said}");
+    assert!(said.contains(" has the configuration `steps = 7`, rank 0 on "), "{said}");
     assert!(!place.path("run").exists());
 
     // Six microbatches of one rank each, or of two; four ranks cannot share them.
@@ -301,5 +302,59 @@ fn ranks_that_are_not_alike_are_refused() {
         command.args(arguments);
         let output = end(by(2, &command).current_dir(place.path(".")).spawn().unwrap());
         assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+    }
+}
+
+/// Two machines that are not alike, as far as a folder and the environment of a process can be another machine.
+#[test]
+fn a_machine_that_differs_is_named_with_what_differs() {
+    let _alone = alone();
+    let cases = [
+        ("true", "", 0, ""),
+        (
+            "rm data/train/red/0.bmp",
+            "",
+            4,
+            "found 11 training and 6 validation examples, rank 0 has found 12 and 6",
+        ),
+        (
+            "mv data/train/red/0.bmp data/train/red/7.bmp",
+            "",
+            4,
+            "the names of the data files are not those that rank 0",
+        ),
+        (
+            "cp -r data/train/red data/train/green",
+            "",
+            4,
+            "the classes are not those that rank 0 has found",
+        ),
+        ("echo x > data/train/red/0.bmp", "", 4, "cannot decode image"),
+        ("rm folder.toml", "", 3, "cannot read the configuration"),
+        ("true", "MIXER_SIMD=portable", 8, "has the vector instructions `portable`"),
+    ];
+    for (change, variable, code, said) in cases {
+        let machines = [Workplace::with_pictures(), Workplace::with_pictures()];
+        let mut changed = Command::new("sh");
+        changed.args(["-c", change]).current_dir(machines[1].path("."));
+        assert!(changed.status().unwrap().success(), "{change}");
+        let mut both = mpirun();
+        for (rank, machine) in machines.iter().enumerate() {
+            let variable = if rank == 1 { variable } else { "" };
+            let script =
+                format!("cd {} && {variable} exec \"$0\" \"$@\"", machine.path(".").display());
+            both.args(if rank == 0 { &[][..] } else { &[":"] });
+            both.args(["-n", "1", "sh", "-c", &script, env!("CARGO_BIN_EXE_mixer")]);
+            both.args(["pretrain", "folder.toml", "--device=flex", "--run-dir=run"]);
+            both.args(["--set", "train.microbatch_size=2"]);
+        }
+        let output = end(both.spawn().unwrap());
+        assert_eq!(output.status.code(), Some(code), "{change}: {}", stderr(&output));
+        let errors = stderr(&output).matches("error: rank 1 on ").count();
+        assert_eq!(errors, usize::from(code != 0), "{}", stderr(&output));
+        assert!(stderr(&output).contains(said), "{change}: {}", stderr(&output));
+        // Only the first one needs the run directory.
+        assert_eq!(machines[0].path("run/final.safetensors").exists(), code == 0);
+        assert!(!machines[1].path("run").exists());
     }
 }

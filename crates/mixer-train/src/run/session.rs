@@ -122,7 +122,8 @@ impl Session {
         let mut dataset = None;
         for is_turn_of_firsts in [true, false] {
             let is_turn = (group.local().rank == 0) == is_turn_of_firsts;
-            let opens = (is_turn && !first).then(|| same_data(recipe, &plan)).transpose();
+            let opens =
+                (is_turn && !first).then(|| same_data(recipe, &plan, OF_RANK_0)).transpose();
             dataset = verdict::all(&*group, opens)?.or(dataset);
         }
         let Some(dataset) = dataset else {
@@ -251,7 +252,7 @@ impl Session {
         let found = FoundRun::read(&run_dir)?;
         let named = found.start_of(recipe, |recipe| Ok(InitFacts::of(&recipe.read_init()?)))?;
         let plan = found.continued_by(recipe, task, named.as_ref(), false)?.plan;
-        let dataset = same_data(recipe, &plan)?;
+        let dataset = same_data(recipe, &plan, OF_BEFORE)?;
         device.check(plan.train.precision)?;
         // Its name alone, so that a file from elsewhere leads nowhere else.
         let beside = divergence.state.as_deref().and_then(Path::file_name);
@@ -287,7 +288,7 @@ impl Opened {
         let run_dir = found.run_dir;
         let named = found.start_of(recipe, |recipe| Ok(InitFacts::of(&recipe.read_init()?)))?;
         let continued = found.continued_by(recipe, task, named.as_ref(), extend)?;
-        let dataset = same_data(recipe, &continued.plan)?;
+        let dataset = same_data(recipe, &continued.plan, OF_BEFORE)?;
         device.check(continued.plan.train.precision)?;
         check_share(&continued.plan, ranks)?;
         let newest = checkpoint::newest(&run_dir.checkpoints(), |error| {
@@ -381,24 +382,31 @@ fn start(
     Ok(Start::Weights(Box::new(weights)))
 }
 
-/// The data of a run that is there, opened and compared with what it was started with.
-fn same_data(recipe: &Recipe, plan: &RunPlan) -> Result<Dataset, TrainError> {
+/// Data that a process has to find again: who has found it, and advice where it is not the same.
+type Known = (&'static str, &'static str);
+
+const OF_BEFORE: Known =
+    ("the run was started with", "restore the data, or start another run with `--run-dir`");
+const OF_RANK_0: Known =
+    ("rank 0 has found", "the data has to be the same for all processes, under the same name");
+
+/// The data of a run that is known already, opened and compared.
+fn same_data(recipe: &Recipe, plan: &RunPlan, (who, hint): Known) -> Result<Dataset, TrainError> {
     let dataset = Dataset::open(&recipe.config.data, plan.model.network.image_size)?;
     let (planned, found) = (&plan.facts, dataset.facts());
     let message = if planned.classes != found.classes {
-        "the classes are not those that the run was started with".to_owned()
+        format!("the classes are not those that {who}")
     } else if (planned.train_examples, planned.val_examples)
         != (found.train_examples, found.val_examples)
     {
         format!(
-            "found {} training and {} validation examples, the run was started with {} and {}",
+            "found {} training and {} validation examples, {who} {} and {}",
             found.train_examples, found.val_examples, planned.train_examples, planned.val_examples
         )
     } else if *planned != found {
-        "the names of the data files are not those that the run was started with".to_owned()
+        format!("the names of the data files are not those that {who}")
     } else {
         return Ok(dataset);
     };
-    let hint = "restore the data, or start another run with `--run-dir`";
     Err(TrainError::data_mismatch(message).with_hint(hint))
 }
