@@ -116,6 +116,50 @@ fn any_number_of_processes_is_the_same_run() {
     }
 }
 
+/// What a run decides from what it has seen, it decides alike in all processes: the best evaluation, early
+/// stopping, and a longer end. They never see the weights that it starts from.
+#[test]
+fn a_fine_tuning_ends_early_and_is_extended_as_by_one_process() {
+    let _alone = alone();
+    let start = fixture();
+    let weights = start.uninterrupted();
+    let text = CONFIG
+        .replace(
+            "[model]\nimage_size = 16\npatch_size = 4\nhidden_dim = 16\nnum_blocks = 2",
+            "[model]\nimage_size = 32",
+        )
+        .replace("microbatch_size = 16", "microbatch_size = 8")
+        .replace("eval_every_steps = 20", "eval_every_steps = 6\neval_at_start = true")
+        .replace("drop_path_rate = 0.2", "")
+        .replace(
+            "[train]",
+            "[train]\nfreeze = [\"stem\"]\nlayer_decay = 0.7\nkeep_best_checkpoint = true",
+        )
+        .replace("[optimizer]", "[optimizer]\nkind = \"sgd\"")
+        + "early_stopping = { patience = 2 }\n[init]\nweights = \"WEIGHTS\"\n";
+    assert!(text.contains("image_size = 32") && text.contains("freeze") && text.contains("sgd"));
+    let text = text.replace("WEIGHTS", weights.to_str().unwrap());
+    let fixture = Fixture::with(&text);
+    let run = |ranks: usize, arguments: &[&str]| {
+        let run = fixture.runs.join(format!("{ranks} ranks"));
+        let mut command = fixture.command(&run);
+        command.args(arguments);
+        if ranks > 1 {
+            command = by(ranks, &command);
+        }
+        let output = end(command.spawn().unwrap());
+        assert_success(&output);
+        (run, stderr(&output))
+    };
+    for arguments in [&[][..], &["--extend", "--set", "train.epochs=18"]] {
+        let ends = [1, 2, 4].map(|ranks| run(ranks, arguments));
+        for (several, said) in &ends[1..] {
+            assert!(said.contains("stopped early at step "), "{said}");
+            assert_same_run(several, &ends[0].0);
+        }
+    }
+}
+
 #[test]
 fn a_run_goes_on_with_another_number_of_processes() {
     let _alone = alone();
@@ -207,17 +251,25 @@ fn whatever_happens_to_a_rank_all_end() {
     let output = end(child);
     assert_eq!(output.status.code(), Some(130), "{}", stderr(&output));
 
-    // A disk that is full, for the one who writes.
-    let run = fixture.runs.join("full");
-    let command = fixture.command(&run);
-    let arguments: Vec<&str> = command.get_args().map(|arg| arg.to_str().unwrap()).collect();
-    let mut full = mpirun();
-    full.args(["-n", "1", "sh", "-c", "ulimit -f 8; exec \"$0\" \"$@\""]);
-    full.arg(env!("CARGO_BIN_EXE_mixer")).args(&arguments);
-    full.args([":", "-n", "1", env!("CARGO_BIN_EXE_mixer")]).args(&arguments);
-    let output = end(full.spawn().unwrap());
-    assert_eq!(output.status.code(), Some(5), "{}", stderr(&output));
-    assert!(stderr(&output).contains("File too large"), "{}", stderr(&output));
+    // A disk that is full, for the one who writes: where all agree, and on the way from there.
+    for (every, what) in [(9, "cannot write the checkpoint"), (1000, "cannot write the metrics")] {
+        let run = fixture.runs.join(format!("full {every}"));
+        let mut command = fixture.command(&run);
+        command.args(["--set", &format!("train.checkpoint_every_steps={every}")]);
+        command.args(["--set", &format!("train.log_every_steps={}", 1000 / every)]);
+        command.args(["--set", "train.eval_every_steps=1000"]);
+        let arguments: Vec<&str> = command.get_args().map(|arg| arg.to_str().unwrap()).collect();
+        let mut full = mpirun();
+        full.args(["-n", "1", "sh", "-c", "ulimit -f 16; exec \"$0\" \"$@\""]);
+        full.arg(env!("CARGO_BIN_EXE_mixer")).args(&arguments);
+        full.args([":", "-n", "1", env!("CARGO_BIN_EXE_mixer")]).args(&arguments);
+        let output = end(full.spawn().unwrap());
+        assert_eq!(output.status.code(), Some(5), "{}", stderr(&output));
+        let errors = stderr(&output).lines().filter(|line| line.starts_with("error: ")).count();
+        assert_eq!(errors, 1, "{}", stderr(&output));
+        assert!(stderr(&output).contains(what), "{}", stderr(&output));
+        assert!(stderr(&output).contains("File too large"), "{}", stderr(&output));
+    }
 }
 
 #[test]
@@ -232,8 +284,9 @@ fn ranks_that_are_not_alike_are_refused() {
     unlike.args([":", "-n", "1", mixer]).args(common).args(["--set", "train.steps=7"]);
     let output = end(unlike.spawn().unwrap());
     assert_eq!(output.status.code(), Some(8), "{}", stderr(&output));
-    let said = "error: the configuration of rank 1 on ";
-    assert_eq!(stderr(&output).matches(said).count(), 1, "{}", stderr(&output));
+    let said = stderr(&output);
+    assert_eq!(said.matches("error: rank 1 on ").count(), 1, "{said}");
+    assert!(said.contains(" has the configuration `steps = 7`, rank 0 on "), "{said}");
     assert!(!place.path("run").exists());
 
     // Six microbatches of one rank each, or of two; four ranks cannot share them.
@@ -249,5 +302,59 @@ fn ranks_that_are_not_alike_are_refused() {
         command.args(arguments);
         let output = end(by(2, &command).current_dir(place.path(".")).spawn().unwrap());
         assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+    }
+}
+
+/// Two machines that are not alike, as far as a folder and the environment of a process can be another machine.
+#[test]
+fn a_machine_that_differs_is_named_with_what_differs() {
+    let _alone = alone();
+    let cases = [
+        ("true", "", 0, ""),
+        (
+            "rm data/train/red/0.bmp",
+            "",
+            4,
+            "found 11 training and 6 validation examples, rank 0 has found 12 and 6",
+        ),
+        (
+            "mv data/train/red/0.bmp data/train/red/7.bmp",
+            "",
+            4,
+            "the names of the data files are not those that rank 0",
+        ),
+        (
+            "cp -r data/train/red data/train/green",
+            "",
+            4,
+            "the classes are not those that rank 0 has found",
+        ),
+        ("echo x > data/train/red/0.bmp", "", 4, "cannot decode image"),
+        ("rm folder.toml", "", 3, "cannot read the configuration"),
+        ("true", "MIXER_SIMD=portable", 8, "has the vector instructions `portable`"),
+    ];
+    for (change, variable, code, said) in cases {
+        let machines = [Workplace::with_pictures(), Workplace::with_pictures()];
+        let mut changed = Command::new("sh");
+        changed.args(["-c", change]).current_dir(machines[1].path("."));
+        assert!(changed.status().unwrap().success(), "{change}");
+        let mut both = mpirun();
+        for (rank, machine) in machines.iter().enumerate() {
+            let variable = if rank == 1 { variable } else { "" };
+            let script =
+                format!("cd {} && {variable} exec \"$0\" \"$@\"", machine.path(".").display());
+            both.args(if rank == 0 { &[][..] } else { &[":"] });
+            both.args(["-n", "1", "sh", "-c", &script, env!("CARGO_BIN_EXE_mixer")]);
+            both.args(["pretrain", "folder.toml", "--device=flex", "--run-dir=run"]);
+            both.args(["--set", "train.microbatch_size=2"]);
+        }
+        let output = end(both.spawn().unwrap());
+        assert_eq!(output.status.code(), Some(code), "{change}: {}", stderr(&output));
+        let errors = stderr(&output).matches("error: rank 1 on ").count();
+        assert_eq!(errors, usize::from(code != 0), "{}", stderr(&output));
+        assert!(stderr(&output).contains(said), "{change}: {}", stderr(&output));
+        // Only the first one needs the run directory.
+        assert_eq!(machines[0].path("run/final.safetensors").exists(), code == 0);
+        assert!(!machines[1].path("run").exists());
     }
 }

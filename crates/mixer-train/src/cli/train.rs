@@ -10,7 +10,7 @@ use mixer_model::count;
 use super::{DeviceArg, init, suggested, sweep};
 use crate::config::DataKind;
 use crate::error::TrainError;
-use crate::group::{Alone, Group};
+use crate::group::{Alone, Group, verdict};
 use crate::plan::Task;
 use crate::run::divergence::Values;
 use crate::run::interrupt;
@@ -118,20 +118,16 @@ fn train_as(args: &FinetuneArgs, task: Task, group: &Rc<dyn Group>) -> Result<()
     if !args.sweep.entries.is_empty() {
         return sweep::run(args, task);
     }
-    train_or_replay(&args.train, &args.recipe()?, task, group)
-}
-
-fn train_or_replay(
-    args: &TrainArgs,
-    recipe: &Recipe,
-    task: Task,
-    group: &Rc<dyn Group>,
-) -> Result<(), TrainError> {
-    match &args.replay {
-        Some(file) => replay(recipe, task, args.options(None)?, file),
+    // A file or a device that one of them has not, is said by it before the others wait.
+    let own = args.recipe().and_then(|recipe| {
+        let options = args.train.options_in(args.train.time_limit(), Rc::clone(group))?;
+        Ok((recipe, options))
+    });
+    let (recipe, options) = verdict::all(&**group, own)?;
+    match &args.train.replay {
+        Some(file) => replay(&recipe, task, options, file),
         None => {
-            let options = args.options_in(args.time_limit(), Rc::clone(group))?;
-            let session = open(recipe, task, options)?;
+            let session = open(&recipe, task, options)?;
             let next = next_commands(&session);
             if !matches!(train_to_end(session)?, Ended::TimeLimit(_)) {
                 next.iter().for_each(say);

@@ -185,7 +185,7 @@ pub struct TrainConfig {
     pub exchange_precision: Option<Precision>,
     /// Longest time that a process of a run waits for another one, before it ends with exit code 8.
     ///
-    /// After a minute it says for whom it waits. Evaluations and checkpoints of the slowest process have to fit.
+    /// After a minute it says for whom it waits. What the slowest process opens, evaluates and saves has to fit.
     #[schemars(extend("x-unit" = "seconds", "minimum" = 1, "default" = RANK_TIMEOUT_SECS, "x-resume" = "free"))]
     pub rank_timeout_secs: Option<u64>,
     /// Standard deviations above the mean of the last 100 updates from which on losses and gradient norms are

@@ -273,7 +273,10 @@ impl Group for Mpi {
             self.broadcast(packed(&words));
             words
         } else {
+            // A long word leaves when rank 0 takes it.
+            let waiting = Waiting::new(self.name(0));
             self.world.process_at_rank(0).send_with_tag(own, WORD);
+            drop(waiting);
             unpacked(&self.broadcast(Vec::new()))
         }
     }

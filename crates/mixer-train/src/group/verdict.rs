@@ -1,18 +1,19 @@
 //! What ranks tell each other between their own work and what they do together: whether to go on, and what
 //! only one of them knows.
 
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
 
 use crate::error::TrainError;
 use crate::group::Group;
 use crate::halt::{Halt, Stop};
 
-/// The word of a rank.
+/// The word of a rank. One that ends has no news, so that it is understood wherever the others agree: a rank
+/// that has failed by itself says so at whatever they come to next.
 #[derive(Debug, Serialize, Deserialize)]
-struct Word<P> {
-    end: Option<End>,
-    news: P,
+enum Word<P> {
+    News(P),
+    End(End),
 }
 
 /// A reason to end for all.
@@ -36,35 +37,38 @@ pub(crate) fn agree<T, P: Serialize + DeserializeOwned>(
     if group.size() == 1 {
         return own.map(|own| (own, vec![news]));
     }
-    let end = match &own {
-        Ok(_) => None,
-        Err(Halt::Stop(stop)) => Some(End::Stop(*stop)),
-        Err(Halt::Failed(error)) => Some(End::Failed { code: error.exit_code() }),
+    let word = match &own {
+        Ok(_) => Word::News(news),
+        Err(Halt::Stop(stop)) => Word::End(End::Stop(*stop)),
+        Err(Halt::Failed(error)) => Word::End(End::Failed { code: error.exit_code() }),
     };
-    let word = serde_json::to_vec(&Word { end, news }).map_err(in_words)?;
-    let mut words = Vec::with_capacity(group.size());
-    for word in group.gather(&word) {
-        words.push(serde_json::from_slice::<Word<P>>(&word).map_err(in_words)?);
+    let word = serde_json::to_vec(&word).map_err(in_words)?;
+    let words = group.gather(&word);
+    let (mut stop, mut failed) = (None, None);
+    for (rank, word) in words.iter().enumerate() {
+        // The news may be of another kind where somebody has failed.
+        match serde_json::from_slice::<Word<IgnoredAny>>(word).map_err(in_words)? {
+            Word::News(_) => {}
+            Word::End(End::Stop(why)) => stop = stop.or(Some(why)),
+            Word::End(End::Failed { code }) => failed = failed.or(Some((rank, code))),
+        }
     }
-    let failed = words.iter().enumerate().find_map(|(rank, word)| match word.end {
-        Some(End::Failed { code }) => Some((rank, code)),
-        _ => None,
-    });
     if let Some((rank, code)) = failed {
         return match own {
             Err(Halt::Failed(error)) => Err(Halt::Failed(error)),
             _ => Err(TrainError::Elsewhere { rank, host: group.host(rank), code }.into()),
         };
     }
-    let stop = words.iter().find_map(|word| match word.end {
-        Some(End::Stop(stop)) => Some(stop),
-        _ => None,
-    });
-    match (stop, own) {
-        (Some(stop), _) => Err(Halt::Stop(stop)),
-        (None, Ok(own)) => Ok((own, words.into_iter().map(|word| word.news).collect())),
-        (None, Err(halt)) => Err(halt),
+    if let Some(stop) = stop {
+        return Err(Halt::Stop(stop));
     }
+    let own = own?;
+    let news = words.iter().filter_map(|word| match serde_json::from_slice(word) {
+        Ok(Word::News(news)) => Some(Ok(news)),
+        Ok(Word::End(_)) => None,
+        Err(error) => Some(Err(in_words(error))),
+    });
+    Ok((own, news.collect::<Result<_, _>>()?))
 }
 
 /// The result of this rank's own work, where all have one.
@@ -72,11 +76,22 @@ pub(crate) fn agree<T, P: Serialize + DeserializeOwned>(
 /// # Errors
 /// As of [`agree`].
 pub(crate) fn all<T>(group: &dyn Group, own: Result<T, TrainError>) -> Result<T, TrainError> {
-    match agree(group, own.map_err(Halt::Failed), ()) {
-        Ok((own, _)) => Ok(own),
-        Err(Halt::Failed(error)) => Err(error),
-        Err(Halt::Stop(_)) => unreachable!("nobody was asked to stop"),
-    }
+    tell(group, own, ()).map(|(own, _)| own)
+}
+
+/// The same, with the news of every rank in order.
+///
+/// # Errors
+/// As of [`agree`].
+pub(crate) fn tell<T, P: Serialize + DeserializeOwned>(
+    group: &dyn Group,
+    own: Result<T, TrainError>,
+    news: P,
+) -> Result<(T, Vec<P>), TrainError> {
+    agree(group, own.map_err(Halt::Failed), news).map_err(|halt| match halt {
+        Halt::Failed(error) => error,
+        Halt::Stop(_) => unreachable!("nobody was asked to stop"),
+    })
 }
 
 fn in_words(error: serde_json::Error) -> TrainError {
@@ -113,6 +128,16 @@ mod tests {
         assert_eq!(ends[2], ("too dark".to_owned(), 4));
         assert_eq!(ends[0], ("rank 2 on here has ended the run".to_owned(), 4));
         assert_eq!(ends[0], ends[1]);
+        // One is at another place than the others, who have news there.
+        let ends = together(3, |group| {
+            if group.rank() == 0 {
+                return all(group, Err::<(), _>(TrainError::usage("no room")))
+                    .unwrap_err()
+                    .exit_code();
+            }
+            tell(group, Ok(()), vec![(1_u64, "picture".to_owned())]).unwrap_err().exit_code()
+        });
+        assert_eq!(ends, [2, 2, 2]);
         let stops = together(2, |group| {
             let own = if group.rank() == 1 { Err(Halt::Stop(Stop::Interrupted)) } else { Ok(()) };
             matches!(agree(group, own, ()), Err(Halt::Stop(Stop::Interrupted)))

@@ -79,11 +79,8 @@ fn compare(all: &[Traits], host: impl Fn(usize) -> String) -> Result<(), TrainEr
             }
             // A configuration is long: only where they part.
             let (own, of_first) = first_difference(own, of_first);
-            let message = format!(
-                "the {what} of {} is `{own}`, that of {} is `{of_first}`",
-                name(rank),
-                name(0)
-            );
+            let message =
+                format!("{} has the {what} `{own}`, {} has `{of_first}`", name(rank), name(0));
             return Err(TrainError::ranks(message).with_hint(hint.clone()));
         }
     }
@@ -136,11 +133,11 @@ mod tests {
         assert_eq!(refused(&[of("1", "a = 1"), of("1", "a = 1")]), None);
         assert_eq!(
             refused(&[of("1", "a = 1"), of("1", "a = 1"), of("2", "a = 1")]).unwrap(),
-            "the version of rank 2 on n01 is `2`, that of rank 0 on n00 is `1`; one binary"
+            "rank 2 on n01 has the version `2`, rank 0 on n00 has `1`; one binary"
         );
         assert_eq!(
             refused(&[of("1", "[train]\nsteps = 3"), of("1", "[train]\nsteps = 4")]).unwrap(),
-            "the configuration of rank 1 on n00 is `steps = 4`, that of rank 0 on n00 is `steps = 3`; one file"
+            "rank 1 on n00 has the configuration `steps = 4`, rank 0 on n00 has `steps = 3`; one file"
         );
         assert!(refused(&[of("1", "a"), of("1", "a\nb")]).unwrap().contains("`b`"));
     }

@@ -3,17 +3,19 @@
 
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::time::Duration;
 
 use clap::ValueEnum;
 use mixer_model::{Weights, init};
 
+use crate::config::train::RANK_TIMEOUT_SECS;
 use crate::device::DeviceEntry;
 use crate::disk::checkpoint::{self, Checkpoint};
 use crate::disk::environment::Environment;
 use crate::disk::run_dir::RunDir;
 use crate::error::{CheckpointFault, TrainError};
 use crate::group::tree::possible_ranks;
-use crate::group::{Alone, Group, is_first, verdict};
+use crate::group::{self, Alone, Group, is_first, verdict, watchdog};
 use crate::input::dataset::Dataset;
 use crate::input::loading::Loading;
 use crate::plan::{InitFacts, RunPlan, Task};
@@ -101,6 +103,10 @@ impl Session {
         if group.size() == 1 {
             return Self::open_first(recipe, task, options);
         }
+        let limit = recipe.config.train.rank_timeout_secs.unwrap_or(RANK_TIMEOUT_SECS).max(1);
+        // The others a little later: the first one knows for whom all wait.
+        let later = if is_first(&*group) { 0 } else { 2 };
+        watchdog::watch(group::name(&*group), Duration::from_secs(limit.saturating_add(later)));
         alike::check(&*group, recipe, task, &options.device)?;
         let first = is_first(&*group);
         let opened = first.then(|| Self::open_first(recipe, task, options.clone())).transpose();
@@ -116,7 +122,8 @@ impl Session {
         let mut dataset = None;
         for is_turn_of_firsts in [true, false] {
             let is_turn = (group.local().rank == 0) == is_turn_of_firsts;
-            let opens = (is_turn && !first).then(|| same_data(recipe, &plan)).transpose();
+            let opens =
+                (is_turn && !first).then(|| same_data(recipe, &plan, OF_RANK_0)).transpose();
             dataset = verdict::all(&*group, opens)?.or(dataset);
         }
         let Some(dataset) = dataset else {
@@ -164,11 +171,14 @@ impl Session {
         let opened = match &found {
             Some(found) => {
                 let recipe = recipe.shared_as(&found.plan);
-                Opened::of_run(&recipe, task, &device, found, extend)?
+                Opened::of_run(&recipe, task, &device, found, extend, group.size())?
             }
-            None => Opened::new_run(&recipe.shared_by(group.size())?, task, &device)?,
+            None => {
+                let opened = Opened::new_run(&recipe.shared_by(group.size())?, task, &device)?;
+                check_share(&opened.plan, group.size())?;
+                opened
+            }
         };
-        check_share(&opened.plan, group.size())?;
         let Opened { plan, dataset, initial, checkpoint } = opened;
         let lock = match lock {
             Some(lock) => {
@@ -242,7 +252,7 @@ impl Session {
         let found = FoundRun::read(&run_dir)?;
         let named = found.start_of(recipe, |recipe| Ok(InitFacts::of(&recipe.read_init()?)))?;
         let plan = found.continued_by(recipe, task, named.as_ref(), false)?.plan;
-        let dataset = same_data(recipe, &plan)?;
+        let dataset = same_data(recipe, &plan, OF_BEFORE)?;
         device.check(plan.train.precision)?;
         // Its name alone, so that a file from elsewhere leads nowhere else.
         let beside = divergence.state.as_deref().and_then(Path::file_name);
@@ -273,12 +283,14 @@ impl Opened {
         device: &DeviceEntry,
         found: &FoundRun<'_>,
         extend: bool,
+        ranks: usize,
     ) -> Result<Self, TrainError> {
         let run_dir = found.run_dir;
         let named = found.start_of(recipe, |recipe| Ok(InitFacts::of(&recipe.read_init()?)))?;
         let continued = found.continued_by(recipe, task, named.as_ref(), extend)?;
-        let dataset = same_data(recipe, &continued.plan)?;
+        let dataset = same_data(recipe, &continued.plan, OF_BEFORE)?;
         device.check(continued.plan.train.precision)?;
+        check_share(&continued.plan, ranks)?;
         let newest = checkpoint::newest(&run_dir.checkpoints(), |error| {
             say(format_args!("warning: {error}; trying the one before"));
         })?;
@@ -370,24 +382,31 @@ fn start(
     Ok(Start::Weights(Box::new(weights)))
 }
 
-/// The data of a run that is there, opened and compared with what it was started with.
-fn same_data(recipe: &Recipe, plan: &RunPlan) -> Result<Dataset, TrainError> {
+/// Data that a process has to find again: who has found it, and advice where it is not the same.
+type Known = (&'static str, &'static str);
+
+const OF_BEFORE: Known =
+    ("the run was started with", "restore the data, or start another run with `--run-dir`");
+const OF_RANK_0: Known =
+    ("rank 0 has found", "the data has to be the same for all processes, under the same name");
+
+/// The data of a run that is known already, opened and compared.
+fn same_data(recipe: &Recipe, plan: &RunPlan, (who, hint): Known) -> Result<Dataset, TrainError> {
     let dataset = Dataset::open(&recipe.config.data, plan.model.network.image_size)?;
     let (planned, found) = (&plan.facts, dataset.facts());
     let message = if planned.classes != found.classes {
-        "the classes are not those that the run was started with".to_owned()
+        format!("the classes are not those that {who}")
     } else if (planned.train_examples, planned.val_examples)
         != (found.train_examples, found.val_examples)
     {
         format!(
-            "found {} training and {} validation examples, the run was started with {} and {}",
+            "found {} training and {} validation examples, {who} {} and {}",
             found.train_examples, found.val_examples, planned.train_examples, planned.val_examples
         )
     } else if *planned != found {
-        "the names of the data files are not those that the run was started with".to_owned()
+        format!("the names of the data files are not those that {who}")
     } else {
         return Ok(dataset);
     };
-    let hint = "restore the data, or start another run with `--run-dir`";
     Err(TrainError::data_mismatch(message).with_hint(hint))
 }

@@ -1,18 +1,19 @@
-//! What the processes of a run do together: each brings its own share, and all have the same result. The
-//! processes call these functions in the same order, as they have the same state.
+//! What the processes of a run do together: each brings its own share, and all have the same result. They come
+//! to these functions in the same order, as they have the same state.
 
 use std::collections::BTreeSet;
+use std::convert::Infallible;
 use std::hash::{DefaultHasher, Hasher};
 use std::time::Duration;
 
 use burn::tensor::{Tensor, TensorData};
 use mixer_data::{OnCorrupt, SkippedExample};
 use mixer_model::{Metadata, Mixer};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::error::TrainError;
-use crate::group::Group;
-use crate::group::verdict::agree;
+use crate::group::verdict::{self, agree};
 use crate::halt::Halt;
 use crate::run::evaluation::{Evaluation, Score};
 use crate::run::interrupt;
@@ -45,83 +46,162 @@ pub(crate) struct Joined {
     pub(crate) is_save_asked: bool,
 }
 
-/// The gradient of the whole batch, from that of this process's share, where every process has one. `known` are
-/// the examples that were passed over before.
-///
-/// # Errors
-/// The halt that is the same for all: one has failed, or was asked to stop, or more examples cannot be read than
-/// may be passed over.
-pub(crate) fn gradient(
-    job: &Job,
-    mut own: Result<Gradient, Halt>,
-    known: &BTreeSet<u64>,
-) -> Result<Joined, Halt> {
-    let group = &*job.group;
-    let mut news = News { save: interrupt::take_save_request(), ..News::default() };
-    if let Ok(own) = &mut own {
-        news.skipped = words(std::mem::take(&mut own.skipped));
-        news.waited = own.waited;
-    }
-    let (mut gradient, news) = agree(group, own, news)?;
-    let mut is_save_asked = false;
-    for News { save, skipped, waited } in news {
-        is_save_asked |= save;
-        gradient.skipped.extend(in_full(skipped));
-        gradient.waited = gradient.waited.max(waited);
-    }
-    if !gradient.skipped.is_empty() {
-        // A process meets some for the first time that another has met before.
-        let mut seen = known.clone();
-        gradient.skipped.retain(|example| seen.insert(example.index));
-        check_skipped(job, seen.len(), gradient.skipped.last())?;
-    }
-    let precision = job.plan.train.exchange_precision;
-    let (sum, loss) = gradient.sum.sum_over(group, gradient.loss, precision);
-    Ok(Joined { gradient: Gradient { sum, loss, ..gradient }, is_save_asked })
+/// This process among those of its run.
+pub(crate) struct Together<'a> {
+    job: &'a Job,
+    /// All know that the run is over.
+    is_end_agreed: bool,
 }
 
-/// The squared norm that all processes clip by, `[1]`: their own, where all have the same, else that of rank 0.
-pub(crate) fn squared_norm(job: &Job, own: Tensor<1>) -> Tensor<1> {
-    if job.group.size() == 1 || job.device.sums_alike() {
-        return own;
+impl<'a> Together<'a> {
+    /// The process that does a job.
+    pub(crate) fn new(job: &'a Job) -> Self {
+        Self { job, is_end_agreed: false }
     }
-    let device = own.device();
-    // SYNC: one number, which such a device is waited for anyway.
-    let bytes = own.into_data().iter::<f32>().next().unwrap_or(f32::NAN).to_le_bytes();
-    let bytes = job.group.broadcast(bytes.to_vec());
-    let norm = bytes.try_into().map_or(f32::NAN, f32::from_le_bytes);
-    Tensor::from_data(TensorData::new(vec![norm], [1]), &device)
-}
 
-/// The evaluations of the whole split, of the weights and of their average where one is kept, and the examples
-/// that were passed over; from the scores of this process's share. Each example is counted once, in the order of
-/// the source.
-///
-/// # Errors
-/// As of [`gradient`].
-pub(crate) fn evaluations(
-    job: &Job,
-    own: Result<Vec<Vec<Score>>, Halt>,
-    skipped: Vec<SkippedExample>,
-) -> Result<(Vec<Evaluation>, Vec<SkippedExample>), Halt> {
-    let bits = |score: &Score| (score.loss.to_bits(), score.rank);
-    let news = own.as_ref().map_or_else(
-        |_| Scores::default(),
-        |own| Scores {
-            of: own.iter().map(|scores| scores.iter().map(bits).collect()).collect(),
-            skipped: words(skipped),
-        },
-    );
-    let (own, news) = agree(&*job.group, own, news)?;
-    let skipped: Vec<SkippedExample> =
-        news.iter().flat_map(|news| in_full(news.skipped.clone())).collect();
-    check_skipped(job, skipped.len(), skipped.last())?;
-    let evaluation = |which: usize| {
-        let of_all = news.iter().filter_map(|news| news.of.get(which)).flatten();
-        let score = |&(loss, rank): &(u32, u32)| Score { loss: f32::from_bits(loss), rank };
-        Evaluation::of(&of_all.map(score).collect::<Vec<_>>())
-    };
-    Ok(((0..own.len()).map(evaluation).collect(), skipped))
+    /// The gradient of the whole batch, from that of this process's share, where every process has one. `known` are
+    /// the examples that were passed over before.
+    ///
+    /// # Errors
+    /// The halt that is the same for all: one has failed, or was asked to stop, or more examples cannot be read than
+    /// may be passed over.
+    pub(crate) fn gradient(
+        &mut self,
+        mut own: Result<Gradient, Halt>,
+        known: &BTreeSet<u64>,
+    ) -> Result<Joined, Halt> {
+        let mut news = News { save: interrupt::take_save_request(), ..News::default() };
+        if let Ok(own) = &mut own {
+            news.skipped = words(std::mem::take(&mut own.skipped));
+            news.waited = own.waited;
+        }
+        let (mut gradient, news) = self.agree(own, news)?;
+        let mut is_save_asked = false;
+        for News { save, skipped, waited } in news {
+            is_save_asked |= save;
+            gradient.skipped.extend(in_full(skipped));
+            gradient.waited = gradient.waited.max(waited);
+        }
+        if !gradient.skipped.is_empty() {
+            // A process meets some for the first time that another has met before.
+            let mut seen = known.clone();
+            gradient.skipped.retain(|example| seen.insert(example.index));
+            check_skipped(self.job, seen.len(), gradient.skipped.last())?;
+        }
+        let precision = self.job.plan.train.exchange_precision;
+        let (sum, loss) = gradient.sum.sum_over(&*self.job.group, gradient.loss, precision);
+        Ok(Joined { gradient: Gradient { sum, loss, ..gradient }, is_save_asked })
+    }
+
+    /// The squared norm that all processes clip by, `[1]`: their own, where all have the same, else that of rank 0.
+    pub(crate) fn squared_norm(&self, own: Tensor<1>) -> Tensor<1> {
+        let Job { group, device, .. } = self.job;
+        if group.size() == 1 || device.sums_alike() {
+            return own;
+        }
+        let device = own.device();
+        // SYNC: one number, which such a device is waited for anyway.
+        let bytes = own.into_data().iter::<f32>().next().unwrap_or(f32::NAN).to_le_bytes();
+        let bytes = group.broadcast(bytes.to_vec());
+        let norm = bytes.try_into().map_or(f32::NAN, f32::from_le_bytes);
+        Tensor::from_data(TensorData::new(vec![norm], [1]), &device)
+    }
+
+    /// The evaluations of the whole split, of the weights and of their average where one is kept, and the examples
+    /// that were passed over; from the scores of this process's share. Each example is counted once, in the order of
+    /// the source.
+    ///
+    /// # Errors
+    /// As of [`gradient`].
+    pub(crate) fn evaluations(
+        &mut self,
+        own: Result<Vec<Vec<Score>>, Halt>,
+        skipped: Vec<SkippedExample>,
+    ) -> Result<(Vec<Evaluation>, Vec<SkippedExample>), Halt> {
+        let bits = |score: &Score| (score.loss.to_bits(), score.rank);
+        let news = own.as_ref().map_or_else(
+            |_| Scores::default(),
+            |own| Scores {
+                of: own.iter().map(|scores| scores.iter().map(bits).collect()).collect(),
+                skipped: words(skipped),
+            },
+        );
+        let (own, news) = self.agree(own, news)?;
+        let skipped: Vec<SkippedExample> =
+            news.iter().flat_map(|news| in_full(news.skipped.clone())).collect();
+        check_skipped(self.job, skipped.len(), skipped.last())?;
+        let evaluation = |which: usize| {
+            let of_all = news.iter().filter_map(|news| news.of.get(which)).flatten();
+            let score = |&(loss, rank): &(u32, u32)| Score { loss: f32::from_bits(loss), rank };
+            Evaluation::of(&of_all.map(score).collect::<Vec<_>>())
+        };
+        Ok(((0..own.len()).map(evaluation).collect(), skipped))
+    }
+
+    /// The examples of all processes.
+    ///
+    /// # Errors
+    /// Where one of them has failed.
+    pub(crate) fn indices(&mut self, own: Vec<u64>) -> Result<Vec<u64>, TrainError> {
+        self.tell(own).map(|all| all.concat())
+    }
+
+    /// Refuses weights of processes that are no longer the same after `step` updates: each applies the same updates
+    /// to its own.
+    ///
+    /// # Errors
+    /// [`TrainError::Ranks`] with the first process whose weights are not those of rank 0.
+    pub(crate) fn check_replicas(&mut self, mixer: &Mixer, step: u64) -> Result<(), TrainError> {
+        let group = &*self.job.group;
+        if group.size() == 1 {
+            return Ok(());
+        }
+        let mut hasher = DefaultHasher::new();
+        for tensor in mixer.to_weights(Metadata::default())?.tensors.values() {
+            tensor.data.iter().for_each(|value| hasher.write_u32(value.to_bits()));
+        }
+        let hashes = self.tell(hasher.finish())?;
+        match hashes.iter().position(|hash| Some(hash) != hashes.first()) {
+        None => Ok(()),
+        Some(rank) => Err(TrainError::ranks(format!(
+            "the weights of rank {rank} on {} are not those of rank 0 after update {step}",
+            group.host(rank)
+        ))
+        .with_hint(
+            "processors that round differently, or a faulty one; the checkpoint before is sound",
+        )),
+    }
+    }
+
+    /// An error of which all know: what this process has met by itself, the others hear where they agree next.
+    pub(crate) fn told(&mut self, error: TrainError) -> TrainError {
+        if self.is_end_agreed {
+            return error;
+        }
+        match self.agree(Err::<Infallible, _>(error.into()), ()) {
+            Err(Halt::Failed(error)) => error,
+            Err(Halt::Stop(_)) => unreachable!("a failure comes before a stop"),
+            Ok((never, _)) => match never {},
+        }
+    }
+
+    /// As [`agree`], and remembers an end.
+    fn agree<T, P: Serialize + DeserializeOwned>(
+        &mut self,
+        own: Result<T, Halt>,
+        news: P,
+    ) -> Result<(T, Vec<P>), Halt> {
+        let agreed = agree(&*self.job.group, own, news);
+        self.is_end_agreed |= agreed.is_err();
+        agreed
+    }
+
+    /// The news of all processes, in order.
+    fn tell<P: Serialize + DeserializeOwned>(&mut self, news: P) -> Result<Vec<P>, TrainError> {
+        let told = verdict::tell(&*self.job.group, Ok(()), news);
+        self.is_end_agreed |= told.is_err();
+        told.map(|((), all)| all)
+    }
 }
 
 /// Refuses more examples that cannot be read than may be passed over: of several processes, none has met them
@@ -137,44 +217,6 @@ fn check_skipped(job: &Job, found: usize, last: Option<&SkippedExample>) -> Resu
                 .with_hint("remove or repair the files, or raise `data.on_corrupt.skip.at_most`"))
         }
         _ => Ok(()),
-    }
-}
-
-/// The examples of all processes.
-pub(crate) fn indices(group: &dyn Group, own: &[u64]) -> Vec<u64> {
-    let bytes: Vec<u8> = own.iter().flat_map(|index| index.to_le_bytes()).collect();
-    let all = group.gather(&bytes).concat();
-    let index = |eight: &[u8]| eight.try_into().map_or(u64::MAX, u64::from_le_bytes);
-    all.chunks_exact(8).map(index).collect()
-}
-
-/// Refuses weights of processes that are no longer the same after `step` updates: each applies the same updates
-/// to its own.
-///
-/// # Errors
-/// [`TrainError::Ranks`] with the first process whose weights are not those of rank 0.
-pub(crate) fn check_replicas(
-    group: &dyn Group,
-    mixer: &Mixer,
-    step: u64,
-) -> Result<(), TrainError> {
-    if group.size() == 1 {
-        return Ok(());
-    }
-    let mut hasher = DefaultHasher::new();
-    for tensor in mixer.to_weights(Metadata::default())?.tensors.values() {
-        tensor.data.iter().for_each(|value| hasher.write_u32(value.to_bits()));
-    }
-    let hashes = group.gather(&hasher.finish().to_le_bytes());
-    match hashes.iter().position(|hash| Some(hash) != hashes.first()) {
-        None => Ok(()),
-        Some(rank) => Err(TrainError::ranks(format!(
-            "the weights of rank {rank} on {} are not those of rank 0 after update {step}",
-            group.host(rank)
-        ))
-        .with_hint(
-            "processors that round differently, or a faulty one; the checkpoint before is sound",
-        )),
     }
 }
 

@@ -13,8 +13,7 @@ use crate::disk::checkpoint::{Checkpoint, RunState};
 use crate::disk::metrics::MetricsFile;
 use crate::disk::retention::Retention;
 use crate::error::{TrainError, exit_code};
-use crate::group::verdict;
-use crate::group::{self, is_first, watchdog};
+use crate::group::{is_first, verdict};
 use crate::halt::{Halt, Stop};
 use crate::run::divergence::{Divergence, Values};
 use crate::run::evaluation::Evaluation;
@@ -24,7 +23,7 @@ use crate::run::journal::{self, Evaluated, Event, Journal};
 use crate::run::on_divergence::OnDivergence;
 use crate::run::quantity::Quantity;
 use crate::run::time_limit::TimeLimit;
-use crate::run::together;
+use crate::run::together::Together;
 use crate::update::batch_gradient::{BatchGradient, Gradient};
 use crate::update::optimizer::{Clip, Optimizer};
 
@@ -135,6 +134,7 @@ struct Run<'a> {
     pending: Option<Pending>,
     /// A checkpoint was asked for.
     is_save_asked: bool,
+    together: Together<'a>,
 }
 
 /// Time since the last line of metrics.
@@ -180,41 +180,11 @@ pub fn train(
     let started = Instant::now();
     interrupt::listen();
     let group = &*job.group;
-    if group.size() > 1 {
-        // The others a little later: the first one knows for whom all wait.
-        let later = if is_first(group) { 0 } else { 2 };
-        let limit = Duration::from_secs(job.plan.train.rank_timeout_secs + later);
-        watchdog::watch(group::name(group), limit);
-    }
-    let (mut run, mut mixer) = Run::start(job, start, time_limit)?;
-    let end = loop {
-        match run.next(&mixer) {
-            Ok(Next::Update(started, gradient)) => mixer = run.update(mixer, started, *gradient)?,
-            Ok(Next::End(ended)) => break Ok(ended),
-            Err(halt) => break Err(halt),
-        }
-    };
-    let ended = match end {
-        Ok(ended) => Ok(ended),
-        Err(Halt::Stop(stop)) => run.stopped(stop, &mixer),
-        Err(Halt::Failed(error)) => Err(run.failed(error, &mixer)),
-    };
-    run.journal.finish();
-    let ended = ended.and_then(|ended| {
-        run.finish(&ended, &mixer)?;
-        Ok(ended)
-    });
+    let (run, mixer) = verdict::all(group, Run::start(job, start, time_limit))?;
+    let outcome = run.to_end(mixer);
     // Together: a launcher ends the others when the first one has failed, and one may still be writing.
-    let ended = verdict::all(group, ended)?;
-    Ok(Outcome {
-        ended,
-        step: run.state.step,
-        last: run.last,
-        best: run.state.best,
-        elapsed: started.elapsed(),
-        checkpoints: run.writer.checkpoints(),
-        saving: run.saving,
-    })
+    let outcome = verdict::all(group, outcome)?;
+    Ok(Outcome { elapsed: started.elapsed(), ..outcome })
 }
 
 impl<'a> Run<'a> {
@@ -260,8 +230,43 @@ impl<'a> Run<'a> {
             last_finite: None,
             pending: None,
             is_save_asked: false,
+            together: Together::new(job),
         };
         Ok((run, mixer))
+    }
+
+    /// Trains to the end. When it returns, everything is on disk.
+    fn to_end(mut self, mut mixer: Mixer) -> Result<Outcome, TrainError> {
+        let end = loop {
+            match self.next(&mixer) {
+                Ok(Next::Update(started, gradient)) => {
+                    let updated = self.update(mixer, started, *gradient);
+                    mixer = updated.map_err(|error| self.together.told(error))?;
+                }
+                Ok(Next::End(ended)) => break Ok(ended),
+                Err(halt) => break Err(halt),
+            }
+        };
+        let ended = match end {
+            Ok(ended) => Ok(ended),
+            Err(Halt::Stop(stop)) => self.stopped(stop, &mixer),
+            Err(Halt::Failed(error)) => {
+                let error = self.together.told(error);
+                Err(self.failed(error, &mixer))
+            }
+        };
+        self.journal.finish();
+        let ended = ended?;
+        self.finish(&ended, &mixer)?;
+        Ok(Outcome {
+            ended,
+            step: self.state.step,
+            last: self.last,
+            best: self.state.best,
+            elapsed: Duration::ZERO,
+            checkpoints: self.writer.checkpoints(),
+            saving: self.saving,
+        })
     }
 
     /// Does what is due after the last update, and computes the gradient of the next one.
@@ -300,7 +305,7 @@ impl<'a> Run<'a> {
             .map_err(Halt::Failed)
             .and_then(|()| self.gradient.next(mixer, factor, stop, |_| journal.microbatch()));
         let met = Instant::now();
-        let joined = together::gradient(self.job, own, &self.state.skipped_train)?;
+        let joined = self.together.gradient(own, &self.state.skipped_train)?;
         self.since_line.together += met.elapsed();
         self.is_save_asked |= joined.is_save_asked;
         let gradient = joined.gradient;
@@ -334,7 +339,7 @@ impl<'a> Run<'a> {
         let plan = &job.plan;
         let Gradient { sum, loss, indices, skipped, waited } = gradient;
         let squared_norm = sum.squared_norm().unwrap_or_else(|| loss.zeros_like());
-        let squared_norm = together::squared_norm(job, squared_norm);
+        let squared_norm = self.together.squared_norm(squared_norm);
         self.since_line.waited += waited;
         self.since_line.examples += plan.train.batch_size as u64;
         self.state.skipped_train.extend(skipped.iter().map(|example| example.index));
@@ -444,7 +449,7 @@ impl<'a> Run<'a> {
             return self.log(step + 1, lr);
         }
         // Every process has the same values, and so is here.
-        let indices = together::indices(&*self.job.group, &indices);
+        let indices = self.together.indices(indices)?;
         let divergence = Divergence {
             mixer_version: env!("CARGO_PKG_VERSION").to_owned(),
             step,
@@ -532,7 +537,7 @@ impl<'a> Run<'a> {
             }
             Ok(of)
         });
-        let (evaluations, skipped) = together::evaluations(job, own, skipped)?;
+        let (evaluations, skipped) = self.together.evaluations(own, skipped)?;
         self.report_skipped(&skipped, &plan.facts.val_split)?;
         for (index, &found) in evaluations.iter().enumerate() {
             let split = plan.facts.val_split.as_str();
@@ -606,7 +611,7 @@ impl<'a> Run<'a> {
             return Ok(());
         }
         let started = Instant::now();
-        together::check_replicas(&*self.job.group, mixer, self.state.step)?;
+        self.together.check_replicas(mixer, self.state.step)?;
         self.writer.wait_for_checkpoint()?;
         if let Some(metrics) = self.journal.metrics() {
             let metrics = metrics.handle()?;
