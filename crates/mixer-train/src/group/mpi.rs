@@ -267,7 +267,7 @@ impl Group for Mpi {
 
     fn gather(&self, own: &[u8]) -> Vec<Vec<u8>> {
         if self.rank() == 0 {
-            let waiting = Waiting::new(format!("{} other ranks", self.size() - 1));
+            let waiting = Waiting::new(self.names((1..self.size()).collect()));
             let words = self.collect(WORD, own, Some(&waiting), || false).unwrap_or_default();
             drop(waiting);
             self.broadcast(packed(&words));
