@@ -135,7 +135,7 @@ mod tests {
                     .unwrap_err()
                     .exit_code();
             }
-            tell(group, Ok(()), vec![(1_u64, "picture")]).unwrap_err().exit_code()
+            tell(group, Ok(()), vec![(1_u64, "picture".to_owned())]).unwrap_err().exit_code()
         });
         assert_eq!(ends, [2, 2, 2]);
         let stops = together(2, |group| {
