@@ -420,13 +420,18 @@ fn run_together(cli: Cli, group: &Rc<dyn Group>) -> u8 {
         .err()
         .filter(|error| !matches!(error, TrainError::Elsewhere { .. }) && is_mine(error));
     let own = error.map(ToString::to_string).unwrap_or_default();
-    let words = group.leave(own.as_bytes(), PATIENCE);
+    let mut words = group.leave(own.as_bytes(), PATIENCE);
     let is_told = words.as_ref().is_some_and(|words| {
         words.iter().take(group.rank()).any(|word| word.as_slice() == own.as_bytes())
     });
     if let Some(error) = error.filter(|_| !is_told) {
         let who = (group.rank() > 0).then(|| group::name(&**group));
         say_in_any_case(told(error, who.as_deref()));
+    }
+    // Once more, when everything is said: a launcher ends the others as soon as one has exited.
+    if words.is_some() {
+        progress::flush(Duration::from_secs(1));
+        words = group.leave(&[], PATIENCE);
     }
     if words.is_none() {
         progress::flush(Duration::from_secs(1));

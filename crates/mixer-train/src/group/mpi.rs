@@ -3,7 +3,7 @@
 //! Every call is made by the thread that joined. What may take long is asked for again and again, with
 //! pauses: MPI itself would wait at full speed.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -49,6 +49,8 @@ pub(crate) struct Mpi {
     hosts: Vec<String>,
     /// Not dropped but at an end that all come to: its drop waits for the others.
     universe: RefCell<Option<Universe>>,
+    /// All have come to their end.
+    has_left: Cell<bool>,
 }
 
 impl fmt::Debug for Mpi {
@@ -59,7 +61,13 @@ impl fmt::Debug for Mpi {
 
 impl Drop for Mpi {
     fn drop(&mut self) {
-        std::mem::forget(self.universe.take());
+        let universe = self.universe.take();
+        if self.has_left.get() {
+            // All are at their end, so this waits for nobody.
+            drop(universe);
+        } else {
+            std::mem::forget(universe);
+        }
     }
 }
 
@@ -98,7 +106,14 @@ impl Mpi {
             .map(|name| String::from_utf8_lossy(name).trim_end_matches('\0').to_owned());
         let hosts = hosts.collect();
         let rank = number(world.rank());
-        Ok(Some(Self { world, rank, local, hosts, universe: RefCell::new(Some(universe)) }))
+        Ok(Some(Self {
+            world,
+            rank,
+            local,
+            hosts,
+            universe: RefCell::new(Some(universe)),
+            has_left: Cell::new(false),
+        }))
     }
 
     /// A rank and its machine, for messages.
@@ -267,7 +282,7 @@ impl Group for Mpi {
 
     fn gather(&self, own: &[u8]) -> Vec<Vec<u8>> {
         if self.rank() == 0 {
-            let waiting = Waiting::new(format!("{} other ranks", self.size() - 1));
+            let waiting = Waiting::new(self.names((1..self.size()).collect()));
             let words = self.collect(WORD, own, Some(&waiting), || false).unwrap_or_default();
             drop(waiting);
             self.broadcast(packed(&words));
@@ -334,8 +349,7 @@ impl Group for Mpi {
                 pause.take();
             }
         };
-        // All are at their end, so this waits for nobody.
-        drop(self.universe.take());
+        self.has_left.set(true);
         Some(words)
     }
 

@@ -181,7 +181,7 @@ pub fn train(
     interrupt::listen();
     let group = &*job.group;
     let (run, mixer) = verdict::all(group, Run::start(job, start, time_limit))?;
-    let outcome = run.to_end(mixer);
+    let outcome = run.finished(mixer);
     // Together: a launcher ends the others when the first one has failed, and one may still be writing.
     let outcome = verdict::all(group, outcome)?;
     Ok(Outcome { elapsed: started.elapsed(), ..outcome })
@@ -236,7 +236,7 @@ impl<'a> Run<'a> {
     }
 
     /// Trains to the end. When it returns, everything is on disk.
-    fn to_end(mut self, mut mixer: Mixer) -> Result<Outcome, TrainError> {
+    fn finished(mut self, mut mixer: Mixer) -> Result<Outcome, TrainError> {
         let end = loop {
             match self.next(&mixer) {
                 Ok(Next::Update(started, gradient)) => {
