@@ -94,8 +94,7 @@ impl Call<'_> {
         &self,
         s: S,
         activation: impl Activation,
-        panel: usize,
-        rows: usize,
+        (panel, rows): (usize, usize),
         hidden: *const f32,
         kept: Option<*mut f32>,
         active: *mut f32,
@@ -261,7 +260,7 @@ impl<F: Format> ForwardJob<'_, F> {
                     let active = active.at(i * rows * F::ROW);
                     let kept_at = (first * hidden_panels + panel * rows) * F::ROW;
                     let kept = self.kept.map(|kept| kept.at(kept_at));
-                    call.activate::<F, S>(s, activation, panel, rows, hidden, kept, active);
+                    call.activate::<F, S>(s, activation, (panel, rows), hidden, kept, active);
                 }
                 for panel in 0..panels {
                     let left = Left::Rows { from: active.at(0), rows };

@@ -143,7 +143,7 @@ impl<F: Format> HiddenJob<'_, F> {
             let (right, hidden) = (right.at(0), hidden.at(0));
             multiply::<F, S>(s, left, right, width, hidden, PANEL, rows, false);
             let active = active.at(panel * rows * F::ROW);
-            call.activate::<F, S>(s, activation, panel, rows, hidden, None, active);
+            call.activate::<F, S>(s, activation, (panel, rows), hidden, None, active);
         }
     }
 }
