@@ -26,6 +26,9 @@ pub(crate) trait Simd: Copy + Send + Sync {
     const LANES: usize;
     /// Rows of a product's tile that is kept in registers; it is two registers wide.
     const TILE_ROWS: usize;
+    /// Words of depth that a product takes at a time, a multiple of 32; the sums wait in memory between
+    /// two blocks.
+    const DEPTH: usize = usize::MAX;
 
     /// Every lane `x`.
     fn splat(self, x: f32) -> Self::V;

@@ -7,6 +7,8 @@
 //! the small sums (biases, normalisation) in one slot per tile, so that the result is the same bits
 //! for any number of threads.
 
+mod by_columns;
+
 use std::marker::PhantomData;
 
 use burn::backend::flex::FlexTensor;
@@ -81,6 +83,62 @@ impl Call<'_> {
         // SAFETY: the caller's promise.
         unsafe { Affine { gamma: self.affine.0.at(0), beta: self.affine.1.at(0) } }
     }
+
+    /// Adds the bias to `rows` rows of a panel of hidden units, `[rows][32]`, and writes GELU of them to
+    /// `active` in the form of rows; before GELU they go to `kept`, where there is such a place.
+    ///
+    /// # Safety
+    /// All of it must be there.
+    #[inline(always)]
+    unsafe fn activate<F: Format, S: Simd>(
+        &self,
+        s: S,
+        activation: impl Activation,
+        (panel, rows): (usize, usize),
+        hidden: *const f32,
+        kept: Option<*mut f32>,
+        active: *mut f32,
+    ) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            for lane in (0..PANEL).step_by(2 * S::LANES) {
+                let bias = F32::load_row(s, self.bias1.at(panel * PANEL + lane));
+                for row in 0..rows {
+                    let at = row * PANEL + lane;
+                    let [h0, h1] = F32::load_row(s, hidden.add(at));
+                    let (h0, h1) = (s.add(h0, bias[0]), s.add(h1, bias[1]));
+                    if let Some(kept) = kept {
+                        F::stream_row(s, kept.add(at / F::PER_WORD), [h0, h1]);
+                    }
+                    let values = [activation.value(s, h0), activation.value(s, h1)];
+                    F::store_row(s, active.add(at / F::PER_WORD), values);
+                }
+            }
+        }
+    }
+
+    /// Writes one panel of one row of the output: the residual stream, and what was computed.
+    ///
+    /// # Safety
+    /// All of it must be there.
+    #[inline(always)]
+    unsafe fn add_branch<S: Simd>(
+        &self,
+        s: S,
+        row: usize,
+        panel: usize,
+        branch: *const f32,
+        y: Floats,
+    ) {
+        let at = row * self.channels + panel * PANEL;
+        let count = (self.channels - panel * PANEL).min(PANEL);
+        // SAFETY: the caller's promise.
+        unsafe {
+            let bias = |lane| s.load(self.bias2.at(panel * PANEL + lane));
+            let (residual, to) = (self.x.as_ptr().add(at), y.at(at));
+            rows::add_branch(s, residual, branch, bias, self.scale(row), to, count);
+        }
+    }
 }
 
 /// The output and, if asked for, the hidden units before GELU in tile-wise panels.
@@ -89,7 +147,10 @@ pub(super) fn forward<F: Format>(
     branch: &View<'_>,
     keep_hidden: bool,
 ) -> (FlexTensor, Option<FlexTensor>) {
-    let [_, _, channels] = branch.dims;
+    let [examples, tokens, channels] = branch.dims;
+    if !keep_hidden && examples * tokens <= by_columns::MOST_ROWS {
+        return (by_columns::forward::<F>(set, branch), None);
+    }
     let hidden = branch.bias1.len();
     let (mut gamma, mut beta) = (padded_vector(branch.gamma), padded_vector(branch.beta));
     let (mut bias1, mut bias2) = (padded_vector(branch.bias1), padded_vector(branch.bias2));
@@ -199,19 +260,7 @@ impl<F: Format> ForwardJob<'_, F> {
                     let active = active.at(i * rows * F::ROW);
                     let kept_at = (first * hidden_panels + panel * rows) * F::ROW;
                     let kept = self.kept.map(|kept| kept.at(kept_at));
-                    for lane in (0..PANEL).step_by(2 * S::LANES) {
-                        let bias = F32::load_row(s, call.bias1.at(panel * PANEL + lane));
-                        for row in 0..rows {
-                            let at = row * PANEL + lane;
-                            let [h0, h1] = F32::load_row(s, hidden.add(at));
-                            let (h0, h1) = (s.add(h0, bias[0]), s.add(h1, bias[1]));
-                            if let Some(kept) = kept {
-                                F::stream_row(s, kept.add(at / F::PER_WORD), [h0, h1]);
-                            }
-                            let values = [activation.value(s, h0), activation.value(s, h1)];
-                            F::store_row(s, active.add(at / F::PER_WORD), values);
-                        }
-                    }
+                    call.activate::<F, S>(s, activation, (panel, rows), hidden, kept, active);
                 }
                 for panel in 0..panels {
                     let left = Left::Rows { from: active.at(0), rows };
@@ -222,18 +271,9 @@ impl<F: Format> ForwardJob<'_, F> {
                 }
             }
             for row in 0..rows {
-                let scale = call.scale(first + row);
                 for panel in 0..panels {
-                    let at = (first + row) * call.channels + panel * PANEL;
-                    rows::add_branch(
-                        s,
-                        call.x.as_ptr().add(at),
-                        branch.at(panel * stride + row * PANEL),
-                        |lane| s.load(call.bias2.at(panel * PANEL + lane)),
-                        scale,
-                        self.y.at(at),
-                        (call.channels - panel * PANEL).min(PANEL),
-                    );
+                    let branch = branch.at(panel * stride + row * PANEL);
+                    call.add_branch(s, first + row, panel, branch, self.y);
                 }
             }
             if self.kept.is_some() {

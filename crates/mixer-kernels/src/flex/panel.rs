@@ -41,42 +41,34 @@ pub(super) unsafe fn multiply<F: Format, S: Simd>(
     rows: usize,
     accumulate: bool,
 ) {
-    let tiles = rows.div_ceil(S::TILE_ROWS);
-    // SAFETY: the caller's promise, part by part.
-    unsafe {
+    let (tiles, words) = (rows.div_ceil(S::TILE_ROWS), depth.div_ceil(F::PER_WORD));
+    // A block of the right operand stays in the first-level cache while every row passes by.
+    for block in (0..words).step_by(S::DEPTH) {
+        let depth = S::DEPTH.min(words - block);
+        let accumulate = accumulate || block > 0;
         for column in (0..PANEL).step_by(2 * S::LANES) {
             let mut row = 0;
             for tile in 0..tiles {
                 // Tiles as equal as they can be: a last one of two rows would be mostly overhead.
                 let count = (rows - row).div_ceil(tiles - tile);
-                let (right, to) = (right.add(column), to.add(row * to_row + column));
-                match left {
-                    Left::Rows { from, rows } => {
-                        let from = from.add(row * F::ROW);
-                        tile_of::<F, S, false>(
-                            s,
-                            from,
-                            rows * F::ROW,
-                            right,
-                            depth,
-                            to,
-                            to_row,
-                            count,
-                            accumulate,
-                        );
-                    }
-                    Left::Columns { from } => {
-                        tile_of::<F, S, true>(
-                            s,
-                            from.add(row),
-                            0,
-                            right,
-                            depth,
-                            to,
-                            to_row,
-                            count,
-                            accumulate,
-                        );
+                // SAFETY: the caller's promise, part by part; a block begins with a panel.
+                unsafe {
+                    let right = right.add(block * PANEL + column);
+                    let to = to.add(row * to_row + column);
+                    match left {
+                        Left::Rows { from, rows } => {
+                            let from = from.add(block * rows + row * F::ROW);
+                            let stride = rows * F::ROW;
+                            tile_of::<F, S, false>(
+                                s, from, stride, right, depth, to, to_row, count, accumulate,
+                            );
+                        }
+                        Left::Columns { from } => {
+                            let from = from.add(block * PANEL + row);
+                            tile_of::<F, S, true>(
+                                s, from, 0, right, depth, to, to_row, count, accumulate,
+                            );
+                        }
                     }
                 }
                 row += count;
@@ -85,7 +77,7 @@ pub(super) unsafe fn multiply<F: Format, S: Simd>(
     }
 }
 
-/// Picks the tile of `count` rows.
+/// Picks the tile of `count` rows, `depth` words deep.
 #[inline(always)]
 unsafe fn tile_of<F: Format, S: Simd, const TRANSPOSED: bool>(
     s: S,
@@ -132,7 +124,7 @@ unsafe fn tile<F: Format, S: Simd, const ROWS: usize, const TRANSPOSED: bool>(
                 *sums = [s.load(to.add(row * to_row)), s.load(to.add(row * to_row + S::LANES))];
             }
         }
-        let mut remaining = depth.div_ceil(F::PER_WORD);
+        let mut remaining = depth;
         while remaining > 0 {
             // The transposed operand is one panel down to its end; the other changes panels.
             let run = if TRANSPOSED { remaining } else { remaining.min(F::ROW) };
@@ -167,9 +159,15 @@ unsafe fn pack(from: *const f32, rows: usize, columns: usize, panel: usize, to: 
     for row in 0..rows {
         // SAFETY: the caller's promise; the two matrices are distinct.
         unsafe {
-            let to = to.add(row * PANEL);
-            std::ptr::copy_nonoverlapping(from.add(row * columns + first), to, count);
-            to.add(count).write_bytes(0, PANEL - count);
+            let (from, to) = (from.add(row * columns + first), to.add(row * PANEL));
+            if count == PANEL {
+                // Of a size that is known, and so without a call for every row.
+                to.cast::<[f32; PANEL]>()
+                    .write_unaligned(from.cast::<[f32; PANEL]>().read_unaligned());
+            } else {
+                std::ptr::copy_nonoverlapping(from, to, count);
+                to.add(count).write_bytes(0, PANEL - count);
+            }
         }
     }
 }
@@ -218,34 +216,54 @@ pub(super) enum Form {
 pub(super) fn packed<F: Format>(
     set: InstructionSet,
     matrix: &[f32],
-    [rows, columns]: [usize; 2],
+    dims: [usize; 2],
     transpose: bool,
     form: Form,
 ) -> Scratch {
-    let (height, width) = if transpose { (columns, rows) } else { (rows, columns) };
+    let [height, width] = if transpose { [dims[1], dims[0]] } else { dims };
     let depth = padded(height);
     let mut scratch = Scratch::take(depth * padded(width) / F::PER_WORD);
     let to = scratch.floats();
-    let panels = padded(width) / PANEL;
-    (0..panels).into_par_iter().for_each(|panel| {
+    (0..padded(width) / PANEL).into_par_iter().for_each(|panel| {
         // SAFETY: each job writes its own panel.
         unsafe {
             let to = to.at(panel * depth * F::ROW);
-            let mut unconverted = F::CONVERTS.then(|| Scratch::take(depth * PANEL));
-            let floats = unconverted.as_mut().map_or(to, |scratch| scratch.floats().at(0));
-            if transpose {
-                pack_transposed(matrix.as_ptr(), rows, columns, panel, floats);
-            } else {
-                pack(matrix.as_ptr(), rows, columns, panel, floats);
-            }
-            floats.add(height * PANEL).write_bytes(0, (depth - height) * PANEL);
-            if F::CONVERTS {
-                let (from, format) = (floats.cast_const(), PhantomData::<F>);
-                F::dispatch(set, ConvertJob { format, from, rows: depth, form, to });
-            }
+            pack_panel::<F>(set, matrix, dims, transpose, form, panel, to);
         }
     });
     scratch
+}
+
+/// Panel `panel` of what [`packed`] makes of a matrix.
+///
+/// # Safety
+/// `to` must have room for it: rows filled up to whole 32.
+pub(super) unsafe fn pack_panel<F: Format>(
+    set: InstructionSet,
+    matrix: &[f32],
+    [rows, columns]: [usize; 2],
+    transpose: bool,
+    form: Form,
+    panel: usize,
+    to: *mut f32,
+) {
+    let height = if transpose { columns } else { rows };
+    let depth = padded(height);
+    let mut unconverted = F::CONVERTS.then(|| Scratch::take(depth * PANEL));
+    // SAFETY: the caller's promise; the matrix has that panel.
+    unsafe {
+        let floats = unconverted.as_mut().map_or(to, |scratch| scratch.floats().at(0));
+        if transpose {
+            pack_transposed(matrix.as_ptr(), rows, columns, panel, floats);
+        } else {
+            pack(matrix.as_ptr(), rows, columns, panel, floats);
+        }
+        floats.add(height * PANEL).write_bytes(0, (depth - height) * PANEL);
+        if F::CONVERTS {
+            let (from, format) = (floats.cast_const(), PhantomData::<F>);
+            F::dispatch(set, ConvertJob { format, from, rows: depth, form, to });
+        }
+    }
 }
 
 /// The conversion of one panel of f32.
@@ -260,7 +278,7 @@ struct ConvertJob<F> {
 impl<F: Format> Kernel for ConvertJob<F> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        // SAFETY: `packed` gave both panels their room.
+        // SAFETY: `pack_panel` has room for both.
         unsafe {
             match self.form {
                 Form::Rows => F::write_rows(s, self.from, self.rows, self.to),

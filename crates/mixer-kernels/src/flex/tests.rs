@@ -379,19 +379,19 @@ fn any_number_of_threads_gives_the_same_bits() {
     for half in [Half::Tokens, Half::Channels] {
         for (dims, hidden) in [([40, 49, 64], 80), ([3, 11, 40], 33)] {
             let case = Case::new(half, dims, hidden, Gelu::Erf);
-            let bits = |bf16: bool, threads: usize| {
+            let bits = |bf16: bool, keep_hidden: bool, threads: usize| {
                 let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
                 let results = pool.install(|| match bf16 {
-                    false => case.run::<F32>(instruction_set(), true),
-                    true => case.run::<Bf16>(instruction_set(), true),
+                    false => case.run::<F32>(instruction_set(), keep_hidden),
+                    true => case.run::<Bf16>(instruction_set(), keep_hidden),
                 });
                 results.map(|values| values.into_iter().map(f32::to_bits).collect::<Vec<_>>())
             };
-            for bf16 in [false, true] {
-                let one = bits(bf16, 1);
+            for (bf16, keep) in [(false, false), (false, true), (true, false), (true, true)] {
+                let one = bits(bf16, keep, 1);
                 for threads in [2, 3, 7] {
-                    let same = bits(bf16, threads) == one;
-                    assert!(same, "{half:?} {dims:?} bf16 {bf16}: {threads} threads");
+                    let same = bits(bf16, keep, threads) == one;
+                    assert!(same, "{half:?} {dims:?} bf16 {bf16} {keep}: {threads} threads");
                 }
             }
         }
@@ -400,9 +400,18 @@ fn any_number_of_threads_gives_the_same_bits() {
 
 #[test]
 fn hidden_units_that_are_computed_again_give_the_same_bits() {
-    let case = Case::new(Half::Channels, [4, 60, 40], 600, Gelu::Erf);
-    for set in InstructionSet::available() {
-        assert!(case.run::<F32>(set, true) == case.run::<F32>(set, false), "{set:?}");
+    // Few rows, cut along columns where nothing is kept, and many.
+    for dims in [[1, 3, 40], [4, 60, 40], [8, 60, 40]] {
+        for gelu in [Gelu::Erf, Gelu::Tanh] {
+            let case = Case::new(Half::Channels, dims, 600, gelu);
+            for set in InstructionSet::available() {
+                let same = case.run::<F32>(set, true) == case.run::<F32>(set, false);
+                assert!(same, "{set:?} {dims:?}");
+                // The output alone: what is kept in bf16 is rounded.
+                let [y, ..] = case.run::<Bf16>(set, true);
+                assert!(y == case.run::<Bf16>(set, false)[0], "bf16 {set:?} {dims:?}");
+            }
+        }
     }
 }
 
@@ -436,7 +445,7 @@ fn products_are_right_and_stay_in_their_place() {
     let mut random = Random(7);
     for set in InstructionSet::available() {
         for rows in 1..=32_usize {
-            for depth in [1_usize, 2, 31, 32, 33, 64, 70] {
+            for depth in [1_usize, 2, 31, 32, 33, 70, 128, 290] {
                 let panels = depth.div_ceil(PANEL);
                 // As rows: `[panels][rows][32]`; as columns: `[depth][32]`.
                 let by_rows = random.values(panels * rows * PANEL, 0.0, 1.0);
@@ -474,7 +483,7 @@ fn products_are_right_and_stay_in_their_place() {
                                 expected += f64::from(before);
                             }
                             let error = (f64::from(after) - expected).abs();
-                            assert!(error < 1e-5, "{set:?} {rows} {depth} {transposed}: {error}");
+                            assert!(error < 2e-5, "{set:?} {rows} {depth} {transposed}: {error}");
                         }
                     }
                 }

@@ -239,6 +239,8 @@ impl Simd for Avx2 {
     const LANES: usize = 8;
     // Twelve accumulators, two registers of the right operand, one of the left: 15 of 16.
     const TILE_ROWS: usize = 6;
+    // Half a panel's rows lie in every other set of a first-level cache of 32 KiB: 16 KiB of it are theirs.
+    const DEPTH: usize = 128;
 
     #[inline(always)]
     fn splat(self, x: f32) -> __m256 {
