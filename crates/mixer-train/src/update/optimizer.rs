@@ -167,7 +167,12 @@ impl GradientSum {
         let mut shapes = Vec::with_capacity(sums.len());
         for (path, sum) in sums {
             shapes.push((path, sum.dims()));
-            values.extend(sum.into_data().iter::<f32>());
+            let sum = sum.into_data();
+            match sum.as_slice::<f32>() {
+                Ok(sum) => values.extend_from_slice(sum),
+                // Of another type, value by value.
+                Err(_) => values.extend(sum.iter::<f32>()),
+            }
         }
         sum_over(group, &mut values);
         let mut at = 1;
