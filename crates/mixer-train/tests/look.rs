@@ -567,7 +567,7 @@ fn an_onnx_model_has_the_shapes_and_the_metadata() {
         .fails(USAGE, &["`--pixels`"]);
 }
 
-/// What is called the best of a run is what `best.safetensors` holds.
+/// The best of a run, as it is called, is that of `best.safetensors`.
 #[test]
 fn the_best_of_a_record_is_that_of_the_run() {
     let place = Workplace::new();

@@ -116,7 +116,7 @@ fn any_number_of_processes_is_the_same_run() {
     }
 }
 
-/// What a run decides from what it has seen, it decides alike in all processes: the best evaluation, early
+/// Decisions of a run from what it has seen are alike in all processes: the best evaluation, early
 /// stopping, and a longer end. They never see the weights that it starts from.
 #[test]
 fn a_fine_tuning_ends_early_and_is_extended_as_by_one_process() {

@@ -331,7 +331,7 @@ impl From<io::Error> for Broken {
     }
 }
 
-/// What an index says of all examples together.
+/// The part of an index that is about all examples together.
 struct Front {
     shards: Vec<Shard>,
     labels: Vec<Label>,

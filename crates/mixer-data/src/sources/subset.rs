@@ -15,7 +15,7 @@ use crate::sources::split::SplitRange;
 /// The seed of the shuffle behind every range. Changing it changes what `train[:98%]` means.
 const SHUFFLE_SEED: u64 = 0x6d69_7865_7221;
 
-/// What a seed of a fraction is hashed with, so that it is the seed of no other shuffle.
+/// The number that a seed of a fraction is hashed with, so that it is the seed of no other shuffle.
 const FRACTION: u64 = 0x6672_6163_7469_6f6e;
 
 /// A range of the examples of a source, taken in a fixed shuffled order.

@@ -39,7 +39,7 @@ pub struct MixSpec {
     /// Whose pairs.
     #[serde(default)]
     pub flavour: MixFlavour,
-    /// Where a partner is sought: in the microbatch, or in the whole batch of an update.
+    /// The examples among which a partner is sought: in the microbatch, or in the whole batch of an update.
     #[serde(default)]
     pub partners: MixPartners,
 }

@@ -1,4 +1,4 @@
-//! What ranks tell each other between their own work and what they do together: whether to go on, and what
+//! Words that ranks say to each other between their own work and what they do together: whether to go on, and what
 //! only one of them knows.
 
 use serde::de::{DeserializeOwned, IgnoredAny};

@@ -190,7 +190,7 @@ fn shuffled(values: &[f32], order: &[usize]) -> Vec<f32> {
     order.iter().flat_map(|&from| pixels[from]).collect()
 }
 
-/// What the network sees in the order of the picture.
+/// The input of the network in the order of the picture.
 fn put_back(values: &[f32], order: &[usize]) -> Vec<f32> {
     let mut back = vec![0.0; values.len()];
     for (pixel, &to) in values.as_chunks::<3>().0.iter().zip(order) {

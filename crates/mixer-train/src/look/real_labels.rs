@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::TrainError;
 use crate::look::details::Detailed;
 
-/// What stands before the number of a picture in its name.
+/// The text before the number of a picture in its name.
 const PREFIX: &str = "ILSVRC2012_val_";
 
 /// Accuracy by the reassessed labels; its JSON form is part of the interface.

@@ -9,7 +9,7 @@ use crate::group::{Group, verdict};
 use crate::plan::Task;
 use crate::run::recipe::Recipe;
 
-/// What has to be the same, by its name in messages, and the device, which has to be another one where it is
+/// The traits that have to be the same, by its name in messages, and the device, which has to be another one where it is
 /// a GPU.
 #[derive(Debug, Serialize, Deserialize)]
 struct Traits {

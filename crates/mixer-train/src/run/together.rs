@@ -1,4 +1,4 @@
-//! What the processes of a run do together: each brings its own share, and all have the same result. They come
+//! Work that the processes of a run do together: each brings its own share, and all have the same result. They come
 //! to these functions in the same order, as they have the same state.
 
 use std::collections::BTreeSet;
@@ -20,7 +20,7 @@ use crate::run::interrupt;
 use crate::run::job::Job;
 use crate::update::batch_gradient::Gradient;
 
-/// What a process has met that others have to know.
+/// Events of a process that others have to know.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct News {
     /// A checkpoint was asked for.
@@ -141,7 +141,7 @@ impl<'a> Together<'a> {
     /// The examples of all processes.
     ///
     /// # Errors
-    /// Where one of them has failed.
+    /// [`TrainError::Elsewhere`] where another one has failed.
     pub(crate) fn indices(&mut self, own: Vec<u64>) -> Result<Vec<u64>, TrainError> {
         self.tell(own).map(|all| all.concat())
     }

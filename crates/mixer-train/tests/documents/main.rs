@@ -119,7 +119,7 @@ fn is_like(shown: &str, printed: &str) -> bool {
     rest.ends_with(end)
 }
 
-/// Where lines that are shown are not printed: the first of these. Stdout and stderr each keep their order; which
+/// The place where lines that are shown are not printed: the first of these. Stdout and stderr each keep their order; which
 /// of them a terminal shows first is up to them.
 fn missing<'a>(shown: &'a [String], streams: [&str; 2]) -> Option<&'a str> {
     let mut left = streams.map(|stream| stream.lines().collect::<Vec<_>>());

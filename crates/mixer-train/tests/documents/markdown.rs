@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-/// What stands on a page outside its prose, in order.
+/// The parts of a page outside its prose, in order.
 pub enum Piece {
     /// A comment of a line that says how blocks are run.
     Comment(Comment),
@@ -126,7 +126,7 @@ impl Block {
         matches!(self.language.as_str(), "sh" | "console")
     }
 
-    /// What a shell is given: all of a `sh` block, the lines behind `$` of a `console` block.
+    /// The input of a shell: all of a `sh` block, the lines behind `$` of a `console` block.
     pub fn script(&self) -> String {
         if self.language != "console" {
             return self.text.clone();

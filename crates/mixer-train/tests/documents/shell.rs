@@ -21,7 +21,7 @@ case $1 in pretrain | finetune) set -- "$@" --set data.queue_mib=1 ;; esac
 exec -a "${MIXER_NAME:-mixer}" "$MIXER" "$@"
 "#;
 
-/// What stands for the data and the weights of a reader: `stand-in pictures DIR`, `stand-in imagenet DIR`,
+/// The stand-ins for the data and the weights of a reader: `stand-in pictures DIR`, `stand-in imagenet DIR`,
 /// `stand-in weights FILE` of patches of 16 px at 224 px, `stand-in run DIR PICTURES`.
 const STAND_IN: &str = r#"#!/bin/bash
 # $1: the run, $2: of [data], $3: side of the picture, $4: of a patch.
