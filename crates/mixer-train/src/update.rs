@@ -1,5 +1,5 @@
 //! One update: the gradient of a batch, and the weights after it. `batch_gradient` computes loss and
-//! gradient a microbatch at a time; `optimizer` applies them at the rate of `schedule`. What belongs
+//! gradient a microbatch at a time, with `sam` a second time elsewhere; `optimizer` applies them at the rate of `schedule`. What belongs
 //! to one update and needs no run around it lives here.
 
 pub(crate) mod batch_gradient;
@@ -8,4 +8,5 @@ pub mod loss;
 pub(crate) mod loss_scale;
 pub mod optimizer;
 pub mod parameter_rates;
+pub mod sam;
 pub mod schedule;

@@ -20,6 +20,7 @@ use crate::plan::task::Task;
 use crate::plan::train::TrainPlan;
 use crate::run::early_stopping::EarlyStopping;
 use crate::update::parameter_rates::ParameterRates;
+use crate::update::sam::Sam;
 use crate::update::schedule::LearningRate;
 
 /// A run with every value resolved, in the sections of the configuration and under its names.
@@ -73,7 +74,7 @@ impl RunPlan {
         let pass = pass(&facts, config.data.repeats.unwrap_or(REPEATS));
         let train = TrainPlan::resolve(&config.train, &model.network, pass)?;
         let size = model.network.image_size;
-        Ok(Self {
+        let plan = Self {
             task,
             seed: config.seed.unwrap_or(SEED),
             data: DataPlan::resolve(&config.data, init, &facts, size, &train)?,
@@ -83,7 +84,21 @@ impl RunPlan {
             init: start,
             train,
             facts,
-        })
+        };
+        plan.check_sam()?;
+        Ok(plan)
+    }
+
+    /// Refuses a radius that follows a learning rate which stays where it is.
+    fn check_sam(&self) -> Result<(), TrainError> {
+        let (last, highest) = self.learning_rate().ends(0);
+        match self.optimizer.sam {
+            Some(Sam { rho_min: Some(_), .. }) if last >= highest => {
+                let because = "with a learning rate that does not decay";
+                Err(TrainError::no_effect("optimizer.sam.rho_min", because))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The learning rate of each update.
