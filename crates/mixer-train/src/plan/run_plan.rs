@@ -36,6 +36,9 @@ pub struct RunPlan {
     /// The start of a fine-tuning; absent in pre-training.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub init: Option<InitPlan>,
+    /// The teacher of `train.teacher` as it was found.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub teacher: Option<InitFacts>,
     /// The data and how it is prepared.
     pub data: DataPlan,
     /// The optimizer.
@@ -53,7 +56,8 @@ impl RunPlan {
     ///
     /// # Errors
     /// [`TrainError::Config`] for a value out of range, for keys that contradict each other, and for
-    /// keys that would have no effect; [`TrainError::Model`] for dimensions that make no network.
+    /// keys that would have no effect; [`TrainError::Model`] for dimensions that make no network. A teacher is looked at by
+    /// [`RunPlan::with_teacher`].
     pub fn resolve(
         config: &RunConfig,
         task: Task,
@@ -82,6 +86,7 @@ impl RunPlan {
             schedule: SchedulePlan::resolve(&config.schedule, train.steps)?,
             model,
             init: start,
+            teacher: None,
             train,
             facts,
         };

@@ -21,7 +21,15 @@ pub(crate) struct BatchGradient<'a> {
     job: &'a Job,
     stream: Stream,
     /// The microbatches of the last batch, where it is computed with again.
-    kept: Vec<Uploaded>,
+    kept: Vec<Prepared>,
+}
+
+/// A microbatch, and what its teacher says of it once it was asked.
+struct Prepared {
+    pixels: Pixels,
+    batch: Batch,
+    /// Logarithms of the teacher's probabilities, `[B, K]`.
+    teacher: Option<Tensor<2>>,
 }
 
 /// The gradient of a process's share of a batch, and what else is known of it.
@@ -110,11 +118,12 @@ impl<'a> BatchGradient<'a> {
             skipped.append(&mut batch.skipped);
             // Behind them there may be a partner that another microbatch has.
             let own = batch.indices[..plan.train.microbatch_size].to_vec();
-            let losses = self.add(mixer, &pixels, &batch, &mut tree);
+            let mut prepared = Prepared { pixels, batch, teacher: None };
+            let losses = self.add(mixer, &mut prepared, &mut tree);
             watch(Microbatch { indices: &own, losses });
             indices.extend(own);
             if is_kept {
-                self.kept.push(Uploaded { pixels, batch });
+                self.kept.push(prepared);
             }
         }
         let (loss, sum) = finished(tree);
@@ -130,11 +139,11 @@ impl<'a> BatchGradient<'a> {
         stop: impl Fn() -> Option<S>,
     ) -> Result<Gradient, Halt<S>> {
         let mut tree = GradientTree::new(loss_scale, self.job.device.is_gpu());
-        for Uploaded { pixels, batch } in std::mem::take(&mut self.kept) {
+        for mut prepared in std::mem::take(&mut self.kept) {
             if let Some(stop) = stop() {
                 return Err(Halt::Stop(stop));
             }
-            self.add(mixer, &pixels, &batch, &mut tree);
+            self.add(mixer, &mut prepared, &mut tree);
         }
         let (loss, sum) = finished(tree);
         let (indices, skipped, waited) = (Vec::new(), Vec::new(), Duration::ZERO);
@@ -151,8 +160,7 @@ impl<'a> BatchGradient<'a> {
     fn add(
         &self,
         mixer: &Mixer,
-        pixels: &Pixels,
-        batch: &Batch,
+        Prepared { pixels, batch, teacher: known }: &mut Prepared,
         tree: &mut GradientTree,
     ) -> Tensor<1> {
         let plan = &self.job.plan;
@@ -174,9 +182,18 @@ impl<'a> BatchGradient<'a> {
         if let Some(BatchMix { kind: MixKind::Mixup, lambda, .. }) = &batch.mix {
             patches = normaliser.mixed(patches, &partners, *lambda);
         }
+        let teacher = self.job.teacher.as_ref().zip(plan.train.teacher.as_ref());
+        let taught = teacher.map(|(teacher, rule)| {
+            let of_teacher = || teacher.log_probabilities(patches.clone().inner());
+            (rule, known.get_or_insert_with(of_teacher).clone().autodiff())
+        });
         let logits = mixer.forward_training(patches, scales);
         let targets = normaliser.matrix(targets, rows);
-        let losses = plan.train.loss.per_example(logits, targets);
+        let losses = plan.train.loss.per_example(logits.clone(), targets);
+        let losses = match taught {
+            Some((rule, teacher)) => rule.losses(losses, logits, teacher),
+            None => losses,
+        };
         let of_examples = losses.clone().inner();
         let loss = losses.mean() / microbatches as f64;
         let value = loss.clone().inner();
