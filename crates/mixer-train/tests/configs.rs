@@ -343,7 +343,11 @@ fn sharpness_aware_recipes_are_big_visions_with_the_radii_of_the_papers() {
         assert_eq!((plan.train.batch_size, plan.train.steps), (4096, 92_897), "{file}");
         assert_eq!((plan.train.clip_norm, plan.train.loss), (Some(1.0), Loss::Sigmoid), "{file}");
         assert_eq!(plan.model.head_bias, Some(-10.0), "{file}");
-        assert_eq!((plan.data.mix.as_ref(), plan.data.randaugment.as_ref()), (None, None), "{file}");
+        assert_eq!(
+            (plan.data.mix.as_ref(), plan.data.randaugment.as_ref()),
+            (None, None),
+            "{file}"
+        );
         let adamw = Rule::Adamw { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.3 };
         assert_eq!(plan.optimizer.rule, adamw, "{file}");
         // big_vision: `lr=0.003`, `warmup_steps=10_000`, `decay_type='linear'`, `linear_end=0.01`.
