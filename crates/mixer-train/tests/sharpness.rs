@@ -84,8 +84,8 @@ impl Examples {
         let mut tree = GradientTree::new(loss_scale, is_gpu);
         let examples = self.targets.dims()[0];
         for i in 0..examples {
-            let logits = mixer.forward_training(self.patches.clone().slice([i..i + 1]), None);
-            let targets = self.targets.clone().slice([i..i + 1]);
+            let logits = mixer.forward_training(self.patches.clone().narrow(0, i, 1), None);
+            let targets = self.targets.clone().narrow(0, i, 1);
             let mean = Loss::Softmax.per_example(logits, targets).mean() / examples as f64;
             tree.add(mixer, mean.clone().inner(), &(mean * loss_scale).backward());
         }
@@ -285,4 +285,34 @@ fn options_that_make_no_sense_are_refused_in_a_line() {
             "schedule.decay=constant",
         ])
         .fails(3, &["`optimizer.sam.rho_min` has no effect", "does not decay"]);
+}
+
+/// A way uphill that ends where nothing is finite: the loss at the weights is sound, the gradient that would be
+/// applied is not.
+#[test]
+fn a_second_gradient_that_is_not_finite_is_not_applied_but_replayed_or_left_out() {
+    const DIVERGED: i32 = 6;
+    let place = Workplace::with_pictures();
+    let run = |directory: &str, settings: &[&str]| {
+        let settings = settings.iter().flat_map(|setting| ["--set", setting]);
+        let args = ["pretrain", "folder.toml", "--run-dir", directory];
+        place.mixer(&args.into_iter().chain(settings).collect::<Vec<_>>())
+    };
+    let far = "optimizer.sam={ rho = 1e30, every = 3 }";
+    let stopped =
+        run("run", &[far]).fails(DIVERGED, &["at step 0", "gradient norm", "not applied"]);
+    let file = stopped.stderr.split("--replay ").nth(1).unwrap().split('`').next().unwrap();
+    let args = ["pretrain", "folder.toml", "--run-dir", "run", "--replay", file, "--set", far];
+    let report = place.mixer(&args).succeeds();
+    assert!(report.starts_with("update 0: loss 0.69"), "{report}");
+    assert!(
+        report.contains("gradient norm inf") || report.contains("gradient norm NaN"),
+        "{report}"
+    );
+    assert!(report.contains("stem.proj.weight"), "{report}");
+    // Of six updates two take a second pass.
+    let two = run("two", &[far, "train.on_divergence.skip.at_most=2"]);
+    assert!(two.stderr.contains("left out"), "{two:?}");
+    two.succeeds();
+    run("one", &[far, "train.on_divergence.skip.at_most=1"]).fails(DIVERGED, &["at step 3"]);
 }
