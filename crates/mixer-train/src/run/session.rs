@@ -128,7 +128,11 @@ impl Session {
                 (is_turn && !first).then(|| same_data(recipe, &plan, OF_RANK_0)).transpose();
             dataset = verdict::all(&*group, opens)?.or(dataset);
         }
-        let teacher = (!first).then(|| same_teacher(recipe, &plan, &options.device, OF_RANK_0));
+        // A run that has come to its end needs none.
+        let is_taught = opened.as_ref().is_some_and(|opened| opened.job.teacher.is_some());
+        let is_taught = group.broadcast(vec![u8::from(is_taught)]) == [1];
+        let teacher =
+            (!first && is_taught).then(|| same_teacher(recipe, &plan, &options.device, OF_RANK_0));
         let teacher = verdict::all(&*group, teacher.transpose())?.flatten();
         let Some(dataset) = dataset else {
             return opened.ok_or_else(|| TrainError::ranks("rank 0 has opened no run"));

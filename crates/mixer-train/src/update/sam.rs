@@ -6,10 +6,9 @@
 //! move each device's weights along the gradient of that device's share, which is called m-sharpness and is a noisier
 //! thing: with a large batch here the radius may have to be larger.)
 
-use burn::module::{Module, ModuleMapper, Param};
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::Tensor;
 use mixer_kernels::{AnyTensor, squared_norm};
-use mixer_model::Mixer;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -92,7 +91,7 @@ impl Sam {
         if high > low { least + (self.rho - least) * share } else { self.rho }
     }
 
-    /// The network at the end of the way uphill from `mixer`: weights `w` with gradients `g` become
+    /// The network at the end of the way uphill from another one: weights `w` with gradients `g` become
     /// `w + ρ g / ‖g‖`, with `adaptive` `w + ρ w² g / ‖w g‖`. What has no gradient stays.
     ///
     /// `agreed` gives what all processes have for a number that each has found, `[1]`.
@@ -101,25 +100,25 @@ impl Sam {
     /// Foret et al. 2021, equation 2; Kwon et al. 2021, equation 12 with `T = |w|`. PARITY: big_vision's
     /// `adaptive_perturbation` divides by `‖g‖` instead.
     #[must_use]
-    pub fn ascended(
+    pub fn ascended<M: Module>(
         &self,
-        mixer: &Mixer,
+        network: &M,
         gradient: &GradientSum,
         radius: f64,
         agreed: impl Fn(Tensor<1>) -> Tensor<1>,
-    ) -> Mixer {
+    ) -> M {
         let squares = if self.adaptive {
             let mut weighted = Weighted { path: Vec::new(), gradient, products: Vec::new() };
-            mixer.visit(&mut weighted);
+            network.visit(&mut weighted);
             gradient.unscaled(squared_norm(&weighted.products))
         } else {
             gradient.squared_norm()
         };
-        let Some(squares) = squares else { return mixer.clone() };
+        let Some(squares) = squares else { return network.clone() };
         let norm = agreed(squares).sqrt() + EPSILON;
         // The gradients have the factor of the loss in them.
         let factor = norm.recip() * (radius / gradient.loss_scale());
-        mixer.clone().map(&mut Ascent {
+        network.clone().map(&mut Ascent {
             path: Vec::new(),
             gradient,
             factor,
@@ -155,7 +154,7 @@ struct Weighted<'a> {
     products: Vec<AnyTensor>,
 }
 
-impl burn::module::ModuleVisitor for Weighted<'_> {
+impl ModuleVisitor for Weighted<'_> {
     fn enter_module(&mut self, name: &str, _container: &str) {
         self.path.push(name.to_owned());
     }
