@@ -140,6 +140,18 @@ impl BlockCoding {
         if zigzag > 64 { Err(Unsupported::Data) } else { Ok(Decoded::Detailed) }
     }
 
+    /// Reads of a block what its mean is made of, and steps over the rest.
+    #[inline(always)]
+    pub(crate) fn decode_mean(
+        &self,
+        reader: &mut BitReader<'_>,
+        prediction: &mut i32,
+    ) -> Result<Decoded, Unsupported> {
+        self.skip(reader, prediction)?;
+        let (_, step) = self.steps.get(0);
+        check_range(prediction.wrapping_mul(step)).map(Decoded::Flat)
+    }
+
     /// Reads a code, and a coefficient if it has one. Returns the place of the next coefficient: 64
     /// at the end of the block, more if it went beyond.
     #[inline(always)]
