@@ -200,16 +200,18 @@ impl<'a> Job<'a> {
                         let is_wanted = is_wanted && plane.rows.contains(&row);
                         for across in 0..plane.blocks_across {
                             let column = mcu * plane.blocks_across + across;
-                            if !is_wanted || !plane.columns.contains(&column) {
+                            let is_seen = is_wanted && plane.columns.contains(&column);
+                            if !is_seen || plane.side == 1 {
                                 coding.skip(&mut reader, prediction)?;
+                                if is_seen {
+                                    let dc = coding.dc(*prediction)?;
+                                    let target = plane.target(down, column);
+                                    fill_flat(dc, plane.side, target, self.samples);
+                                }
                                 continue;
                             }
                             let target = plane.target(down, column);
-                            let decoded = match plane.side {
-                                1 => coding.decode_mean(&mut reader, prediction)?,
-                                _ => coding.decode(&mut reader, prediction, pending.next())?,
-                            };
-                            match decoded {
+                            match coding.decode(&mut reader, prediction, pending.next())? {
                                 Decoded::Flat(dc) => {
                                     fill_flat(dc, plane.side, target, self.samples);
                                 }
