@@ -24,11 +24,15 @@ pub(crate) trait Simd: Copy + Send + Sync {
     type V: Copy;
     /// Floats in a register.
     const LANES: usize;
-    /// Rows of a product's tile that is kept in registers; it is two registers wide.
+    /// Rows of a product's tile that is kept in registers.
     const TILE_ROWS: usize;
+    /// Registers in a row of it, two or four; with four, at most three rows.
+    const TILE_WIDTH: usize = 2;
     /// Words of depth that a product takes at a time, a multiple of 32; the sums wait in memory between
     /// two blocks.
     const DEPTH: usize = usize::MAX;
+    /// True where a product asks for the next block of its right operand in time.
+    const PREFETCHES: bool = false;
 
     /// Every lane `x`.
     fn splat(self, x: f32) -> Self::V;
@@ -44,6 +48,8 @@ pub(crate) trait Simd: Copy + Send + Sync {
     /// See the trait; `to` must lie at a multiple of a register's size, and
     /// [`Simd::finish_streaming`] must come before anybody reads there.
     unsafe fn stream(self, to: *mut f32, v: Self::V);
+    /// Asks for a cache line, which need not be there.
+    fn prefetch(self, _: *const f32) {}
     /// Orders what was streamed before everything after.
     fn finish_streaming(self);
     /// `a + b`.

@@ -332,8 +332,18 @@ pub(super) fn backward<F: Format>(
         dx: dx.floats(),
         sums: sums.floats(),
     };
-    let weights =
-        WeightJob { tile_job: job, panel: 0, first: true, dw1: dw1.floats(), dw2: dw2.floats() };
+    // The weight gradients until the last group, where there is more than one.
+    let several = tiles > group_tiles;
+    let mut partial = Scratch::take(if several { 2 * depth * width } else { 0 });
+    let weights = WeightJob {
+        tile_job: job,
+        panel: 0,
+        first: true,
+        last: true,
+        partial: several.then(|| partial.floats()),
+        dw1: dw1.floats(),
+        dw2: dw2.floats(),
+    };
     for group in (0..tiles).step_by(group_tiles) {
         let end = (group + group_tiles).min(tiles);
         let group_first = call.tile(group).0;
@@ -344,7 +354,8 @@ pub(super) fn backward<F: Format>(
             .into_par_iter()
             .with_max_len(1)
             .for_each(|tile| F::dispatch(set, TileJob { tile, ..job }));
-        let weights = WeightJob { tile_job: job, first: group == 0, ..weights };
+        let (first, last) = (group == 0, end == tiles);
+        let weights = WeightJob { tile_job: job, first, last, ..weights };
         (0..2 * depth / PANEL)
             .into_par_iter()
             .with_max_len(1)
@@ -650,11 +661,16 @@ unsafe fn add_columns<S: Simd>(s: S, from: *const f32, rows: usize, to: *mut f32
 }
 
 /// One panel of a group's part of the weight gradients: first those of `dw1`, then those of `dw2`.
+///
+/// They are summed in pieces of 32 by 32: rows of a whole matrix lie a multiple of a page apart, and would
+/// push each other out of the caches.
 #[derive(Clone, Copy)]
 struct WeightJob<'a, F> {
     tile_job: TileJob<'a, F>,
     panel: usize,
     first: bool,
+    last: bool,
+    partial: Option<Floats>,
     dw1: Floats,
     dw2: Floats,
 }
@@ -662,11 +678,13 @@ struct WeightJob<'a, F> {
 impl<F: Format> Kernel for WeightJob<'_, F> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let WeightJob { tile_job: job, panel, first, dw1, dw2 } = self;
+        let WeightJob { tile_job: job, panel, first, last, partial, dw1, dw2 } = self;
         let call = job.call;
         let (width, depth) = (padded(call.channels), padded(call.hidden));
         let stride = job.group_rows * F::ROW;
         let hidden_panels = depth / PANEL;
+        let mut own = Scratch::take(PANEL * PANEL);
+        let own = own.floats();
         // SAFETY: the group's matrices are complete; this job's panel of a gradient is nobody
         // else's.
         unsafe {
@@ -686,7 +704,19 @@ impl<F: Format> Kernel for WeightJob<'_, F> {
                     to_row = width;
                     rows = (call.hidden - panel * PANEL).min(PANEL);
                 }
-                multiply::<F, S>(s, left, right, job.group_rows, to, to_row, rows, !first);
+                let piece = match partial {
+                    Some(partial) => partial.at((panel * width + other * PANEL) * PANEL),
+                    None => own.at(0),
+                };
+                multiply::<F, S>(s, left, right, job.group_rows, piece, PANEL, rows, !first);
+                if last {
+                    for row in 0..rows {
+                        let (from, to) = (piece.add(row * PANEL), to.add(row * to_row));
+                        for lane in (0..PANEL).step_by(S::LANES) {
+                            s.store(to.add(lane), s.load(from.add(lane)));
+                        }
+                    }
+                }
             }
         }
     }

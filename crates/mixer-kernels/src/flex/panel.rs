@@ -11,6 +11,7 @@ use rayon::prelude::*;
 
 use super::buffer::Scratch;
 use super::format::{Format, PANEL, padded};
+use crate::pool::LINE;
 use crate::simd::{InstructionSet, Kernel, Simd};
 
 /// The left operand of a product, in panels.
@@ -42,15 +43,28 @@ pub(super) unsafe fn multiply<F: Format, S: Simd>(
     accumulate: bool,
 ) {
     let (tiles, words) = (rows.div_ceil(S::TILE_ROWS), depth.div_ceil(F::PER_WORD));
+    let width = S::TILE_WIDTH * S::LANES;
     // A block of the right operand stays in the first-level cache while every row passes by.
     for block in (0..words).step_by(S::DEPTH) {
         let depth = S::DEPTH.min(words - block);
         let accumulate = accumulate || block > 0;
-        for column in (0..PANEL).step_by(2 * S::LANES) {
+        // Behind it lies what a product of rows takes next, as a rule: each tile asks for its part.
+        let mut ahead = right.wrapping_add((block + depth) * PANEL);
+        let lines = match left {
+            Left::Rows { .. } if S::PREFETCHES => {
+                (depth * PANEL / LINE).div_ceil(tiles * PANEL / width)
+            }
+            _ => 0,
+        };
+        for column in (0..PANEL).step_by(width) {
             let mut row = 0;
             for tile in 0..tiles {
                 // Tiles as equal as they can be: a last one of two rows would be mostly overhead.
                 let count = (rows - row).div_ceil(tiles - tile);
+                for _ in 0..lines {
+                    s.prefetch(ahead);
+                    ahead = ahead.wrapping_add(LINE);
+                }
                 // SAFETY: the caller's promise, part by part; a block begins with a panel.
                 unsafe {
                     let right = right.add(block * PANEL + column);
@@ -91,22 +105,33 @@ unsafe fn tile_of<F: Format, S: Simd, const TRANSPOSED: bool>(
     accumulate: bool,
 ) {
     macro_rules! pick {
-        ($($rows:literal),*) => {
+        ($width:literal: $($rows:literal),*) => {
             match count {
                 // SAFETY: the caller's promise.
                 $($rows if $rows <= S::TILE_ROWS => unsafe {
-                    tile::<F, S, $rows, TRANSPOSED>(s, left, panel_stride, right, depth, to, to_row, accumulate);
+                    tile::<F, S, $rows, $width, TRANSPOSED>(
+                        s, left, panel_stride, right, depth, to, to_row, accumulate,
+                    );
                 },)*
                 _ => unreachable!("no tile has {count} rows"),
             }
         };
     }
-    pick!(1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14);
+    match S::TILE_WIDTH {
+        4 => pick!(4: 1, 2, 3),
+        _ => pick!(2: 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14),
+    }
 }
 
-/// One tile in registers: `ROWS` rows, two registers wide.
+/// One tile in registers: `ROWS` rows, `WIDTH` registers wide.
 #[inline(always)]
-unsafe fn tile<F: Format, S: Simd, const ROWS: usize, const TRANSPOSED: bool>(
+unsafe fn tile<
+    F: Format,
+    S: Simd,
+    const ROWS: usize,
+    const WIDTH: usize,
+    const TRANSPOSED: bool,
+>(
     s: S,
     mut left: *const f32,
     panel_stride: usize,
@@ -118,10 +143,12 @@ unsafe fn tile<F: Format, S: Simd, const ROWS: usize, const TRANSPOSED: bool>(
 ) {
     // SAFETY: the caller's promise.
     unsafe {
-        let mut sums = [[s.splat(0.0); 2]; ROWS];
+        let mut sums = [[s.splat(0.0); WIDTH]; ROWS];
         if accumulate {
             for (row, sums) in sums.iter_mut().enumerate() {
-                *sums = [s.load(to.add(row * to_row)), s.load(to.add(row * to_row + S::LANES))];
+                for (i, sum) in sums.iter_mut().enumerate() {
+                    *sum = s.load(to.add(row * to_row + i * S::LANES));
+                }
             }
         }
         let mut remaining = depth;
@@ -130,11 +157,31 @@ unsafe fn tile<F: Format, S: Simd, const ROWS: usize, const TRANSPOSED: bool>(
             let run = if TRANSPOSED { remaining } else { remaining.min(F::ROW) };
             let mut from = left;
             for _ in 0..run {
-                let (b0, b1) = (s.load(right), s.load(right.add(S::LANES)));
-                for (row, sums) in sums.iter_mut().enumerate() {
-                    let a = s.splat(*from.add(if TRANSPOSED { row } else { row * F::ROW }));
-                    *sums =
-                        [F::multiply_add(s, a, b0, sums[0]), F::multiply_add(s, a, b1, sums[1])];
+                let a =
+                    |row: usize| s.splat(*from.add(if TRANSPOSED { row } else { row * F::ROW }));
+                // The smaller side waits in registers, the other passes through one.
+                if ROWS < WIDTH {
+                    let mut waiting = [s.splat(0.0); ROWS];
+                    for (row, waiting) in waiting.iter_mut().enumerate() {
+                        *waiting = a(row);
+                    }
+                    for i in 0..WIDTH {
+                        let b = s.load(right.add(i * S::LANES));
+                        for (sums, &a) in sums.iter_mut().zip(&waiting) {
+                            sums[i] = F::multiply_add(s, a, b, sums[i]);
+                        }
+                    }
+                } else {
+                    let mut waiting = [s.splat(0.0); WIDTH];
+                    for (i, waiting) in waiting.iter_mut().enumerate() {
+                        *waiting = s.load(right.add(i * S::LANES));
+                    }
+                    for (row, sums) in sums.iter_mut().enumerate() {
+                        let a = a(row);
+                        for (sum, &b) in sums.iter_mut().zip(&waiting) {
+                            *sum = F::multiply_add(s, a, b, *sum);
+                        }
+                    }
                 }
                 from = from.add(if TRANSPOSED { PANEL } else { 1 });
                 right = right.add(PANEL);
@@ -143,8 +190,9 @@ unsafe fn tile<F: Format, S: Simd, const ROWS: usize, const TRANSPOSED: bool>(
             left = left.wrapping_add(panel_stride);
         }
         for (row, sums) in sums.iter().enumerate() {
-            s.store(to.add(row * to_row), sums[0]);
-            s.store(to.add(row * to_row + S::LANES), sums[1]);
+            for (i, &sum) in sums.iter().enumerate() {
+                s.store(to.add(row * to_row + i * S::LANES), sum);
+            }
         }
     }
 }

@@ -297,9 +297,9 @@ unsafe fn as_pairs<F: Format, S: Simd>(
 /// The beginnings of the parts of a slot, in floats.
 #[derive(Debug, Clone, Copy)]
 struct Slot {
-    /// `[tokens, hidden]`: the gradient of `weight1`, transposed.
+    /// `[tokens, hidden]` in panels: the gradient of `weight1`, transposed.
     weight1: usize,
-    /// `[tokens, hidden]`.
+    /// `[tokens, hidden]` in panels.
     weight2: usize,
     bias1: usize,
     bias2: usize,
@@ -351,18 +351,20 @@ pub(super) fn backward<F: Format>(
     // SAFETY: all slots were written above.
     let total = unsafe { sum_slots(sums, slots, slot.len) };
     let dx = dx.tensor(Shape::from(branch.dims.to_vec()));
-    let depth = padded(hidden);
+    let at = |token: usize, unit: usize| (unit / PANEL * tokens + token) * PANEL + unit % PANEL;
     let mut weight1 = vec![0.0; hidden * tokens];
     weight1.par_chunks_mut(tokens).enumerate().for_each(|(unit, row)| {
         for (token, value) in row.iter_mut().enumerate() {
-            *value = total[slot.weight1 + token * depth + unit];
+            *value = total[slot.weight1 + at(token, unit)];
         }
     });
-    let weight2 = total[slot.weight2..slot.bias1]
-        .chunks_exact(depth)
-        .flat_map(|row| &row[..hidden])
-        .copied()
-        .collect();
+    let mut weight2 = vec![0.0; tokens * hidden];
+    weight2.par_chunks_mut(hidden).enumerate().for_each(|(token, row)| {
+        for (piece, values) in row.chunks_mut(PANEL).enumerate() {
+            let from = slot.weight2 + at(token, piece * PANEL);
+            values.copy_from_slice(&total[from..from + values.len()]);
+        }
+    });
     let vector = |first: usize, len: usize| total[first..first + len].to_vec();
     Gradients {
         x: dx,
@@ -498,8 +500,8 @@ impl<F: Format> BackwardJob<'_, F> {
                         (left(outer_rows, outer), active_transposed, slot.weight2),
                     ] {
                         let right = right.at(unit * chunk_rows / F::PER_WORD);
-                        let to = sums.at(to + unit);
-                        multiply::<F, S>(s, left, right, chunk_rows, to, depth, tokens, true);
+                        let to = sums.at(to + unit * tokens);
+                        multiply::<F, S>(s, left, right, chunk_rows, to, PANEL, tokens, true);
                     }
                 }
             }
