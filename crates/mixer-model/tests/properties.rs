@@ -322,7 +322,7 @@ fn any_number_of_threads_gives_the_same_bits() {
         image_size: 32,
         patch_size: 2,
         hidden_dim: 96,
-        tokens_mlp_dim: 48,
+        tokens: mixer_model::TokenLayer::Mlp { tokens_mlp_dim: 48 },
         channels_mlp_dim: 384,
         num_blocks: 1,
         num_classes: 10,

@@ -182,7 +182,7 @@ fn config(grid: usize) -> MixerConfig {
         image_size: grid * 2,
         patch_size: 2,
         hidden_dim: 5,
-        tokens_mlp_dim: 7,
+        tokens: mixer_model::TokenLayer::Mlp { tokens_mlp_dim: 7 },
         channels_mlp_dim: 6,
         num_blocks: 2,
         num_classes: 4,

@@ -524,7 +524,7 @@ mod tests {
             image_size: 16,
             patch_size: 4,
             hidden_dim: 128,
-            tokens_mlp_dim: 64,
+            tokens: mixer_model::TokenLayer::Mlp { tokens_mlp_dim: 64 },
             channels_mlp_dim: 512,
             num_blocks: 2,
             num_classes: 10,

@@ -116,7 +116,7 @@ mod tests {
             image_size: 12,
             patch_size: 3,
             hidden_dim: 6,
-            tokens_mlp_dim: 8,
+            tokens: mixer_model::TokenLayer::Mlp { tokens_mlp_dim: 8 },
             channels_mlp_dim: 12,
             num_blocks: 1,
             num_classes: 2,

@@ -144,7 +144,7 @@ mod tests {
             image_size: 8,
             patch_size: 4,
             hidden_dim: 6,
-            tokens_mlp_dim: 3,
+            tokens: mixer_model::TokenLayer::Mlp { tokens_mlp_dim: 3 },
             channels_mlp_dim: 5,
             num_blocks: 12,
             num_classes: 2,
