@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use mixer_data::{RandAugment, TrainCrop};
 use mixer_model::weights::ResizeMethod;
-use mixer_model::{Gelu, Metadata, Variant};
+use mixer_model::{Gelu, Metadata, MixerConfig, Variant};
 use mixer_train::config::RunConfig;
 use mixer_train::plan::{DataFacts, InitFacts, RunPlan, Task};
 use mixer_train::update::loss::Loss;
@@ -382,7 +382,10 @@ fn learning_rates_of_the_fine_tuning_recipes_can_be_compared_on_pictures_held_ba
 fn quick_start_is_five_epochs_of_a_small_mixer() {
     let plan = pretrain("quickstart.toml", facts(20_000, 2000, 10));
     assert_eq!(plan.train.steps, 781);
-    assert_eq!((plan.model.network.num_tokens(), plan.model.network.tokens_mlp_dim), (64, 32));
+    assert_eq!(
+        (plan.model.network.num_tokens(), plan.model.network.tokens.mlp_dim()),
+        (64, Some(32))
+    );
     assert_eq!(plan.warnings(), Vec::<String>::new());
 }
 
@@ -419,7 +422,8 @@ fn cifar_fine_tuning_doubles_the_resolution_exactly_and_keeps_the_head() {
         (start.from.config.image_size, start.resolution(&plan.model.network), start.resets_head()),
         (32, ResizeMethod::Exact { factor: 2 }, false)
     );
-    assert_eq!(plan.model.network.tokens_mlp_dim, 4 * weights.model.network.tokens_mlp_dim);
+    let width = |network: &MixerConfig| network.tokens.mlp_dim().unwrap();
+    assert_eq!(width(&plan.model.network), 4 * width(&weights.model.network));
     assert_eq!(plan.model.network.num_tokens(), 256);
 }
 

@@ -91,7 +91,8 @@ impl ParameterRates {
         if self.freeze.is_empty() {
             return mixer;
         }
-        mixer.map(&mut Freezer { path: Vec::new(), rates: self })
+        let config = mixer.config().clone();
+        mixer.map(&mut Freezer { path: Vec::new(), config, rates: self })
     }
 }
 
@@ -114,6 +115,7 @@ fn beginnings(num_blocks: usize) -> String {
 
 struct Freezer<'a> {
     path: Vec<String>,
+    config: MixerConfig,
     rates: &'a ParameterRates,
 }
 
@@ -127,7 +129,7 @@ impl ModuleMapper for Freezer<'_> {
     }
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        match Mixer::weights_name(&self.path.join(".")) {
+        match self.config.weights_name(&self.path.join(".")) {
             Some(name) if self.rates.is_frozen(&name) => param.set_require_grad(false),
             _ => param,
         }
