@@ -29,9 +29,8 @@ struct Reference {
 
 fn references() -> [Reference; 2] {
     ["vit_token", "vit_average"].map(|name| {
-        let read = |end: &str| {
-            Weights::read(&fixture(&format!("{name}{end}.safetensors")), None).unwrap()
-        };
+        let read =
+            |end: &str| Weights::read(&fixture(&format!("{name}{end}.safetensors")), None).unwrap();
         let bytes = std::fs::read(fixture(&format!("{name}_io.safetensors"))).unwrap();
         let file = SafeTensors::deserialize(&bytes).unwrap();
         let mut values = BTreeMap::new();
@@ -69,7 +68,11 @@ impl Reference {
     fn assert_close(&self, device: &str, name: &str, found: &HostTensor, expected: &HostTensor) {
         let difference = Difference::between(name, found, expected);
         println!("{} on {device}, {name}: {:.2e}", self.name, difference.relative);
-        assert!(difference.relative <= tolerance(device), "{} on {device}: {difference}", self.name);
+        assert!(
+            difference.relative <= tolerance(device),
+            "{} on {device}: {difference}",
+            self.name
+        );
     }
 }
 
@@ -101,7 +104,12 @@ fn features_and_logits_agree_with_timm() {
             assert_eq!(stages.tokens.len(), 2 + 2 * 2 + 1);
             let features = HostTensor::from_device(stages.features);
             let logits = HostTensor::from_device(stages.logits);
-            reference.assert_close(device_name, "features", &features, &reference.values["features"]);
+            reference.assert_close(
+                device_name,
+                "features",
+                &features,
+                &reference.values["features"],
+            );
             reference.assert_close(device_name, "logits", &logits, &reference.values["logits"]);
             let training = HostTensor::from_device(mixer.forward_training(patches.clone(), None));
             assert_eq!(training.data, logits.data);
@@ -109,7 +117,10 @@ fn features_and_logits_agree_with_timm() {
             let kept = Tensor::ones([4, BATCH], &device);
             let kept = HostTensor::from_device(mixer.forward_training(patches, Some(kept)));
             reference.assert_close(device_name, "kept branches", &kept, &logits);
-            assert_eq!(mixer.to_weights(reference.weights.metadata.clone()).unwrap(), reference.weights);
+            assert_eq!(
+                mixer.to_weights(reference.weights.metadata.clone()).unwrap(),
+                reference.weights
+            );
         }
     }
 }
@@ -120,7 +131,8 @@ fn dropped_branches_leave_the_residual_stream_alone() {
     for (device_name, device) in devices() {
         let mixer = Mixer::from_weights(reference.weights.clone(), &device).unwrap();
         let patches = reference.patches(&mixer, &device);
-        let dropped = mixer.forward_training(patches.clone(), Some(Tensor::zeros([4, BATCH], &device)));
+        let dropped =
+            mixer.forward_training(patches.clone(), Some(Tensor::zeros([4, BATCH], &device)));
         let mut without = Mixer::from_weights(reference.weights.clone(), &device).unwrap();
         without.blocks.clear();
         let without = HostTensor::from_device(without.forward(patches));
@@ -141,7 +153,12 @@ fn every_gradient_agrees_with_timm() {
             let found = gradients(mixer, &loss);
             assert!(found.keys().eq(reference.gradients.tensors.keys()));
             for (name, found) in &found {
-                reference.assert_close(device_name, name, found, &reference.gradients.tensors[name]);
+                reference.assert_close(
+                    device_name,
+                    name,
+                    found,
+                    &reference.gradients.tensors[name],
+                );
             }
         }
     }

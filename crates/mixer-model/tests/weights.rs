@@ -736,10 +736,13 @@ fn nets_that_are_no_mixer_are_named_on_one_line() {
     let message = refused("w", &net(&[("a\nb", &[2]), ("b", &[1]), ("c", &[1]), ("d", &[1])]));
     assert_eq!(
         message,
-        "not the weights of an MLP-Mixer: no `stem.proj.weight` with `blocks.*.mlp_tokens` \
+        "not the weights of an MLP-Mixer or a ViT: no `stem.proj.weight` with `blocks.*.mlp_tokens` \
          among 4 tensors (a b, b, c, ...)"
     );
-    assert!(refused("w", &net(&[("pos_embed", &[1, 5, 4])])).contains("a Vision Transformer"));
+    assert!(
+        refused("w", &net(&[("pos_embed", &[1, 5, 4])]))
+            .contains("no `patch_embed.proj.weight` with `pos_embed`")
+    );
     let without_head: BTreeMap<String, HostTensor> =
         tiny_tensors().into_iter().filter(|(name, _)| !name.starts_with("head")).collect();
     let bytes = safetensors_of(&without_head, Dtype::F32, f32_bytes);

@@ -311,6 +311,19 @@ mod tests {
     }
 
     #[test]
+    fn every_vision_transformer_is_recognised_with_its_heads() {
+        for variant in VIT_VARIANTS {
+            let mut config = variant.config(224, 1000, Gelu::Erf);
+            assert_eq!(infer(&shapes(&config), None, Gelu::Erf), Ok(config.clone()));
+            let num_heads = variant.num_heads.unwrap();
+            config.tokens = TokenLayer::Attention { num_heads, pool: Pool::Average };
+            assert_eq!(infer(&shapes(&config), None, Gelu::Erf), Ok(config.clone()));
+            config.tokens = TokenLayer::Attention { num_heads: 2, pool: Pool::Average };
+            assert_eq!(infer(&shapes(&config), Some(2), Gelu::Erf), Ok(config));
+        }
+    }
+
+    #[test]
     fn one_damaged_tensor_is_outvoted_and_named() {
         let mut shapes = shapes(&tiny());
         shapes.insert("blocks.0.mlp_tokens.fc1.weight".to_owned(), vec![14, 30]);
@@ -338,7 +351,9 @@ mod tests {
         let mut resmlp = shapes(&tiny());
         resmlp.insert("blocks.0.ls1".to_owned(), vec![10]);
         let vit: Shapes = [("pos_embed".to_owned(), vec![1, 197, 768])].into();
-        for (net, name) in [(gmixer, "gMixer"), (resmlp, "ResMLP"), (vit, "Vision Transformer")] {
+        for (net, name) in
+            [(gmixer, "gMixer"), (resmlp, "ResMLP"), (vit, "no `patch_embed.proj.weight`")]
+        {
             assert!(infer(&net, None, Gelu::Erf).unwrap_err().contains(name), "{name}");
         }
     }

@@ -1,7 +1,5 @@
 //! Another look at an update that was not finite: which examples and which parameters it came from.
 
-use mixer_model::Mixer;
-
 use crate::error::{CheckpointFault, TrainError};
 use crate::halt::never;
 use crate::run::divergence::Divergence;

@@ -6,7 +6,7 @@
 
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::Tensor;
-use mixer_model::{Mixer, MixerConfig, ParameterSpec, parameters};
+use mixer_model::{Mixer, MixerConfig, ParameterSpec, TokenLayer, parameters};
 
 use crate::error::TrainError;
 
@@ -48,7 +48,7 @@ impl ParameterRates {
             if !names.iter().any(|name| begins(name, prefix)) {
                 return Err(TrainError::config(format!(
                     "`train.freeze` has `{prefix}`, which begins the name of no parameter, expected {}",
-                    beginnings(config.num_blocks)
+                    beginnings(config)
                 ))
                 .with_hint("`mixer weights inspect` prints the names of a weights file"));
             }
@@ -102,14 +102,18 @@ fn begins(name: &str, prefix: &str) -> bool {
 }
 
 /// Parameters that may be frozen, in words.
-fn beginnings(num_blocks: usize) -> String {
-    let blocks = match num_blocks {
+fn beginnings(config: &MixerConfig) -> String {
+    let blocks = match config.num_blocks {
         0 | 1 => "`blocks.0`".to_owned(),
         n => format!("`blocks.0` to `blocks.{}`", n - 1),
     };
+    let (stem, tokens, mlp) = match config.tokens {
+        TokenLayer::Mlp { .. } => ("`stem`", "mlp_tokens", "mlp_channels"),
+        TokenLayer::Attention { .. } => ("`patch_embed`, `pos_embed`", "attn", "mlp"),
+    };
     format!(
-        "`stem`, `blocks`, {blocks}, `norm`, `head`, or more of a name, as `blocks.0.mlp_tokens`, \
-         `blocks.0.mlp_channels.fc1.bias`, `blocks.0.norm1` and `blocks.0.norm2`"
+        "{stem}, `blocks`, {blocks}, `norm`, `head`, or more of a name, as `blocks.0.{tokens}`, \
+         `blocks.0.{mlp}.fc1.bias`, `blocks.0.norm1` and `blocks.0.norm2`"
     )
 }
 
