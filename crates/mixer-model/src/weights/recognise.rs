@@ -230,7 +230,7 @@ fn infer(shapes: &Shapes, num_heads: Option<usize>, gelu: Gelu) -> Result<MixerC
     Ok(config)
 }
 
-/// Names the relatives and the well-known nets that people confuse with a Mixer.
+/// Names the relatives and the well-known nets that people confuse with a Mixer or a ViT of this kind.
 fn lookalike(shapes: &Shapes) -> Option<&'static str> {
     let any = |test: &dyn Fn(&str) -> bool| shapes.keys().any(|name| test(name));
     if any(&|n| n.contains("linear_tokens") || n.ends_with(".ls1") || n.ends_with(".gamma_1")) {
