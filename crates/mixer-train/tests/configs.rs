@@ -365,7 +365,7 @@ fn vision_transformers_take_the_keys_that_are_theirs() {
             };
         }
         let task = if init.is_some() { Task::Finetune } else { Task::Pretrain };
-        RunPlan::resolve(&config, task, init, facts(1000, 100, 10))
+        RunPlan::resolve(&config, task, init, facts(20_000, 2000, 10))
     };
     let plan = resolve(&["model.num_heads=4", "model.pool=\"average\""], None).unwrap();
     assert_eq!(plan.model.network.family(), "ViT");
