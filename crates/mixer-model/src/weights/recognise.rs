@@ -283,7 +283,10 @@ mod tests {
     use crate::mixer::variants::VARIANTS;
 
     fn shapes(config: &MixerConfig) -> Shapes {
-        parameters::parameters(config).into_iter().map(|spec| (spec.name, spec.shape)).collect()
+        crate::parameters::parameters(config)
+            .into_iter()
+            .map(|spec| (spec.name, spec.shape))
+            .collect()
     }
 
     fn tiny() -> MixerConfig {
