@@ -178,7 +178,12 @@ mod tests {
             on_corrupt: OnCorrupt::Stop,
         };
         let (image_size, interpolation) = (32, Interpolation::Bilinear);
-        let transform = EvalTransform { image_size, resize: EvalResize::Squash, interpolation };
+        let transform = EvalTransform {
+            image_size,
+            resize: EvalResize::Squash,
+            interpolation,
+            jpeg_scaling: false,
+        };
         Loader::eval(Arc::new(source), transform, config).unwrap()
     }
 

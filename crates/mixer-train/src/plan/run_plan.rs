@@ -102,6 +102,7 @@ impl RunPlan {
             interpolation: self.data.interpolation,
             randaugment: self.data.randaugment.clone(),
             erasing: self.data.erasing.clone(),
+            jpeg_scaling: self.data.jpeg_scaling,
         }
     }
 
@@ -112,6 +113,7 @@ impl RunPlan {
             image_size: self.model.network.image_size as u32,
             resize: self.data.eval_resize.clone(),
             interpolation: self.data.interpolation,
+            jpeg_scaling: self.data.jpeg_scaling,
         }
     }
 
