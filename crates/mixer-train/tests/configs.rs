@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use mixer_data::{RandAugment, TrainCrop};
+use mixer_data::{AutoAugmentPolicy, RandAugment, TrainCrop};
 use mixer_model::weights::ResizeMethod;
 use mixer_model::{Gelu, Metadata, MixerConfig, Variant};
 use mixer_train::config::RunConfig;
@@ -245,6 +245,7 @@ fn every_shipped_configuration_is_tested_here() {
         "pretrain/cifar10_mixer.toml",
         "pretrain/imagenet1k_vit_b16.toml",
         "pretrain/imagenet1k_vit_s16.toml",
+        "pretrain/cifar10_mixer_nano.toml",
         "quickstart.toml",
     ];
     tested.extend(PRETRAINING.iter().map(|recipe| recipe.file));
@@ -544,6 +545,18 @@ fn cifar_on_a_gpu_is_150_epochs_in_bf16() {
 }
 
 #[test]
+fn the_smallest_mixer_for_cifar_is_the_published_one() {
+    let plan = pretrain("pretrain/cifar10_mixer_nano.toml", facts(50_000, 10_000, 10));
+    assert_eq!(mixer_model::count::num_params(&plan.model.network), 1_132_170);
+    assert_eq!((plan.train.steps, plan.schedule.warmup_steps), (117_187, 1953));
+    let Some(RandAugment::AutoAugment { policy, fill }) = plan.data.randaugment else {
+        panic!("{:?}", plan.data.randaugment);
+    };
+    assert_eq!((policy, fill), (AutoAugmentPolicy::Cifar10, [0; 3]));
+    assert_eq!(plan.warnings(), Vec::<String>::new());
+}
+
+#[test]
 fn cifar_fine_tuning_doubles_the_resolution_exactly_and_keeps_the_head() {
     let data = facts(50_000, 10_000, 10);
     let weights = pretrain("pretrain/cifar10_mixer.toml", data.clone());
@@ -651,7 +664,8 @@ fn every_shipped_configuration_survives_being_shown() {
         }
     }
     let cifar = facts(50_000, 10_000, 10);
-    for file in ["pretrain/cifar10_gpu.toml", "pretrain/cifar10_mixer.toml"] {
+    for file in ["cifar10_gpu", "cifar10_mixer", "cifar10_mixer_nano"] {
+        let file = &format!("pretrain/{file}.toml");
         assert_round_trip(file, &pretrain(file, cifar.clone()));
     }
     assert_round_trip("quickstart.toml", &pretrain("quickstart.toml", facts(20_000, 2000, 10)));
