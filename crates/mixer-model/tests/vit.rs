@@ -10,12 +10,12 @@ mod common;
 
 use std::collections::BTreeMap;
 
-use burn::tensor::activation::log_softmax;
-use burn::tensor::{Device, Tensor, TensorData};
-use common::{Difference, devices, fixture, gradients, to_device, tolerance};
+use burn::tensor::{Device, Tensor};
+use common::{
+    Difference, cross_entropy, devices, fixture, gradients, read_values, to_device, tolerance,
+};
 use mixer_model::weights::ResizeMethod;
 use mixer_model::{Gelu, HostTensor, Mixer, MixerConfig, Pool, TokenLayer, Weights};
-use safetensors::SafeTensors;
 
 const BATCH: usize = 5;
 
@@ -31,21 +31,7 @@ fn references() -> [Reference; 2] {
     ["vit_token", "vit_average"].map(|name| {
         let read =
             |end: &str| Weights::read(&fixture(&format!("{name}{end}.safetensors")), None).unwrap();
-        let bytes = std::fs::read(fixture(&format!("{name}_io.safetensors"))).unwrap();
-        let file = SafeTensors::deserialize(&bytes).unwrap();
-        let mut values = BTreeMap::new();
-        let mut labels = Vec::new();
-        for (key, tensor) in file.iter() {
-            if key == "labels" {
-                let (eights, []) = tensor.data().as_chunks::<8>() else { panic!("{key}") };
-                labels =
-                    eights.iter().map(|&b| i64::from_le_bytes(b).try_into().unwrap()).collect();
-                continue;
-            }
-            let (fours, []) = tensor.data().as_chunks::<4>() else { panic!("{key}") };
-            let data = fours.iter().map(|&b| f32::from_le_bytes(b)).collect();
-            values.insert(key.to_owned(), HostTensor { shape: tensor.shape().to_vec(), data });
-        }
+        let (values, labels) = read_values(&format!("{name}_io.safetensors"));
         Reference { name, weights: read(""), gradients: read("_grads"), values, labels }
     })
 }
@@ -53,16 +39,6 @@ fn references() -> [Reference; 2] {
 impl Reference {
     fn patches(&self, mixer: &Mixer, device: &Device) -> Tensor<3> {
         mixer.patches(to_device(&self.values["images"], device)).unwrap()
-    }
-
-    fn loss(&self, logits: Tensor<2>) -> Tensor<1> {
-        let [b, k] = logits.dims();
-        let mut one_hot = vec![0.0_f32; b * k];
-        for (row, &label) in one_hot.chunks_exact_mut(k).zip(&self.labels) {
-            row[label] = 1.0;
-        }
-        let one_hot = Tensor::from_data(TensorData::new(one_hot, [b, k]), &logits.device());
-        (log_softmax(logits, 1) * one_hot).sum().neg() / b as f32
     }
 
     fn assert_close(&self, device: &str, name: &str, found: &HostTensor, expected: &HostTensor) {
@@ -147,7 +123,7 @@ fn every_gradient_agrees_with_timm() {
             let device = device.autodiff();
             let mixer = Mixer::from_weights(reference.weights.clone(), &device).unwrap();
             let patches = reference.patches(&mixer, &device);
-            let loss = reference.loss(mixer.forward_training(patches, None));
+            let loss = cross_entropy(mixer.forward_training(patches, None), &reference.labels);
             let found = HostTensor::from_device(loss.clone());
             reference.assert_close(device_name, "loss", &found, &reference.values["loss"]);
             let found = gradients(mixer, &loss);

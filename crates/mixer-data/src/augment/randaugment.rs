@@ -400,7 +400,7 @@ impl TimmOp {
 mod tests {
     use super::*;
 
-    /// What the first layer draws, of an augmentation of one layer.
+    /// The draw of an augmentation's first layer, when it has no other.
     fn draw(mut augment: RandAugment, side: usize, rng: &mut ExampleRng) -> Option<PixelOp> {
         if let RandAugment::BigVision { layers, .. } | RandAugment::Timm { layers, .. } =
             &mut augment

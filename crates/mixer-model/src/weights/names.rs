@@ -13,7 +13,7 @@ use crate::mixer::config::TokenLayer;
 use crate::parameters::{self, MIXER, Table, VIT};
 use crate::tensor::HostTensor;
 
-/// Where a tensor goes, and the stored one that it is, or the stored ones that it is put together from.
+/// The place of a tensor, and the stored one that it is, or the stored ones that it is put together from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Placement {
     /// Indices of the stored tensors in the file's listing, which follow each other along the first axis.

@@ -9,16 +9,16 @@
 use std::io::Write;
 use std::path::Path;
 
-use super::metadata::Preprocessing;
-use super::shuffle::Shuffle;
-use super::weights::Weights;
-use super::write_atomically::write_atomically;
 use crate::count::weights_bytes;
 use crate::error::ModelError;
 use crate::mixer::layer_norm::EPSILON;
 use crate::mixer::{Gelu, TokenLayer};
 use crate::protobuf::Message;
 use crate::tensor::HostTensor;
+use crate::weights::metadata::Preprocessing;
+use crate::weights::shuffle::Shuffle;
+use crate::weights::weights::Weights;
+use crate::weights::write_atomically::write_atomically;
 
 /// Place where pictures become the network's input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

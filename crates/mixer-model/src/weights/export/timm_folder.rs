@@ -11,11 +11,11 @@ use std::path::Path;
 use fs_err as fs;
 use serde_json::{Value, json};
 
-use super::metadata::{Interpolation, Preprocessing, ResizeRule};
-use super::weights::Weights;
-use super::write_atomically::write_atomically;
 use crate::error::ModelError;
 use crate::mixer::config::{Gelu, MixerConfig, Pool, TokenLayer};
+use crate::weights::metadata::{Interpolation, Preprocessing, ResizeRule};
+use crate::weights::weights::Weights;
+use crate::weights::write_atomically::write_atomically;
 
 /// timm's architectures: name, patch size, hidden width, blocks. Everything else is an argument of theirs.
 const ARCHITECTURES: [(&str, usize, usize, usize); 6] = [
