@@ -12,7 +12,7 @@ use rayon::prelude::*;
 use super::buffer::Scratch;
 use super::format::{Format, PANEL, padded};
 use crate::pool::LINE;
-use crate::simd::{InstructionSet, Kernel, Simd};
+use crate::simd::{InstructionSet, Kernel, Simd, dispatch_to};
 
 /// The left operand of a product, in panels.
 #[derive(Debug, Clone, Copy)]
@@ -198,17 +198,81 @@ unsafe fn tile<
     }
 }
 
-/// Copies panel `panel` of the row-major `[rows, columns]` matrix `from` to `to`.
+/// A matrix in memory, whichever of its axes its rows there are.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Matrix<'a> {
+    values: &'a [f32],
+    /// Rows and columns.
+    dims: [usize; 2],
+    /// Floats from a row in memory to the next.
+    stride: usize,
+    /// `true` where the rows in memory are the matrix' columns.
+    by_columns: bool,
+}
+
+impl<'a> Matrix<'a> {
+    /// A matrix of so many rows and columns, row by row.
+    pub(super) fn new(values: &'a [f32], dims: [usize; 2]) -> Self {
+        Self { values, dims, stride: dims[1], by_columns: false }
+    }
+
+    /// Its transpose, which is the same memory.
+    pub(super) fn transposed(self) -> Self {
+        let [rows, columns] = self.dims;
+        Self { dims: [columns, rows], by_columns: !self.by_columns, ..self }
+    }
+
+    /// Some of its rows.
+    pub(super) fn rows(self, first: usize, count: usize) -> Self {
+        let start = if self.by_columns { first } else { first * self.stride };
+        Self { values: &self.values[start..], dims: [count, self.dims[1]], ..self }
+    }
+
+    /// Panel `panel` of it, which has room at `to`.
+    fn copy(self, panel: usize, to: *mut f32) -> CopyJob {
+        let Self { values, dims: [rows, columns], stride, by_columns } = self;
+        let first = panel * PANEL;
+        let count = (columns - first).min(PANEL);
+        let from = values[if by_columns { first * stride } else { first }..].as_ptr();
+        CopyJob { from, stride, rows, count, by_columns, to }
+    }
+}
+
+/// A copy of one panel: so many rows of 32, of which `count` are there and the others zeros.
+struct CopyJob {
+    from: *const f32,
+    stride: usize,
+    rows: usize,
+    count: usize,
+    by_columns: bool,
+    to: *mut f32,
+}
+
+impl Kernel for CopyJob {
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self { from, stride, rows, count, by_columns, to } = self;
+        // SAFETY: `pack_panel` has room for the panel, and the matrix has it elsewhere.
+        unsafe {
+            if by_columns {
+                copy_columns(s, from, stride, [rows, count], to);
+            } else {
+                copy_rows(from, stride, [rows, count], to);
+            }
+        }
+    }
+}
+
+/// Copies `count` values from each of so many rows in memory to rows of 32, filled up with zeros.
 ///
 /// # Safety
 /// All of it must be there.
-unsafe fn pack(from: *const f32, rows: usize, columns: usize, panel: usize, to: *mut f32) {
-    let first = panel * PANEL;
-    let count = (columns - first).min(PANEL);
+#[inline(always)]
+unsafe fn copy_rows(from: *const f32, stride: usize, [rows, count]: [usize; 2], to: *mut f32) {
     for row in 0..rows {
         // SAFETY: the caller's promise; the two matrices are distinct.
         unsafe {
-            let (from, to) = (from.add(row * columns + first), to.add(row * PANEL));
+            let (from, to) = (from.add(row * stride), to.add(row * PANEL));
             if count == PANEL {
                 // Of a size that is known, and so without a call for every row.
                 to.cast::<[f32; PANEL]>()
@@ -221,33 +285,33 @@ unsafe fn pack(from: *const f32, rows: usize, columns: usize, panel: usize, to: 
     }
 }
 
-/// Copies panel `panel` of the transpose of the row-major `[rows, columns]` matrix `from`: `columns`
-/// rows of 32.
+/// Copies the first values of `count` rows in memory to columns: so many rows of 32, filled up with zeros.
 ///
 /// # Safety
 /// All of it must be there.
-unsafe fn pack_transposed(
+#[inline(always)]
+unsafe fn copy_columns<S: Simd>(
+    s: S,
     from: *const f32,
-    rows: usize,
-    columns: usize,
-    panel: usize,
+    stride: usize,
+    [rows, count]: [usize; 2],
     to: *mut f32,
 ) {
-    let first = panel * PANEL;
-    let count = (rows - first).min(PANEL);
     // SAFETY: the caller's promise.
     unsafe {
-        for start in (0..columns).step_by(16) {
+        for start in (0..rows).step_by(LINE) {
             for lane in 0..count {
-                let from = from.add((first + lane) * columns);
-                for column in start..(start + 16).min(columns) {
-                    *to.add(column * PANEL + lane) = *from.add(column);
+                let from = from.add(lane * stride);
+                // Of so many rows at once the processor foresees none.
+                s.prefetch(from.wrapping_add(start + 2 * LINE));
+                for row in start..(start + LINE).min(rows) {
+                    *to.add(row * PANEL + lane) = *from.add(row);
                 }
             }
         }
         if count < PANEL {
-            for column in 0..columns {
-                to.add(column * PANEL + count).write_bytes(0, PANEL - count);
+            for row in 0..rows {
+                to.add(row * PANEL + count).write_bytes(0, PANEL - count);
             }
         }
     }
@@ -260,25 +324,15 @@ pub(super) enum Form {
     Pairs,
 }
 
-/// A `[rows, columns]` matrix, or its transpose, in panels; rows beyond the matrix, up to whole 32,
-/// are zero.
-pub(super) fn packed<F: Format>(
-    set: InstructionSet,
-    matrix: &[f32],
-    dims: [usize; 2],
-    transpose: bool,
-    form: Form,
-) -> Scratch {
-    let [height, width] = if transpose { [dims[1], dims[0]] } else { dims };
+/// A matrix in panels; rows beyond it, up to whole 32, are zero.
+pub(super) fn packed<F: Format>(set: InstructionSet, matrix: Matrix<'_>, form: Form) -> Scratch {
+    let [height, width] = matrix.dims;
     let depth = padded(height);
     let mut scratch = Scratch::take(depth * padded(width) / F::PER_WORD);
     let to = scratch.floats();
     (0..padded(width) / PANEL).into_par_iter().for_each(|panel| {
         // SAFETY: each job writes its own panel.
-        unsafe {
-            let to = to.at(panel * depth * F::ROW);
-            pack_panel::<F>(set, matrix, dims, transpose, form, panel, to);
-        }
+        unsafe { pack_panel::<F>(set, matrix, form, panel, to.at(panel * depth * F::ROW)) };
     });
     scratch
 }
@@ -289,24 +343,18 @@ pub(super) fn packed<F: Format>(
 /// `to` must have room for it: rows filled up to whole 32.
 pub(super) unsafe fn pack_panel<F: Format>(
     set: InstructionSet,
-    matrix: &[f32],
-    [rows, columns]: [usize; 2],
-    transpose: bool,
+    matrix: Matrix<'_>,
     form: Form,
     panel: usize,
     to: *mut f32,
 ) {
-    let height = if transpose { columns } else { rows };
+    let [height, _] = matrix.dims;
     let depth = padded(height);
     let mut unconverted = F::CONVERTS.then(|| Scratch::take(depth * PANEL));
     // SAFETY: the caller's promise; the matrix has that panel.
     unsafe {
         let floats = unconverted.as_mut().map_or(to, |scratch| scratch.floats().at(0));
-        if transpose {
-            pack_transposed(matrix.as_ptr(), rows, columns, panel, floats);
-        } else {
-            pack(matrix.as_ptr(), rows, columns, panel, floats);
-        }
+        dispatch_to(set, matrix.copy(panel, floats));
         floats.add(height * PANEL).write_bytes(0, (depth - height) * PANEL);
         if F::CONVERTS {
             let (from, format) = (floats.cast_const(), PhantomData::<F>);

@@ -102,15 +102,9 @@ impl<R: Read + Seek> SafetensorsFile<R> {
         // The header was checked against the size of the file: this much is there.
         let (start, end) = info.data_offsets;
         self.reader.seek(SeekFrom::Start(self.data_start + start)).map_err(say)?;
-        let mut left = usize::try_from(end - start).map_err(|error| error.to_string())?;
-        let mut data = Vec::with_capacity(left / element.size());
-        let mut chunk = vec![0; CHUNK_BYTES.min(left)];
-        while left > 0 {
-            let chunk = &mut chunk[..CHUNK_BYTES.min(left)];
-            self.reader.read_exact(chunk).map_err(say)?;
-            element.decode_into(chunk, ByteOrder::Little, &mut data);
-            left -= chunk.len();
-        }
+        let bytes = usize::try_from(end - start).map_err(|error| error.to_string())?;
+        let num_values = bytes / element.size();
+        let data = element.read(&mut self.reader, ByteOrder::Little, num_values).map_err(say)?;
         Ok(HostTensor { shape: info.shape.0.clone(), data })
     }
 }
