@@ -115,6 +115,25 @@ impl DeviceEntry {
         let message = format!("precision `{precision}` is not supported on device `{device}`");
         Err(unusable(message, format!("{needs}; elsewhere use precision `f32`")))
     }
+
+    /// Refuses a type that it cannot keep an optimizer's first moment in.
+    ///
+    /// # Errors
+    /// [`TrainError::Device`] with what would be needed.
+    pub fn check_first_moment(&self, dtype: Precision) -> Result<(), TrainError> {
+        if dtype == Precision::F32 || !self.is_gpu() {
+            return Ok(());
+        }
+        let message = format!(
+            "`optimizer.first_moment_dtype` is \"{dtype}\" on device `{}`, expected \"f32\": only CPUs keep it \
+             in bf16",
+            self.name
+        );
+        Err(unusable(
+            message,
+            "`--set optimizer.first_moment_dtype=f32`, or `--device flex`".to_owned(),
+        ))
+    }
 }
 
 /// Name of the devices of wgpu, by what their shaders are written in: SPIR-V or WGSL.

@@ -76,6 +76,28 @@ fn killed_run_with_frozen_parameters_and_layer_decay_matches_uninterrupted_run()
     assert_same_run(&run, &expected);
 }
 
+/// They are written as f32, which loses nothing.
+#[test]
+fn killed_run_with_a_first_moment_in_bf16_matches_uninterrupted_run() {
+    let optimizer = "[optimizer]\nfirst_moment_dtype = \"bf16\"\n";
+    for kind in ["adamw", "sgd"] {
+        let optimizer = format!("{optimizer}kind = \"{kind}\"\n");
+        let fixture = Fixture::with(&CONFIG.replace("[optimizer]\n", &optimizer));
+        let expected = fixture.uninterrupted();
+        let run = fixture.runs.join("killed");
+        let mut child = fixture.command(&run).spawn().unwrap();
+        wait_for_checkpoint(&mut child, &run, 45);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_success(&fixture.command(&run).arg("--resume=must").output().unwrap());
+        assert_same_run(&run, &expected);
+        let in_f32 = ["--resume=must", "--set=optimizer.first_moment_dtype=f32"];
+        let output = fixture.command(&run).args(in_f32).output().unwrap();
+        let says = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && says.contains("first_moment_dtype"), "{says}");
+    }
+}
+
 #[test]
 fn interrupted_run_checkpoints_exits_130_and_matches_uninterrupted_run() {
     let fixture = Fixture::new();

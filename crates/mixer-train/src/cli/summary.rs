@@ -48,6 +48,9 @@ pub(super) struct SummaryArgs {
     /// The optimizer.
     #[arg(long, value_enum, default_value_t = OptimizerArg::Adamw)]
     optimizer: OptimizerArg,
+    /// Type of the first moment (`optimizer.first_moment_dtype`): f32 or bf16.
+    #[arg(long, value_parser = super::precision(), default_value_t = Precision::F32, value_name = "TYPE")]
+    first_moment_dtype: Precision,
     /// Count a moving average of the weights too (`train.ema_decay`).
     #[arg(long)]
     ema: bool,
@@ -133,6 +136,15 @@ impl SummaryArgs {
                 self.recompute_blocks, config.num_blocks
             )));
         }
+        let first = match self.first_moment_dtype {
+            Precision::F32 => 4,
+            Precision::Bf16 => 2,
+            Precision::F16 => {
+                return Err(TrainError::usage(
+                    "`--first-moment-dtype` is f16, expected f32 or bf16",
+                ));
+            }
+        };
         Ok(TrainingSetup {
             kernels: match self.device {
                 KernelsArg::Cpu => Kernels::Cpu,
@@ -142,9 +154,9 @@ impl SummaryArgs {
             accumulates: microbatch < part,
             precision: self.precision,
             recompute_blocks: self.recompute_blocks,
-            moments: match self.optimizer {
-                OptimizerArg::Adamw => 2,
-                OptimizerArg::Sgd => 1,
+            moment_bytes: match self.optimizer {
+                OptimizerArg::Adamw => first + 4,
+                OptimizerArg::Sgd => first,
             },
             has_average: self.ema,
         })

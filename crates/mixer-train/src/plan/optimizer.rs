@@ -1,10 +1,11 @@
 //! The optimizer of a run.
 
+use mixer_model::Precision;
 use serde::{Deserialize, Serialize};
 
 use crate::config::optimizer::{
-    BETA1, BETA2, EPSILON, LEARNING_RATE_ADAMW, LEARNING_RATE_SGD, MOMENTUM, OptimizerConfig,
-    OptimizerKind, WEIGHT_DECAY_ADAMW, WEIGHT_DECAY_SGD,
+    BETA1, BETA2, EPSILON, FIRST_MOMENT_DTYPE, LEARNING_RATE_ADAMW, LEARNING_RATE_SGD, MOMENTUM,
+    OptimizerConfig, OptimizerKind, WEIGHT_DECAY_ADAMW, WEIGHT_DECAY_SGD,
 };
 use crate::error::TrainError;
 use crate::plan::task::Task;
@@ -15,6 +16,9 @@ use crate::update::optimizer::Rule;
 pub struct OptimizerPlan {
     /// Highest learning rate.
     pub learning_rate: f64,
+    /// Type of the first moment, or of the momentum.
+    #[serde(default = "first_moment_dtype")]
+    pub first_moment_dtype: Precision,
     /// Kind and constants.
     #[serde(flatten)]
     pub rule: Rule,
@@ -27,6 +31,12 @@ impl OptimizerPlan {
             Task::Pretrain => OptimizerKind::Adamw,
             Task::Finetune => OptimizerKind::Sgd,
         };
+        let first_moment_dtype = config.first_moment_dtype.unwrap_or(FIRST_MOMENT_DTYPE);
+        if first_moment_dtype == Precision::F16 {
+            return Err(TrainError::config(
+                "`optimizer.first_moment_dtype` is \"f16\", expected \"f32\" or \"bf16\"",
+            ));
+        }
         match config.kind.unwrap_or(usual) {
             OptimizerKind::Adamw => {
                 if config.momentum.is_some() {
@@ -34,6 +44,7 @@ impl OptimizerPlan {
                 }
                 Ok(Self {
                     learning_rate: config.learning_rate.unwrap_or(LEARNING_RATE_ADAMW),
+                    first_moment_dtype,
                     rule: Rule::Adamw {
                         beta1: config.beta1.unwrap_or(BETA1),
                         beta2: config.beta2.unwrap_or(BETA2),
@@ -54,6 +65,7 @@ impl OptimizerPlan {
                 }
                 Ok(Self {
                     learning_rate: config.learning_rate.unwrap_or(LEARNING_RATE_SGD),
+                    first_moment_dtype,
                     rule: Rule::Sgd {
                         momentum: config.momentum.unwrap_or(MOMENTUM),
                         weight_decay: config.weight_decay.unwrap_or(WEIGHT_DECAY_SGD),
@@ -62,4 +74,9 @@ impl OptimizerPlan {
             }
         }
     }
+}
+
+/// That of plans from before there was the key.
+fn first_moment_dtype() -> Precision {
+    FIRST_MOMENT_DTYPE
 }

@@ -69,6 +69,7 @@ impl Job {
             recompute_blocks: plan.train.recompute_blocks,
         };
         let mixer = Mixer::from_weights(weights, &self.autodiff_device())?.with_compute(compute);
+        let optimizer = optimizer.with_first_moment(plan.optimizer.first_moment_dtype);
         Ok((rates.frozen(mixer), optimizer.with_rates(rates), state))
     }
 

@@ -117,7 +117,7 @@ impl Session {
         let plan = RunPlan::from_toml(&plan, || Ok(recipe.config.clone()))
             .map_err(|reason| TrainError::config(format!("the plan of rank 0: {reason}")));
         let plan = verdict::all(&*group, plan)?;
-        verdict::all(&*group, options.device.check(plan.train.precision))?;
+        verdict::all(&*group, check_device(&options.device, &plan))?;
         // On each machine one before the others, so that it writes what they read, such as indices of shards.
         let mut dataset = None;
         for is_turn_of_firsts in [true, false] {
@@ -253,7 +253,7 @@ impl Session {
         let named = found.start_of(recipe, |recipe| Ok(InitFacts::of(&recipe.read_init()?)))?;
         let plan = found.continued_by(recipe, task, named.as_ref(), false)?.plan;
         let dataset = same_data(recipe, &plan, OF_BEFORE)?;
-        device.check(plan.train.precision)?;
+        check_device(&device, &plan)?;
         // Its name alone, so that a file from elsewhere leads nowhere else.
         let beside = divergence.state.as_deref().and_then(Path::file_name);
         let checkpoint = match beside.map(|name| file.with_file_name(name)) {
@@ -289,7 +289,7 @@ impl Opened {
         let named = found.start_of(recipe, |recipe| Ok(InitFacts::of(&recipe.read_init()?)))?;
         let continued = found.continued_by(recipe, task, named.as_ref(), extend)?;
         let dataset = same_data(recipe, &continued.plan, OF_BEFORE)?;
-        device.check(continued.plan.train.precision)?;
+        check_device(device, &continued.plan)?;
         check_share(&continued.plan, ranks)?;
         let newest = checkpoint::newest(&run_dir.checkpoints(), |error| {
             say(format_args!("warning: {error}; trying the one before"));
@@ -320,7 +320,7 @@ impl Opened {
         let initial = recipe.initial(task)?;
         let (plan, dataset) = recipe.resolve(task, initial.as_ref())?;
         plan.schedule.check_rewarming().map_err(|error| recipe.in_file(error))?;
-        device.check(plan.train.precision)?;
+        check_device(device, &plan)?;
         Ok(Self { plan, dataset, initial, checkpoint: None })
     }
 }
@@ -409,4 +409,10 @@ fn same_data(recipe: &Recipe, plan: &RunPlan, (who, hint): Known) -> Result<Data
         return Ok(dataset);
     };
     Err(TrainError::data_mismatch(message).with_hint(hint))
+}
+
+/// Refuses a device that does not compute as the plan says.
+fn check_device(device: &DeviceEntry, plan: &RunPlan) -> Result<(), TrainError> {
+    device.check(plan.train.precision)?;
+    device.check_first_moment(plan.optimizer.first_moment_dtype)
 }

@@ -60,6 +60,8 @@ pub struct Optimizer {
     ema_decay: Option<f64>,
     /// Factor of each parameter's learning rate.
     rates: ParameterRates,
+    /// Type that the first moment, or the momentum, is kept in.
+    first_moment: Precision,
     /// Updates done; Adam's bias correction counts them.
     step: u64,
     /// By the parameter's path.
@@ -246,7 +248,8 @@ impl Optimizer {
     #[must_use]
     pub fn new(rule: Rule, ema_decay: Option<f64>) -> Self {
         let rates = ParameterRates::default();
-        Self { rule, ema_decay, rates, step: 0, kept: BTreeMap::new() }
+        let first_moment = Precision::F32;
+        Self { rule, ema_decay, rates, first_moment, step: 0, kept: BTreeMap::new() }
     }
 
     /// The same optimizer with a learning rate of its own for each parameter. What is frozen has no
@@ -254,6 +257,20 @@ impl Optimizer {
     #[must_use]
     pub fn with_rates(self, rates: ParameterRates) -> Self {
         Self { rates, ..self }
+    }
+
+    /// The same optimizer with its first moment, or its momentum, kept in this type: f32, or bf16, to which it
+    /// is rounded after every update. Values that were kept in it before keep their bits.
+    #[must_use]
+    pub fn with_first_moment(self, first_moment: Precision) -> Self {
+        let cast = |(path, kept): (String, Kept)| {
+            let moments = kept.moments.into_iter().enumerate();
+            let moments =
+                moments.map(|(i, m)| if i == 0 { m.cast(first_moment.dtype()) } else { m });
+            (path, Kept { moments: moments.collect(), ..kept })
+        };
+        let kept = self.kept.into_iter().map(cast).collect();
+        Self { first_moment, kept, ..self }
     }
 
     /// Applies one update; `None` for `clip` never clips.
@@ -300,6 +317,8 @@ impl Optimizer {
             let average = kept.average.iter().map(|average| (AVERAGE.to_owned(), average));
             for (name, tensor) in moments.chain(average) {
                 let flat = tensor.clone().reshaped(&[tensor.dims().iter().product()]);
+                // Of bf16, not a bit is lost.
+                let flat = flat.cast(Precision::F32.dtype());
                 let flat = HostTensor::from_device(flat.into_tensor::<1>());
                 state.insert(format!("{path}.{name}"), flat);
             }
@@ -349,7 +368,7 @@ impl Optimizer {
             }
         }
         let rates = ParameterRates::default();
-        Ok(Self { rule, ema_decay, rates, step, kept })
+        Ok(Self { rule, ema_decay, rates, first_moment: Precision::F32, step, kept })
     }
 
     /// Decay of the average in this update: that of the plan, but less in the first ones, so that the
@@ -390,14 +409,15 @@ impl Optimizer {
             inputs.push((value, gradient, moments, is_kernel, learning_rate * factor));
             paths.push(path);
         }
+        let first_moment = self.first_moment.dtype();
         let decay = |weight_decay, is_kernel| if is_kernel { weight_decay } else { 0.0 };
         let updated: Vec<(AnyTensor, Vec<AnyTensor>)> = match self.rule {
             Rule::Adamw { beta1, beta2, epsilon, weight_decay } => {
                 let with_moments = |(value, gradient, moments, is_kernel, learning_rate)| {
                     let gradient: AnyTensor = gradient;
                     let zeros = || gradient.zeros_like();
-                    let [first, second]: [AnyTensor; 2] =
-                        Vec::try_into(moments).unwrap_or_else(|_| [zeros(), zeros()]);
+                    let [first, second]: [AnyTensor; 2] = Vec::try_into(moments)
+                        .unwrap_or_else(|_| [zeros().cast(first_moment), zeros()]);
                     let step = AdamwStep {
                         gradient_scale,
                         learning_rate,
@@ -418,8 +438,8 @@ impl Optimizer {
             Rule::Sgd { momentum, weight_decay } => {
                 let with_velocity = |(value, gradient, moments, is_kernel, learning_rate)| {
                     let gradient: AnyTensor = gradient;
-                    let [velocity]: [AnyTensor; 1] =
-                        Vec::try_into(moments).unwrap_or_else(|_| [gradient.zeros_like()]);
+                    let [velocity]: [AnyTensor; 1] = Vec::try_into(moments)
+                        .unwrap_or_else(|_| [gradient.zeros_like().cast(first_moment)]);
                     let weight_decay = decay(weight_decay, is_kernel);
                     let step = SgdStep { gradient_scale, learning_rate, momentum, weight_decay };
                     ([value, gradient, velocity], step)
