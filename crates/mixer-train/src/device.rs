@@ -6,6 +6,7 @@ use burn::tensor::DeviceType;
 
 use crate::error::TrainError;
 use crate::group::Place;
+use crate::update::optimizer::FirstMomentDtype;
 use mixer_model::Precision;
 
 /// The kinds of devices, by backend.
@@ -120,12 +121,12 @@ impl DeviceEntry {
     ///
     /// # Errors
     /// [`TrainError::Device`] with what would be needed.
-    pub fn check_first_moment(&self, dtype: Precision) -> Result<(), TrainError> {
-        if dtype == Precision::F32 || !self.is_gpu() {
+    pub fn check_first_moment(&self, dtype: FirstMomentDtype) -> Result<(), TrainError> {
+        if dtype == FirstMomentDtype::F32 || !self.is_gpu() {
             return Ok(());
         }
         let message = format!(
-            "`optimizer.first_moment_dtype` is \"{dtype}\" on device `{}`, expected \"f32\": only CPUs keep it \
+            "`optimizer.first_moment_dtype` is \"bf16\" on device `{}`, expected \"f32\": only CPUs keep it \
              in bf16",
             self.name
         );

@@ -2,6 +2,7 @@
 
 use std::num::NonZeroUsize;
 
+use clap::builder::TypedValueParser;
 use clap::{Args, ValueEnum};
 use mixer_model::{
     Gelu, Kernels, MixerConfig, Precision, TrainingMemory, TrainingSetup, VARIANTS, Variant, count,
@@ -13,6 +14,7 @@ use crate::config::limits;
 use crate::config::model::IMAGE_SIZE;
 use crate::config::train::BATCH_SIZE;
 use crate::error::TrainError;
+use crate::update::optimizer::FirstMomentDtype;
 
 #[derive(Debug, Clone, Args)]
 pub(super) struct SummaryArgs {
@@ -48,9 +50,9 @@ pub(super) struct SummaryArgs {
     /// The optimizer.
     #[arg(long, value_enum, default_value_t = OptimizerArg::Adamw)]
     optimizer: OptimizerArg,
-    /// Type of the first moment (`optimizer.first_moment_dtype`): f32 or bf16.
-    #[arg(long, value_parser = super::precision(), default_value_t = Precision::F32, value_name = "TYPE")]
-    first_moment_dtype: Precision,
+    /// Type of the first moment (`optimizer.first_moment_dtype`).
+    #[arg(long, value_parser = first_moment_dtype(), default_value = "f32", value_name = "TYPE")]
+    first_moment_dtype: FirstMomentDtype,
     /// Count a moving average of the weights too (`train.ema_decay`).
     #[arg(long)]
     ema: bool,
@@ -108,6 +110,14 @@ struct Row {
     largest_batch: Option<u64>,
 }
 
+/// Takes a type of the first moment.
+fn first_moment_dtype() -> impl TypedValueParser<Value = FirstMomentDtype> {
+    super::one_of(&[
+        (FirstMomentDtype::F32, "f32", "Not rounded"),
+        (FirstMomentDtype::Bf16, "bf16", "Half the bytes, on CPUs"),
+    ])
+}
+
 impl SummaryArgs {
     /// One process, for a network that has been checked.
     fn setup(&self, config: &MixerConfig) -> Result<TrainingSetup, TrainError> {
@@ -136,15 +146,7 @@ impl SummaryArgs {
                 self.recompute_blocks, config.num_blocks
             )));
         }
-        let first = match self.first_moment_dtype {
-            Precision::F32 => 4,
-            Precision::Bf16 => 2,
-            Precision::F16 => {
-                return Err(TrainError::usage(
-                    "`--first-moment-dtype` is f16, expected f32 or bf16",
-                ));
-            }
-        };
+        let first = self.first_moment_dtype.dtype().size() as u64;
         Ok(TrainingSetup {
             kernels: match self.device {
                 KernelsArg::Cpu => Kernels::Cpu,

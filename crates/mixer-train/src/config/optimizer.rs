@@ -1,8 +1,9 @@
 //! `[optimizer]`: the rule of the update and its constants.
 
-use mixer_model::Precision;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use crate::update::optimizer::FirstMomentDtype;
 
 /// Highest learning rate with AdamW.
 pub const LEARNING_RATE_ADAMW: f64 = 0.001;
@@ -33,9 +34,6 @@ pub const EPSILON: f64 = 1e-8;
 
 /// The least of it: at 0, the first update of a head of zeros is 0 / 0.
 pub const MIN_EPSILON: f64 = 1e-30;
-
-/// Type of the first moment, or of the momentum.
-pub const FIRST_MOMENT_DTYPE: Precision = Precision::F32;
 
 /// Rule of the update.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -72,11 +70,10 @@ pub struct OptimizerConfig {
     /// AdamW only: added to the root of the second moment.
     #[schemars(extend("minimum" = MIN_EPSILON, "default" = EPSILON))]
     pub epsilon: Option<f64>,
-    /// Type in which AdamW's first moment, or the momentum of SGD, is kept: `"f32"` or `"bf16"`, which is half
-    /// the bytes.
+    /// Type in which AdamW's first moment, or the momentum of SGD, is kept; bf16 is half the bytes.
     ///
     /// An update computes in f32, and rounds what it keeps to the nearest, as `mu_dtype` and
     /// `accumulator_dtype` of optax. On CPUs; GPUs refuse `"bf16"` with exit code 7.
-    #[schemars(extend("default" = FIRST_MOMENT_DTYPE))]
-    pub first_moment_dtype: Option<Precision>,
+    #[schemars(extend("default" = FirstMomentDtype::default()))]
+    pub first_moment_dtype: Option<FirstMomentDtype>,
 }

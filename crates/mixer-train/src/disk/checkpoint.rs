@@ -214,7 +214,8 @@ impl Checkpoint {
         })?;
         write(OPTIMIZER, &|out| {
             let step = BTreeMap::from([("step", self.optimizer_step.to_string())]);
-            mixer_model::weights::write_tensors(out, &self.moments, &step).map_err(failed)
+            let in_bf16 = HostTensor::fits_bf16;
+            mixer_model::weights::write_tensors(out, &self.moments, &step, in_bf16).map_err(failed)
         })?;
         write(STATE, &|out| {
             serde_json::to_writer_pretty(out, &self.state).map_err(|error| failed(error.into()))

@@ -1,15 +1,14 @@
 //! The optimizer of a run.
 
-use mixer_model::Precision;
 use serde::{Deserialize, Serialize};
 
 use crate::config::optimizer::{
-    BETA1, BETA2, EPSILON, FIRST_MOMENT_DTYPE, LEARNING_RATE_ADAMW, LEARNING_RATE_SGD, MOMENTUM,
-    OptimizerConfig, OptimizerKind, WEIGHT_DECAY_ADAMW, WEIGHT_DECAY_SGD,
+    BETA1, BETA2, EPSILON, LEARNING_RATE_ADAMW, LEARNING_RATE_SGD, MOMENTUM, OptimizerConfig,
+    OptimizerKind, WEIGHT_DECAY_ADAMW, WEIGHT_DECAY_SGD,
 };
 use crate::error::TrainError;
 use crate::plan::task::Task;
-use crate::update::optimizer::Rule;
+use crate::update::optimizer::{FirstMomentDtype, Rule};
 
 /// The optimizer of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -17,8 +16,8 @@ pub struct OptimizerPlan {
     /// Highest learning rate.
     pub learning_rate: f64,
     /// Type of the first moment, or of the momentum.
-    #[serde(default = "first_moment_dtype")]
-    pub first_moment_dtype: Precision,
+    #[serde(default)]
+    pub first_moment_dtype: FirstMomentDtype,
     /// Kind and constants.
     #[serde(flatten)]
     pub rule: Rule,
@@ -31,12 +30,7 @@ impl OptimizerPlan {
             Task::Pretrain => OptimizerKind::Adamw,
             Task::Finetune => OptimizerKind::Sgd,
         };
-        let first_moment_dtype = config.first_moment_dtype.unwrap_or(FIRST_MOMENT_DTYPE);
-        if first_moment_dtype == Precision::F16 {
-            return Err(TrainError::config(
-                "`optimizer.first_moment_dtype` is \"f16\", expected \"f32\" or \"bf16\"",
-            ));
-        }
+        let first_moment_dtype = config.first_moment_dtype.unwrap_or_default();
         match config.kind.unwrap_or(usual) {
             OptimizerKind::Adamw => {
                 if config.momentum.is_some() {
@@ -74,9 +68,4 @@ impl OptimizerPlan {
             }
         }
     }
-}
-
-/// That of plans from before there was the key.
-fn first_moment_dtype() -> Precision {
-    FIRST_MOMENT_DTYPE
 }

@@ -6,17 +6,40 @@
 use std::collections::BTreeMap;
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
-use burn::tensor::{Device, Gradients, Tensor, TensorData};
+use burn::tensor::{DType, Device, Gradients, Tensor, TensorData};
 pub use mixer_kernels::Clip;
 use mixer_kernels::{
     AdamwStep, AnyTensor, SgdStep, adamw_update, average_update, sgd_update, squared_norm,
 };
 use mixer_model::{HostTensor, Mixer, ParameterSpec, Precision, parameters};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::group::Group;
 use crate::group::tree::{Counter, sum_over};
 use crate::update::parameter_rates::ParameterRates;
+
+/// Type that AdamW's first moment, or the momentum of SGD, is kept in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum FirstMomentDtype {
+    /// Nothing is rounded.
+    #[default]
+    F32,
+    /// Rounded to the nearest (of two, to the even one) when it is put away: half the bytes.
+    Bf16,
+}
+
+impl FirstMomentDtype {
+    /// Its type in Burn.
+    #[must_use]
+    pub fn dtype(self) -> DType {
+        match self {
+            Self::F32 => DType::F32,
+            Self::Bf16 => DType::BF16,
+        }
+    }
+}
 
 /// Rule and constants of the update.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -61,7 +84,7 @@ pub struct Optimizer {
     /// Factor of each parameter's learning rate.
     rates: ParameterRates,
     /// Type that the first moment, or the momentum, is kept in.
-    first_moment: Precision,
+    first_moment: FirstMomentDtype,
     /// Updates done; Adam's bias correction counts them.
     step: u64,
     /// By the parameter's path.
@@ -248,7 +271,7 @@ impl Optimizer {
     #[must_use]
     pub fn new(rule: Rule, ema_decay: Option<f64>) -> Self {
         let rates = ParameterRates::default();
-        let first_moment = Precision::F32;
+        let first_moment = FirstMomentDtype::default();
         Self { rule, ema_decay, rates, first_moment, step: 0, kept: BTreeMap::new() }
     }
 
@@ -259,10 +282,9 @@ impl Optimizer {
         Self { rates, ..self }
     }
 
-    /// The same optimizer with its first moment, or its momentum, kept in this type: f32, or bf16, to which it
-    /// is rounded after every update. Values that were kept in it before keep their bits.
+    /// The same optimizer with its first moment, or its momentum, kept in this type. Values that were kept in it before keep their bits.
     #[must_use]
-    pub fn with_first_moment(self, first_moment: Precision) -> Self {
+    pub fn with_first_moment(self, first_moment: FirstMomentDtype) -> Self {
         let cast = |(path, kept): (String, Kept)| {
             let moments = kept.moments.into_iter().enumerate();
             let moments =
@@ -318,7 +340,7 @@ impl Optimizer {
             for (name, tensor) in moments.chain(average) {
                 let flat = tensor.clone().reshaped(&[tensor.dims().iter().product()]);
                 // Of bf16, not a bit is lost.
-                let flat = flat.cast(Precision::F32.dtype());
+                let flat = flat.cast(DType::F32);
                 let flat = HostTensor::from_device(flat.into_tensor::<1>());
                 state.insert(format!("{path}.{name}"), flat);
             }
@@ -368,7 +390,8 @@ impl Optimizer {
             }
         }
         let rates = ParameterRates::default();
-        Ok(Self { rule, ema_decay, rates, first_moment: Precision::F32, step, kept })
+        let first_moment = FirstMomentDtype::default();
+        Ok(Self { rule, ema_decay, rates, first_moment, step, kept })
     }
 
     /// Decay of the average in this update: that of the plan, but less in the first ones, so that the
