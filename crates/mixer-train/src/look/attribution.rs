@@ -78,7 +78,7 @@ impl Attribution {
             ..Batch::default()
         };
         let x: Vec<f32> =
-            normaliser.normalised(normaliser.upload(&batch)).into_data().iter::<f32>().collect();
+            normaliser.normalised(&normaliser.upload(&batch)).into_data().iter::<f32>().collect();
         let tensor = |rows: &[Vec<f32>]| {
             let values = match &order {
                 None => rows.concat(),
