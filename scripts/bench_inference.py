@@ -7,13 +7,13 @@ Run     cargo build --release
 FOLDER holds class folders of JPEGs. timm's way is that of its `inference.py` and `validate.py`: a
 `DataLoader` with workers over torchvision's `ImageFolder`, timm's transform for evaluation, its model in
 `inference_mode`, top 5 or top 1 and top 5. Both have the same weights, drawn by timm and written as
-safetensors, the same batch and preprocessing. Each measurement is a process from its start to its end, and within a
-round all take turns, so that whatever else the machine does meets all of them; files are in the system's
+safetensors, the same batch and preprocessing. Each measurement is a process from its start to its end, and
+within a round all take turns, so that whatever else the machine does meets all of them; files are in the system's
 cache. A ratio is that of one round, of seconds of the clock or of seconds of all processors (user and
 system, with the workers'), beside the fastest of timm's numbers of workers; the table has its median, least
 and greatest over the rounds. Before, both must agree on the pictures.
 
-Needs torch, torchvision and timm from PyPI, and a release build of mixer. Downloads nothing.
+Needs torch, torchvision, timm and safetensors from PyPI, and a release build of mixer. Downloads nothing.
 """
 
 import argparse
@@ -21,6 +21,7 @@ import glob
 import json
 import os
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
@@ -129,7 +130,7 @@ def check(task, ours, theirs):
 
 
 def gather(folder, count, target):
-    """Links to so many pictures of the folder, in their class folders."""
+    """Copies so many pictures of the folder, in their class folders, which also brings them into the cache."""
     files = sorted(glob.glob(os.path.join(folder, "*", "*")))
     files = [path for path in files if path.lower().endswith((".jpg", ".jpeg"))]
     if not files:
@@ -139,9 +140,7 @@ def gather(folder, count, target):
         path = files[i * len(files) // count]
         place = os.path.join(target, os.path.basename(os.path.dirname(path)))
         os.makedirs(place, exist_ok=True)
-        os.symlink(os.path.abspath(path), os.path.join(place, os.path.basename(path)))
-        with open(path, "rb") as file:
-            file.read()
+        shutil.copy(path, place)
     return count
 
 
