@@ -21,12 +21,6 @@ impl fmt::Debug for HostTensor {
 }
 
 impl HostTensor {
-    /// `true` where every value is one of bf16, so that none changes when it is written as such.
-    #[must_use]
-    pub fn fits_bf16(&self) -> bool {
-        self.data.iter().all(|value| value.to_bits().trailing_zeros() >= 16)
-    }
-
     /// A tensor with one value everywhere.
     #[must_use]
     pub fn filled(shape: &[usize], value: f32) -> Self {

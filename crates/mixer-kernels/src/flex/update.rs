@@ -104,16 +104,16 @@ impl Update<'_> {
 
 /// The type that a first moment is kept in.
 trait Moment: Element + Send + Sync {
-    /// What a tensor of this type holds.
+    /// The values of a tensor of this type.
     fn stored(tensor: &FlexTensor) -> &[Self];
 
-    /// As above, to be written to.
+    /// The same, to be written to.
     fn stored_mut(tensor: &mut FlexTensor) -> &mut [Self];
 
     /// The value that is kept.
     fn value(self) -> f32;
 
-    /// The one to keep, rounded to the nearest, of two to the even one.
+    /// The nearest one that can be kept; of two, the even one.
     fn rounded(value: f32) -> Self;
 }
 

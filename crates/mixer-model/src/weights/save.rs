@@ -97,8 +97,8 @@ impl Weights {
     }
 }
 
-/// Writes any tensors as `.safetensors`, with free-text metadata: as `F32`, and those that `in_bf16` chooses as
-/// `BF16`, rounded to the nearest.
+/// Writes any tensors as `.safetensors`, with free-text metadata: as `F32`, and those whose names `in_bf16`
+/// chooses as `BF16`, rounded to the nearest.
 ///
 /// # Errors
 /// Those of `out`.
@@ -109,7 +109,7 @@ pub fn write_tensors(
     out: &mut impl Write,
     tensors: &BTreeMap<String, HostTensor>,
     metadata: &BTreeMap<&str, String>,
-    in_bf16: impl Fn(&HostTensor) -> bool,
+    in_bf16: impl Fn(&str) -> bool,
 ) -> std::io::Result<()> {
     safetensors::write(out, tensors, metadata, in_bf16)
 }

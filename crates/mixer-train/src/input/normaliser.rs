@@ -74,8 +74,7 @@ impl Normaliser {
         let row = (batch.num_tokens * batch.patch_dim).max(1);
         let dims = |bytes: &[u8]| [bytes.len() / row, batch.num_tokens, batch.patch_dim];
         if is_host(&self.device) {
-            let end =
-                if batch.is_led { batch.patches.len() } else { batch.num_examples.max(1) * row };
+            let end = batch.num_examples.max(1) * row;
             let patches = &batch.patches[..end.min(batch.patches.len())];
             return Pixels::Host(self.bytes(patches), dims(patches));
         }
@@ -209,21 +208,19 @@ mod tests {
         let network = Variant::parse("S/32").unwrap().config(32, 10, Gelu::Tanh);
         let normaliser = Normaliser::new(&Preprocessing::default(), &network, &Device::flex());
         let row = 32 * 32 * 3;
-        let rows = |num_examples, is_led| {
+        let rows = |num_examples| {
             let batch = Batch {
                 patches: vec![7; 4 * row],
                 labels: vec![0; 4],
                 num_examples,
                 num_tokens: 1,
                 patch_dim: row,
-                is_led,
                 ..Batch::default()
             };
             normaliser.normalised(&normaliser.upload(&batch)).dims()
         };
-        assert_eq!(rows(4, false), [4, 1, row]);
-        assert_eq!(rows(3, false), [3, 1, row]);
-        assert_eq!(rows(0, false), [1, 1, row], "no tensor is empty");
-        assert_eq!(rows(3, true), [4, 1, row], "the partner of the first one is needed");
+        assert_eq!(rows(4), [4, 1, row]);
+        assert_eq!(rows(3), [3, 1, row]);
+        assert_eq!(rows(0), [1, 1, row], "no tensor is empty");
     }
 }

@@ -84,7 +84,7 @@ pub struct Optimizer {
     /// Factor of each parameter's learning rate.
     rates: ParameterRates,
     /// Type that the first moment, or the momentum, is kept in.
-    first_moment: FirstMomentDtype,
+    first_moment_dtype: FirstMomentDtype,
     /// Updates done; Adam's bias correction counts them.
     step: u64,
     /// By the parameter's path.
@@ -318,8 +318,8 @@ impl Optimizer {
     #[must_use]
     pub fn new(rule: Rule, ema_decay: Option<f64>) -> Self {
         let rates = ParameterRates::default();
-        let first_moment = FirstMomentDtype::default();
-        Self { rule, ema_decay, rates, first_moment, step: 0, kept: BTreeMap::new() }
+        let first_moment_dtype = FirstMomentDtype::default();
+        Self { rule, ema_decay, rates, first_moment_dtype, step: 0, kept: BTreeMap::new() }
     }
 
     /// The same optimizer with a learning rate of its own for each parameter. What is frozen has no
@@ -329,17 +329,20 @@ impl Optimizer {
         Self { rates, ..self }
     }
 
-    /// The same optimizer with its first moment, or its momentum, kept in this type. Values that were kept in it before keep their bits.
+    /// The same optimizer with its first moment, or its momentum, kept in this type. Values that it holds
+    /// already keep their bits.
     #[must_use]
-    pub fn with_first_moment(self, first_moment: FirstMomentDtype) -> Self {
-        let cast = |(path, kept): (String, Kept)| {
-            let moments = kept.moments.into_iter().enumerate();
-            let moments =
-                moments.map(|(i, m)| if i == 0 { m.cast(first_moment.dtype()) } else { m });
-            (path, Kept { moments: moments.collect(), ..kept })
-        };
-        let kept = self.kept.into_iter().map(cast).collect();
-        Self { first_moment, kept, ..self }
+    pub fn with_first_moment_dtype(mut self, first_moment_dtype: FirstMomentDtype) -> Self {
+        for first in self.kept.values_mut().filter_map(|kept| kept.moments.first_mut()) {
+            *first = first.clone().cast(first_moment_dtype.dtype());
+        }
+        Self { first_moment_dtype, ..self }
+    }
+
+    /// The type that the first moment, or the momentum, is kept in.
+    #[must_use]
+    pub fn first_moment_dtype(&self) -> FirstMomentDtype {
+        self.first_moment_dtype
     }
 
     /// Applies one update; `None` for `clip` never clips.
@@ -437,8 +440,8 @@ impl Optimizer {
             }
         }
         let rates = ParameterRates::default();
-        let first_moment = FirstMomentDtype::default();
-        Ok(Self { rule, ema_decay, rates, first_moment, step, kept })
+        let first_moment_dtype = FirstMomentDtype::default();
+        Ok(Self { rule, ema_decay, rates, first_moment_dtype, step, kept })
     }
 
     /// Decay of the average in this update: that of the plan, but less in the first ones, so that the
@@ -479,7 +482,7 @@ impl Optimizer {
             inputs.push((value, gradient, moments, is_kernel, learning_rate * factor));
             paths.push(path);
         }
-        let first_moment = self.first_moment.dtype();
+        let first_moment = self.first_moment_dtype.dtype();
         let decay = |weight_decay, is_kernel| if is_kernel { weight_decay } else { 0.0 };
         let updated: Vec<(AnyTensor, Vec<AnyTensor>)> = match self.rule {
             Rule::Adamw { beta1, beta2, epsilon, weight_decay } => {

@@ -253,9 +253,9 @@ pub(crate) fn write(
     out: &mut impl Write,
     tensors: &BTreeMap<String, HostTensor>,
     metadata: &BTreeMap<&str, String>,
-    in_bf16: impl Fn(&HostTensor) -> bool,
+    in_bf16: impl Fn(&str) -> bool,
 ) -> std::io::Result<()> {
-    let (narrow, wide): (Vec<_>, Vec<_>) = tensors.iter().partition(|(_, tensor)| in_bf16(tensor));
+    let (narrow, wide): (Vec<_>, Vec<_>) = tensors.iter().partition(|(name, _)| in_bf16(name));
     let mut header = BTreeMap::from([("__metadata__", Entry::Metadata(metadata))]);
     let mut offset = 0;
     for (dtype, bytes, tensors) in [("F32", 4, &wide), ("BF16", 2, &narrow)] {
