@@ -1042,6 +1042,39 @@ fn no_threads_at_all_is_a_usage_error() {
     Workplace::new().mixer(&["devices", "--threads", "0"]).fails(2, &["--threads", "0"]);
 }
 
+/// A set of vector instructions that is no name, or that no processor of this architecture has.
+#[test]
+fn unknown_or_missing_vector_instructions_are_refused() {
+    let of = |value: &str, args: &[&str]| {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_mixer"))
+            .args(args)
+            .env("MIXER_SIMD", value)
+            .output()
+            .unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let missing = if cfg!(target_arch = "x86_64") { "neon" } else { "avx2" };
+    for args in [&["devices"][..], &["summary", "--model", "S/32"], &["pretrain", "none.toml"]] {
+        let (code, said) = of("AVX2", args);
+        assert_eq!(code, Some(2), "{said}");
+        let expected = "error: environment variable MIXER_SIMD is `AVX2`, which names no vector \
+                        instructions; expected one of those that this processor has: `";
+        assert!(said.starts_with(expected), "{said}");
+        assert!(said.contains("`portable`\nhint: `unset MIXER_SIMD` takes the best"), "{said}");
+        assert_eq!(said.lines().count(), 2, "{said}");
+
+        let (code, said) = of(missing, args);
+        assert_eq!(code, Some(7), "{said}");
+        let expected =
+            format!("MIXER_SIMD is `{missing}`, which this processor has not got; it has `");
+        assert!(said.contains(&expected), "{said}");
+        assert_eq!(said.lines().count(), 2, "{said}");
+    }
+    for value in ["portable", ""] {
+        assert_eq!(of(value, &["devices"]).0, Some(0), "{value}");
+    }
+}
+
 /// Processes that a launcher has started, and that do not know of each other, would each do the whole work.
 #[test]
 fn silent_singletons_are_refused() {

@@ -11,6 +11,7 @@ use rayon::prelude::*;
 
 use super::buffer::Scratch;
 use super::format::{Format, PANEL, padded};
+use super::tiled;
 use crate::pool::LINE;
 use crate::simd::{InstructionSet, Kernel, Simd};
 
@@ -27,7 +28,8 @@ pub(super) enum Left {
 ///
 /// `right` is one panel of `depth` rows in the form of pairs; `to` has `rows` rows of 32 floats,
 /// `to_row` floats apart.
-/// The additions of each element happen in the order of `depth`, whatever the tiling.
+/// The additions of each element happen in the order of `depth`, whatever the tiling; a processor's own
+/// tiles of bf16 sum 32 of depth by themselves first: see [`crate::simd::tiles::Tiles`].
 ///
 /// # Safety
 /// All of it must be there.
@@ -42,6 +44,13 @@ pub(super) unsafe fn multiply<F: Format, S: Simd>(
     rows: usize,
     accumulate: bool,
 ) {
+    if let Some(tiles) = F::tiles(s) {
+        // SAFETY: the caller's promise.
+        return unsafe {
+            let words = depth.div_ceil(F::PER_WORD);
+            tiled::multiply(tiles, left, right, words, to, to_row, rows, accumulate)
+        };
+    }
     let (tiles, words) = (rows.div_ceil(S::TILE_ROWS), depth.div_ceil(F::PER_WORD));
     let width = S::TILE_WIDTH * S::LANES;
     // A block of the right operand stays in the first-level cache while every row passes by.
