@@ -17,6 +17,7 @@ import statistics
 import subprocess
 import sys
 import time
+import tomllib
 
 AVX2 = {
     "ATEN_CPU_CAPABILITY": "avx2",
@@ -29,7 +30,7 @@ AVX2 = {
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--mixer", default="target/release/mixer", help="the binary")
-    parser.add_argument("--models", nargs="+", default=["S/32:32", "S/16:32", "B/16:8"], help="model:batch")
+    parser.add_argument("--models", nargs="+", default=["S/32:32", "S/16:32", "B/16:8"], help="model:batch, or configuration:batch")
     parser.add_argument("--mode", choices=["train", "infer"], default="train")
     parser.add_argument("--precision", choices=["f32", "bf16"], default="f32", help="of both; autocast in PyTorch")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
@@ -60,10 +61,22 @@ def worker(args):
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
     before = status("VmRSS:")
-    name = "mixer_{}_224".format(model_name.lower().replace("/", ""))
-    model = timm.create_model(name, num_classes=1000)
-    images = torch.rand(batch, 3, 224, 224)
-    labels = torch.randint(0, 1000, (batch,))
+    if model_name.endswith(".toml"):
+        with open(model_name, "rb") as file:
+            dims = tomllib.load(file)["model"]
+        width = dims["hidden_dim"]
+        ratio = (dims.get("tokens_mlp_dim", width // 2) / width, dims.get("channels_mlp_dim", 4 * width) / width)
+        model = timm.models.MlpMixer(
+            num_classes=10, img_size=dims["image_size"], patch_size=dims["patch_size"], embed_dim=width,
+            num_blocks=dims["num_blocks"], mlp_ratio=ratio,
+        )
+        size, classes = dims["image_size"], 10
+    else:
+        name = "mixer_{}_224".format(model_name.lower().replace("/", ""))
+        size, classes = 224, 1000
+        model = timm.create_model(name, num_classes=classes)
+    images = torch.rand(batch, 3, size, size)
+    labels = torch.randint(0, classes, (batch,))
     cast = torch.autocast("cpu", dtype=torch.bfloat16, enabled=args.precision == "bf16")
     if args.mode == "train":
         model.train()
@@ -103,7 +116,8 @@ def measure(args, contender, model):
     environment["OMP_NUM_THREADS"] = str(args.threads)
     name, batch = model.split(":")
     if contender == "mixer":
-        command = [args.mixer, "bench", args.mode, "--model", name, "--batch-size", batch]
+        network = "--config" if name.endswith(".toml") else "--model"
+        command = [args.mixer, "bench", args.mode, network, name, "--batch-size", batch]
         command += ["--steps", str(args.steps), "--threads", str(args.threads), "--device", "flex"]
         command += ["--precision", args.precision, "--format", "json"]
     else:
@@ -133,7 +147,7 @@ def main():
             measured = {contender: measure(args, contender, model) for contender in contenders}
             rounds.append(measured)
             everything.append({"model": model, "round": turn, **measured})
-            print(model, turn, {c: round(m["step_ms"]) for c, m in measured.items()}, file=sys.stderr)
+            print(model, turn, {c: round(m["step_ms"], 1) for c, m in measured.items()}, file=sys.stderr)
         peers = contenders[:-1]
         ratios = [min(r[p]["step_ms"] for p in peers) / r["mixer"]["step_ms"] for r in rounds]
         median = {c: statistics.median(r[c]["step_ms"] for r in rounds) for c in contenders}
@@ -141,7 +155,9 @@ def main():
         # Eager's memory: compiling needs more for the compiler itself.
         share = statistics.median(r["mixer"]["share_of_peak"] for r in rounds)
         name, batch = model.split(":")
-        print(f"| {name} | {batch} | " + " | ".join(f"{median[c]:.0f}" for c in contenders), end="")
+        if name.endswith(".toml"):
+            name = os.path.basename(name).removesuffix(".toml")
+        print(f"| {name} | {batch} | " + " | ".join(f"{median[c]:.{0 if median[c] > 100 else 1}f}" for c in contenders), end="")
         print(f" | **{statistics.median(ratios):.2f}** ({min(ratios):.2f} to {max(ratios):.2f}) | {share:.0%}", end="")
         print(f" | {memory['eager']:.0f} / {memory['mixer']:.0f} | {memory['mixer'] / memory['eager']:.2f} |")
     if args.json:

@@ -8,6 +8,7 @@ of them.
 Run     uv run scripts/export_jpeg_golden.py
 Writes  crates/mixer-jpeg/tests/fixtures/
             SAMPLING-WIDTHxHEIGHT.jpg   a file     SAMPLING-WIDTHxHEIGHT.rgb  convert("RGB"), raw
+            SAMPLING-WIDTHxHEIGHT.scaled  the same at a half, a quarter and an eighth of the size
             whole/NAME-WIDTHxHEIGHT.*   the same for what is only decoded whole: any scans, sampling, colours
 
 Sizes are those where something ends: a block, an MCU, a pair of pixels, the filter (libjpeg repeats
@@ -57,6 +58,15 @@ def write(name: str, image: Image.Image, **options) -> None:
 
 def write_pixels(file: Path) -> None:
     file.with_suffix(".rgb").write_bytes(Image.open(file).convert("RGB").tobytes())
+    file.with_suffix(".scaled").write_bytes(b"".join(at_scale(Image.open(file), by).convert("RGB").tobytes() for by in (2, 4, 8)))
+
+
+def at_scale(image: Image.Image, by: int) -> Image.Image:
+    """What `Image.draft` does, at sizes too at which it would not."""
+    image._size = tuple(-(-side // by) for side in image.size)
+    image.tile = [tile._replace(extents=(0, 0, *image.size)) for tile in image.tile]
+    image.decoderconfig = (by, 0)
+    return image
 
 
 def write_scans(name: str, encoder: Encoder, *options, **named) -> None:

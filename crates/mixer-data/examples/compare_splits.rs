@@ -66,6 +66,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         image_size,
         resize: EvalResize::ResmallCrop { fraction: 0.875 },
         interpolation: Interpolation::Bilinear,
+        jpeg_scaling: false,
     };
     let mut resampler = Resampler::new();
     let bytes = image_size as usize * image_size as usize * 3;

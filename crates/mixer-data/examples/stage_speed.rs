@@ -69,6 +69,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         interpolation: Interpolation::Bilinear,
         randaugment: None,
         erasing: None,
+        jpeg_scaling: false,
     };
     let config = LoaderConfig {
         batch_size: 32,

@@ -24,7 +24,7 @@ pub use augment::transform::{EvalResize, EvalTransform, TrainCrop, TrainTransfor
 pub use decode::error::DecodeError;
 pub use decode::format::PictureFormat;
 pub use decode::options::DecodeOptions;
-pub use decode::part::{Part, PartDecoder, Region};
+pub use decode::part::{Part, PartDecoder, Region, Scale, View};
 pub use decode::picture::decode;
 pub use decode::read::{read_file, read_image, read_stream};
 pub use decode::rgb_image::RgbImage;

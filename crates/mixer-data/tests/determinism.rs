@@ -33,6 +33,7 @@ fn transform(image_size: u32, randaugment: Option<&str>) -> TrainTransform {
         interpolation: Interpolation::Bilinear,
         randaugment: randaugment.map(|text| serde_json::from_str(text).unwrap()),
         erasing: None,
+        jpeg_scaling: false,
     }
 }
 

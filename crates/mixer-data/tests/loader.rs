@@ -100,6 +100,7 @@ fn train_transform() -> TrainTransform {
         interpolation: Interpolation::Bilinear,
         randaugment: None,
         erasing: None,
+        jpeg_scaling: false,
     }
 }
 
@@ -108,6 +109,7 @@ fn eval_transform() -> EvalTransform {
         image_size: IMAGE_SIZE,
         resize: EvalResize::Squash,
         interpolation: Interpolation::Bilinear,
+        jpeg_scaling: false,
     }
 }
 

@@ -21,7 +21,10 @@ fn pictures() -> Vec<PathBuf> {
     let entries = folders.iter().flat_map(|folder| fs_err::read_dir(folder).unwrap());
     let mut paths: Vec<PathBuf> = entries
         .map(|entry| entry.unwrap().path())
-        .filter(|path| path.is_file() && path.extension().is_some_and(|ending| ending != "rgb"))
+        .filter(|path| {
+            let is_picture = |ending: &std::ffi::OsStr| ending != "rgb" && ending != "scaled";
+            path.is_file() && path.extension().is_some_and(is_picture)
+        })
         .collect();
     paths.sort();
     paths
@@ -121,6 +124,7 @@ fn training_sees_the_pixels_of_decode() {
             interpolation: Interpolation::Bilinear,
             randaugment: None,
             erasing: None,
+            jpeg_scaling: false,
         };
         let seen = |are_decoded| {
             let source = source(are_decoded);
@@ -134,8 +138,12 @@ fn training_sees_the_pixels_of_decode() {
 #[test]
 fn evaluation_and_prediction_see_the_pixels_of_decode() {
     for resize in [EvalResize::Squash, EvalResize::ResmallCrop { fraction: 0.875 }] {
-        let transform =
-            EvalTransform { image_size: 16, resize, interpolation: Interpolation::Bicubic };
+        let transform = EvalTransform {
+            image_size: 16,
+            resize,
+            interpolation: Interpolation::Bicubic,
+            jpeg_scaling: false,
+        };
         let seen = |are_decoded| {
             let source = source(are_decoded);
             let count = source.len();

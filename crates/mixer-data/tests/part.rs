@@ -7,7 +7,10 @@
 use std::path::Path;
 
 use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
-use mixer_data::{DecodeError, DecodeOptions, PartDecoder, Region, decode};
+use mixer_data::{
+    DecodeError, DecodeOptions, EvalResize, EvalTransform, ExampleRng, Interpolation, PartDecoder,
+    Region, Resampler, Scale, TrainCrop, TrainTransform, View, decode,
+};
 
 fn folder() -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/decode")
@@ -126,4 +129,105 @@ fn parts_of_jpegs_with_restart_markers_anywhere_are_crops_of_the_whole() {
         }
     }
     assert_eq!(parts, 810);
+}
+
+#[test]
+fn jpegs_are_made_smaller_only_as_far_as_is_allowed() {
+    let options = DecodeOptions::default();
+    let names = ["baseline.jpg", "subsampled.jpg", "grey.jpg", "progressive.jpg", "cmyk.jpg"];
+    for name in names {
+        let full = decode(&fixture(name), &options).unwrap();
+        for (times, scale) in [(0, 1), (1, 1), (2, 2), (3, 2), (4, 4), (7, 4), (8, 8), (9, 8)] {
+            let view = View { region: REGION, times };
+            let part = PartDecoder::new().decode(&fixture(name), &options, |_, _| view).unwrap();
+            assert_eq!((part.region, part.scale.denominator()), (REGION, scale), "{name}");
+            assert_eq!((part.width, part.height), (full.width, full.height));
+            // The pixels that the region touches: 5 to 22 and 3 to 14.
+            let length = |first: u32, end: u32| end.div_ceil(scale) - first / scale;
+            assert_eq!((part.image.width, part.image.height), (length(5, 22), length(3, 14)));
+            if scale == 1 {
+                assert_eq!(part.image.pixels, cut(&full.pixels, full.width), "{name}");
+            }
+        }
+    }
+    let view = View { region: Region { left: 0, top: 0, width: 4, height: 4 }, times: 8 };
+    let turned = DecodeOptions { apply_orientation: true, ..options };
+    let part = PartDecoder::new().decode(&fixture("orientation.jpg"), &turned, |_, _| view);
+    assert_eq!(part.unwrap().scale, Scale::Full);
+}
+
+#[test]
+fn a_crop_of_a_smaller_picture_is_in_the_same_place() {
+    /// One pixel of a decoded picture is 2 to 8 grey levels of the gradient.
+    const MAX_MEAN_DIFFERENCE: f64 = 1.0;
+    let (width, height, size) = (289u32, 233u32, 24u32);
+    let gradient = |at: u32| {
+        let (x, y) = (at % width, at / width);
+        [
+            (x * 255 / width) as u8,
+            (y * 255 / height) as u8,
+            ((x + y) * 255 / (width + height)) as u8,
+        ]
+    };
+    let pixels: Vec<u8> = (0..width * height).flat_map(gradient).collect();
+    let mut seen = [0; 4];
+    for sampling in [SamplingFactor::R_4_2_0, SamplingFactor::R_4_4_4, SamplingFactor::R_4_2_2] {
+        for is_progressive in [false, true] {
+            let mut bytes = Vec::new();
+            let mut encoder = Encoder::new(&mut bytes, 95);
+            encoder.set_sampling_factor(sampling);
+            encoder.set_progressive(is_progressive);
+            encoder.encode(&pixels, width as u16, height as u16, ColorType::Rgb).unwrap();
+            let mut differences = |seed: u64| {
+                let mut out = [false, true].map(|_| vec![0u8; (size * size * 3) as usize]);
+                let mut eval = out.clone();
+                for (jpeg_scaling, (out, eval)) in
+                    [false, true].into_iter().zip(out.iter_mut().zip(&mut eval))
+                {
+                    let (mut decoder, mut resampler) = (PartDecoder::new(), Resampler::new());
+                    let options = DecodeOptions::default();
+                    let train = TrainTransform {
+                        image_size: size,
+                        crop: TrainCrop::Inception { area: (0.05, 1.0), aspect: (0.75, 1.3333) },
+                        flip: true,
+                        interpolation: Interpolation::Bilinear,
+                        randaugment: None,
+                        erasing: None,
+                        jpeg_scaling,
+                    };
+                    let mut rng = ExampleRng::new(seed, 0, 0, 0);
+                    let choose = |width, height| train.choose_view(width, height, &mut rng);
+                    let part = decoder.decode(&bytes, &options, choose).unwrap();
+                    seen[part.scale as usize] += 1;
+                    assert!(part.image.width >= size.min(part.region.width));
+                    assert!(part.image.height >= size.min(part.region.height));
+                    train.apply_to_part(&part, &mut rng, &mut resampler, out).unwrap();
+                    let resize = match seed % 2 {
+                        0 => EvalResize::ResmallCrop { fraction: 0.8 },
+                        _ => EvalResize::Squash,
+                    };
+                    let interpolation = Interpolation::Bicubic;
+                    let transform =
+                        EvalTransform { image_size: size, resize, interpolation, jpeg_scaling };
+                    let choose = |width, height| transform.choose_view(width, height);
+                    let part = decoder.decode(&bytes, &options, choose).unwrap();
+                    assert_eq!(part.scale == Scale::Full, !jpeg_scaling);
+                    transform.apply_to_part(&part, &mut resampler, eval).unwrap();
+                }
+                [out, eval].map(|[exact, scaled]| {
+                    let sum: u32 =
+                        exact.iter().zip(&scaled).map(|(a, b)| u32::from(a.abs_diff(*b))).sum();
+                    f64::from(sum) / exact.len() as f64
+                })
+            };
+            for seed in 0..60 {
+                let found = differences(seed);
+                assert!(
+                    found.iter().all(|&mean| mean < MAX_MEAN_DIFFERENCE),
+                    "{sampling:?} {is_progressive} {seed}: {found:?}"
+                );
+            }
+        }
+    }
+    assert!(seen.iter().all(|&count| count > 5), "{seen:?}");
 }

@@ -55,7 +55,12 @@ fn evaluation_transforms_agree_with_pillow() {
                 ("resmall_0.875", EvalResize::ResmallCrop { fraction: 0.875 }),
                 ("resmall_1", EvalResize::ResmallCrop { fraction: 1.0 }),
             ] {
-                let transform = EvalTransform { image_size: IMAGE_SIZE, resize, interpolation };
+                let transform = EvalTransform {
+                    image_size: IMAGE_SIZE,
+                    resize,
+                    interpolation,
+                    jpeg_scaling: false,
+                };
                 transform.apply(&image, &mut resampler, &mut out).unwrap();
                 let case = format!("{source}-{IMAGE_SIZE}-{case}-{filter}.rgb");
                 let mut expected = fixture(&case);
@@ -79,6 +84,7 @@ fn training_without_a_crop_squashes_as_pillow_does() {
         interpolation: Interpolation::Bilinear,
         randaugment: None,
         erasing: None,
+        jpeg_scaling: false,
     };
     let mut out = vec![0; (IMAGE_SIZE * IMAGE_SIZE * 3) as usize];
     for source in SOURCES {

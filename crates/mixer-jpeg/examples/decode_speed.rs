@@ -14,7 +14,7 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use mixer_jpeg::{Decoder, Header, Region, read_header};
+use mixer_jpeg::{Decoder, Header, Region, Scale, read_header};
 use zune_core::bytestream::ZCursor;
 use zune_core::colorspace::ColorSpace;
 use zune_core::options::DecoderOptions;
@@ -104,7 +104,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     for path in &paths {
         let bytes = std::fs::read(path)?;
         let header = read_header(&bytes);
-        match header.and_then(|header| decoder.decode_region(&bytes, whole(header), &mut out)) {
+        match header
+            .and_then(|header| decoder.decode_region(&bytes, Scale::Full, whole(header), &mut out))
+        {
             Ok(()) => pictures.push((header?, bytes)),
             Err(reason) => println!("left out, {reason}: {}", path.display()),
         }
@@ -139,11 +141,11 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
         now = measure(0, now);
         for (header, bytes) in &pictures {
-            decoder.decode_region(bytes, whole(*header), &mut out)?;
+            decoder.decode_region(bytes, Scale::Full, whole(*header), &mut out)?;
         }
         now = measure(1, now);
         for ((_, bytes), crop) in pictures.iter().zip(&crops) {
-            decoder.decode_region(bytes, *crop, &mut out)?;
+            decoder.decode_region(bytes, Scale::Full, *crop, &mut out)?;
         }
         now = measure(2, now);
         for ((_, bytes), crop) in pictures.iter().zip(&crops) {

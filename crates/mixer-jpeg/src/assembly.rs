@@ -1,11 +1,11 @@
 //! From the coefficients of all components to pixels.
 
 use crate::coefficients::Coefficients;
-use crate::frame::BLOCK_SIDE;
 use crate::pixels::{Kernels, Target};
 use crate::plane::{Pending, fill_flat};
 use crate::portable::Rounding;
 use crate::region_job::MAX_UNFILTERED_WIDTH;
+use crate::scale::Scale;
 
 /// Colour space of the components.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,22 +36,22 @@ struct Samples {
 impl Samples {
     #[inline(always)]
     fn new<K: Kernels>(kernels: K, component: &Coefficients) -> Self {
-        let (across, down) = component.used_blocks();
-        let stride = across * BLOCK_SIDE;
-        let mut samples = vec![0; stride * down * BLOCK_SIDE];
+        let ((across, down), side) = (component.used_blocks(), component.side);
+        let stride = across * side;
+        let mut samples = vec![0; stride * down * side];
         let steps = component.quantisation.unwrap_or([1; 64]);
-        let mut pending = Pending::default();
+        let mut pending = Pending::new(side);
         for (y, row) in component.rows().take(down).enumerate() {
             for (x, block) in row.iter().take(across).enumerate() {
-                let target = Target { offset: (y * stride + x) * BLOCK_SIDE, stride };
+                let target = Target { offset: (y * stride + x) * side, stride };
                 let to = pending.next();
                 // PARITY: products of damaged data wrap, as in libjpeg-turbo's vector instructions.
                 for ((to, &coefficient), &step) in to.iter_mut().zip(block).zip(&steps) {
                     *to = coefficient.wrapping_mul(step.cast_signed());
                 }
                 match *to {
-                    [dc, ref ac @ ..] if ac.iter().all(|&value| value == 0) => {
-                        fill_flat(dc, target, &mut samples);
+                    [dc, ref ac @ ..] if side == 1 || ac.iter().all(|&value| value == 0) => {
+                        fill_flat(dc, side, target, &mut samples);
                     }
                     _ => pending.push(kernels, target, &mut samples),
                 }
@@ -69,7 +69,7 @@ impl Samples {
     /// PARITY: libjpeg filters where samples are doubled, in components of more than two columns or
     /// in columns alone, and repeats them elsewhere.
     #[inline(always)]
-    fn enlarge<K: Kernels>(&mut self, kernels: K, y: usize) {
+    fn enlarge<K: Kernels>(&mut self, kernels: K, scale: Scale, y: usize) {
         let (stride, height, width) = (self.stride, self.height, self.width);
         let source = &self.samples;
         let row = |y: usize| &source[y.min(height - 1) * stride..][..width];
@@ -78,7 +78,7 @@ impl Samples {
         let other = if y.is_multiple_of(2) { at.saturating_sub(1) } else { at + 1 };
         match self.steps {
             (1, 1) => self.row.copy_from_slice(row(at)),
-            (2, 1 | 2) if width > MAX_UNFILTERED_WIDTH => {
+            (2, 1 | 2) if scale.is_filtered() && width > MAX_UNFILTERED_WIDTH => {
                 let (other, rounding) = match down {
                     1 => (at, Rounding::WIDTH),
                     _ => (other, Rounding::BOTH),
@@ -90,7 +90,7 @@ impl Samples {
                 }
                 kernels.upsample(&self.near, &self.far, rounding, &mut self.row);
             }
-            (1, 2) => {
+            (1, 2) if scale.is_filtered() => {
                 let rounding = if y.is_multiple_of(2) { 1 } else { 2 };
                 for ((to, &near), &far) in self.row.iter_mut().zip(row(at)).zip(row(other)) {
                     *to = ((3 * u16::from(near) + u16::from(far) + rounding) >> 2) as u8;
@@ -105,12 +105,13 @@ impl Samples {
     }
 }
 
-/// Writes the pixels of a picture of `width` into `out`, which has as many rows as the picture.
+/// Writes the pixels of a picture of `width` into `out`, which has as many rows as the picture at `scale`.
 #[inline(always)]
 pub(crate) fn assemble<K: Kernels>(
     kernels: K,
     components: Vec<Coefficients>,
     colours: Colours,
+    scale: Scale,
     width: usize,
     out: &mut [u8],
 ) {
@@ -118,7 +119,7 @@ pub(crate) fn assemble<K: Kernels>(
     let mut planes: Vec<Samples> =
         components.into_iter().map(|component| Samples::new(kernels, &component)).collect();
     for (y, out) in out.chunks_exact_mut(width * 3).enumerate() {
-        planes.iter_mut().for_each(|plane| plane.enlarge(kernels, y));
+        planes.iter_mut().for_each(|plane| plane.enlarge(kernels, scale, y));
         let row = |at: usize| planes.get(at).map_or(&[][..], |plane| &plane.row[..width]);
         let pixels = || [row(0), row(1), row(2)];
         match colours {

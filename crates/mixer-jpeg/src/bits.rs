@@ -85,6 +85,17 @@ impl<'a> BitReader<'a> {
         self.held = self.held.wrapping_sub(count & 63);
     }
 
+    /// The next bit, whether made available or not.
+    #[inline(always)]
+    pub(crate) fn bit(&mut self) -> bool {
+        if self.held == 0 {
+            self.refill();
+        }
+        let is_set = self.buffer >> 63 != 0;
+        self.skip(1);
+        is_set
+    }
+
     /// Bytes behind the bits that were made available: the next marker, or data before it.
     pub(crate) fn rest(&self) -> &'a [u8] {
         self.rest

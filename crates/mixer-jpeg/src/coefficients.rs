@@ -3,6 +3,7 @@
 use crate::frame::{BLOCK_SIDE, NATURAL_FROM_ZIGZAG};
 use crate::markers::Declared;
 use crate::refusal::Refusal;
+use crate::scale::Scale;
 use crate::scan::Block;
 
 /// Bits of a coefficient that are missing where no scan has told it.
@@ -14,10 +15,12 @@ const SMOOTHED: usize = 10;
 /// A component and its coefficients, as far as scans have told them.
 pub(crate) struct Coefficients {
     pub(crate) declared: Declared,
-    /// Size of the component, samples.
+    /// Samples that are made of a block, on a side.
+    pub(crate) side: usize,
+    /// Size of the component, samples that are made.
     pub(crate) width: usize,
     pub(crate) height: usize,
-    /// Samples of the picture to one of the component, in a row and in a column.
+    /// Pixels that are made to one of the component, in a row and in a column.
     pub(crate) steps: (usize, usize),
     /// The steps of quantisation, in natural order; of the first scan with the component.
     pub(crate) quantisation: Option<[u16; 64]>,
@@ -39,16 +42,19 @@ impl Coefficients {
         (width, height): (usize, usize),
         most: (usize, usize),
         mcus: (usize, usize),
+        scale: Scale,
     ) -> Result<Self, Refusal> {
         let (across, down) = (usize::from(declared.horizontal), usize::from(declared.vertical));
         if !most.0.is_multiple_of(across) || !most.1.is_multiple_of(down) {
             return Err(Refusal::Sampling);
         }
+        let (side, steps) = scale.component((most.0 / across, most.1 / down));
         Ok(Self {
             declared,
-            width: (width * across).div_ceil(most.0),
-            height: (height * down).div_ceil(most.1),
-            steps: (most.0 / across, most.1 / down),
+            side,
+            width: (width * across * side).div_ceil(most.0 * BLOCK_SIDE),
+            height: (height * down * side).div_ceil(most.1 * BLOCK_SIDE),
+            steps,
             quantisation: None,
             missing_bits: [NOT_SENT; 64],
             across: mcus.0 * across,
@@ -77,7 +83,7 @@ impl Coefficients {
 
     /// Blocks that hold samples of the picture, in a row and in a column.
     pub(crate) fn used_blocks(&self) -> (usize, usize) {
-        (self.width.div_ceil(BLOCK_SIDE), self.height.div_ceil(BLOCK_SIDE))
+        (self.width.div_ceil(self.side), self.height.div_ceil(self.side))
     }
 
     /// Keeps the steps of quantisation that are in force at the component's first scan.

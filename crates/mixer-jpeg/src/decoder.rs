@@ -5,6 +5,7 @@ use crate::pixels::{CodesOnly, Portable};
 use crate::refusal::Refusal;
 use crate::region::Region;
 use crate::region_job::{Job, Window};
+use crate::scale::Scale;
 use crate::scan::BlockCoding;
 use crate::unsupported::Unsupported;
 #[cfg(target_arch = "x86_64")]
@@ -67,7 +68,7 @@ impl Decoder {
     ) -> Result<(), Unsupported> {
         let processor = self.processor;
         let frame = Frame::read(bytes)?;
-        let job = self.job(&frame, region)?;
+        let job = self.job(&frame, Scale::Full, region)?;
         match processor {
             Processor::Any => job.run(CodesOnly(Portable), out),
             #[cfg(target_arch = "x86_64")]
@@ -76,6 +77,9 @@ impl Decoder {
     }
 
     /// Decodes a rectangle of a JPEG to RGB: the same pixels as those of the whole picture there.
+    ///
+    /// `region` is a part of the picture at `scale`: that of [`Scale::Half`] is half as wide and as high,
+    /// rounded up.
     ///
     /// A grey picture has three equal channels. `out` is resized to fit; what it holds after an
     /// error means nothing.
@@ -89,12 +93,13 @@ impl Decoder {
     pub fn decode_region(
         &mut self,
         bytes: &[u8],
+        scale: Scale,
         region: Region,
         out: &mut Vec<u8>,
     ) -> Result<(), Unsupported> {
         let processor = self.processor;
         let frame = Frame::read(bytes)?;
-        let job = self.job(&frame, region)?;
+        let job = self.job(&frame, scale, region)?;
         match processor {
             Processor::Any => job.run(Portable, out),
             #[cfg(target_arch = "x86_64")]
@@ -105,29 +110,40 @@ impl Decoder {
     /// Decodes a whole JPEG to RGB, whatever its scans, its sampling and its colours are.
     ///
     /// Grey and inks become RGB. `out` is resized to fit; what it holds after an error means nothing.
+    /// `scale` makes the picture smaller on the way.
     /// Damage that leaves most of the picture is passed over as libjpeg does, and a missing end marker
     /// where nothing else is missing.
     ///
     /// # Shapes
-    /// - `out`: `[height, width, 3]`
+    /// - `out`: `[scale.of(height), scale.of(width), 3]`
     ///
     /// # Errors
     /// When scans are missing, malformed or end too early.
-    pub fn decode_whole(&self, picture: &Picture<'_>, out: &mut Vec<u8>) -> Result<(), Refusal> {
+    pub fn decode_whole(
+        &self,
+        picture: &Picture<'_>,
+        scale: Scale,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Refusal> {
         match self.processor {
-            Processor::Any => picture.decode(Portable, out),
+            Processor::Any => picture.decode(Portable, scale, out),
             #[cfg(target_arch = "x86_64")]
-            Processor::Avx2(avx2) => picture.decode(avx2, out),
+            Processor::Avx2(avx2) => picture.decode(avx2, scale, out),
         }
     }
 
     /// Makes the tables, and room for the samples.
-    fn job<'a>(&'a mut self, frame: &'a Frame<'a>, region: Region) -> Result<Job<'a>, Unsupported> {
-        let window = Window::new(frame, region)?;
+    fn job<'a>(
+        &'a mut self,
+        frame: &'a Frame<'a>,
+        scale: Scale,
+        region: Region,
+    ) -> Result<Job<'a>, Unsupported> {
+        let window = Window::new(frame, scale, region)?;
         for (at, component) in frame.components.iter().enumerate() {
             let (before, here) = self.codings.split_at_mut(at);
             here.first_mut().ok_or(Unsupported::Header)?.build(component, before.last())?;
         }
-        Ok(Job::new(frame, window, &self.codings, &mut self.samples, &mut self.chroma_rows))
+        Ok(Job::new(frame, scale, window, &self.codings, &mut self.samples, &mut self.chroma_rows))
     }
 }

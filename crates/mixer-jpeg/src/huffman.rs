@@ -380,9 +380,15 @@ impl SymbolTable {
     #[inline(always)]
     pub(crate) fn find(&self, next_bits: u64) -> (u32, u8) {
         match self.lookup[(next_bits >> (64 - LOOKUP_BITS)) as usize] {
-            (0, _) => self.canonical.find_long(next_bits).unwrap_or((17, 0)),
+            (0, _) => self.find_long(next_bits),
             (length, symbol) => (u32::from(length), symbol),
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn find_long(&self, next_bits: u64) -> (u32, u8) {
+        self.canonical.find_long(next_bits).unwrap_or((17, 0))
     }
 }
 

@@ -19,11 +19,17 @@ pub(crate) trait Kernels: Copy {
     /// That holds for what is inlined into `work`, so that its functions are `inline(always)`.
     fn run<T>(self, work: impl FnOnce() -> T) -> T;
 
-    /// The samples of two blocks.
+    /// The samples of two blocks, `side` × `side` of each: 8, 4 or 2.
     ///
     /// # Panics
     /// When a target is not inside `samples`.
-    fn transform_pair(self, blocks: &[Block; 2], samples: &mut [u8], targets: [Target; 2]);
+    fn transform_pair(
+        self,
+        blocks: &[Block; 2],
+        side: usize,
+        samples: &mut [u8],
+        targets: [Target; 2],
+    );
 
     /// See [`portable::upsample`].
     ///
@@ -38,6 +44,20 @@ pub(crate) trait Kernels: Copy {
     fn colour(self, luma: &[u8], cb: &[u8], cr: &[u8], out: &mut [u8]);
 }
 
+/// Puts the samples of a block into their place.
+#[inline(always)]
+pub(crate) fn store<const SIDE: usize>(
+    block: [[u8; SIDE]; SIDE],
+    Target { offset, stride }: Target,
+    samples: &mut [u8],
+) {
+    // The only check: all rows lie in here.
+    let span = &mut samples[offset..][..(SIDE - 1) * stride + SIDE];
+    for (y, row) in block.iter().enumerate() {
+        span[y * stride..][..SIDE].copy_from_slice(row);
+    }
+}
+
 /// Plain Rust.
 #[derive(Clone, Copy)]
 pub(crate) struct Portable;
@@ -48,11 +68,18 @@ impl Kernels for Portable {
         work()
     }
 
-    fn transform_pair(self, blocks: &[Block; 2], samples: &mut [u8], targets: [Target; 2]) {
+    fn transform_pair(
+        self,
+        blocks: &[Block; 2],
+        side: usize,
+        samples: &mut [u8],
+        targets: [Target; 2],
+    ) {
         for (block, target) in blocks.iter().zip(targets) {
-            let rows = samples[target.offset..].chunks_mut(target.stride);
-            for (to, from) in rows.zip(portable::transform(block)) {
-                to[..8].copy_from_slice(&from);
+            match side {
+                8 => store(portable::transform(block), target, samples),
+                4 => store(portable::transform_half(block), target, samples),
+                _ => store(portable::transform_quarter(block), target, samples),
             }
         }
     }
@@ -77,7 +104,13 @@ impl<K: Kernels> Kernels for CodesOnly<K> {
     }
 
     #[inline(always)]
-    fn transform_pair(self, blocks: &[Block; 2], _samples: &mut [u8], _targets: [Target; 2]) {
+    fn transform_pair(
+        self,
+        blocks: &[Block; 2],
+        _side: usize,
+        _samples: &mut [u8],
+        _targets: [Target; 2],
+    ) {
         // Or the compiler would not store coefficients that nobody reads.
         std::hint::black_box(blocks);
     }

@@ -2,8 +2,7 @@
 
 use std::ops::Range;
 
-use crate::frame::BLOCK_SIDE;
-use crate::pixels::{Kernels, Target};
+use crate::pixels::{Kernels, Target, store};
 use crate::portable::flat_sample;
 use crate::scan::Block;
 
@@ -18,6 +17,8 @@ pub(crate) struct Plane {
     /// Blocks of an MCU in a row and in a column.
     pub(crate) blocks_across: usize,
     pub(crate) blocks_down: usize,
+    /// Samples on a side of a block.
+    pub(crate) side: usize,
     /// Wanted blocks, counted from the left and the top of the picture.
     pub(crate) columns: Range<usize>,
     pub(crate) rows: Range<usize>,
@@ -35,18 +36,19 @@ impl Plane {
     /// It begins at the end of `samples`, which grows.
     pub(crate) fn new(
         (blocks_across, blocks_down): (usize, usize),
+        side: usize,
         (width, height): (usize, usize),
         columns: Range<usize>,
         rows: Range<usize>,
         samples: &mut Vec<u8>,
     ) -> Self {
-        let blocks = |range: Range<usize>| range.start / BLOCK_SIDE..range.end.div_ceil(BLOCK_SIDE);
+        let blocks = |range: Range<usize>| range.start / side..range.end.div_ceil(side);
         let columns = blocks(columns);
-        let stride = columns.len() * BLOCK_SIDE + 2 * MARGIN;
+        let stride = columns.len() * side + 2 * MARGIN;
         let start = samples.len();
-        samples.resize(start + (1 + blocks_down * BLOCK_SIDE) * stride, 0);
+        samples.resize(start + (1 + blocks_down * side) * stride, 0);
         let rows = blocks(rows);
-        Self { blocks_across, blocks_down, columns, rows, width, height, start, stride }
+        Self { blocks_across, blocks_down, side, columns, rows, width, height, start, stride }
     }
 
     /// Rows of MCUs that hold wanted blocks.
@@ -61,22 +63,22 @@ impl Plane {
 
     /// Keeps the last row of samples of the row of MCUs before.
     pub(crate) fn carry(&self, samples: &mut [u8]) {
-        let last = self.start + self.blocks_down * BLOCK_SIDE * self.stride;
+        let last = self.start + self.blocks_down * self.side * self.stride;
         samples.copy_within(last..last + self.stride, self.start);
     }
 
     /// Place of a wanted block of a row of MCUs.
     #[inline(always)]
     pub(crate) fn target(&self, block_row_in_mcu: usize, column: usize) -> Target {
-        let row = 1 + block_row_in_mcu * BLOCK_SIDE;
-        let at = MARGIN + (column - self.columns.start) * BLOCK_SIDE;
+        let row = 1 + block_row_in_mcu * self.side;
+        let at = MARGIN + (column - self.columns.start) * self.side;
         Target { offset: self.start + row * self.stride + at, stride: self.stride }
     }
 
     /// Repeats the outermost samples of a component where a filter would look beyond them.
     pub(crate) fn extend_edges(&self, samples: &mut [u8]) {
-        let rows = &mut samples[self.start..][..(1 + self.blocks_down * BLOCK_SIDE) * self.stride];
-        let width = self.width - self.columns.start * BLOCK_SIDE;
+        let rows = &mut samples[self.start..][..(1 + self.blocks_down * self.side) * self.stride];
+        let width = self.width - self.columns.start * self.side;
         for row in rows.chunks_exact_mut(self.stride).skip(1) {
             if self.columns.start == 0 {
                 row[0] = row[MARGIN];
@@ -113,28 +115,28 @@ impl Plane {
         row: usize,
         columns: Range<usize>,
     ) -> &'a [u8] {
-        let first = mcu_row * self.blocks_down * BLOCK_SIDE;
+        let first = mcu_row * self.blocks_down * self.side;
         let row = row.min(self.height - 1) + 1 - first;
-        let start =
-            self.start + row * self.stride + columns.start - self.columns.start * BLOCK_SIDE;
+        let start = self.start + row * self.stride + columns.start - self.columns.start * self.side;
         &samples[start..start + columns.len() + 2 * MARGIN]
     }
 }
 
-/// Blocks that wait for a second one to be transformed with.
+/// Blocks of a component that wait for a second one to be transformed with.
 pub(crate) struct Pending {
+    /// Samples on a side that the transform makes.
+    side: usize,
     blocks: [Block; 2],
     targets: [Target; 2],
     count: usize,
 }
 
-impl Default for Pending {
-    fn default() -> Self {
-        Self { blocks: [[0; 64]; 2], targets: [Target::default(); 2], count: 0 }
-    }
-}
-
 impl Pending {
+    /// None, of a component whose blocks become `side` × `side` samples.
+    pub(crate) fn new(side: usize) -> Self {
+        Self { side, blocks: [[0; 64]; 2], targets: [Target::default(); 2], count: 0 }
+    }
+
     /// Place for the next block's coefficients.
     #[inline(always)]
     pub(crate) fn next(&mut self) -> &mut Block {
@@ -148,7 +150,7 @@ impl Pending {
         self.count += 1;
         if self.count == 2 {
             self.count = 0;
-            kernels.transform_pair(&self.blocks, samples, self.targets);
+            kernels.transform_pair(&self.blocks, self.side, samples, self.targets);
         }
     }
 
@@ -159,17 +161,19 @@ impl Pending {
             // The pair is the block twice, in the same place.
             self.blocks[1] = self.blocks[0];
             self.targets[1] = self.targets[0];
-            kernels.transform_pair(&self.blocks, samples, self.targets);
+            kernels.transform_pair(&self.blocks, self.side, samples, self.targets);
         }
     }
 }
 
 /// Fills a block that has no AC coefficients.
 #[inline(always)]
-pub(crate) fn fill_flat(dc: i16, target: Target, samples: &mut [u8]) {
-    let row = [flat_sample(dc); BLOCK_SIDE];
-    let span = &mut samples[target.offset..][..7 * target.stride + BLOCK_SIDE];
-    for y in 0..BLOCK_SIDE {
-        span[y * target.stride..][..BLOCK_SIDE].copy_from_slice(&row);
+pub(crate) fn fill_flat(dc: i16, side: usize, target: Target, samples: &mut [u8]) {
+    let sample = flat_sample(dc);
+    match side {
+        8 => store([[sample; 8]; 8], target, samples),
+        4 => store([[sample; 4]; 4], target, samples),
+        2 => store([[sample; 2]; 2], target, samples),
+        _ => samples[target.offset] = sample,
     }
 }

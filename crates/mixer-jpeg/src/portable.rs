@@ -44,8 +44,30 @@ pub(crate) const ODD: [[i16; 4]; 4] = {
     ]
 };
 
+/// What inputs 2 and 6 add to the outer two of four outputs, and take from the inner two.
+///
+/// The transform to half the size gives the means of neighbouring outputs of the whole one; input 4
+/// has none. Constants are libjpeg's, in 13 bits.
+pub(crate) const HALF_EVEN: [i16; 2] = [15137, -6270];
+
+/// What inputs 1, 3, 5 and 7 add to outputs 0 and 1, and take from 3 and 2.
+pub(crate) const HALF_ODD: [[i16; 4]; 2] =
+    [[20995, 7373, -4926, -4176], [8697, -17799, 11893, -1730]];
+
+/// What inputs 1, 3, 5 and 7 add to the first of two outputs, and take from the second: those of the
+/// transform to a quarter of the size. Inputs 2, 4 and 6 have no part in means of four.
+pub(crate) const QUARTER_ODD: [i16; 4] = [29692, -10426, 6967, -5906];
+
 fn saturated(value: i32) -> i16 {
     value.clamp(i32::from(i16::MIN), i32::from(i16::MAX)) as i16
+}
+
+/// The weighted sum of some inputs.
+fn weigh(weights: &[i16], from: &[i32]) -> i32 {
+    weights
+        .iter()
+        .zip(from)
+        .fold(0i32, |sum, (&weight, &value)| sum.wrapping_add(i32::from(weight) * value))
 }
 
 /// One 8-point inverse DCT, rounded by `shift` bits.
@@ -54,12 +76,6 @@ fn saturated(value: i32) -> i16 {
 /// coefficients of a picture.
 fn transform_line(input: [i16; 8], shift: u32) -> [i16; 8] {
     let input = input.map(i32::from);
-    let weigh = |weights: &[i16], from: &[i32]| {
-        weights
-            .iter()
-            .zip(from)
-            .fold(0i32, |sum, (&weight, &value)| sum.wrapping_add(i32::from(weight) * value))
-    };
     let sum = (input[0] + input[4]) << CONSTANT_BITS;
     let difference = (input[0] - input[4]) << CONSTANT_BITS;
     let outer = weigh(&EVEN[0], &[input[2], input[6]]);
@@ -90,6 +106,58 @@ pub(crate) fn transform(block: &Block) -> [[u8; 8]; 8] {
     std::array::from_fn(|y| {
         let input = std::array::from_fn(|x| columns[x][y]);
         transform_line(input, CONSTANT_BITS + PASS_BITS + 3).map(sample)
+    })
+}
+
+/// One transform from 8 points to 4, rounded by `shift` bits.
+///
+/// NUMERICS: as [`transform_line`].
+fn half_line(input: [i16; 8], shift: u32) -> [i16; 4] {
+    let input = input.map(i32::from);
+    let constant = input[0] << (CONSTANT_BITS + 1);
+    let outer = weigh(&HALF_EVEN, &[input[2], input[6]]);
+    let even = [constant.wrapping_add(outer), constant.wrapping_sub(outer)];
+    let half = 1 << (shift - 1);
+    let mut output = [0; 4];
+    for (at, even) in even.into_iter().enumerate() {
+        let odd = weigh(&HALF_ODD[at], &[input[1], input[3], input[5], input[7]]);
+        output[at] = saturated(even.wrapping_add(odd).wrapping_add(half) >> shift);
+        output[3 - at] = saturated(even.wrapping_sub(odd).wrapping_add(half) >> shift);
+    }
+    output
+}
+
+/// One transform from 8 points to 2, rounded by `shift` bits.
+///
+/// NUMERICS: as [`transform_line`].
+fn quarter_line(input: [i16; 8], shift: u32) -> [i16; 2] {
+    let input = input.map(i32::from);
+    let constant = input[0] << (CONSTANT_BITS + 2);
+    let odd = weigh(&QUARTER_ODD, &[input[1], input[3], input[5], input[7]]);
+    let half = 1 << (shift - 1);
+    [constant.wrapping_add(odd), constant.wrapping_sub(odd)]
+        .map(|sum| saturated(sum.wrapping_add(half) >> shift))
+}
+
+/// The samples of a block at half its size.
+pub(crate) fn transform_half(block: &Block) -> [[u8; 4]; 4] {
+    const SHIFT: u32 = CONSTANT_BITS + 1;
+    let columns: [[i16; 4]; 8] = std::array::from_fn(|x| {
+        half_line(std::array::from_fn(|y| block[y * 8 + x]), SHIFT - PASS_BITS)
+    });
+    std::array::from_fn(|y| {
+        half_line(columns.map(|column| column[y]), SHIFT + PASS_BITS + 3).map(sample)
+    })
+}
+
+/// The samples of a block at a quarter of its size.
+pub(crate) fn transform_quarter(block: &Block) -> [[u8; 2]; 2] {
+    const SHIFT: u32 = CONSTANT_BITS + 2;
+    let columns: [[i16; 2]; 8] = std::array::from_fn(|x| {
+        quarter_line(std::array::from_fn(|y| block[y * 8 + x]), SHIFT - PASS_BITS)
+    });
+    std::array::from_fn(|y| {
+        quarter_line(columns.map(|column| column[y]), SHIFT + PASS_BITS + 3).map(sample)
     })
 }
 

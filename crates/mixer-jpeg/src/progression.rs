@@ -8,6 +8,7 @@ use crate::coefficients::Coefficients;
 use crate::frame::NATURAL_FROM_ZIGZAG;
 use crate::huffman::SymbolTable;
 use crate::markers::{HuffmanSpec, Tables, next_marker};
+use crate::pixels::Kernels;
 use crate::refusal::Refusal;
 use crate::scan::Block;
 
@@ -139,8 +140,30 @@ impl Scan {
         Ok(Self { kind, members, from, to, low, empty_blocks: 0, restart_interval })
     }
 
+    /// `true` where samples depend on it: those that are the means of blocks do not on AC. Its data may be
+    /// passed over like those before any marker.
+    pub(crate) fn is_seen(&self, components: &[Coefficients]) -> bool {
+        let is_ac = matches!(self.kind, Kind::AcFirst | Kind::AcRefined);
+        !is_ac || self.members.iter().any(|member| components[member.component].side > 1)
+    }
+
     /// Decodes the data of the scan into `components`, of a picture of `mcus` across and down.
-    pub(crate) fn decode<'a>(
+    pub(crate) fn decode<'a, K: Kernels>(
+        &mut self,
+        kernels: K,
+        data: &'a [u8],
+        mcus: (usize, usize),
+        components: &mut [Coefficients],
+    ) -> Result<ScanEnd<'a>, Refusal> {
+        kernels.run(
+            #[inline(always)]
+            || self.walk(data, mcus, components),
+        )
+    }
+
+    /// Goes through the MCUs of the scan.
+    #[inline(always)]
+    fn walk<'a>(
         &mut self,
         data: &'a [u8],
         mcus: (usize, usize),
@@ -153,30 +176,32 @@ impl Scan {
         let mut reader = BitReader::new(data);
         let (mut is_whole, mut lost, mut restarts) = (true, 0, 0u8);
         let mut until_restart = self.restart_interval;
-        for mcu in 0..across * down {
-            if self.restart_interval > 0 {
-                if until_restart == 0 {
-                    is_whole &= reader.check().is_ok();
-                    reader = BitReader::new(behind_restart(reader.rest(), restarts));
-                    restarts = restarts.wrapping_add(1);
-                    until_restart = self.restart_interval;
-                    self.empty_blocks = 0;
-                    self.members.iter_mut().for_each(|member| member.prediction = 0);
-                    lost = 0;
+        for row in 0..down {
+            for column in 0..across {
+                if self.restart_interval > 0 {
+                    if until_restart == 0 {
+                        is_whole &= reader.check().is_ok();
+                        reader = BitReader::new(behind_restart(reader.rest(), restarts));
+                        restarts = restarts.wrapping_add(1);
+                        until_restart = self.restart_interval;
+                        self.empty_blocks = 0;
+                        self.members.iter_mut().for_each(|member| member.prediction = 0);
+                        lost = 0;
+                    }
+                    until_restart -= 1;
                 }
-                until_restart -= 1;
-            }
-            if reader.check().is_err() {
-                lost += 1;
-                continue;
-            }
-            let (row, column) = (mcu / across, mcu % across);
-            for at in 0..self.members.len() {
-                let (blocks_across, blocks_down) = (self.members[at].across, self.members[at].down);
-                let part = &mut components[self.members[at].component];
-                for y in row * blocks_down..(row + 1) * blocks_down {
-                    for x in column * blocks_across..(column + 1) * blocks_across {
-                        self.block(at, &mut reader, part.block_mut(y, x));
+                if reader.check().is_err() {
+                    lost += 1;
+                    continue;
+                }
+                for at in 0..self.members.len() {
+                    let (blocks_across, blocks_down) =
+                        (self.members[at].across, self.members[at].down);
+                    let part = &mut components[self.members[at].component];
+                    for y in row * blocks_down..(row + 1) * blocks_down {
+                        for x in column * blocks_across..(column + 1) * blocks_across {
+                            self.block(at, &mut reader, part.block_mut(y, x));
+                        }
                     }
                 }
             }
@@ -190,6 +215,7 @@ impl Scan {
         }
     }
 
+    #[inline(always)]
     fn block(&mut self, member: usize, reader: &mut BitReader<'_>, block: &mut Block) {
         let Member { dc, ac, prediction, .. } = &mut self.members[member];
         let low = self.low;
@@ -203,7 +229,7 @@ impl Scan {
                 *prediction = prediction.wrapping_add(difference(dc, reader));
                 block[0] = (*prediction << low) as i16;
             }
-            (Kind::DcRefined, ..) => block[0] |= (take(reader, 1) as i16) << low,
+            (Kind::DcRefined, ..) => block[0] |= i16::from(reader.bit()) << low,
             (Kind::AcFirst, _, Some(ac)) => {
                 let empty_blocks = Some(&mut self.empty_blocks);
                 band(ac, reader, block, (self.from, self.to, low), empty_blocks);
@@ -217,15 +243,16 @@ impl Scan {
     }
 }
 
-/// The next `count` bits, at most 16.
+/// The next `count` bits, at most 16: those behind a symbol are there already.
+#[inline(always)]
 fn take(reader: &mut BitReader<'_>, count: u32) -> i32 {
-    reader.refill();
     let bits = (reader.peek() >> 1) >> (63 - count);
     reader.skip(count);
     bits as i32
 }
 
-/// The next symbol.
+/// The next symbol; leaves at least 39 bits available.
+#[inline(always)]
 fn symbol(table: &SymbolTable, reader: &mut BitReader<'_>) -> u8 {
     reader.refill();
     let (length, symbol) = table.find(reader.peek());
@@ -234,18 +261,21 @@ fn symbol(table: &SymbolTable, reader: &mut BitReader<'_>) -> u8 {
 }
 
 /// A value of `count` bits: those that begin with a zero are a negative number's, one's complement.
+#[inline(always)]
 fn value(reader: &mut BitReader<'_>, count: u32) -> i32 {
     let bits = take(reader, count);
     if count > 0 && bits >> (count - 1) == 0 { bits - (1 << count) + 1 } else { bits }
 }
 
 /// The difference of a DC coefficient from the one before.
+#[inline(always)]
 fn difference(table: &SymbolTable, reader: &mut BitReader<'_>) -> i32 {
     let count = symbol(table, reader);
     value(reader, u32::from(count).min(16))
 }
 
 /// Place of the coefficient that is transmitted `k`-th. Runs of damaged data lead beyond the last.
+#[inline(always)]
 fn position(k: usize) -> usize {
     usize::from(NATURAL_FROM_ZIGZAG[k.min(63)])
 }
@@ -254,6 +284,7 @@ fn position(k: usize) -> usize {
 ///
 /// `empty_blocks` are those that are still to come without one; in a sequential scan each block has an
 /// end of its own.
+#[inline(always)]
 fn band(
     table: &SymbolTable,
     reader: &mut BitReader<'_>,
@@ -287,6 +318,7 @@ fn band(
 }
 
 /// Reads one more bit of the coefficients of a band, and the new ones that it makes.
+#[inline(always)]
 fn refine(
     table: &SymbolTable,
     reader: &mut BitReader<'_>,
@@ -296,7 +328,7 @@ fn refine(
 ) {
     let one = 1i16 << low;
     let correct = |coefficient: &mut i16, reader: &mut BitReader<'_>| {
-        if take(reader, 1) != 0 && *coefficient & one == 0 {
+        if reader.bit() && *coefficient & one == 0 {
             let change = if *coefficient >= 0 { one } else { -one };
             *coefficient = coefficient.wrapping_add(change);
         }
@@ -311,7 +343,7 @@ fn refine(
                 *empty_blocks = (1 << zeros) + take(reader, u32::from(zeros)).cast_unsigned();
                 break;
             }
-            _ if take(reader, 1) != 0 => one,
+            _ if reader.bit() => one,
             _ => -one,
         };
         while k <= to {

@@ -3,11 +3,12 @@
 use std::ops::Range;
 
 use crate::bits::BitReader;
-use crate::frame::{BLOCK_SIDE, Frame, Sampling};
+use crate::frame::{BLOCK_SIDE, Frame};
 use crate::pixels::Kernels;
 use crate::plane::{Pending, Plane, fill_flat};
 use crate::portable::Rounding;
 use crate::region::Region;
+use crate::scale::Scale;
 use crate::scan::{BlockCoding, Decoded};
 use crate::unsupported::Unsupported;
 
@@ -25,8 +26,13 @@ pub(crate) struct Window {
 }
 
 impl Window {
-    pub(crate) fn new(frame: &Frame<'_>, region: Region) -> Result<Self, Unsupported> {
+    pub(crate) fn new(
+        frame: &Frame<'_>,
+        scale: Scale,
+        region: Region,
+    ) -> Result<Self, Unsupported> {
         let range = |start: u32, length: u32, limit: usize| {
+            let limit = limit.div_ceil(scale.denominator() as usize);
             let end = (start as usize).checked_add(length as usize)?;
             (length > 0 && end <= limit).then_some(start as usize..end)
         };
@@ -54,6 +60,10 @@ pub(crate) struct Job<'a> {
     window: Window,
     codings: &'a [BlockCoding; 3],
     planes: Vec<Plane>,
+    /// Pixels to one sample of chroma, in a row and in a column.
+    chroma_steps: (usize, usize),
+    /// Pixels in a column of an MCU.
+    mcu_height: usize,
     /// `true` where chroma goes through the triangle filter when it is enlarged.
     is_filtered: bool,
     samples: &'a mut [u8],
@@ -63,30 +73,49 @@ pub(crate) struct Job<'a> {
 impl<'a> Job<'a> {
     pub(crate) fn new(
         frame: &'a Frame<'a>,
+        scale: Scale,
         window: Window,
         codings: &'a [BlockCoding; 3],
         samples: &'a mut Vec<u8>,
         chroma_rows: &'a mut [Vec<u8>; 2],
     ) -> Self {
-        let (across, down) = frame.sampling.chroma_steps();
-        let (width, height) = (frame.width.div_ceil(across), frame.height.div_ceil(down));
-        let is_filtered = width > MAX_UNFILTERED_WIDTH;
+        let blocks = frame.sampling.chroma_steps();
+        let (side, (chroma_side, chroma_steps)) = (scale.side(), scale.component(blocks));
+        let (across, down) = chroma_steps;
+        // Of samples where a block of the whole picture has `side` of them for `blocks` of luma.
+        let size = |blocks: (usize, usize), side: usize| {
+            let length =
+                |pixels: usize, blocks: usize| (pixels * side).div_ceil(blocks * BLOCK_SIDE);
+            (length(frame.width, blocks.0), length(frame.height, blocks.1))
+        };
+        let (width, height) = size(blocks, chroma_side);
+        let is_filtered = scale.is_filtered() && width > MAX_UNFILTERED_WIDTH;
         let (columns, rows) = (window.columns.clone(), window.rows.clone());
 
         samples.clear();
-        let size = (frame.width, frame.height);
-        let mut planes = vec![Plane::new((across, down), size, columns, rows, samples)];
+        let mut planes = vec![Plane::new(blocks, side, size((1, 1), side), columns, rows, samples)];
         for _ in &frame.components[1..] {
             let columns = coarse(&window.columns, across, is_filtered && across > 1, width);
             let rows = coarse(&window.rows, down, is_filtered && down > 1, height);
-            planes.push(Plane::new((1, 1), (width, height), columns, rows, samples));
+            planes.push(Plane::new((1, 1), chroma_side, (width, height), columns, rows, samples));
         }
         let enlarged = (window.columns.end - 1) / across + 1 - window.columns.start / across;
         for row in &mut *chroma_rows {
             row.clear();
             row.resize(enlarged * across, NEUTRAL);
         }
-        Self { frame, window, codings, planes, is_filtered, samples, chroma_rows }
+        let mcu_height = blocks.1 * side;
+        Self {
+            frame,
+            window,
+            codings,
+            planes,
+            chroma_steps,
+            mcu_height,
+            is_filtered,
+            samples,
+            chroma_rows,
+        }
     }
 
     /// Decodes into `out`, which is resized to fit.
@@ -117,7 +146,9 @@ impl<'a> Job<'a> {
 
         let mut reader = BitReader::new(self.frame.scan);
         let mut predictions = [0; 3];
-        let mut pending = Pending::default();
+        let mut pending: [Pending; 3] = std::array::from_fn(|at| {
+            Pending::new(self.planes.get(at).map_or(BLOCK_SIDE, |plane| plane.side))
+        });
         let mut restarts = 0u8;
         let mut until_restart = self.frame.restart_interval;
         // Whether the reader already is behind the next marker, because nothing before it is wanted.
@@ -160,20 +191,30 @@ impl<'a> Job<'a> {
                         continue;
                     }
                 }
-                let components = self.planes.iter().zip(self.codings).zip(&mut predictions);
-                for ((plane, coding), prediction) in components {
+                let components = self.planes.iter().zip(self.codings);
+                for ((plane, coding), (prediction, pending)) in
+                    components.zip(predictions.iter_mut().zip(&mut pending))
+                {
                     for down in 0..plane.blocks_down {
                         let row = mcu_row * plane.blocks_down + down;
                         let is_wanted = is_wanted && plane.rows.contains(&row);
                         for across in 0..plane.blocks_across {
                             let column = mcu * plane.blocks_across + across;
-                            if !is_wanted || !plane.columns.contains(&column) {
+                            let is_seen = is_wanted && plane.columns.contains(&column);
+                            if !is_seen || plane.side == 1 {
                                 coding.skip(&mut reader, prediction)?;
+                                if is_seen {
+                                    let dc = coding.dc(*prediction)?;
+                                    let target = plane.target(down, column);
+                                    fill_flat(dc, plane.side, target, self.samples);
+                                }
                                 continue;
                             }
                             let target = plane.target(down, column);
                             match coding.decode(&mut reader, prediction, pending.next())? {
-                                Decoded::Flat(dc) => fill_flat(dc, target, self.samples),
+                                Decoded::Flat(dc) => {
+                                    fill_flat(dc, plane.side, target, self.samples);
+                                }
                                 Decoded::Detailed => pending.push(kernels, target, self.samples),
                             }
                         }
@@ -182,7 +223,7 @@ impl<'a> Job<'a> {
                 reader.check()?;
             }
             if is_wanted {
-                pending.finish(kernels, self.samples);
+                pending.iter_mut().for_each(|pending| pending.finish(kernels, self.samples));
                 self.planes.iter().for_each(|plane| plane.extend_edges(self.samples));
                 let ready = match mcu_row + 1 == end {
                     true => self.window.rows.end,
@@ -199,8 +240,8 @@ impl<'a> Job<'a> {
 
     /// End of the rows that nothing below a row of MCUs contributes to.
     fn complete_rows(&self, mcu_row: usize) -> usize {
-        let (_, down) = self.frame.sampling.chroma_steps();
-        let decoded = (mcu_row + 1) * down * BLOCK_SIDE;
+        let (_, down) = self.chroma_steps;
+        let decoded = (mcu_row + 1) * self.mcu_height;
         // The filter mixes the last row with the next one's chroma.
         let complete = if self.is_filtered && down > 1 { decoded - 1 } else { decoded };
         complete.min(self.window.rows.end)
@@ -215,9 +256,8 @@ impl<'a> Job<'a> {
         let samples = &*self.samples;
         let luma = self.planes[0].row(samples, mcu_row, row, columns.clone());
 
-        let (across, down) = self.frame.sampling.chroma_steps();
-        if self.frame.sampling == Sampling::Full {
-            let [_, cb, cr] = &*self.planes else { return };
+        let (across, down) = self.chroma_steps;
+        if let ([_, cb, cr], (1, 1)) = (&*self.planes, self.chroma_steps) {
             let cb = cb.row(samples, mcu_row, row, columns.clone());
             let cr = cr.row(samples, mcu_row, row, columns);
             kernels.colour(luma, cb, cr, out);

@@ -112,8 +112,7 @@ impl BlockCoding {
         block: &mut Block,
     ) -> Result<Decoded, Unsupported> {
         self.decode_dc(reader, prediction)?;
-        let (_, step) = self.steps.get(0);
-        let dc = check_range(prediction.wrapping_mul(step))?;
+        let dc = self.dc(*prediction)?;
 
         let first = self.ac.find(reader.peek());
         if first.is_special() && first.is_end_of_block() {
@@ -138,6 +137,13 @@ impl BlockCoding {
             }
         }
         if zigzag > 64 { Err(Unsupported::Data) } else { Ok(Decoded::Detailed) }
+    }
+
+    /// The DC coefficient of the block that was read or stepped over last.
+    #[inline(always)]
+    pub(crate) fn dc(&self, prediction: i32) -> Result<i16, Unsupported> {
+        let (_, step) = self.steps.get(0);
+        check_range(prediction.wrapping_mul(step))
     }
 
     /// Reads a code, and a coefficient if it has one. Returns the place of the next coefficient: 64

@@ -4,10 +4,10 @@
 
 use std::arch::x86_64::*;
 
-use crate::pixels::{Kernels, Target};
+use crate::pixels::{Kernels, Target, store};
 use crate::portable::{
-    self, BLUE_CB, COLOUR_BITS, CONSTANT_BITS, EVEN, GREEN_CB, GREEN_CR, ODD, PASS_BITS, RED_CR,
-    Rounding,
+    self, BLUE_CB, COLOUR_BITS, CONSTANT_BITS, EVEN, GREEN_CB, GREEN_CR, HALF_EVEN, HALF_ODD, ODD,
+    PASS_BITS, QUARTER_ODD, RED_CR, Rounding,
 };
 use crate::scan::Block;
 
@@ -35,9 +35,21 @@ impl Kernels for Avx2 {
     }
 
     #[inline(always)]
-    fn transform_pair(self, blocks: &[Block; 2], samples: &mut [u8], targets: [Target; 2]) {
+    fn transform_pair(
+        self,
+        blocks: &[Block; 2],
+        side: usize,
+        samples: &mut [u8],
+        targets: [Target; 2],
+    ) {
         // SAFETY: `self` proves that the processor has these instructions.
-        unsafe { transform_pair(blocks, samples, targets) }
+        unsafe {
+            match side {
+                8 => transform_pair(blocks, samples, targets),
+                4 => transform_pair_half(blocks, samples, targets),
+                _ => transform_pair_quarter(blocks, samples, targets),
+            }
+        }
     }
 
     #[inline(always)]
@@ -130,14 +142,143 @@ fn transpose(rows: [__m256i; 8]) -> [__m256i; 8] {
     ]
 }
 
+/// Row `y` of two blocks, one in each half.
+#[target_feature(enable = "avx2")]
+fn row_of_both([first, second]: &[Block; 2], y: usize) -> __m256i {
+    let (first, second) = (&first.as_chunks::<8>().0[y], &second.as_chunks::<8>().0[y]);
+    // SAFETY: each reference is to 16 bytes.
+    unsafe { _mm256_loadu2_m128i(second.as_ptr().cast(), first.as_ptr().cast()) }
+}
+
+/// Transforms from 8 points to 4, one in each lane: inputs come in the pairs 0 and 4, 2 and 6, 1 and 3,
+/// 5 and 7. Rounded by `SHIFT` bits.
+#[target_feature(enable = "avx2")]
+fn half_lines<const SHIFT: i32>([in_04, in_26, in_13, in_57]: [__m256i; 4]) -> [__m256i; 4] {
+    const ONE: i16 = 1 << (CONSTANT_BITS + 1);
+    let half = _mm256_set1_epi32(1 << (SHIFT - 1));
+    let constant = _mm256_add_epi32(_mm256_madd_epi16(in_04, weights(ONE, 0)), half);
+    let outer = _mm256_madd_epi16(in_26, weights(HALF_EVEN[0], HALF_EVEN[1]));
+    let odd = |[w1, w3, w5, w7]: [i16; 4]| {
+        let first = _mm256_madd_epi16(in_13, weights(w1, w3));
+        _mm256_add_epi32(first, _mm256_madd_epi16(in_57, weights(w5, w7)))
+    };
+    let (even_03, odd_03) = (_mm256_add_epi32(constant, outer), odd(HALF_ODD[0]));
+    let (even_12, odd_12) = (_mm256_sub_epi32(constant, outer), odd(HALF_ODD[1]));
+    [
+        _mm256_srai_epi32::<SHIFT>(_mm256_add_epi32(even_03, odd_03)),
+        _mm256_srai_epi32::<SHIFT>(_mm256_add_epi32(even_12, odd_12)),
+        _mm256_srai_epi32::<SHIFT>(_mm256_sub_epi32(even_12, odd_12)),
+        _mm256_srai_epi32::<SHIFT>(_mm256_sub_epi32(even_03, odd_03)),
+    ]
+}
+
+#[target_feature(enable = "avx2")]
+fn transform_pair_half(blocks: &[Block; 2], samples: &mut [u8], targets: [Target; 2]) {
+    const SHIFT: i32 = CONSTANT_BITS as i32 + 1;
+    const FIRST: i32 = SHIFT - PASS_BITS as i32;
+    const SECOND: i32 = SHIFT + PASS_BITS as i32 + 3;
+    let pair = |a: usize, b: usize| {
+        let (a, b) = (row_of_both(blocks, a), row_of_both(blocks, b));
+        [_mm256_unpacklo_epi16(a, b), _mm256_unpackhi_epi16(a, b)]
+    };
+    // Weights of row 4 are zero: row 0 stands in for it.
+    let (in_04, in_26, in_13, in_57) = (pair(0, 0), pair(2, 6), pair(1, 3), pair(5, 7));
+    let left = half_lines::<FIRST>([in_04[0], in_26[0], in_13[0], in_57[0]]);
+    let right = half_lines::<FIRST>([in_04[1], in_26[1], in_13[1], in_57[1]]);
+    // Columns of a row in the pairs of the second pass, each pair in a lane.
+    let order = _mm256_broadcastsi128_si256(_mm_setr_epi8(
+        0, 1, 8, 9, 4, 5, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15,
+    ));
+    let mut rows = [_mm256_setzero_si256(); 4];
+    for (y, row) in rows.iter_mut().enumerate() {
+        *row = _mm256_shuffle_epi8(_mm256_packs_epi32(left[y], right[y]), order);
+    }
+    // Then a register has one pair, and a row in each lane.
+    let (low_01, high_01) =
+        (_mm256_unpacklo_epi32(rows[0], rows[1]), _mm256_unpackhi_epi32(rows[0], rows[1]));
+    let (low_23, high_23) =
+        (_mm256_unpacklo_epi32(rows[2], rows[3]), _mm256_unpackhi_epi32(rows[2], rows[3]));
+    let [a, b, c, d] = half_lines::<SECOND>([
+        _mm256_unpacklo_epi64(low_01, low_23),
+        _mm256_unpackhi_epi64(low_01, low_23),
+        _mm256_unpacklo_epi64(high_01, high_23),
+        _mm256_unpackhi_epi64(high_01, high_23),
+    ]);
+    // Bytes of four columns, and back to four rows.
+    let columns = _mm256_packs_epi16(_mm256_packs_epi32(a, b), _mm256_packs_epi32(c, d));
+    let to_rows = _mm256_broadcastsi128_si256(_mm_setr_epi8(
+        0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15,
+    ));
+    let rows = _mm256_shuffle_epi8(columns, to_rows);
+    store_both::<4>(_mm256_xor_si256(rows, _mm256_set1_epi8(-128)), samples, targets);
+}
+
+#[target_feature(enable = "avx2")]
+fn transform_pair_quarter(blocks: &[Block; 2], samples: &mut [u8], targets: [Target; 2]) {
+    const SHIFT: i32 = CONSTANT_BITS as i32 + 2;
+    const FIRST: i32 = SHIFT - PASS_BITS as i32;
+    const SECOND: i32 = SHIFT + PASS_BITS as i32 + 3;
+    /// Half of the weight of input 0, which does not fit into 16 bits.
+    const ONE: i16 = 1 << (CONSTANT_BITS + 1);
+    let [w1, w3, w5, w7] = QUARTER_ODD;
+    let pair = |a: usize, b: usize| {
+        let (a, b) = (row_of_both(blocks, a), row_of_both(blocks, b));
+        [_mm256_unpacklo_epi16(a, b), _mm256_unpackhi_epi16(a, b)]
+    };
+    let (in_00, in_13, in_57) = (pair(0, 0), pair(1, 3), pair(5, 7));
+    // Columns 0 to 3 and 4 to 7, of both rows.
+    let half = _mm256_set1_epi32(1 << (FIRST - 1));
+    let mut columns = [[_mm256_setzero_si256(); 2]; 2];
+    for (part, [first, second]) in columns.iter_mut().enumerate() {
+        let constant = _mm256_madd_epi16(in_00[part], weights(ONE, ONE));
+        let constant = _mm256_add_epi32(constant, half);
+        let odd = _mm256_madd_epi16(in_13[part], weights(w1, w3));
+        let odd = _mm256_add_epi32(odd, _mm256_madd_epi16(in_57[part], weights(w5, w7)));
+        *first = _mm256_srai_epi32::<FIRST>(_mm256_add_epi32(constant, odd));
+        *second = _mm256_srai_epi32::<FIRST>(_mm256_sub_epi32(constant, odd));
+    }
+    // A row in each register: the pairs of its columns, then their sums, in lanes.
+    let order = _mm256_broadcastsi128_si256(_mm_setr_epi8(
+        0, 1, 0, 1, 2, 3, 6, 7, 10, 11, 14, 15, -1, -1, -1, -1,
+    ));
+    let by_column = _mm256_broadcastsi128_si256(_mm_setr_epi16(ONE, ONE, w1, w3, w5, w7, 0, 0));
+    let half = _mm256_broadcastsi128_si256(_mm_setr_epi32(1 << (SECOND - 1), 0, 0, 0));
+    let sign = _mm256_broadcastsi128_si256(_mm_setr_epi32(1, -1, 0, 0));
+    let mut rows = [_mm256_setzero_si256(); 2];
+    for (y, row) in rows.iter_mut().enumerate() {
+        let pairs = _mm256_shuffle_epi8(_mm256_packs_epi32(columns[0][y], columns[1][y]), order);
+        let shares = _mm256_add_epi32(_mm256_madd_epi16(pairs, by_column), half);
+        // The share of column 0 in both lanes, and that of the others for and against.
+        let constant = _mm256_shuffle_epi32::<0b00_00_00_00>(shares);
+        let odd = _mm256_add_epi32(
+            _mm256_shuffle_epi32::<0b01_01_01_01>(shares),
+            _mm256_shuffle_epi32::<0b10_10_10_10>(shares),
+        );
+        let sum = _mm256_add_epi32(constant, _mm256_sign_epi32(odd, sign));
+        *row = _mm256_srai_epi32::<SECOND>(sum);
+    }
+    let words = _mm256_packs_epi32(_mm256_unpacklo_epi64(rows[0], rows[1]), _mm256_setzero_si256());
+    let bytes = _mm256_packs_epi16(words, words);
+    store_both::<2>(_mm256_xor_si256(bytes, _mm256_set1_epi8(-128)), samples, targets);
+}
+
+/// Puts `SIDE` rows of `SIDE` bytes from each half into their places.
+#[target_feature(enable = "avx2")]
+fn store_both<const SIDE: usize>(rows: __m256i, samples: &mut [u8], targets: [Target; 2]) {
+    let mut bytes = [[0u8; 16]; 2];
+    // SAFETY: the reference is to 32 bytes.
+    unsafe { _mm256_storeu_si256(bytes.as_mut_ptr().cast(), rows) };
+    for (bytes, target) in bytes.iter().zip(targets) {
+        let rows = bytes.as_chunks::<SIDE>().0.first_chunk::<SIDE>().copied();
+        store(rows.unwrap_or([[0; SIDE]; SIDE]), target, samples);
+    }
+}
+
 #[target_feature(enable = "avx2")]
 fn transform_pair(blocks: &[Block; 2], samples: &mut [u8], targets: [Target; 2]) {
-    let [first, second] = blocks;
     let mut rows = [_mm256_setzero_si256(); 8];
     for (y, row) in rows.iter_mut().enumerate() {
-        let (first, second) = (&first.as_chunks::<8>().0[y], &second.as_chunks::<8>().0[y]);
-        // SAFETY: each reference is to 16 bytes.
-        *row = unsafe { _mm256_loadu2_m128i(second.as_ptr().cast(), first.as_ptr().cast()) };
+        *row = row_of_both(blocks, y);
     }
     let columns = transform_lines::<{ (CONSTANT_BITS - PASS_BITS) as i32 }>(rows);
     let [a, b, c, d, e, f, g, h] =
@@ -363,23 +504,29 @@ mod tests {
         #[test]
         fn transforms_agree(first in block(), second in block(), gap in 0usize..20) {
             let Some(avx2) = Avx2::detect() else { return Ok(()) };
-            let targets = [
-                Target { offset: gap, stride: 16 + gap },
-                Target { offset: gap + 8, stride: 16 + gap },
-            ];
-            // The last byte of the last row is the last of the buffer.
-            let mut ours = vec![7; gap + 7 * (16 + gap) + 16];
-            let mut portable = ours.clone();
-            avx2.transform_pair(&[first, second], &mut ours, targets);
-            Portable.transform_pair(&[first, second], &mut portable, targets);
-            prop_assert_eq!(ours, portable);
+            for side in [8, 4, 2] {
+                let stride = 2 * side + gap;
+                let targets = [
+                    Target { offset: gap, stride },
+                    Target { offset: gap + side, stride },
+                ];
+                // The last byte of the last row is the last of the buffer.
+                let mut ours = vec![7; gap + (side - 1) * stride + 2 * side];
+                let mut portable = ours.clone();
+                avx2.transform_pair(&[first, second], side, &mut ours, targets);
+                Portable.transform_pair(&[first, second], side, &mut portable, targets);
+                prop_assert_eq!(ours, portable);
+            }
         }
 
         #[test]
         fn a_flat_block_is_what_the_transform_makes_of_it(dc in -4096i16..4096) {
             let mut block = [0; 64];
             block[0] = dc;
-            prop_assert_eq!(portable::transform(&block), [[portable::flat_sample(dc); 8]; 8]);
+            let sample = portable::flat_sample(dc);
+            prop_assert_eq!(portable::transform(&block), [[sample; 8]; 8]);
+            prop_assert_eq!(portable::transform_half(&block), [[sample; 4]; 4]);
+            prop_assert_eq!(portable::transform_quarter(&block), [[sample; 2]; 2]);
         }
 
         #[test]

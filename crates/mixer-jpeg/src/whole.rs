@@ -8,6 +8,7 @@ use crate::markers::{Declared, Start, Tables, next_marker, segment};
 use crate::pixels::Kernels;
 use crate::progression::Scan;
 use crate::refusal::Refusal;
+use crate::scale::Scale;
 use crate::standard_tables;
 use crate::unsupported::Unsupported;
 
@@ -89,7 +90,12 @@ impl<'a> Picture<'a> {
     }
 
     /// Decodes into `out`, which is resized to fit.
-    pub(crate) fn decode<K: Kernels>(&self, kernels: K, out: &mut Vec<u8>) -> Result<(), Refusal> {
+    pub(crate) fn decode<K: Kernels>(
+        &self,
+        kernels: K,
+        scale: Scale,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Refusal> {
         let (width, height) = (self.start.width, self.start.height);
         let declared = &self.start.components;
         let most =
@@ -98,7 +104,7 @@ impl<'a> Picture<'a> {
         let mcus = (width.div_ceil(most.0 * BLOCK_SIDE), height.div_ceil(most.1 * BLOCK_SIDE));
         let components: Result<Vec<_>, _> = declared
             .iter()
-            .map(|&part| Coefficients::new(part, (width, height), most, mcus))
+            .map(|&part| Coefficients::new(part, (width, height), most, mcus, scale))
             .collect();
         let mut components = components?;
         // A block has at least a bit: memory is taken for no more than the file can hold.
@@ -130,8 +136,10 @@ impl<'a> Picture<'a> {
                     scans += 1;
                     let mut scan =
                         Scan::new(segment, &tables, self.is_progressive, &mut components)?;
-                    let end = scan.decode(rest, mcus, &mut components)?;
-                    (rest, is_whole) = (end.rest, is_whole && end.is_whole);
+                    if scan.is_seen(&components) {
+                        let end = scan.decode(kernels, rest, mcus, &mut components)?;
+                        (rest, is_whole) = (end.rest, is_whole && end.is_whole);
+                    }
                 }
                 END_OF_IMAGE => break,
                 0xc0..=0xc3 | 0xc5..=0xc7 | 0xc9..=0xcb | 0xcd..=0xcf | 0xde => {
@@ -143,11 +151,13 @@ impl<'a> Picture<'a> {
         for component in &components {
             component.check()?;
         }
+        let [width, height] =
+            [width, height].map(|length| length.div_ceil(scale.denominator() as usize));
         out.clear();
         out.resize(width * height * 3, 0);
         kernels.run(
             #[inline(always)]
-            || assemble(kernels, components, colours, width, out),
+            || assemble(kernels, components, colours, scale, width, out),
         );
         Ok(())
     }

@@ -6,7 +6,7 @@
 mod common;
 
 use common::{cut, decode, fixtures};
-use mixer_jpeg::{Decoder, Region, read_header};
+use mixer_jpeg::{Decoder, Region, Scale, read_header};
 
 #[test]
 fn pictures_are_those_of_libjpeg_turbo_to_the_last_bit() {
@@ -14,10 +14,14 @@ fn pictures_are_those_of_libjpeg_turbo_to_the_last_bit() {
         for fixture in fixtures() {
             let header = read_header(&fixture.jpeg).unwrap();
             assert_eq!((header.width, header.height), (fixture.width, fixture.height));
-            let rgb = decode(&mut decoder, &fixture.jpeg).unwrap();
-            let differing = rgb.iter().zip(&fixture.rgb).position(|(ours, theirs)| ours != theirs);
-            assert_eq!(rgb.len(), fixture.rgb.len());
-            assert_eq!(differing, None, "{}", fixture.name);
+            for (scale, expected) in fixture.at_scales() {
+                let mut rgb = Vec::new();
+                let whole = fixture.whole_at(scale);
+                decoder.decode_region(&fixture.jpeg, scale, whole, &mut rgb).unwrap();
+                let differing = rgb.iter().zip(expected).position(|(ours, theirs)| ours != theirs);
+                assert_eq!(rgb.len(), expected.len());
+                assert_eq!(differing, None, "{} {scale:?}", fixture.name);
+            }
         }
     }
 }
@@ -50,14 +54,17 @@ fn a_region_is_the_crop_of_the_whole() {
     let mut rgb = Vec::new();
     let mut compared = 0;
     for fixture in fixtures() {
-        for region in regions(fixture.width, fixture.height) {
-            decoder.decode_region(&fixture.jpeg, region, &mut rgb).unwrap();
-            let expected = cut(&fixture.rgb, fixture.width, region);
-            assert!(rgb == expected, "{} {region:?}", fixture.name);
-            compared += 1;
+        for (scale, whole) in fixture.at_scales() {
+            let (width, height) = (scale.of(fixture.width), scale.of(fixture.height));
+            for region in regions(width, height) {
+                decoder.decode_region(&fixture.jpeg, scale, region, &mut rgb).unwrap();
+                let expected = cut(whole, width, region);
+                assert!(rgb == expected, "{} {scale:?} {region:?}", fixture.name);
+                compared += 1;
+            }
         }
     }
-    assert!(compared > 50_000, "{compared} regions");
+    assert!(compared > 150_000, "{compared} regions");
 }
 
 #[test]
@@ -71,7 +78,7 @@ fn nothing_below_the_region_is_read() {
         let data = fixture.jpeg.len() - scan;
         let shortened = &fixture.jpeg[..scan + data * 9 / 10];
         let mut rgb = Vec::new();
-        decoder.decode_region(shortened, region, &mut rgb).unwrap();
+        decoder.decode_region(shortened, Scale::Full, region, &mut rgb).unwrap();
         assert!(rgb == cut(&fixture.rgb, fixture.width, region), "{}", fixture.name);
         assert!(decode(&mut decoder, shortened).is_err(), "{}", fixture.name);
     }

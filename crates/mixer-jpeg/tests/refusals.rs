@@ -6,7 +6,7 @@
 mod common;
 
 use common::{cut, decode, fixtures, read};
-use mixer_jpeg::{Decoder, Region, Unsupported, read_header};
+use mixer_jpeg::{Decoder, Region, Scale, Unsupported, read_header};
 use proptest::prelude::*;
 
 /// The fixture that the edits below start from.
@@ -123,7 +123,7 @@ fn regions_that_leave_the_picture_are_refused() {
     let (jpeg, mut rgb) = (sound(), Vec::new());
     let mut decode = |left, top, width, height| {
         let region = Region { left, top, width, height };
-        Decoder::new().decode_region(&jpeg, region, &mut rgb)
+        Decoder::new().decode_region(&jpeg, Scale::Full, region, &mut rgb)
     };
     assert_eq!(decode(0, 0, 17, 33), Ok(()));
     assert_eq!(decode(16, 32, 1, 1), Ok(()));
@@ -164,7 +164,7 @@ fn a_huge_size_costs_nothing_before_there_is_data() {
     let header = read_header(&jpeg).unwrap();
     assert_eq!((header.width, header.height), (65535, 65535));
     let region = Region { left: 65000, top: 65000, width: 500, height: 500 };
-    let outcome = Decoder::new().decode_region(&jpeg, region, &mut Vec::new());
+    let outcome = Decoder::new().decode_region(&jpeg, Scale::Full, region, &mut Vec::new());
     assert_eq!(outcome, Err(Unsupported::Data));
 }
 
@@ -199,8 +199,8 @@ proptest! {
         let region = Region { left, top, width, height };
 
         let (mut ours, mut portable) = (Vec::new(), Vec::new());
-        let outcome = Decoder::new().decode_region(&jpeg, region, &mut ours);
-        prop_assert_eq!(Decoder::portable().decode_region(&jpeg, region, &mut portable), outcome);
+        let outcome = Decoder::new().decode_region(&jpeg, Scale::Full, region, &mut ours);
+        prop_assert_eq!(Decoder::portable().decode_region(&jpeg, Scale::Full, region, &mut portable), outcome);
         if outcome.is_err() {
             return Ok(());
         }

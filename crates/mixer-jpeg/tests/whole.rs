@@ -14,10 +14,14 @@ fn whole_pictures_are_those_of_libjpeg_turbo_to_the_last_bit() {
         for fixture in whole_fixtures().iter().chain(&fixtures()) {
             let header = Picture::read(&fixture.jpeg).unwrap().header();
             assert_eq!((header.width, header.height), (fixture.width, fixture.height));
-            let rgb = decode_whole(&decoder, &fixture.jpeg).unwrap();
-            assert_eq!(rgb.len(), fixture.rgb.len(), "{}", fixture.name);
-            let differing = rgb.iter().zip(&fixture.rgb).position(|(ours, theirs)| ours != theirs);
-            assert_eq!(differing, None, "{}", fixture.name);
+            for (scale, expected) in fixture.at_scales() {
+                let mut rgb = Vec::new();
+                let picture = Picture::read(&fixture.jpeg).unwrap();
+                decoder.decode_whole(&picture, scale, &mut rgb).unwrap();
+                assert_eq!(rgb.len(), expected.len(), "{} {scale:?}", fixture.name);
+                let differing = rgb.iter().zip(expected).position(|(ours, theirs)| ours != theirs);
+                assert_eq!(differing, None, "{} {scale:?}", fixture.name);
+            }
         }
     }
 }

@@ -66,6 +66,14 @@ impl AnyTensor {
         Self(Dispatch::float_add(self.0, other.0))
     }
 
+    /// Every element times one number, `[1]`, which is not waited for.
+    #[must_use]
+    pub fn times(self, factor: &Tensor<1>) -> Self {
+        let ones = Shape::from(vec![1; self.0.shape().num_dims()]);
+        let factor = Dispatch::float_reshape(factor.clone().into_dispatch(), ones);
+        Self(Dispatch::float_mul(self.0, factor))
+    }
+
     /// Copies it to the host. SYNC: waits for the device.
     #[must_use]
     pub fn into_data(self) -> TensorData {

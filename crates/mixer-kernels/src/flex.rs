@@ -193,10 +193,10 @@ impl MixerOps for Flex {
         }
     }
 
-    fn squared_norm(x: FloatTensor<Self>) -> FloatTensor<Self> {
-        match x.dtype() {
-            DType::F32 => update::squared_norm(&x),
-            _ => default::squared_norm::<Self>(x),
+    fn dot(x: FloatTensor<Self>, y: FloatTensor<Self>) -> FloatTensor<Self> {
+        match (x.dtype(), y.dtype()) {
+            (DType::F32, DType::F32) => update::dot(&x, &y),
+            _ => default::dot::<Self>(x, y),
         }
     }
 

@@ -164,9 +164,9 @@ pub trait MixerOps: Backend {
         default::mix_channels_backward::<Self>(branch, hidden, grad, spec)
     }
 
-    /// `Σ x²`, `[1]`.
-    fn squared_norm(x: FloatTensor<Self>) -> FloatTensor<Self> {
-        default::squared_norm::<Self>(x)
+    /// `Σ x y`, `[1]`.
+    fn dot(x: FloatTensor<Self>, y: FloatTensor<Self>) -> FloatTensor<Self> {
+        default::dot::<Self>(x, y)
     }
 
     /// The state after an update: see [`adamw_update`](crate::adamw_update).

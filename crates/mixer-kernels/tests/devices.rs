@@ -7,7 +7,7 @@
 use burn::tensor::{Device, FloatDType, Tensor, TensorData};
 use mixer_kernels::{
     AdamwStep, AnyTensor, Clip, Gelu, MixingParameters, MixingSpec, NormParameters, Precision,
-    SgdStep, adamw_update, average_update, dense, layer_norm, mean_layer_norm, mix_channels,
+    SgdStep, adamw_update, average_update, dense, dot, layer_norm, mean_layer_norm, mix_channels,
     mix_tokens, sgd_update, squared_norm,
 };
 
@@ -298,6 +298,10 @@ fn updates_agree_with_the_cpu() {
                 lens.iter().map(|&n| any(n, n as u64 + step, 0.5, 0.1, device)).collect();
             let squared_norm = squared_norm(&gradients).unwrap();
             norms.extend(values(squared_norm.clone()));
+            norms.extend(values(dot(gradients.iter().zip(&averages)).unwrap()));
+            let scaled: Vec<AnyTensor> =
+                gradients.iter().map(|g| g.clone().times(&squared_norm)).collect();
+            norms.extend(values(dot(gradients.iter().zip(&scaled)).unwrap()));
             // Clips in the first step alone.
             let clip = Clip { squared_norm, limit: if step == 1 { 1.0 } else { 1e6 } };
             let inputs = state.into_iter().zip(gradients).enumerate().map(|(i, ([p, m, v], g))| {

@@ -30,5 +30,5 @@ pub use mixer::{Compute, Gelu, Intermediates, Mixer, MixerConfig, VARIANTS, Vari
 pub use mixer_kernels::Precision;
 pub use parameters::{ParameterSpec, Role, parameters};
 pub use tensor::HostTensor;
-pub use training_memory::{Kernels, TrainingMemory, TrainingSetup};
+pub use training_memory::{Kernels, SecondPass, TrainingMemory, TrainingSetup};
 pub use weights::{Metadata, Weights};

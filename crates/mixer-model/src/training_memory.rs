@@ -35,6 +35,17 @@ pub struct TrainingSetup {
     pub moments: usize,
     /// `true` where a moving average of the weights is kept.
     pub has_average: bool,
+    /// Second pass of an update; absent where there is none.
+    pub second_pass: Option<SecondPass>,
+}
+
+/// The second pass of a sharpness-aware update: it computes with other weights, and with the batch that was kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SecondPass {
+    /// Examples of an update in this process, whose pixels are kept as bytes.
+    pub examples: u64,
+    /// `true` where the first gradient is needed after it (GSAM).
+    pub keeps_gradient: bool,
 }
 
 /// Bytes by part.
@@ -48,6 +59,9 @@ pub struct TrainingMemory {
     pub moments: u64,
     /// Moving average of the weights, f32.
     pub average: u64,
+    /// Weights of a second pass, f32, the pixels that are kept for it, and the first gradient where it is needed
+    /// after it.
+    pub second_pass: u64,
     /// Activations that the forward pass keeps for the backward pass.
     pub activations: u64,
     /// Working memory of the largest operation, the residual stream and its gradient in flight, and on a GPU
@@ -103,12 +117,17 @@ impl TrainingMemory {
                 sum(&[operation, activations / 10])
             }
         };
+        let second_pass = setup.second_pass.map_or(0, |pass| {
+            let gradient = if pass.keeps_gradient { weights } else { 0 };
+            sum(&[weights, gradient, patches.saturating_mul(pass.examples)])
+        });
         let sums = if setup.accumulates { 2 } else { 1 };
         Self {
             weights,
             gradients: weights.saturating_mul(sums),
             moments: weights.saturating_mul(setup.moments as u64),
             average: if setup.has_average { weights } else { 0 },
+            second_pass,
             activations,
             scratch,
             input: patches.saturating_mul(2 + 4).saturating_mul(batch),
@@ -122,7 +141,8 @@ impl TrainingMemory {
         // The sum over several passes is there from the first pass on.
         let sum_so_far = self.gradients - self.gradients.min(self.weights);
         let pass = self.activations.max(self.gradients - sum_so_far);
-        let kept = [self.weights, self.moments, self.average, self.scratch, self.input];
+        let kept =
+            [self.weights, self.moments, self.average, self.second_pass, self.scratch, self.input];
         sum(&[sum(&kept), sum_so_far, pass])
     }
 
@@ -157,6 +177,7 @@ mod tests {
             recompute_blocks: 0,
             moments: 2,
             has_average: false,
+            second_pass: None,
         }
     }
 
@@ -201,6 +222,12 @@ mod tests {
         assert_eq!(summed.average, weights);
         let rest = 4 * weights + summed.scratch + summed.input;
         assert_eq!(summed.peak(), rest + weights.max(summed.activations));
+        for (keeps_gradient, copies) in [(false, 1), (true, 2)] {
+            let second_pass = Some(SecondPass { examples: 12, keeps_gradient });
+            let twice = of(TrainingSetup { second_pass, ..setup });
+            assert_eq!(twice.second_pass, copies * weights + 12 * 36 * 48);
+            assert_eq!(twice.peak(), summed.peak() + twice.second_pass);
+        }
     }
 
     /// `mixer bench train`, MB over the start of the process; of the H100, memory taken beyond the context

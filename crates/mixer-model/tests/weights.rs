@@ -200,6 +200,7 @@ fn what_is_written_is_read_back_bit_for_bit() {
             resize: ResizeRule::Squash,
             interpolation: Interpolation::Bilinear,
             apply_exif_orientation: true,
+            jpeg_scaling: true,
             shuffle: Shuffle::Pixels { seed: u32::MAX },
         }),
         temperature: Some(1.25),

@@ -43,6 +43,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         interpolation: Interpolation::Bilinear,
         randaugment: None,
         erasing: None,
+        jpeg_scaling: false,
     };
     let loading = LoaderConfig {
         batch_size: 100,

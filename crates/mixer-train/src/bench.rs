@@ -206,7 +206,7 @@ fn train(bench: &Bench, device: &Device) -> Result<Vec<f64>, TrainError> {
     Ok(timed(bench, || {
         // Moved out and back in, so that the update is made in place.
         let Some(mixer) = state.take() else { return };
-        let patches = normaliser.normalised(pixels.clone());
+        let patches = normaliser.normalised(&pixels);
         let logits = mixer.forward_training(patches, None);
         let loss = Loss::Softmax.per_example(logits, targets.clone()).mean();
         let value = loss.clone().inner();
@@ -230,7 +230,7 @@ fn infer(bench: &Bench, device: &Device) -> Result<Vec<f64>, TrainError> {
     let pixels = normaliser.upload(&batch(bench));
     let mut failed = None;
     let times = timed(bench, || {
-        let logits = mixer.forward(normaliser.normalised(pixels.clone()));
+        let logits = mixer.forward(normaliser.normalised(&pixels));
         // SYNC: until the logits are there.
         failed = device.sync().err();
         drop(logits);

@@ -17,6 +17,7 @@ mod run_plan;
 pub mod schedule;
 pub mod shown;
 mod task;
+mod teacher;
 pub mod train;
 
 pub use crate::plan::data::DataPlan;

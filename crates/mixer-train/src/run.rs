@@ -16,6 +16,7 @@ pub(crate) mod journal;
 pub(crate) mod on_divergence;
 pub(crate) mod outliers;
 pub(crate) mod parcel;
+pub(crate) mod passes;
 pub(crate) mod quantity;
 pub mod recipe;
 pub mod replay;

@@ -101,6 +101,43 @@ fn weights_for_shuffled_pictures_shuffle_them_wherever_they_are_used() {
     }
 }
 
+#[test]
+fn jpegs_at_a_part_of_their_size_are_so_wherever_the_weights_are_used() {
+    let place = Workplace::with_pictures();
+    let synthesise = ["data", "synthesise", "--out", "drawn", "--image-size", "64"];
+    place.mixer(&[&synthesise[..], &["--classes", "4", "--examples", "40"]].concat()).succeeds();
+    let run = |command: &[&str], more: &[&str]| {
+        let data = ["folder.toml", "--set", "data.path=drawn", "--set", "train.eval_every_steps=6"];
+        place.mixer(&[command, &data, more].concat())
+    };
+    let seen = |run: &str| {
+        let metrics = place.text(&format!("{run}/metrics.jsonl"));
+        let last = metrics.lines().map(json).rfind(|line| line["kind"] == "eval").unwrap();
+        last["loss"].as_f64().unwrap()
+    };
+    let scaling = ["--set", "data.jpeg_scaling=true"];
+    run(&["pretrain"], &["--run-dir", "exact"]).succeeds();
+    run(&["pretrain"], &[&["--run-dir", "run"], &scaling[..]].concat()).succeeds();
+    assert!((seen("run") - seen("exact")).abs() > 10.0 * ROUNDING, "the key has no effect");
+
+    let inspected = place.mixer(&["weights", "inspect", "run"]).succeeds();
+    assert!(inspected.contains("jpeg_scaling: true"), "{inspected}");
+    let evaluated = json(&place.mixer(&["evaluate", "run", "--format", "json"]).succeeds());
+    let found = evaluated["loss"].as_f64().unwrap();
+    assert!((found - seen("run")).abs() < ROUNDING, "{found} {}", seen("run"));
+
+    let tune = ["finetune", "--init", "run"];
+    run(&tune, &["--run-dir", "tuned"]).succeeds();
+    assert!(place.text("tuned/plan.toml").contains("jpeg_scaling = true"));
+    let exact = ["--set", "data.jpeg_scaling=false", "--run-dir", "other"];
+    run(&tune, &exact).succeeds();
+    assert!(place.text("other/plan.toml").contains("jpeg_scaling = false"));
+    let drawn = ["pretrain", "builtin.toml", "--run-dir", "drawn-at-once"];
+    Workplace::new()
+        .mixer(&[&drawn[..], &scaling[..]].concat())
+        .fails(CONFIG, &["data.jpeg_scaling", "builtin"]);
+}
+
 fn first_picture(place: &Workplace) -> String {
     let class = std::fs::read_dir(place.path("drawn/val")).unwrap().next().unwrap().unwrap().path();
     let picture = std::fs::read_dir(class).unwrap().next().unwrap().unwrap().path();

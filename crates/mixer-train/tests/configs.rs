@@ -12,7 +12,8 @@ use mixer_train::config::RunConfig;
 use mixer_train::plan::{DataFacts, InitFacts, RunPlan, Task};
 use mixer_train::update::loss::Loss;
 use mixer_train::update::optimizer::Rule;
-use mixer_train::update::schedule::Decay;
+use mixer_train::update::sam::Sam;
+use mixer_train::update::schedule::{Decay, LearningRate, Schedule};
 
 fn configs_directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs")
@@ -134,6 +135,19 @@ const PRETRAINING: [Pretraining; 13] = [
     jft("pretrain/jft_mixer_h14.toml", "H/14", 431_069_952 + 1281 * 18_291, 1_035_645, 0.001),
 ];
 
+/// The published training with SAM or GSAM: file, variant, parameters by mixer-facts, radius, least radius, `alpha`.
+type Sharpness = (&'static str, &'static str, u64, f64, Option<f64>, f64);
+
+const SHARPNESS: [Sharpness; 7] = [
+    ("pretrain/imagenet1k_mixer_b16_sam.toml", "B/16", 59_880_472, 0.6, None, 0.0),
+    ("pretrain/imagenet1k_mixer_b32_sam.toml", "B/32", 60_293_428, 0.6, None, 0.0),
+    ("pretrain/imagenet1k_mixer_s32_gsam.toml", "S/32", 19_104_624, 0.5, Some(0.0), 0.2),
+    ("pretrain/imagenet1k_mixer_s16_gsam.toml", "S/16", 18_528_264, 0.5, Some(0.0), 0.6),
+    ("pretrain/imagenet1k_mixer_s8_gsam.toml", "S/8", 20_646_504, 0.5, Some(0.1), 0.1),
+    ("pretrain/imagenet1k_mixer_b32_gsam.toml", "B/32", 60_293_428, 0.7, Some(0.2), 0.05),
+    ("pretrain/imagenet1k_mixer_b16_gsam.toml", "B/16", 59_880_472, 0.5, Some(0.2), 0.01),
+];
+
 /// What section 3 of the paper, and table 4 of ViT's, say of a fine-tuning.
 struct Finetuning {
     file: &'static str,
@@ -232,6 +246,7 @@ fn every_shipped_configuration_is_tested_here() {
         "quickstart.toml",
     ];
     tested.extend(PRETRAINING.iter().map(|recipe| recipe.file));
+    tested.extend(SHARPNESS.iter().map(|(file, ..)| *file));
     tested.extend(FINETUNING.iter().flat_map(|recipe| [recipe.file, recipe.larger]));
     tested.sort_unstable();
     let root = configs_directory();
@@ -310,6 +325,47 @@ fn pre_training_recipes_are_those_of_the_papers_table() {
             grouped(recipe.steps),
             millions(&plan),
             flops(&plan)
+        );
+        assert_header_has(file, &cost);
+    }
+}
+
+#[test]
+fn sharpness_aware_recipes_are_big_visions_with_the_radii_of_the_papers() {
+    for (file, variant, num_params, rho, rho_min, alpha) in SHARPNESS {
+        let (train, val, classes) = IMAGENET;
+        let plan = pretrain(file, facts(train, val, classes));
+        let network = &plan.model.network;
+        assert_eq!(network.variant_name(), Some(variant), "{file}");
+        assert_eq!(mixer_model::count::num_params(network), num_params, "{file}");
+        let sam = Sam { rho, rho_min, adaptive: false, every: 1, alpha };
+        assert_eq!(plan.optimizer.sam, Some(sam), "{file}");
+        assert_eq!((plan.train.batch_size, plan.train.steps), (4096, 92_897), "{file}");
+        assert_eq!((plan.train.clip_norm, plan.train.loss), (Some(1.0), Loss::Sigmoid), "{file}");
+        assert_eq!(plan.model.head_bias, Some(-10.0), "{file}");
+        assert_eq!(
+            (plan.data.mix.as_ref(), plan.data.randaugment.as_ref()),
+            (None, None),
+            "{file}"
+        );
+        let adamw = Rule::Adamw { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.3 };
+        assert_eq!(plan.optimizer.rule, adamw, "{file}");
+        // big_vision: `lr=0.003`, `warmup_steps=10_000`, `decay_type='linear'`, `linear_end=0.01`.
+        let rates = LearningRate::of(Schedule {
+            base: 0.003,
+            decay: Decay::Linear,
+            warmup_steps: 10_000,
+            total_steps: 92_897,
+            linear_end: 0.01,
+        });
+        for step in [0, 9_999, 10_000, 50_000, 92_896] {
+            let (found, expected) = (plan.learning_rate().rate(step), rates.rate(step));
+            assert!((found - expected).abs() < 1e-12, "{file}: {step}");
+        }
+        let operations = 2.0 * mixer_model::count::training_flops(network) as f64;
+        let cost = format!(
+            "# Cost    92,897 updates of 4,096: 380.5 M images in two passes, {:.1e} FLOP\n",
+            operations * 92_897.0 * 4096.0
         );
         assert_header_has(file, &cost);
     }

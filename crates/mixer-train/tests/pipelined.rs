@@ -32,11 +32,14 @@ const CONFIG: &str = r#"
 
 #[test]
 fn a_run_whose_values_are_read_late_is_the_same_run() {
-    let (at_once, late) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    run(DeviceKind::Flex, CONFIG, at_once.path()).unwrap();
-    run(DeviceKind::Cuda(0), CONFIG, late.path()).unwrap();
-    assert_eq!(metrics(late.path()), metrics(at_once.path()));
-    assert!(weights(late.path()) == weights(at_once.path()));
+    let sharpness = "[optimizer]\nsam = { rho = 0.1, every = 2, alpha = 0.2 }\n";
+    for config in [CONFIG.to_owned(), format!("{CONFIG}{sharpness}")] {
+        let (at_once, late) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        run(DeviceKind::Flex, &config, at_once.path()).unwrap();
+        run(DeviceKind::Cuda(0), &config, late.path()).unwrap();
+        assert_eq!(metrics(late.path()), metrics(at_once.path()));
+        assert!(weights(late.path()) == weights(at_once.path()));
+    }
 }
 
 #[test]

@@ -116,6 +116,31 @@ fn any_number_of_processes_is_the_same_run() {
     }
 }
 
+/// Both passes of a sharpness-aware update are summed over the processes, and each has the teacher.
+#[test]
+fn any_number_of_processes_is_the_same_run_with_two_passes_and_a_teacher() {
+    let _alone = alone();
+    let teacher = Fixture::new();
+    let run = teacher.runs.join("teacher");
+    let short = ["--set=train.steps=9", "--set=train.eval_every_steps=9"];
+    assert_success(&teacher.command(&run).args(short).output().unwrap());
+    let fixture = fixture();
+    let settings = [
+        "--set=optimizer.sam={ rho = 0.1, rho_min = 0.01, adaptive = true, every = 2, alpha = 0.3 }".to_owned(),
+        format!("--set=train.teacher={{ weights = '{}', temperature = 2 }}", run.display()),
+        "--set=train.steps=60".to_owned(),
+    ];
+    let expected = fixture.runs.join("one");
+    assert_success(&fixture.command(&expected).args(&settings).output().unwrap());
+    for ranks in [2, 4] {
+        let run = fixture.runs.join(format!("{ranks} ranks"));
+        let mut command = fixture.command(&run);
+        command.args(&settings);
+        assert_success(&end(by(ranks, &command).spawn().unwrap()));
+        assert_same_run(&run, &expected);
+    }
+}
+
 /// Decisions of a run from what it has seen are alike in all processes: the best evaluation, early
 /// stopping, and a longer end. They never see the weights that it starts from.
 #[test]

@@ -5,14 +5,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::augment::erasing::RandomErasing;
 use crate::augment::randaugment::RandAugment;
-use crate::decode::part::{Part, Region};
+use crate::decode::part::{Part, Region, View};
 use crate::decode::rgb_image::RgbImage;
 use crate::error::DataError;
 use crate::measure::stage::{Laps, Stage};
 use crate::order::random::ExampleRng;
 use crate::resample::interpolation::Interpolation;
 use crate::resample::patches::{Destination, Layout};
-use crate::resample::resampler::{FractionalBox, Output, Resampler};
+use crate::resample::resampler::{Crop, FractionalBox, Output, Resampler};
 
 /// Tries of a random crop before the largest centred one is taken, as in torchvision.
 const CROP_ATTEMPTS: usize = 10;
@@ -35,6 +35,10 @@ pub struct TrainTransform {
     /// Random rectangles that are covered at the end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub erasing: Option<RandomErasing>,
+    /// JPEGs may be decoded at a half, a quarter or an eighth of their size, where their region stays as
+    /// large as the result.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub jpeg_scaling: bool,
 }
 
 /// Choice of the region that training sees.
@@ -72,6 +76,10 @@ pub struct EvalTransform {
     pub resize: EvalResize,
     /// Filter of the resize.
     pub interpolation: Interpolation,
+    /// JPEGs may be decoded at a half, a quarter or an eighth of their size, where what is seen of them stays
+    /// as large as the result.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub jpeg_scaling: bool,
 }
 
 /// Mapping of the picture to a square in evaluation.
@@ -142,7 +150,7 @@ impl TrainTransform {
     ) -> Result<(), DataError> {
         let region = self.choose_region(image.width, image.height, rng);
         let rows = Destination { layout: Layout::Rows, out };
-        self.apply_to(image, region, rng, resampler, rows, &mut ())
+        self.apply_to(image, region.into(), rng, resampler, rows, &mut ())
     }
 
     /// Draws which region of a picture [`TrainTransform::apply`] would look at.
@@ -156,7 +164,14 @@ impl TrainTransform {
         Region { left, top, width, height }
     }
 
-    /// [`TrainTransform::apply`], given only the region that [`TrainTransform::choose_region`] drew
+    /// [`TrainTransform::choose_region`], and how much smaller a JPEG may be decoded.
+    pub fn choose_view(&self, width: u32, height: u32, rng: &mut ExampleRng) -> View {
+        let region = self.choose_region(width, height, rng);
+        let times = region.width.min(region.height) / self.image_size;
+        View { region, times: if self.jpeg_scaling { times } else { 1 } }
+    }
+
+    /// [`TrainTransform::apply`], given only the region that [`TrainTransform::choose_view`] drew
     /// from the same `rng`.
     ///
     /// # Errors
@@ -169,7 +184,7 @@ impl TrainTransform {
         out: &mut [u8],
     ) -> Result<(), DataError> {
         let rows = Destination { layout: Layout::Rows, out };
-        self.apply_to(&part.image, part.image.whole(), rng, resampler, rows, &mut ())
+        self.apply_to(&part.image, part.crop(), rng, resampler, rows, &mut ())
     }
 
     /// `true` where nothing comes behind resizing that needs the picture row by row.
@@ -184,7 +199,7 @@ impl TrainTransform {
     pub(crate) fn apply_to(
         &self,
         image: &RgbImage,
-        region: Region,
+        crop: Crop,
         rng: &mut ExampleRng,
         resampler: &mut Resampler,
         to: Destination<'_>,
@@ -194,17 +209,17 @@ impl TrainTransform {
             let is_mirrored = self.flip && rng.coin();
             let output =
                 Output { is_mirrored, layout: to.layout, ..Output::square(self.image_size) };
-            resampler.crop_and_resize(image, region, self.interpolation, output, to.out)?;
+            resampler.crop_and_resize(image, crop, self.interpolation, output, to.out)?;
             laps.lap(Stage::Resize);
             laps.lap(Stage::Augment);
             return Ok(());
         }
         if to.layout == Layout::Rows {
-            return self.augment(image, region, rng, resampler, to.out, laps);
+            return self.augment(image, crop, rng, resampler, to.out, laps);
         }
         let mut picture = std::mem::take(&mut resampler.picture);
         picture.resize(to.out.len(), 0);
-        let augmented = self.augment(image, region, rng, resampler, &mut picture, laps);
+        let augmented = self.augment(image, crop, rng, resampler, &mut picture, laps);
         if augmented.is_ok() {
             let rows = picture.chunks_exact(self.image_size as usize * 3);
             rows.enumerate().for_each(|(y, row)| to.layout.store_row(row, y, to.out));
@@ -217,7 +232,7 @@ impl TrainTransform {
     fn augment(
         &self,
         image: &RgbImage,
-        region: Region,
+        crop: Crop,
         rng: &mut ExampleRng,
         resampler: &mut Resampler,
         out: &mut [u8],
@@ -226,18 +241,13 @@ impl TrainTransform {
         let (size, output) = (self.image_size, Output::square(self.image_size));
         match self.crop {
             TrainCrop::Inception { .. } | TrainCrop::None => {
-                resampler.crop_and_resize(image, region, self.interpolation, output, out)?;
+                resampler.crop_and_resize(image, crop, self.interpolation, output, out)?;
             }
             TrainCrop::Pad { pixels } => {
                 let mut square = std::mem::take(&mut resampler.scratch);
                 square.resize(out.len(), 0);
-                let resized = resampler.crop_and_resize(
-                    image,
-                    region,
-                    self.interpolation,
-                    output,
-                    &mut square,
-                );
+                let resized =
+                    resampler.crop_and_resize(image, crop, self.interpolation, output, &mut square);
                 let left = rng.below(2 * pixels + 1) as i64 - i64::from(pixels);
                 let top = rng.below(2 * pixels + 1) as i64 - i64::from(pixels);
                 if resized.is_ok() {
@@ -340,7 +350,21 @@ impl EvalTransform {
         Region { left, top, width, height }
     }
 
-    /// [`EvalTransform::apply`], given only the region that [`EvalTransform::choose_region`] names.
+    /// [`EvalTransform::choose_region`], and how much smaller a JPEG may be decoded.
+    pub fn choose_view(&self, width: u32, height: u32) -> View {
+        let region = self.choose_region(width, height);
+        let shorter = match self.resize {
+            EvalResize::ResmallCrop { fraction } => {
+                let seen = resmall_crop(width, height, self.image_size, fraction);
+                seen.width.min(seen.height)
+            }
+            EvalResize::Squash => f64::from(width.min(height)),
+        };
+        let times = (shorter / f64::from(self.image_size)) as u32;
+        View { region, times: if self.jpeg_scaling { times } else { 1 } }
+    }
+
+    /// [`EvalTransform::apply`], given only the region that [`EvalTransform::choose_view`] names.
     ///
     /// NUMERICS: the box has other coordinates in the part, so that a weight of the filter can round
     /// the other way: up to one grey level.
@@ -363,14 +387,15 @@ impl EvalTransform {
         resampler: &mut Resampler,
         to: Destination<'_>,
     ) -> Result<(), DataError> {
-        let EvalResize::ResmallCrop { fraction } = self.resize else {
-            return self.apply_to(&part.image, resampler, to);
-        };
-        let mut seen = resmall_crop(part.width, part.height, self.image_size, fraction);
-        seen.left -= f64::from(part.region.left);
-        seen.top -= f64::from(part.region.top);
         let output = Output { layout: to.layout, ..Output::square(self.image_size) };
-        resampler.resize_box(&part.image, seen, self.interpolation, output, to.out)
+        let crop = match self.resize {
+            EvalResize::ResmallCrop { fraction } => {
+                let seen = resmall_crop(part.width, part.height, self.image_size, fraction);
+                Crop { pixels: part.image.whole(), seen: part.locate(seen) }
+            }
+            EvalResize::Squash => part.crop(),
+        };
+        resampler.crop_and_resize(&part.image, crop, self.interpolation, output, to.out)
     }
 }
 
@@ -488,6 +513,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::decode::part::Scale;
 
     fn picture(width: u32, height: u32) -> RgbImage {
         let mut rng = ExampleRng::new(0, 0, 0, 0);
@@ -503,6 +529,7 @@ mod tests {
             interpolation: Interpolation::Bilinear,
             randaugment: None,
             erasing: None,
+            jpeg_scaling: false,
         }
     }
 
@@ -547,7 +574,7 @@ mod tests {
             }
             for resize in [EvalResize::ResmallCrop { fraction: 0.875 }, EvalResize::Squash] {
                 let interpolation = Interpolation::Bicubic;
-                let transform = EvalTransform { image_size: size, resize, interpolation };
+                let transform = EvalTransform { image_size: size, resize, interpolation, jpeg_scaling: false };
                 let mut out = vec![0; (size * size * 3) as usize];
                 transform.apply(&image, &mut Resampler::new(), &mut out).unwrap();
             }
@@ -558,7 +585,13 @@ mod tests {
     fn a_part_gives_what_the_whole_picture_gives() {
         let part_of = |image: &RgbImage, region: Region| {
             let pixels = image.cut(region);
-            Part { image: pixels, region, width: image.width, height: image.height }
+            Part {
+                image: pixels,
+                region,
+                scale: Scale::Full,
+                width: image.width,
+                height: image.height,
+            }
         };
         for (index, (width, height)) in
             [(50, 40), (31, 90), (200, 170), (7, 9)].into_iter().enumerate()
@@ -574,7 +607,8 @@ mod tests {
             }
             for interpolation in [Interpolation::Bilinear, Interpolation::Bicubic] {
                 let resize = EvalResize::ResmallCrop { fraction: 0.5 };
-                let transform = EvalTransform { image_size: 24, resize, interpolation };
+                let transform =
+                    EvalTransform { image_size: 24, resize, interpolation, jpeg_scaling: false };
                 let region = transform.choose_region(width, height);
                 let (mut whole, mut out) = (vec![0; 24 * 24 * 3], vec![0; 24 * 24 * 3]);
                 transform.apply(&image, &mut Resampler::new(), &mut whole).unwrap();
@@ -628,7 +662,8 @@ mod tests {
         let mut out = vec![0; 16 * 16 * 3];
         for interpolation in [Interpolation::Bilinear, Interpolation::Bicubic] {
             for resize in [EvalResize::Squash, EvalResize::ResmallCrop { fraction: 1.0 }] {
-                let transform = EvalTransform { image_size: 16, resize, interpolation };
+                let transform =
+                    EvalTransform { image_size: 16, resize, interpolation, jpeg_scaling: false };
                 transform.apply(&image, &mut Resampler::new(), &mut out).unwrap();
                 assert_eq!(out, image.pixels);
             }
@@ -739,7 +774,11 @@ mod tests {
         for fraction in [0.0, 1.01, f32::NAN] {
             let resize = EvalResize::ResmallCrop { fraction };
             let interpolation = Interpolation::Bilinear;
-            assert!(EvalTransform { image_size: 8, resize, interpolation }.check().is_err());
+            assert!(
+                EvalTransform { image_size: 8, resize, interpolation, jpeg_scaling: false }
+                    .check()
+                    .is_err()
+            );
         }
     }
 

@@ -1,6 +1,7 @@
 //! Whole pictures by the decoder of their format, for what has no quicker way.
 
 use image::ImageFormat;
+use mixer_jpeg::Scale;
 
 use crate::decode::error::DecodeError;
 use crate::decode::format::PictureFormat;
@@ -9,8 +10,13 @@ use crate::decode::rgb_image::RgbImage;
 use crate::decode::{gif, other_format, whole_jpeg};
 use crate::foreign;
 
-/// The picture in `bytes`, as it is stored. The format is taken from the first bytes.
-pub(crate) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<RgbImage, DecodeError> {
+/// The picture in `bytes`, as it is stored; a JPEG at `scale`, all others whole. The format is taken from
+/// the first bytes.
+pub(crate) fn decode(
+    bytes: &[u8],
+    scale: Scale,
+    options: &DecodeOptions,
+) -> Result<RgbImage, DecodeError> {
     let Some(format) = PictureFormat::of(bytes) else {
         return Err(match bytes {
             [] => DecodeError::Empty,
@@ -21,7 +27,7 @@ pub(crate) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<RgbImage, 
     };
     let name = format.name();
     let outcome = foreign::guarded(|| match format {
-        PictureFormat::Jpeg => whole_jpeg::decode(bytes, options),
+        PictureFormat::Jpeg => whole_jpeg::decode(bytes, scale, options),
         PictureFormat::Gif => gif::decode(bytes, options),
         PictureFormat::Png => other_format::decode(bytes, ImageFormat::Png, name, options),
         PictureFormat::WebP => other_format::decode(bytes, ImageFormat::WebP, name, options),

@@ -356,6 +356,7 @@ mod tests {
             interpolation: Interpolation::Bilinear,
             randaugment: None,
             erasing: None,
+            jpeg_scaling: false,
         };
         let sheet = |source, on_corrupt| {
             contact_sheet(source, transform.clone(), None, 7, (2, 3), on_corrupt, |_| {}).unwrap()
@@ -395,6 +396,7 @@ mod tests {
             interpolation: Interpolation::Bilinear,
             randaugment: None,
             erasing: None,
+            jpeg_scaling: false,
         };
         let sheet = |mix: Option<&str>| {
             let mix = mix.map(|mix| serde_json::from_str::<MixSpec>(mix).unwrap());

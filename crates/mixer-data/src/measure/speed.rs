@@ -89,6 +89,7 @@ mod tests {
             interpolation: Interpolation::Bilinear,
             randaugment: None,
             erasing: None,
+            jpeg_scaling: false,
         }
     }
 

@@ -25,6 +25,22 @@ pub(crate) struct FractionalBox {
     pub(crate) height: f64,
 }
 
+/// A crop of a picture, and the box of it that is resized.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Crop {
+    /// The pixels that contribute.
+    pub(crate) pixels: Region,
+    /// The box, whose place is that in the crop.
+    pub(crate) seen: FractionalBox,
+}
+
+impl From<Region> for Crop {
+    fn from(pixels: Region) -> Self {
+        let (width, height) = (f64::from(pixels.width), f64::from(pixels.height));
+        Self { pixels, seen: FractionalBox { left: 0.0, top: 0.0, width, height } }
+    }
+}
+
 /// The form of a resize's result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Output {
@@ -112,7 +128,7 @@ impl Resampler {
         }
     }
 
-    /// Crops whole pixels and resizes them.
+    /// Crops whole pixels and resizes them, or a box of them.
     ///
     /// Pixels outside the crop do not contribute, so that it equals cropping first.
     ///
@@ -122,18 +138,13 @@ impl Resampler {
     pub(crate) fn crop_and_resize(
         &mut self,
         image: &RgbImage,
-        crop: Region,
+        crop: impl Into<Crop>,
         interpolation: Interpolation,
         output: Output,
         out: &mut [u8],
     ) -> Result<(), DataError> {
-        let whole = FractionalBox {
-            left: 0.0,
-            top: 0.0,
-            width: f64::from(crop.width),
-            height: f64::from(crop.height),
-        };
-        self.resize(image, crop, whole, interpolation, output, out)
+        let Crop { pixels, seen } = crop.into();
+        self.resize(image, pixels, seen, interpolation, output, out)
     }
 
     /// Resizes a box.

@@ -140,6 +140,7 @@ impl Positions {
 ///     interpolation: Interpolation::Bilinear,
 ///     randaugment: None,
 ///     erasing: None,
+///     jpeg_scaling: false,
 /// };
 /// let config = LoaderConfig {
 ///     batch_size: 16,
@@ -575,7 +576,7 @@ impl Pipeline {
             (Example::Pixels(image), Transform::Train { transform, seed }) => {
                 let mut rng = ExampleRng::new(*seed, epoch, index, stream);
                 let region = transform.choose_region(image.width, image.height, &mut rng);
-                transform.apply_to(&image, region, &mut rng, resampler, to, laps)?;
+                transform.apply_to(&image, region.into(), &mut rng, resampler, to, laps)?;
             }
             (Example::Pixels(image), Transform::Eval(transform)) => {
                 transform.apply_to(&image, resampler, to)?;
@@ -583,16 +584,15 @@ impl Pipeline {
             }
             (Example::Encoded(bytes), Transform::Train { transform, seed }) => {
                 let mut rng = ExampleRng::new(*seed, epoch, index, stream);
-                let choose = |width, height| transform.choose_region(width, height, &mut rng);
+                let choose = |width, height| transform.choose_view(width, height, &mut rng);
                 let options = self.source.decode_options();
                 let part = decoder.decode(&bytes, &options, choose).map_err(undecodable)?;
                 laps.lap(Stage::Decode);
-                let whole = part.image.whole();
-                transform.apply_to(&part.image, whole, &mut rng, resampler, to, laps)?;
+                transform.apply_to(&part.image, part.crop(), &mut rng, resampler, to, laps)?;
                 decoder.recycle(part);
             }
             (Example::Encoded(bytes), Transform::Eval(transform)) => {
-                let choose = |width, height| transform.choose_region(width, height);
+                let choose = |width, height| transform.choose_view(width, height);
                 let options = self.source.decode_options();
                 let part = decoder.decode(&bytes, &options, choose).map_err(undecodable)?;
                 laps.lap(Stage::Decode);

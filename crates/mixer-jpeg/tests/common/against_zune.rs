@@ -4,7 +4,7 @@
 //!
 //! The fuzz target and the test `fuzz` call it.
 
-use mixer_jpeg::{Decoder, Header, Picture, Region, read_header};
+use mixer_jpeg::{Decoder, Header, Picture, Region, Scale, read_header};
 use zune_core::bytestream::ZCursor;
 use zune_core::colorspace::ColorSpace;
 use zune_core::options::DecoderOptions;
@@ -33,16 +33,18 @@ pub fn check(bytes: &[u8]) -> bool {
     }
     let all = Region { left: 0, top: 0, width: header.width, height: header.height };
     let mut pixels = Vec::new();
-    let outcome = Decoder::new().decode_region(bytes, all, &mut pixels);
+    let outcome = Decoder::new().decode_region(bytes, Scale::Full, all, &mut pixels);
 
-    let region = region_of(bytes, header);
+    let region = region_of(bytes, header.width, header.height);
     let (mut part, mut portable) = (Vec::new(), Vec::new());
-    let part_outcome = Decoder::new().decode_region(bytes, region, &mut part);
-    let portable_outcome = Decoder::portable().decode_region(bytes, region, &mut portable);
+    let part_outcome = Decoder::new().decode_region(bytes, Scale::Full, region, &mut part);
+    let portable_outcome =
+        Decoder::portable().decode_region(bytes, Scale::Full, region, &mut portable);
     assert_eq!(part_outcome, portable_outcome);
     if part_outcome.is_ok() {
         assert!(part == portable, "vector instructions and plain Rust differ");
     }
+    check_scaled(bytes, header);
     if outcome.is_err() {
         return false;
     }
@@ -80,6 +82,29 @@ pub fn check(bytes: &[u8]) -> bool {
     true
 }
 
+/// Smaller pictures: vectors and plain Rust agree, and a part is the crop.
+fn check_scaled(bytes: &[u8], header: Header) {
+    for scale in Scale::ALL {
+        let (width, height) = (scale.of(header.width), scale.of(header.height));
+        let all = Region { left: 0, top: 0, width, height };
+        let region = region_of(bytes, width, height);
+        let (mut pixels, mut part, mut portable) = (Vec::new(), Vec::new(), Vec::new());
+        let outcome = Decoder::new().decode_region(bytes, scale, all, &mut pixels);
+        let part_outcome = Decoder::new().decode_region(bytes, scale, region, &mut part);
+        let other = Decoder::portable().decode_region(bytes, scale, region, &mut portable);
+        assert_eq!(part_outcome, other);
+        assert!(part_outcome.is_err() || part == portable, "{scale:?}: vectors differ");
+        if outcome.is_ok() {
+            assert_eq!(part_outcome, Ok(()), "{scale:?} {region:?} is refused, the whole is not");
+            let (left, length) = (region.left as usize * 3, region.width as usize * 3);
+            for (y, row) in part.chunks_exact(length).enumerate() {
+                let start = (region.top as usize + y) * width as usize * 3 + left;
+                assert!(row == &pixels[start..start + length], "{scale:?} {region:?}");
+            }
+        }
+    }
+}
+
 /// The picture by the decoder of whole pictures.
 fn check_whole(bytes: &[u8]) -> Option<Vec<u8>> {
     let picture = Picture::read(bytes).ok()?;
@@ -88,8 +113,14 @@ fn check_whole(bytes: &[u8]) -> Option<Vec<u8>> {
         return None;
     }
     let (mut pixels, mut portable) = (Vec::new(), Vec::new());
-    let outcome = Decoder::new().decode_whole(&picture, &mut pixels);
-    assert_eq!(Decoder::portable().decode_whole(&picture, &mut portable), outcome);
+    for scale in Scale::ALL.into_iter().skip(1) {
+        let outcome = Decoder::new().decode_whole(&picture, scale, &mut pixels);
+        let other = Decoder::portable().decode_whole(&picture, scale, &mut portable);
+        assert_eq!(outcome, other);
+        assert!(outcome.is_err() || pixels == portable, "{scale:?}: vectors differ");
+    }
+    let outcome = Decoder::new().decode_whole(&picture, Scale::Full, &mut pixels);
+    assert_eq!(Decoder::portable().decode_whole(&picture, Scale::Full, &mut portable), outcome);
     outcome.ok()?;
     assert!(pixels == portable, "vector instructions and plain Rust differ");
     assert_eq!(pixels.len(), header.width as usize * header.height as usize * 3);
@@ -97,18 +128,13 @@ fn check_whole(bytes: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// A region that the bytes decide.
-fn region_of(bytes: &[u8], header: Header) -> Region {
+fn region_of(bytes: &[u8], width: u32, height: u32) -> Region {
     let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325u64, |hash, &byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
     });
     let [a, b, c, d] = [0, 16, 32, 48].map(|shift| (hash >> shift) as u32 & 0xffff);
-    let (left, top) = (a % header.width, b % header.height);
-    Region {
-        left,
-        top,
-        width: 1 + c % (header.width - left),
-        height: 1 + d % (header.height - top),
-    }
+    let (left, top) = (a % width, b % height);
+    Region { left, top, width: 1 + c % (width - left), height: 1 + d % (height - top) }
 }
 
 fn decode_zune(bytes: &[u8]) -> Option<Vec<u8>> {

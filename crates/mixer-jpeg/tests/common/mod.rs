@@ -2,13 +2,15 @@
 
 use std::path::PathBuf;
 
-use mixer_jpeg::{Decoder, Picture, Refusal, Region, Unsupported, read_header};
+use mixer_jpeg::{Decoder, Picture, Refusal, Region, Scale, Unsupported, read_header};
 
 /// A JPEG and what Pillow makes of it.
 pub struct Fixture {
     pub name: String,
     pub jpeg: Vec<u8>,
     pub rgb: Vec<u8>,
+    /// What it makes of it at a half, a quarter and an eighth of the size.
+    pub scaled: Vec<u8>,
     pub width: u32,
     pub height: u32,
 }
@@ -43,6 +45,7 @@ fn fixtures_in(inner: &str) -> Vec<Fixture> {
             name: name.to_owned(),
             jpeg: read(&file),
             rgb: read(&format!("{name}.rgb")),
+            scaled: read(&format!("{name}.scaled")),
             width: width.parse().unwrap(),
             height: height.parse().unwrap(),
         });
@@ -54,7 +57,26 @@ fn fixtures_in(inner: &str) -> Vec<Fixture> {
 
 impl Fixture {
     pub fn whole(&self) -> Region {
-        Region { left: 0, top: 0, width: self.width, height: self.height }
+        self.whole_at(Scale::Full)
+    }
+
+    /// The region that is all of the picture at a scale.
+    pub fn whole_at(&self, scale: Scale) -> Region {
+        Region { left: 0, top: 0, width: scale.of(self.width), height: scale.of(self.height) }
+    }
+
+    /// Pillow's pixels at every scale.
+    pub fn at_scales(&self) -> Vec<(Scale, &[u8])> {
+        let mut rest = &self.scaled[..];
+        let mut pixels = vec![(Scale::Full, &self.rgb[..])];
+        for scale in Scale::ALL.into_iter().skip(1) {
+            let Region { width, height, .. } = self.whole_at(scale);
+            let (these, behind) = rest.split_at(width as usize * height as usize * 3);
+            pixels.push((scale, these));
+            rest = behind;
+        }
+        assert!(rest.is_empty());
+        pixels
     }
 }
 
@@ -74,13 +96,13 @@ pub fn decode(decoder: &mut Decoder, jpeg: &[u8]) -> Result<Vec<u8>, Unsupported
     let header = read_header(jpeg)?;
     let mut rgb = Vec::new();
     let whole = Region { left: 0, top: 0, width: header.width, height: header.height };
-    decoder.decode_region(jpeg, whole, &mut rgb)?;
+    decoder.decode_region(jpeg, Scale::Full, whole, &mut rgb)?;
     Ok(rgb)
 }
 
 /// The whole picture, by the decoder of whole pictures.
 pub fn decode_whole(decoder: &Decoder, jpeg: &[u8]) -> Result<Vec<u8>, Refusal> {
     let mut rgb = Vec::new();
-    decoder.decode_whole(&Picture::read(jpeg)?, &mut rgb)?;
+    decoder.decode_whole(&Picture::read(jpeg)?, Scale::Full, &mut rgb)?;
     Ok(rgb)
 }

@@ -13,32 +13,34 @@ use crate::ops::state::{AdamwState, SgdState};
 use crate::simd::{Kernel, Simd, dispatch};
 use crate::spec::{AdamwStep, SgdStep};
 
-/// `Σ x²`: in f32 over 1024 elements, in f64 beyond.
-pub(super) fn squared_norm(x: &FlexTensor) -> FlexTensor {
-    let x = x.to_contiguous();
+/// `Σ x y`: in f32 over 1024 elements, in f64 beyond.
+pub(super) fn dot(x: &FlexTensor, y: &FlexTensor) -> FlexTensor {
+    let (x, y) = (x.to_contiguous(), y.to_contiguous());
     let mut sums = vec![0.0f64; values(&x).len().div_ceil(PIECE)];
-    values(&x).par_chunks(PIECE).zip(&mut sums).for_each(|(x, sum)| dispatch(SquareJob { x, sum }));
+    let pieces = values(&x).par_chunks(PIECE).zip(values(&y).par_chunks(PIECE)).zip(&mut sums);
+    pieces.for_each(|((x, y), sum)| dispatch(DotJob { x, y, sum }));
     from_vec(vec![sums.iter().sum::<f64>() as f32], Shape::from(vec![1]))
 }
 
-struct SquareJob<'a> {
+struct DotJob<'a> {
     x: &'a [f32],
+    y: &'a [f32],
     sum: &'a mut f64,
 }
 
-impl Kernel for SquareJob<'_> {
+impl Kernel for DotJob<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, _: S) {
-        for block in self.x.chunks(1024) {
-            let (registers, rest) = block.as_chunks::<16>();
+        for (x, y) in self.x.chunks(1024).zip(self.y.chunks(1024)) {
+            let ((x, rest_x), (y, rest_y)) = (x.as_chunks::<16>(), y.as_chunks::<16>());
             let mut lanes = [0.0f32; 16];
-            for register in registers {
-                for (lane, x) in lanes.iter_mut().zip(register) {
-                    *lane += x * x;
+            for (x, y) in x.iter().zip(y) {
+                for ((lane, x), y) in lanes.iter_mut().zip(x).zip(y) {
+                    *lane += x * y;
                 }
             }
             *self.sum += f64::from(lanes.iter().sum::<f32>())
-                + f64::from(rest.iter().map(|x| x * x).sum::<f32>());
+                + f64::from(rest_x.iter().zip(rest_y).map(|(x, y)| x * y).sum::<f32>());
         }
     }
 }

@@ -16,9 +16,19 @@ pub fn squared_norm(tensors: &[AnyTensor]) -> Option<Tensor<1>> {
     if let Some(norm) = crate::cuda::squared_norm(tensors) {
         return Some(norm);
     }
-    let of_one = |x: &AnyTensor| <Dispatch as MixerOps>::squared_norm(x.0.clone());
-    let squares: Vec<Tensor<1>> = tensors.iter().map(of_one).map(Tensor::from_dispatch).collect();
-    (!squares.is_empty()).then(|| Tensor::cat(squares, 0).sum())
+    dot(tensors.iter().zip(tensors))
+}
+
+/// `Σ x y` over all pairs of tensors of one shape, `[1]`. `None` of none.
+#[must_use]
+pub fn dot<'a>(
+    pairs: impl IntoIterator<Item = (&'a AnyTensor, &'a AnyTensor)>,
+) -> Option<Tensor<1>> {
+    let of_one = |(x, y): (&AnyTensor, &AnyTensor)| {
+        Tensor::from_dispatch(<Dispatch as MixerOps>::dot(x.0.clone(), y.0.clone()))
+    };
+    let products: Vec<Tensor<1>> = pairs.into_iter().map(of_one).collect();
+    (!products.is_empty()).then(|| Tensor::cat(products, 0).sum())
 }
 
 /// One AdamW update of many parameters. Parameter `p`, gradient `g`, first and second moment `m` and `v` of

@@ -298,8 +298,8 @@ fn product<B: Backend>(a: FloatTensor<B>, b: FloatTensor<B>, operand: DType) -> 
     widened::<B>(B::float_matmul(a, b))
 }
 
-pub(crate) fn squared_norm<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
-    B::float_sum(B::float_mul(x.clone(), x))
+pub(crate) fn dot<B: Backend>(x: FloatTensor<B>, y: FloatTensor<B>) -> FloatTensor<B> {
+    B::float_sum(B::float_mul(x, y))
 }
 
 pub(crate) fn adamw_update<B: Backend>(

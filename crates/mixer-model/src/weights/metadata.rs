@@ -38,6 +38,9 @@ pub struct Preprocessing {
     /// True where pictures are first turned as their EXIF data says.
     #[serde(default)]
     pub apply_exif_orientation: bool,
+    /// True where JPEGs are decoded at a part of their size that is still large enough.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub jpeg_scaling: bool,
     /// Shuffling, which comes last.
     #[serde(default, skip_serializing_if = "Shuffle::is_none")]
     pub shuffle: Shuffle,
@@ -53,6 +56,7 @@ impl Default for Preprocessing {
             resize: ResizeRule::ResmallCrop { fraction: 0.875 },
             interpolation: Interpolation::Bicubic,
             apply_exif_orientation: false,
+            jpeg_scaling: false,
             shuffle: Shuffle::None,
         }
     }

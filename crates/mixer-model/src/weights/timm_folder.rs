@@ -195,8 +195,15 @@ impl Weights {
         let side = self.config.image_size;
         let known = self.metadata.preprocessing;
         // Of what was shuffled the weights in the folder have the order.
-        let Preprocessing { mean, std, resize, interpolation, apply_exif_orientation, shuffle: _ } =
-            known.unwrap_or_default();
+        let Preprocessing {
+            mean,
+            std,
+            resize,
+            interpolation,
+            apply_exif_orientation,
+            jpeg_scaling,
+            shuffle: _,
+        } = known.unwrap_or_default();
         let colours = |values: [f32; 3]| values.map(|value| value.to_string()).join(", ");
         let size = match resize {
             ResizeRule::ResmallCrop { fraction } => format!(
@@ -224,6 +231,10 @@ impl Weights {
             colours(mean),
             colours(std)
         );
+        if jpeg_scaling {
+            text += "- JPEGs: decoded at 1/2, 1/4 or 1/8 where that is still large enough, as by `Image.draft` of \
+                     Pillow\n";
+        }
         if let Some(temperature) = self.metadata.temperature {
             text += &format!(
                 "- temperature: `mixer` divides logits by {temperature} before they become probabilities; \

@@ -5,6 +5,7 @@ mod products;
 mod steps;
 
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use mixer_model::{Gelu, MixerConfig, Precision, Variant};
@@ -15,6 +16,8 @@ use crate::config::limits;
 use crate::config::model::IMAGE_SIZE;
 use crate::device::DeviceEntry;
 use crate::error::TrainError;
+use crate::run::recipe::Recipe;
+use crate::show::visible::visible;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum BenchCommand {
@@ -35,6 +38,8 @@ pub(super) enum BenchCommand {
     Data(data::DataArgs),
 }
 
+const DEFAULT_BATCH_SIZE: usize = 32;
+
 /// The network that is measured, and how.
 #[derive(Debug, Clone, Args)]
 pub(super) struct NetworkArgs {
@@ -46,12 +51,18 @@ pub(super) struct NetworkArgs {
         hide_possible_values = true
     )]
     models: Vec<String>,
-    /// Images per step.
-    #[arg(long, default_value = "32", value_name = "N")]
-    batch_size: NonZeroUsize,
-    /// Side of the images, px.
-    #[arg(long, default_value_t = IMAGE_SIZE, value_name = "PX")]
-    image_size: usize,
+    /// The network of this configuration, whose data is there, instead.
+    #[arg(long, value_name = "CONFIG", conflicts_with_all = ["models", "image_size"])]
+    config: Option<PathBuf>,
+    /// Override a key of the configuration; may be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE", requires = "config")]
+    overrides: Vec<String>,
+    /// Images per step [default: 32].
+    #[arg(long, value_name = "N")]
+    batch_size: Option<NonZeroUsize>,
+    /// Side of the images, px [default: 224].
+    #[arg(long, value_name = "PX")]
+    image_size: Option<usize>,
     /// Steps to time.
     #[arg(long, default_value = "7", value_name = "N")]
     steps: NonZeroUsize,
@@ -69,15 +80,28 @@ pub(super) struct NetworkArgs {
 }
 
 impl NetworkArgs {
+    fn batch_size(&self) -> usize {
+        self.batch_size.map_or(DEFAULT_BATCH_SIZE, NonZeroUsize::get)
+    }
+
     /// The networks that are meant, by name.
     fn networks(&self, gelu: Gelu) -> Result<Vec<(String, MixerConfig)>, TrainError> {
-        limits::check_image_size("--image-size", self.image_size)?;
+        if let Some(path) = &self.config {
+            let (plan, _) = Recipe::read(path, &self.overrides)?.resolve_by_itself()?;
+            let name = path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy();
+            return Ok(vec![(
+                visible(&name).into_owned(),
+                MixerConfig { gelu, ..plan.model.network },
+            )]);
+        }
+        let image_size = self.image_size.unwrap_or(IMAGE_SIZE);
+        limits::check_image_size("--image-size", image_size)?;
         let names = match self.models.as_slice() {
             [] => vec!["S/32".to_owned(), "S/16".to_owned()],
             models => models.to_vec(),
         };
         let network = |name: String| {
-            let config = Variant::parse(&name)?.config(self.image_size, 1000, gelu);
+            let config = Variant::parse(&name)?.config(image_size, 1000, gelu);
             config.validate()?;
             Ok((name, config))
         };

@@ -50,7 +50,7 @@ pub(super) struct AssumingArgs {
     #[command(flatten)]
     config: ConfigArgs,
     /// Assume data or weights instead of reading them: `classes=1000,train=1281167,val=50000`, and for
-    /// fine-tuning `init=B/16@224`.
+    /// fine-tuning `init=B/16@224`, for distillation `teacher=B/16@224`.
     #[arg(long, value_name = "FACTS")]
     assume: Option<Assumed>,
 }
@@ -124,7 +124,12 @@ fn assumed_plan(recipe: &Recipe, assumed: &Assumed) -> Result<(RunPlan, Vec<Stri
             (dataset.facts(), dataset.remarks())
         }
     };
-    Ok((recipe.plan(task, init.as_ref(), facts)?, remarks))
+    let teacher = match assumed.teacher(config, &facts)? {
+        Some(assumed) => Some(assumed),
+        None => recipe.read_teacher()?.as_ref().map(InitFacts::of),
+    };
+    let plan = recipe.plan(task, init.as_ref(), facts)?;
+    Ok((recipe.taught(plan, teacher.as_ref())?, remarks))
 }
 
 /// The plan of a configuration, and its data. One that names weights is a fine-tuning job.

@@ -4,7 +4,8 @@ use std::num::NonZeroUsize;
 
 use clap::{Args, ValueEnum};
 use mixer_model::{
-    Gelu, Kernels, MixerConfig, Precision, TrainingMemory, TrainingSetup, VARIANTS, Variant, count,
+    Gelu, Kernels, MixerConfig, Precision, SecondPass, TrainingMemory, TrainingSetup, VARIANTS,
+    Variant, count,
 };
 use serde::Serialize;
 
@@ -51,6 +52,9 @@ pub(super) struct SummaryArgs {
     /// Count a moving average of the weights too (`train.ema_decay`).
     #[arg(long)]
     ema: bool,
+    /// Count the second pass of sharpness-aware updates (`optimizer.sam`), of GSAM with the first gradient.
+    #[arg(long, value_enum, value_name = "KIND", num_args = 0..=1, default_missing_value = "sam")]
+    sam: Option<SamArg>,
     /// Blocks whose hidden units are computed again (`train.recompute_blocks`).
     #[arg(long, default_value_t = 0, value_name = "N")]
     recompute_blocks: usize,
@@ -78,6 +82,15 @@ enum OptimizerArg {
     Sgd,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum SamArg {
+    /// Or ASAM.
+    Sam,
+    /// With `alpha`.
+    Gsam,
+}
+
 /// One architecture; the JSON form is part of the interface.
 #[derive(Debug, Serialize)]
 struct Row {
@@ -87,7 +100,7 @@ struct Row {
     parameters: u64,
     parameters_without_head: u64,
     macs: u64,
-    /// Of one example, forward and backward.
+    /// Of one example, forward and backward; twice with `--sam`.
     training_flops: u64,
     weights_bytes: u64,
     batch_size: usize,
@@ -96,6 +109,7 @@ struct Row {
     precision: Precision,
     device: KernelsArg,
     optimizer: OptimizerArg,
+    sam: Option<SamArg>,
     /// Bytes in each process, by part.
     training_memory: TrainingMemory,
     peak_bytes: u64,
@@ -147,6 +161,10 @@ impl SummaryArgs {
                 OptimizerArg::Sgd => 1,
             },
             has_average: self.ema,
+            second_pass: self.sam.map(|kind| SecondPass {
+                examples: part as u64,
+                keeps_gradient: kind == SamArg::Gsam,
+            }),
         })
     }
 
@@ -159,6 +177,7 @@ impl SummaryArgs {
         let training_memory = TrainingMemory::new(&config, &setup);
         let largest =
             memory.map(|bytes| TrainingMemory::largest_microbatch(&config, &setup, bytes));
+        let passes = if self.sam.is_some() { 2 } else { 1 };
         let row = Row {
             model: name.to_owned(),
             image_size: self.image_size,
@@ -166,7 +185,7 @@ impl SummaryArgs {
             parameters: count::num_params(&config),
             parameters_without_head: count::num_params_without_head(&config),
             macs: count::macs(&config),
-            training_flops: count::training_flops(&config),
+            training_flops: count::training_flops(&config).saturating_mul(passes),
             weights_bytes: count::weights_bytes(&config),
             batch_size: self.batch_size,
             processes: self.processes.get(),
@@ -174,6 +193,7 @@ impl SummaryArgs {
             precision: self.precision,
             device: self.device,
             optimizer: self.optimizer,
+            sam: self.sam,
             training_memory,
             peak_bytes: training_memory.peak(),
             largest_microbatch: largest,
@@ -222,24 +242,35 @@ fn table(args: &SummaryArgs, rows: &[(Row, Variant)]) -> String {
     }
     text += &format!(
         "GMACs: multiply-accumulates of one image forward, at {} px\n\
-         training GFLOP: operations of one image forward and backward\n\n",
-        args.image_size
+         training GFLOP: operations of one image forward and backward{}\n\n",
+        args.image_size,
+        if args.sam.is_some() { ", twice" } else { "" }
     );
     text += &format!(
-        "{:<6} {:>7} {:>7} {:>7} {:>6} {:>9} {:>7} {:>7} {:>8}",
-        "MiB", "weights", "grads", "moments", "EMA", "kept", "scratch", "input", "peak"
+        "{:<6} {:>7} {:>7} {:>7} {:>6}{} {:>9} {:>7} {:>7} {:>8}",
+        "MiB",
+        "weights",
+        "grads",
+        "moments",
+        "EMA",
+        args.sam.map_or("", |_| "     SAM"),
+        "kept",
+        "scratch",
+        "input",
+        "peak"
     );
     text += if args.memory.is_some() { "    fits\n" } else { "\n" };
     let mib = |bytes: u64| bytes.div_ceil(1 << 20);
     for (row, _) in rows {
         let memory = &row.training_memory;
         text += &format!(
-            "{:<6} {:>7} {:>7} {:>7} {:>6} {:>9} {:>7} {:>7} {:>8}",
+            "{:<6} {:>7} {:>7} {:>7} {:>6}{} {:>9} {:>7} {:>7} {:>8}",
             row.model,
             mib(memory.weights),
             mib(memory.gradients),
             mib(memory.moments),
             mib(memory.average),
+            args.sam.map_or(String::new(), |_| format!(" {:>7}", mib(memory.second_pass))),
             mib(memory.activations),
             mib(memory.scratch),
             mib(memory.input),
@@ -265,6 +296,9 @@ fn table(args: &SummaryArgs, rows: &[(Row, Variant)]) -> String {
              the batch of {} is shared\n",
             args.batch_size
         );
+    }
+    if args.sam.is_some() {
+        text += "SAM: the weights of the second pass, the pixels of the batch, of GSAM the first gradient\n";
     }
     if let Some(memory) = &args.memory {
         let per = if processes > 1 { " of a process" } else { "" };

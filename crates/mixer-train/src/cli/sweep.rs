@@ -282,7 +282,8 @@ impl Member {
             Some((known, size, facts)) if known == config.data && size == image_size => facts,
             _ => Dataset::open(&config.data, image_size)?.facts(),
         };
-        recipe.plan(*task, init.as_ref(), facts.clone())?;
+        let plan = recipe.plan(*task, init.as_ref(), facts.clone())?;
+        recipe.taught(plan, recipe.read_teacher()?.as_ref().map(InitFacts::of).as_ref())?;
         *data = Some((config.data.clone(), image_size, facts));
         Ok(())
     }

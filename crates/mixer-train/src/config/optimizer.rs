@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::update::sam::Sam;
+
 /// Highest learning rate with AdamW.
 pub const LEARNING_RATE_ADAMW: f64 = 0.001;
 
@@ -68,4 +70,18 @@ pub struct OptimizerConfig {
     /// AdamW only: added to the root of the second moment.
     #[schemars(extend("minimum" = MIN_EPSILON, "default" = EPSILON))]
     pub epsilon: Option<f64>,
+    /// Sharpness-aware minimisation, `{ rho = 0.1, rho_min = 0, adaptive = false, every = 1, alpha = 0 }`.
+    ///
+    /// An update takes the gradient twice for the same batch and the same draws: at the weights, and where they are
+    /// when they are moved by `rho` along it (SAM). The second gradient is what is clipped and applied, to the weights
+    /// as they were. An update takes twice the time. `rho` alone is needed.
+    ///
+    /// The first gradient is that of the whole batch, of all microbatches and processes. The radius follows the
+    /// learning rate from `rho` at its highest to `rho_min` at the end of its decay. With `adaptive` each weight moves
+    /// in proportion to its size (ASAM), and `rho` is some ten times as large. With `every = k` the updates 0, k, 2k, …
+    /// take two passes, and the others one. `alpha` is the share of the first gradient, as far as it is orthogonal to
+    /// the second, that is taken off it (GSAM). Metrics have the loss at the weights themselves, and the norm of the
+    /// gradient that is applied.
+    #[schemars(extend("x-default" = "none"))]
+    pub sam: Option<Sam>,
 }

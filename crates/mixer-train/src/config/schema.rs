@@ -85,6 +85,15 @@ impl Key {
         }
     }
 
+    /// `true` where a field of its value may change when a run is continued, by its address, `train.teacher.weights`.
+    #[must_use]
+    pub fn frees(&self, address: &str) -> bool {
+        let field = address.strip_prefix(&self.address()).and_then(|rest| rest.strip_prefix('.'));
+        let pointer = field.map(|field| format!("/properties/{field}/x-resume"));
+        let word = pointer.and_then(|pointer| referenced(self.facts)?.pointer(&pointer)?.as_str());
+        word == Some("free")
+    }
+
     /// Decider of it where nobody typed it and it is no default: `weights`, `preprocessing` (of the
     /// weights), or in words.
     #[must_use]

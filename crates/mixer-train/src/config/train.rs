@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::limits::{MAX_BATCH_SIZE, MAX_STEPS};
 use crate::run::early_stopping::EarlyStopping;
 use crate::run::on_divergence::OnDivergence;
+use crate::update::distillation::Distillation;
 use crate::update::loss::Loss;
 use crate::update::loss_scale::LossScaling;
 use mixer_model::Precision;
@@ -81,6 +82,17 @@ pub struct TrainConfig {
     /// `sigmoid` goes with `model.head_bias`.
     #[schemars(extend("default" = LOSS))]
     pub loss: Option<Loss>,
+    /// A teacher whose probabilities are learned besides the labels, `{ weights = "runs/large", temperature = 2, weight = 0.7 }`.
+    ///
+    /// The loss is `(1 - weight)` times that of the labels and `weight · temperature²` times the Kullback-Leibler
+    /// divergence of the student's probabilities from the teacher's, with the logits of both divided by `temperature`
+    /// (Hinton et al. 2015). `weights` is needed; `temperature` is 1 by default and `weight`, above 0 and at most 1, 0.5.
+    /// The teacher sees the very pictures that the student sees, after augmentation, mixup and CutMix, normalised and
+    /// cut into patches as it knows them. It has the same resolution and the same classes, in whatever order, is not
+    /// trained, and computes in `precision`, by default `train.precision`. `loss` is `softmax`. Evaluations are of
+    /// the student alone. A run that is continued needs the same teacher, which may have moved: `weights` may change.
+    #[schemars(extend("x-default" = "none"))]
+    pub teacher: Option<Distillation>,
     /// Part of the target that is spread over all classes; not applied in evaluation.
     #[schemars(extend("minimum" = 0, "exclusiveMaximum" = 1, "default" = LABEL_SMOOTHING))]
     pub label_smoothing: Option<f32>,

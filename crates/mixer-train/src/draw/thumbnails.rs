@@ -22,6 +22,7 @@ pub fn thumbnail(picture: &RgbImage) -> Result<RgbImage, DataError> {
         image_size: SIDE,
         resize: EvalResize::Squash,
         interpolation: Interpolation::Bilinear,
+        jpeg_scaling: false,
     };
     let mut pixels = vec![0; (SIDE * SIDE * 3) as usize];
     transform.apply(picture, &mut Resampler::default(), &mut pixels)?;

@@ -67,6 +67,7 @@ impl Dataset {
                     ("data.train", config.train.is_some()),
                     ("data.val", config.val.is_some()),
                     ("data.apply_exif_orientation", config.apply_exif_orientation.is_some()),
+                    ("data.jpeg_scaling", config.jpeg_scaling == Some(true)),
                     ("data.max_pixels", config.max_pixels.is_some()),
                 ] {
                     if set {

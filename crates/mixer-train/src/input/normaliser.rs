@@ -91,14 +91,14 @@ impl Normaliser {
     /// # Shapes
     /// - output: `[B, S, P·P·3]`
     #[must_use]
-    pub fn normalised(&self, pixels: Pixels) -> Tensor<3> {
+    pub fn normalised(&self, pixels: &Pixels) -> Tensor<3> {
         let pixels = match pixels {
             Pixels::Host(bytes, dims) => {
-                let values = normalise_pixels(&bytes, &self.scale, &self.shift);
-                return Tensor::from_data(TensorData::new(values, dims), &self.device);
+                let values = normalise_pixels(bytes, &self.scale, &self.shift);
+                return Tensor::from_data(TensorData::new(values, *dims), &self.device);
             }
-            Pixels::Bytes(bytes) => bytes.float(),
-            Pixels::Floats(floats) => floats,
+            Pixels::Bytes(bytes) => bytes.clone().float(),
+            Pixels::Floats(floats) => floats.clone(),
         };
         let [scale, shift] = &self.tensors;
         pixels * scale.clone() + shift.clone()
@@ -179,7 +179,7 @@ mod tests {
                 ..Preprocessing::default()
             };
             let normaliser = Normaliser::new(&preprocessing, &network, &device);
-            let values = normaliser.normalised(normaliser.upload(&batch));
+            let values = normaliser.normalised(&normaliser.upload(&batch));
             assert_eq!(values.dims(), [2, 9, 12]);
             values.into_data().iter::<f32>().map(|value| value.round() as u8).collect::<Vec<u8>>()
         };

@@ -27,6 +27,7 @@ pub fn eval_transform(preprocessing: &Preprocessing, image_size: usize) -> EvalT
             weights::Interpolation::Bicubic => Interpolation::Bicubic,
             weights::Interpolation::Box => Interpolation::Area,
         },
+        jpeg_scaling: preprocessing.jpeg_scaling,
     }
 }
 
@@ -49,6 +50,7 @@ pub fn preprocessing(transform: &EvalTransform, mean: [f32; 3], std: [f32; 3]) -
             Interpolation::Area => weights::Interpolation::Box,
         },
         apply_exif_orientation: false,
+        jpeg_scaling: transform.jpeg_scaling,
         shuffle: Shuffle::None,
     }
 }

@@ -34,14 +34,12 @@ pub(crate) struct Input {
     pub(crate) patches: Tensor<3>,
     /// All else; its `patches` are empty.
     pub(crate) batch: Batch,
-    /// Time that was spent waiting for it.
-    pub(crate) waited: Duration,
 }
 
 /// A batch whose pixels are on the device; its `patches` are empty.
-struct Uploaded {
-    pixels: Pixels,
-    batch: Batch,
+pub(crate) struct Uploaded {
+    pub(crate) pixels: Pixels,
+    pub(crate) batch: Batch,
 }
 
 impl Stream {
@@ -74,8 +72,20 @@ impl Stream {
     /// [`Halt::Stop`] with what `stop` answers; [`Halt::Failed`] when an example cannot be read.
     pub(crate) fn next<S>(
         &mut self,
-        mut stop: impl FnMut() -> Option<S>,
+        stop: impl FnMut() -> Option<S>,
     ) -> Result<Option<Input>, Halt<S>> {
+        let Some((Uploaded { pixels, batch }, _)) = self.next_uploaded(stop)? else {
+            return Ok(None);
+        };
+        Ok(Some(Input { patches: self.normaliser.normalised(&pixels), batch }))
+    }
+
+    /// The next batch before it is normalised, and the time that was spent waiting for it; otherwise as
+    /// [`Stream::next`].
+    pub(crate) fn next_uploaded<S>(
+        &mut self,
+        mut stop: impl FnMut() -> Option<S>,
+    ) -> Result<Option<(Uploaded, Duration)>, Halt<S>> {
         let Some(uploaded) = &self.uploaded else { return Ok(None) };
         let started = Instant::now();
         loop {
@@ -83,12 +93,7 @@ impl Stream {
                 return Err(Halt::Stop(stop));
             }
             match uploaded.recv_timeout(PATIENCE) {
-                Ok(uploaded) => {
-                    let Uploaded { pixels, batch } = uploaded?;
-                    let waited = started.elapsed();
-                    let patches = self.normaliser.normalised(pixels);
-                    return Ok(Some(Input { patches, batch, waited }));
-                }
+                Ok(uploaded) => return Ok(Some((uploaded?, started.elapsed()))),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
                     if let Some(Err(panic)) = self.thread.take().map(JoinHandle::join) {
@@ -178,7 +183,12 @@ mod tests {
             on_corrupt: OnCorrupt::Stop,
         };
         let (image_size, interpolation) = (32, Interpolation::Bilinear);
-        let transform = EvalTransform { image_size, resize: EvalResize::Squash, interpolation };
+        let transform = EvalTransform {
+            image_size,
+            resize: EvalResize::Squash,
+            interpolation,
+            jpeg_scaling: false,
+        };
         Loader::eval(Arc::new(source), transform, config).unwrap()
     }
 
@@ -206,7 +216,7 @@ mod tests {
             while let Some(Input { patches, batch, .. }) = next(&mut stream).unwrap() {
                 let mut whole = expected.next_batch().unwrap().unwrap();
                 brighten(&mut whole).unwrap();
-                let wanted = normaliser().normalised(normaliser().upload(&whole));
+                let wanted = normaliser().normalised(&normaliser().upload(&whole));
                 assert_eq!(patches.into_data(), wanted.into_data());
                 whole.patches.clear();
                 assert_eq!(batch, whole);

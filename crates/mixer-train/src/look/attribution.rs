@@ -72,7 +72,7 @@ impl Attribution {
         let batch =
             Batch { patches, labels: vec![0], num_tokens: tokens, patch_dim, ..Batch::default() };
         let x: Vec<f32> =
-            normaliser.normalised(normaliser.upload(&batch)).into_data().iter::<f32>().collect();
+            normaliser.normalised(&normaliser.upload(&batch)).into_data().iter::<f32>().collect();
         let tensor = |rows: &[Vec<f32>]| {
             let values = match &order {
                 None => rows.concat(),

@@ -115,7 +115,8 @@ pub fn figures(runs: &[RunRecord]) -> Result<Vec<Figure>, TrainError> {
 
 /// Floating-point operations of all updates that were done.
 fn operations(run: &RunRecord) -> Option<f64> {
-    let images = run.steps() as f64 * run.plan.train.batch_size as f64;
+    let passes = run.plan.optimizer.sam.map_or(1.0, |sam| sam.passes());
+    let images = passes * run.steps() as f64 * run.plan.train.batch_size as f64;
     Some(images * training_flops(&run.plan.model.network) as f64)
 }
 

@@ -73,7 +73,8 @@ impl RunPlan {
         extend: bool,
     ) -> Result<Result<Continued, Difference>, TrainError> {
         let init = self.init.as_ref().map(|init| &init.from);
-        let mut plan = Self::resolve(config, self.task, init, self.facts.clone())?;
+        let plan = Self::resolve(config, self.task, init, self.facts.clone())?;
+        let mut plan = plan.with_teacher(self.teacher.as_ref())?;
         plan.schedule.lengths.clone_from(&self.schedule.lengths);
         let (here, there) = (schema::table(&plan)?, schema::table(self)?);
         let mixes_within = |data: &DataPlan| data.mix.is_some() && !data.leads_microbatches();
@@ -92,8 +93,12 @@ impl RunPlan {
                 change => (change, true),
             };
             let (wanted, found) = (of(&here), of(&there));
-            let found = differences(&key.address(), wanted.as_ref(), found.as_ref(), change);
-            if !is_allowed && let Some(first) = found.first() {
+            let mut found = differences(&key.address(), wanted.as_ref(), found.as_ref(), change);
+            found.iter_mut().filter(|found| key.frees(&found.key)).for_each(|found| {
+                found.change = Change::Free;
+            });
+            let is_refused = |found: &&Difference| !is_allowed && found.change != Change::Free;
+            if let Some(first) = found.iter().find(is_refused) {
                 return Ok(Err(first.clone()));
             }
             changes.extend(found);

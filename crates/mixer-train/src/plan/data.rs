@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::data::{
     APPLY_EXIF_ORIENTATION, CROP, DataConfig, DataKind, EVAL_RESIZE, FLIP, INTERPOLATION,
-    MAX_PIXELS, MEAN, ON_CORRUPT, QUEUE_MIB, REPEATS, SHUFFLE, STD, TRAIN, TRAIN_EXAMPLES,
-    TRAIN_FRACTION, TRAIN_FRACTION_SEED, VAL_EXAMPLES, default_workers,
+    JPEG_SCALING, MAX_PIXELS, MEAN, ON_CORRUPT, QUEUE_MIB, REPEATS, SHUFFLE, STD, TRAIN,
+    TRAIN_EXAMPLES, TRAIN_FRACTION, TRAIN_FRACTION_SEED, VAL_EXAMPLES, default_workers,
 };
 use crate::error::{TrainError, named_by_key};
 use crate::input::preprocessing;
@@ -76,6 +76,9 @@ pub struct DataPlan {
     /// Turning of pictures as their EXIF data says; absent for the built-in set.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub apply_exif_orientation: Option<bool>,
+    /// Decoding of JPEGs at a part of their size.
+    #[serde(default)]
+    pub jpeg_scaling: bool,
     /// Pixels above which a picture is refused; absent for the built-in set.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub max_pixels: Option<u64>,
@@ -124,6 +127,10 @@ impl DataPlan {
                 .or(inherited_eval.map(|transform| transform.resize))
                 .unwrap_or(EVAL_RESIZE),
             interpolation,
+            jpeg_scaling: config
+                .jpeg_scaling
+                .or(inherited.map(|rule| rule.jpeg_scaling))
+                .unwrap_or(JPEG_SCALING),
         };
         eval.check().map_err(named_by_key)?;
         check_effects(config, batches.microbatch_size)?;
@@ -162,6 +169,7 @@ impl DataPlan {
             shuffle: config.shuffle.or(inherited.map(|p| p.shuffle)).unwrap_or(SHUFFLE),
             apply_exif_orientation: (!is_builtin)
                 .then_some(config.apply_exif_orientation.unwrap_or(APPLY_EXIF_ORIENTATION)),
+            jpeg_scaling: eval.jpeg_scaling,
             max_pixels: (!is_builtin).then_some(config.max_pixels.unwrap_or(MAX_PIXELS)),
             on_corrupt: config.on_corrupt.unwrap_or(ON_CORRUPT),
             workers: config.workers.unwrap_or_else(default_workers),
@@ -244,5 +252,6 @@ pub(crate) fn train_transform(
         interpolation,
         randaugment: data.randaugment.clone(),
         erasing: data.erasing.clone(),
+        jpeg_scaling: data.jpeg_scaling.unwrap_or(JPEG_SCALING),
     }
 }

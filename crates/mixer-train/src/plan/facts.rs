@@ -1,5 +1,7 @@
 //! The data and the weights as they were found, as far as a plan needs to know them.
 
+use std::collections::BTreeMap;
+
 use mixer_model::{Metadata, MixerConfig, Weights};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -22,7 +24,7 @@ pub struct DataFacts {
     pub classes: Vec<String>,
 }
 
-/// The weights that fine-tuning starts from, as far as a plan needs to know them.
+/// The weights that fine-tuning starts from, or a teacher's, as far as a plan needs to know them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct InitFacts {
@@ -45,6 +47,15 @@ impl InitFacts {
             metadata: weights.metadata.clone(),
             sha256: Some(sha256(weights)),
         }
+    }
+
+    /// The same without what others weights of the same kind would not have: where they come from, and how sure they
+    /// are of what they say.
+    #[must_use]
+    pub fn without_origin(&self) -> Self {
+        let metadata =
+            Metadata { provenance: BTreeMap::new(), temperature: None, ..self.metadata.clone() };
+        Self { metadata, ..self.clone() }
     }
 
     /// Facts of weights that nobody has read.

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use mixer_model::MixerConfig;
 use mixer_model::weights::ResizeMethod;
-use mixer_model::{Metadata, MixerConfig};
 use serde::{Deserialize, Serialize};
 
 use crate::config::init::HEAD;
@@ -54,13 +54,10 @@ impl InitPlan {
                 )));
             }
         };
-        // Of the weights as they were; other weights have another one.
-        let metadata =
-            Metadata { provenance: BTreeMap::new(), temperature: None, ..facts.metadata.clone() };
         Ok(Self {
             weights: config.weights.clone(),
             head: if reset_head { HeadInit::Reset } else { HeadInit::Keep },
-            from: InitFacts { metadata, ..facts.clone() },
+            from: facts.without_origin(),
         })
     }
 

@@ -9,6 +9,7 @@ use crate::config::optimizer::{
 use crate::error::TrainError;
 use crate::plan::task::Task;
 use crate::update::optimizer::Rule;
+use crate::update::sam::Sam;
 
 /// The optimizer of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -18,6 +19,9 @@ pub struct OptimizerPlan {
     /// Kind and constants.
     #[serde(flatten)]
     pub rule: Rule,
+    /// Sharpness-aware minimisation; absent where an update has one pass.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub sam: Option<Sam>,
 }
 
 impl OptimizerPlan {
@@ -27,6 +31,12 @@ impl OptimizerPlan {
             Task::Pretrain => OptimizerKind::Adamw,
             Task::Finetune => OptimizerKind::Sgd,
         };
+        let sam = config.sam;
+        if let Some(Err((name, found, expected))) = sam.map(|sam| sam.check()) {
+            return Err(TrainError::config(format!(
+                "`optimizer.sam.{name}` is {found}, expected {expected}"
+            )));
+        }
         match config.kind.unwrap_or(usual) {
             OptimizerKind::Adamw => {
                 if config.momentum.is_some() {
@@ -40,6 +50,7 @@ impl OptimizerPlan {
                         epsilon: config.epsilon.unwrap_or(EPSILON),
                         weight_decay: config.weight_decay.unwrap_or(WEIGHT_DECAY_ADAMW),
                     },
+                    sam,
                 })
             }
             OptimizerKind::Sgd => {
@@ -58,6 +69,7 @@ impl OptimizerPlan {
                         momentum: config.momentum.unwrap_or(MOMENTUM),
                         weight_decay: config.weight_decay.unwrap_or(WEIGHT_DECAY_SGD),
                     },
+                    sam,
                 })
             }
         }

@@ -20,6 +20,7 @@ use crate::plan::task::Task;
 use crate::plan::train::TrainPlan;
 use crate::run::early_stopping::EarlyStopping;
 use crate::update::parameter_rates::ParameterRates;
+use crate::update::sam::Sam;
 use crate::update::schedule::LearningRate;
 
 /// A run with every value resolved, in the sections of the configuration and under its names.
@@ -35,6 +36,9 @@ pub struct RunPlan {
     /// The start of a fine-tuning; absent in pre-training.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub init: Option<InitPlan>,
+    /// The teacher of `train.teacher` as it was found.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub teacher: Option<InitFacts>,
     /// The data and how it is prepared.
     pub data: DataPlan,
     /// The optimizer.
@@ -52,7 +56,8 @@ impl RunPlan {
     ///
     /// # Errors
     /// [`TrainError::Config`] for a value out of range, for keys that contradict each other, and for
-    /// keys that would have no effect; [`TrainError::Model`] for dimensions that make no network.
+    /// keys that would have no effect; [`TrainError::Model`] for dimensions that make no network. A teacher is looked at by
+    /// [`RunPlan::with_teacher`].
     pub fn resolve(
         config: &RunConfig,
         task: Task,
@@ -73,7 +78,7 @@ impl RunPlan {
         let pass = pass(&facts, config.data.repeats.unwrap_or(REPEATS));
         let train = TrainPlan::resolve(&config.train, &model.network, pass)?;
         let size = model.network.image_size;
-        Ok(Self {
+        let plan = Self {
             task,
             seed: config.seed.unwrap_or(SEED),
             data: DataPlan::resolve(&config.data, init, &facts, size, &train)?,
@@ -81,9 +86,24 @@ impl RunPlan {
             schedule: SchedulePlan::resolve(&config.schedule, train.steps)?,
             model,
             init: start,
+            teacher: None,
             train,
             facts,
-        })
+        };
+        plan.check_sam()?;
+        Ok(plan)
+    }
+
+    /// Refuses a radius that follows a learning rate which stays where it is.
+    fn check_sam(&self) -> Result<(), TrainError> {
+        let (last, highest) = self.learning_rate().ends(0);
+        match self.optimizer.sam {
+            Some(Sam { rho_min: Some(_), .. }) if last >= highest => {
+                let because = "with a learning rate that does not decay";
+                Err(TrainError::no_effect("optimizer.sam.rho_min", because))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The learning rate of each update.
@@ -102,6 +122,7 @@ impl RunPlan {
             interpolation: self.data.interpolation,
             randaugment: self.data.randaugment.clone(),
             erasing: self.data.erasing.clone(),
+            jpeg_scaling: self.data.jpeg_scaling,
         }
     }
 
@@ -112,6 +133,7 @@ impl RunPlan {
             image_size: self.model.network.image_size as u32,
             resize: self.data.eval_resize.clone(),
             interpolation: self.data.interpolation,
+            jpeg_scaling: self.data.jpeg_scaling,
         }
     }
 

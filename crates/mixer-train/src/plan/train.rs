@@ -13,6 +13,7 @@ use crate::config::train::{
 use crate::error::TrainError;
 use crate::run::early_stopping::EarlyStopping;
 use crate::run::on_divergence::OnDivergence;
+use crate::update::distillation::Distillation;
 use crate::update::loss::Loss;
 use crate::update::loss_scale::LossScaling;
 use crate::update::parameter_rates::ParameterRates;
@@ -30,6 +31,9 @@ pub struct TrainPlan {
     pub steps: u64,
     /// The loss.
     pub loss: Loss,
+    /// The teacher; absent when labels alone are learned.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub teacher: Option<Distillation>,
     /// Label smoothing.
     pub label_smoothing: f32,
     /// Largest norm of the whole gradient; never clipped when absent, which is written as 0.
@@ -138,6 +142,14 @@ impl TrainPlan {
         if let Some(rule) = &loss_scale {
             check_loss_scale(rule)?;
         }
+        let loss = config.loss.unwrap_or(LOSS);
+        let teacher = config.teacher.clone().map(|teacher| {
+            let precision = Some(teacher.precision.unwrap_or(precision));
+            Distillation { precision, ..teacher }
+        });
+        if let Some(teacher) = &teacher {
+            check_teacher(teacher, loss)?;
+        }
         let exchange_precision = config.exchange_precision.unwrap_or(EXCHANGE_PRECISION);
         if exchange_precision == Precision::F16 {
             return Err(TrainError::config(
@@ -149,7 +161,8 @@ impl TrainPlan {
             batch_size,
             microbatch_size,
             steps,
-            loss: config.loss.unwrap_or(LOSS),
+            loss,
+            teacher,
             label_smoothing: config.label_smoothing.unwrap_or(LABEL_SMOOTHING),
             clip_norm: above_zero(config.clip_norm.unwrap_or(CLIP_NORM)),
             freeze,
@@ -219,6 +232,20 @@ fn check_early_stopping(rule: &EarlyStopping) -> Result<(), TrainError> {
             "`train.early_stopping.min_delta` is {}, expected at least 0 and below 1",
             rule.min_delta
         )));
+    }
+    Ok(())
+}
+
+fn check_teacher(teacher: &Distillation, loss: Loss) -> Result<(), TrainError> {
+    if let Err((name, found, expected)) = teacher.check() {
+        return Err(TrainError::config(format!(
+            "`train.teacher.{name}` is {found}, expected {expected}"
+        )));
+    }
+    if loss != Loss::Softmax {
+        return Err(TrainError::config(
+            "`train.loss` is \"sigmoid\", expected \"softmax\": a teacher is learned from as a distribution over the classes",
+        ));
     }
     Ok(())
 }

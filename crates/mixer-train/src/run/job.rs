@@ -17,6 +17,7 @@ use crate::plan::RunPlan;
 use crate::run::evaluation::Evaluator;
 use crate::update::loss_scale::LossScale;
 use crate::update::optimizer::Optimizer;
+use crate::update::teacher::Teacher;
 
 /// Everything that a run is made of.
 pub struct Job {
@@ -32,6 +33,8 @@ pub struct Job {
     pub loading: Loading,
     /// The processes that train together.
     pub group: Rc<dyn Group>,
+    /// The teacher, where there is one and something is left to train.
+    pub teacher: Option<Teacher>,
 }
 
 /// The state that a run has when its process begins.
@@ -112,6 +115,9 @@ impl Job {
         }
         if let Some(hash) = plan.init.as_ref().and_then(|init| init.from.sha256.clone()) {
             provenance.push(("init_sha256", hash));
+        }
+        if let Some(hash) = plan.teacher.as_ref().and_then(|teacher| teacher.sha256.clone()) {
+            provenance.push(("teacher_sha256", hash));
         }
         if let Some(decay) = plan.train.ema_decay {
             provenance.push(("ema_decay", decay.to_string()));

@@ -62,6 +62,15 @@ impl Recipe {
         run_dir::read_weights(path, self.config.model.gelu)
     }
 
+    /// Reads the weights of the teacher that it names; none where it names none.
+    ///
+    /// # Errors
+    /// [`TrainError::Model`] or [`TrainError::RunDir`] when they cannot be read.
+    pub fn read_teacher(&self) -> Result<Option<Weights>, TrainError> {
+        let teacher = self.config.train.teacher.as_ref();
+        teacher.map(|teacher| run_dir::read_weights(&teacher.weights, None)).transpose()
+    }
+
     /// The weights that the task starts from; none in pre-training.
     pub(crate) fn initial(&self, task: Task) -> Result<Option<Weights>, TrainError> {
         match task {
@@ -90,7 +99,19 @@ impl Recipe {
         RunPlan::resolve(&self.config, task, init, data).map_err(|error| self.in_file(error))
     }
 
-    /// Opens the data and resolves a new run.
+    /// The same plan with the teacher that was read.
+    ///
+    /// # Errors
+    /// Those of [`RunPlan::with_teacher`], with the file.
+    pub fn taught(
+        &self,
+        plan: RunPlan,
+        teacher: Option<&InitFacts>,
+    ) -> Result<RunPlan, TrainError> {
+        plan.with_teacher(teacher).map_err(|error| self.in_file(error))
+    }
+
+    /// Opens the data and resolves a new run, but for a teacher.
     ///
     /// # Errors
     /// Those of `Dataset::open` and of [`RunPlan::resolve`].

@@ -2,13 +2,16 @@
 
 use mixer_model::Mixer;
 
+use crate::disk::checkpoint::RunState;
 use crate::error::{CheckpointFault, TrainError};
-use crate::halt::never;
+use crate::halt::Halt;
 use crate::run::divergence::Divergence;
 use crate::run::job::{Job, Start};
+use crate::run::passes::Passes;
+use crate::run::together::Together;
 use crate::show::progress::Progress;
 use crate::show::visible::visible;
-use crate::update::batch_gradient::{BatchGradient, Gradient};
+use crate::update::batch_gradient::{Gradient, Microbatch};
 use crate::update::optimizer::Clip;
 
 /// Lines of each table of a report.
@@ -69,10 +72,16 @@ pub fn replay(job: &Job, divergence: Divergence, start: Start) -> Result<Replay,
         return Err(TrainError::checkpoint(CheckpointFault::CannotReplay, reason, path));
     }
     let mut progress = Progress::new("step", divergence.step, state.step);
-    let mut batches = BatchGradient::new(job, state.step, state.skipped_train.clone())?;
+    let (mut passes, mut together) = (Passes::new(job, &state)?, Together::new(job));
+    let mut gradient = |mixer: &Mixer, state: &RunState, watch: &mut dyn FnMut(Microbatch)| {
+        let joined = passes.next(mixer, state, &mut together, Ok(()), || None, watch);
+        joined.map(|joined| joined.gradient).map_err(|halt| match halt {
+            Halt::Failed(error) => error,
+            Halt::Stop(_) => unreachable!("nobody asks a replay to stop"),
+        })
+    };
     for step in state.step..divergence.step {
-        let Gradient { sum, loss, .. } =
-            batches.next(&mixer, state.loss_factor(), never, |_| ())?;
+        let Gradient { sum, loss, .. } = gradient(&mixer, &state, &mut |_| ())?;
         let squared_norm = sum.squared_norm().unwrap_or_else(|| loss.zeros_like());
         progress.update(step + 1);
         // An update that was left out, is left out.
@@ -88,18 +97,18 @@ pub fn replay(job: &Job, divergence: Divergence, start: Start) -> Result<Replay,
             let clip = plan.train.clip_norm.map(|limit| Clip { squared_norm, limit });
             mixer = optimizer.update(mixer, sum, clip.as_ref(), plan.learning_rate().rate(step));
         }
+        state.step = step + 1;
     }
     progress.finish();
     let mut examples = Vec::with_capacity(plan.train.batch_size);
-    let factor = state.loss_factor();
-    let Gradient { sum, loss, indices, .. } =
-        batches.next(&mixer, factor, never, |microbatch| {
-            let losses: Vec<f32> = microbatch.losses.into_data().iter::<f32>().collect();
-            for (&index, loss) in microbatch.indices.iter().zip(losses) {
-                let name = job.dataset.train.describe(index as usize);
-                examples.push(ExampleLoss { index, name, loss });
-            }
-        })?;
+    let mut watch = |microbatch: Microbatch<'_>| {
+        let losses: Vec<f32> = microbatch.losses.into_data().iter::<f32>().collect();
+        for (&index, loss) in microbatch.indices.iter().zip(losses) {
+            let name = job.dataset.train.describe(index as usize);
+            examples.push(ExampleLoss { index, name, loss });
+        }
+    };
+    let Gradient { sum, loss, indices, .. } = gradient(&mixer, &state, &mut watch)?;
     examples.sort_by(|a, b| finite_last(a.loss.into(), b.loss.into()));
     let mut parameters: Vec<ParameterGradient> = sum
         .norms()

@@ -32,6 +32,7 @@ use crate::run::replay::{self, Replay};
 use crate::run::time_limit::TimeLimit;
 use crate::run::trainer::{self, Outcome};
 use crate::show::progress::say;
+use crate::update::teacher::Teacher;
 
 /// Fate of a run that the directory holds already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
@@ -88,6 +89,7 @@ struct Opened {
     plan: RunPlan,
     dataset: Dataset,
     initial: Option<Weights>,
+    teacher: Option<Teacher>,
     checkpoint: Option<(PathBuf, Checkpoint)>,
 }
 
@@ -117,7 +119,7 @@ impl Session {
         let plan = RunPlan::from_toml(&plan, || Ok(recipe.config.clone()))
             .map_err(|reason| TrainError::config(format!("the plan of rank 0: {reason}")));
         let plan = verdict::all(&*group, plan)?;
-        verdict::all(&*group, options.device.check(plan.train.precision))?;
+        verdict::all(&*group, check_device(&options.device, &plan))?;
         // On each machine one before the others, so that it writes what they read, such as indices of shards.
         let mut dataset = None;
         for is_turn_of_firsts in [true, false] {
@@ -126,12 +128,18 @@ impl Session {
                 (is_turn && !first).then(|| same_data(recipe, &plan, OF_RANK_0)).transpose();
             dataset = verdict::all(&*group, opens)?.or(dataset);
         }
+        // A run that has come to its end needs none.
+        let is_taught = opened.as_ref().is_some_and(|opened| opened.job.teacher.is_some());
+        let is_taught = group.broadcast(vec![u8::from(is_taught)]) == [1];
+        let teacher =
+            (!first && is_taught).then(|| same_teacher(recipe, &plan, &options.device, OF_RANK_0));
+        let teacher = verdict::all(&*group, teacher.transpose())?.flatten();
         let Some(dataset) = dataset else {
             return opened.ok_or_else(|| TrainError::ranks("rank 0 has opened no run"));
         };
         let Options { run_dir, device, time_limit, .. } = options;
         let (run_dir, loading) = (RunDir::new(run_dir), Loading::of(&recipe.config.data));
-        let job = Job { plan, dataset, run_dir, device, loading, group };
+        let job = Job { plan, dataset, run_dir, device, loading, group, teacher };
         Ok(Self { job, initial: None, checkpoint: None, time_limit, _lock: None })
     }
 
@@ -179,7 +187,7 @@ impl Session {
                 opened
             }
         };
-        let Opened { plan, dataset, initial, checkpoint } = opened;
+        let Opened { plan, dataset, initial, teacher, checkpoint } = opened;
         let lock = match lock {
             Some(lock) => {
                 if is_new {
@@ -195,7 +203,7 @@ impl Session {
             }
         };
         let loading = Loading::of(&recipe.config.data);
-        let job = Job { plan, dataset, run_dir, device, loading, group };
+        let job = Job { plan, dataset, run_dir, device, loading, group, teacher };
         Ok(Self { job, initial, checkpoint, time_limit, _lock: Some(lock) })
     }
 
@@ -253,7 +261,8 @@ impl Session {
         let named = found.start_of(recipe, |recipe| Ok(InitFacts::of(&recipe.read_init()?)))?;
         let plan = found.continued_by(recipe, task, named.as_ref(), false)?.plan;
         let dataset = same_data(recipe, &plan, OF_BEFORE)?;
-        device.check(plan.train.precision)?;
+        check_device(&device, &plan)?;
+        let teacher = same_teacher(recipe, &plan, &device, OF_BEFORE)?;
         // Its name alone, so that a file from elsewhere leads nowhere else.
         let beside = divergence.state.as_deref().and_then(Path::file_name);
         let checkpoint = match beside.map(|name| file.with_file_name(name)) {
@@ -271,7 +280,8 @@ impl Session {
         let start = start(&plan, initial, checkpoint)?;
         let loading = Loading::of(&recipe.config.data);
         let group = Rc::new(Alone);
-        replay::replay(&Job { plan, dataset, run_dir, device, loading, group }, divergence, start)
+        let job = Job { plan, dataset, run_dir, device, loading, group, teacher };
+        replay::replay(&job, divergence, start)
     }
 }
 
@@ -289,7 +299,7 @@ impl Opened {
         let named = found.start_of(recipe, |recipe| Ok(InitFacts::of(&recipe.read_init()?)))?;
         let continued = found.continued_by(recipe, task, named.as_ref(), extend)?;
         let dataset = same_data(recipe, &continued.plan, OF_BEFORE)?;
-        device.check(continued.plan.train.precision)?;
+        check_device(device, &continued.plan)?;
         check_share(&continued.plan, ranks)?;
         let newest = checkpoint::newest(&run_dir.checkpoints(), |error| {
             say(format_args!("warning: {error}; trying the one before"));
@@ -304,6 +314,9 @@ impl Opened {
         let (changes, is_longer) = (continued.changes.clone(), continued.longer_than.is_some());
         let plan = continued.after(checkpoint.state.step)?;
         plan.schedule.check_rewarming()?;
+        // A run that has come to its end needs it no more.
+        let is_done = checkpoint.state.step >= plan.train.steps;
+        let teacher = if is_done { None } else { same_teacher(recipe, &plan, device, OF_BEFORE)? };
         for change in &changes {
             say(change);
         }
@@ -313,16 +326,26 @@ impl Opened {
             run_dir.reopen()?;
         }
         run_dir.write_plan(&recipe.text, &plan)?;
-        Ok(Self { plan, dataset, initial: None, checkpoint: Some((path, checkpoint)) })
+        Ok(Self { plan, dataset, initial: None, teacher, checkpoint: Some((path, checkpoint)) })
     }
 
     fn new_run(recipe: &Recipe, task: Task, device: &DeviceEntry) -> Result<Self, TrainError> {
         let initial = recipe.initial(task)?;
         let (plan, dataset) = recipe.resolve(task, initial.as_ref())?;
         plan.schedule.check_rewarming().map_err(|error| recipe.in_file(error))?;
-        device.check(plan.train.precision)?;
-        Ok(Self { plan, dataset, initial, checkpoint: None })
+        check_device(device, &plan)?;
+        let teacher = recipe.read_teacher()?;
+        let plan = recipe.taught(plan, teacher.as_ref().map(InitFacts::of).as_ref())?;
+        let teacher = teacher.map(|weights| plan.open_teacher(weights, device)).transpose()?;
+        Ok(Self { plan, dataset, initial, teacher: teacher.flatten(), checkpoint: None })
     }
+}
+
+/// Refuses precisions that a device does not compute in.
+fn check_device(device: &DeviceEntry, plan: &RunPlan) -> Result<(), TrainError> {
+    let of_teacher = plan.train.teacher.as_ref().and_then(|teacher| teacher.precision);
+    let precisions = [Some(plan.train.precision), of_teacher];
+    precisions.into_iter().flatten().try_for_each(|precision| device.check(precision))
 }
 
 /// Refuses a number of processes that cannot share an update evenly, or not with the bits of one.
@@ -409,4 +432,32 @@ fn same_data(recipe: &Recipe, plan: &RunPlan, (who, hint): Known) -> Result<Data
         return Ok(dataset);
     };
     Err(TrainError::data_mismatch(message).with_hint(hint))
+}
+
+/// The teacher of a run that is known already, opened and compared; none of a run without.
+fn same_teacher(
+    recipe: &Recipe,
+    plan: &RunPlan,
+    device: &DeviceEntry,
+    (who, _): Known,
+) -> Result<Option<Teacher>, TrainError> {
+    let (Some(known), Some(weights)) = (&plan.teacher, recipe.read_teacher()?) else {
+        return Ok(None);
+    };
+    let found = InitFacts::of(&weights);
+    if (&known.sha256, &known.config) != (&found.sha256, &found.config) {
+        let hash = |facts: &InitFacts| {
+            facts.sha256.as_ref().map_or(String::new(), |hash| hash.chars().take(12).collect())
+        };
+        let path = recipe.config.train.teacher.as_ref().map(|teacher| teacher.weights.display());
+        let message = format!(
+            "the teacher has SHA-256 {}…, {who} one with {}…: {}",
+            hash(&found),
+            hash(known),
+            path.map_or(String::new(), |path| path.to_string())
+        );
+        return Err(TrainError::data_mismatch(message)
+            .with_hint("name the same weights with `train.teacher.weights`, wherever they are"));
+    }
+    plan.open_teacher(weights, device)
 }

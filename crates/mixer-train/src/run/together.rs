@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::hash::{DefaultHasher, Hasher};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use burn::tensor::{Tensor, TensorData};
 use mixer_data::{OnCorrupt, SkippedExample};
@@ -44,6 +44,8 @@ pub(crate) struct Joined {
     pub(crate) gradient: Gradient,
     /// Some process was asked for a checkpoint.
     pub(crate) is_save_asked: bool,
+    /// Time that this process spent on it with the others.
+    pub(crate) time: Duration,
 }
 
 /// This process among those of its run.
@@ -70,6 +72,7 @@ impl<'a> Together<'a> {
         mut own: Result<Gradient, Halt>,
         known: &BTreeSet<u64>,
     ) -> Result<Joined, Halt> {
+        let started = Instant::now();
         let mut news = News { save: interrupt::take_save_request(), ..News::default() };
         if let Ok(own) = &mut own {
             news.skipped = words(std::mem::take(&mut own.skipped));
@@ -90,11 +93,13 @@ impl<'a> Together<'a> {
         }
         let precision = self.job.plan.train.exchange_precision;
         let (sum, loss) = gradient.sum.sum_over(&*self.job.group, gradient.loss, precision);
-        Ok(Joined { gradient: Gradient { sum, loss, ..gradient }, is_save_asked })
+        let gradient = Gradient { sum, loss, ..gradient };
+        Ok(Joined { gradient, is_save_asked, time: started.elapsed() })
     }
 
-    /// The squared norm that all processes clip by, `[1]`: their own, where all have the same, else that of rank 0.
-    pub(crate) fn squared_norm(&self, own: Tensor<1>) -> Tensor<1> {
+    /// A number that all processes go by, such as the squared norm that they clip by, `[1]`: their own, where all have
+    /// the same, else that of rank 0.
+    pub(crate) fn number(&self, own: Tensor<1>) -> Tensor<1> {
         let Job { group, device, .. } = self.job;
         if group.size() == 1 || device.sums_alike() {
             return own;
@@ -103,8 +108,8 @@ impl<'a> Together<'a> {
         // SYNC: one number, which such a device is waited for anyway.
         let bytes = own.into_data().iter::<f32>().next().unwrap_or(f32::NAN).to_le_bytes();
         let bytes = group.broadcast(bytes.to_vec());
-        let norm = bytes.try_into().map_or(f32::NAN, f32::from_le_bytes);
-        Tensor::from_data(TensorData::new(vec![norm], [1]), &device)
+        let number = bytes.try_into().map_or(f32::NAN, f32::from_le_bytes);
+        Tensor::from_data(TensorData::new(vec![number], [1]), &device)
     }
 
     /// The evaluations of the whole split, of the weights and of their average where one is kept, and the examples

@@ -21,10 +21,11 @@ use crate::run::interrupt;
 use crate::run::job::{Job, Start};
 use crate::run::journal::{self, Evaluated, Event, Journal};
 use crate::run::on_divergence::OnDivergence;
+use crate::run::passes::Passes;
 use crate::run::quantity::Quantity;
 use crate::run::time_limit::TimeLimit;
-use crate::run::together::Together;
-use crate::update::batch_gradient::{BatchGradient, Gradient};
+use crate::run::together::{Joined, Together};
+use crate::update::batch_gradient::{Gradient, Microbatch};
 use crate::update::optimizer::{Clip, Optimizer};
 
 /// The events at which a run ends.
@@ -119,7 +120,7 @@ struct Run<'a> {
     resumed_from: Option<PathBuf>,
     journal: Journal,
     writer: BackgroundWriter,
-    gradient: BatchGradient<'a>,
+    passes: Passes<'a>,
     since_line: Interval,
     /// The last evaluation of this process.
     last: Option<Evaluation>,
@@ -200,9 +201,8 @@ impl<'a> Run<'a> {
         let (mixer, optimizer, state) = job.restore(start)?;
         interrupt::updated(state.step);
         interrupt::saved(state.step);
-        let skipped = state.skipped_train.iter().copied();
         let run = Self {
-            gradient: BatchGradient::new(job, state.step, skipped)?,
+            passes: Passes::new(job, &state)?,
             journal: Journal::open(
                 job,
                 state.metrics_bytes,
@@ -297,18 +297,13 @@ impl<'a> Run<'a> {
         let piece =
             self.longest_update * plan.train.microbatch_size as u32 / plan.train.batch_size as u32;
         let stop = self.stop_before(piece);
-        let factor = self.state.loss_factor();
-        let journal = &mut self.journal;
-        let own = self
-            .writer
-            .check()
-            .map_err(Halt::Failed)
-            .and_then(|()| self.gradient.next(mixer, factor, stop, |_| journal.microbatch()));
-        let met = Instant::now();
-        let joined = self.together.gradient(own, &self.state.skipped_train)?;
-        self.since_line.together += met.elapsed();
-        self.is_save_asked |= joined.is_save_asked;
-        let gradient = joined.gradient;
+        let (journal, together) = (&mut self.journal, &mut self.together);
+        let ready = self.writer.check();
+        let watch = |_: Microbatch<'_>| journal.microbatch();
+        let Joined { gradient, is_save_asked, time } =
+            self.passes.next(mixer, &self.state, together, ready, stop, watch)?;
+        self.since_line.together += time;
+        self.is_save_asked |= is_save_asked;
         Ok(Next::Update(started, Box::new(gradient)))
     }
 
@@ -339,7 +334,7 @@ impl<'a> Run<'a> {
         let plan = &job.plan;
         let Gradient { sum, loss, indices, skipped, waited } = gradient;
         let squared_norm = sum.squared_norm().unwrap_or_else(|| loss.zeros_like());
-        let squared_norm = self.together.squared_norm(squared_norm);
+        let squared_norm = self.together.number(squared_norm);
         self.since_line.waited += waited;
         self.since_line.examples += plan.train.batch_size as u64;
         self.state.skipped_train.extend(skipped.iter().map(|example| example.index));

@@ -9,7 +9,7 @@ use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
 pub use mixer_kernels::Clip;
 use mixer_kernels::{
-    AdamwStep, AnyTensor, SgdStep, adamw_update, average_update, sgd_update, squared_norm,
+    AdamwStep, AnyTensor, SgdStep, adamw_update, average_update, dot, sgd_update, squared_norm,
 };
 use mixer_model::{HostTensor, Mixer, ParameterSpec, Precision, parameters};
 use serde::{Deserialize, Serialize};
@@ -94,6 +94,11 @@ impl GradientTree {
     pub fn new(loss_scale: f64, is_gpu: bool) -> Self {
         let counter = if is_gpu { Counter::fold() } else { Counter::tree() };
         Self { loss_scale, counter }
+    }
+
+    /// Factor of the losses.
+    pub(super) fn loss_scale(&self) -> f64 {
+        self.loss_scale
     }
 
     /// Adds one microbatch: its loss, `[1]`, and its gradients.
@@ -204,11 +209,53 @@ impl GradientSum {
     /// The squared norm over all parameters, on the device; absent where nothing is trained.
     #[must_use]
     pub fn squared_norm(&self) -> Option<Tensor<1>> {
-        let norm = squared_norm(&self.sums.values().cloned().collect::<Vec<_>>())?;
+        self.unscaled(squared_norm(&self.sums.values().cloned().collect::<Vec<_>>()))
+    }
+
+    /// A squared norm, `[1]`, with the loss's factor divided out.
+    pub(super) fn unscaled(&self, norm: Option<Tensor<1>>) -> Option<Tensor<1>> {
         // Where it is 1, the products would be one more launch on a GPU. NUMERICS: twice, as f32 may not hold
         // the square.
         let inverse = 1.0 / self.loss_scale;
-        Some(if inverse == 1.0 { norm } else { norm * inverse * inverse })
+        norm.map(|norm| if inverse == 1.0 { norm } else { norm * inverse * inverse })
+    }
+
+    /// Factor of the loss.
+    pub(super) fn loss_scale(&self) -> f64 {
+        self.loss_scale
+    }
+
+    /// The gradient of the parameter at a path, with the loss's factor in it.
+    pub(super) fn of_parameter<const D: usize>(&self, path: &str) -> Option<Tensor<D>> {
+        self.sums.get(path).map(|sum| sum.clone().into_tensor())
+    }
+
+    /// This gradient `p` less a share of what of another one, `g`, is orthogonal to it:
+    /// `p − α (g − ⟨g, p⟩ p / ‖p‖²)`. `agreed` is as of [`Sam::ascended`](super::sam::Sam::ascended).
+    pub(super) fn less_orthogonal_of(
+        self,
+        mut other: Self,
+        alpha: f64,
+        agreed: impl Fn(Tensor<1>) -> Tensor<1>,
+    ) -> Self {
+        let pairs = self.sums.iter().filter_map(|(path, p)| Some((other.sums.get(path)?, p)));
+        let (Some(along), Some(squares)) =
+            (dot(pairs), squared_norm(&self.sums.values().cloned().collect::<Vec<_>>()))
+        else {
+            return self;
+        };
+        // So that a gradient of zeros is one of zeros.
+        let parallel = agreed(along) / (agreed(squares) + f64::from(f32::MIN_POSITIVE));
+        let less = parallel.full_like(-alpha);
+        let own = parallel * alpha + 1.0;
+        let sums = self.sums.into_iter().map(|(path, p)| {
+            let sum = match other.sums.remove(&path) {
+                Some(g) => p.times(&own).plus(g.times(&less)),
+                None => p,
+            };
+            (path, sum)
+        });
+        Self { loss_scale: self.loss_scale, sums: sums.collect() }
     }
 }
 

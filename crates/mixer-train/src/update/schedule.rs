@@ -51,6 +51,16 @@ impl Schedule {
         };
         self.base * rise * decay
     }
+
+    /// The last rate of the decay, and the highest.
+    fn ends(&self) -> (f64, f64) {
+        let last = match self.decay {
+            Decay::Cosine => 0.0,
+            Decay::Linear => self.linear_end,
+            Decay::Constant => 1.0,
+        };
+        (self.base * last, self.base)
+    }
 }
 
 /// The learning rate of a run that may have been made longer: each of its lengths had a schedule of its own.
@@ -71,11 +81,27 @@ pub(crate) struct Stage {
 }
 
 impl LearningRate {
+    /// That of a run with one schedule from its start to its end.
+    #[must_use]
+    pub fn of(schedule: Schedule) -> Self {
+        Self { stages: vec![Stage { from: 0, origin: 0, schedule }] }
+    }
+
     /// The rate of update `step` of the run, counted from 0.
     #[must_use]
     pub fn rate(&self, step: u64) -> f64 {
-        let stage = self.stages.iter().rev().find(|stage| stage.from <= step);
+        let stage = self.stage(step);
         stage.map_or(0.0, |stage| stage.schedule.rate(step.saturating_sub(stage.origin)))
+    }
+
+    /// The last rate of the decay that update `step` is in, and the highest.
+    #[must_use]
+    pub fn ends(&self, step: u64) -> (f64, f64) {
+        self.stage(step).map_or((0.0, 0.0), |stage| stage.schedule.ends())
+    }
+
+    fn stage(&self, step: u64) -> Option<&Stage> {
+        self.stages.iter().rev().find(|stage| stage.from <= step)
     }
 }
 

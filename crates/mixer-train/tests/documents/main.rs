@@ -222,6 +222,7 @@ pages! {
     a_backend_is_picked_as_the_guide_says: "docs/guide/pick-a-backend.md",
     runs_of_weeks_are_kept_as_the_guide_says: "docs/guide/run-for-weeks.md",
     a_model_is_shipped_as_the_guide_says: "docs/guide/ship-a-model.md",
+    a_teacher_and_flat_minima_are_found_as_the_guide_says: "docs/guide/teachers-and-flat-minima.md",
 }
 
 /// Run by the test that looks at what trackers got.

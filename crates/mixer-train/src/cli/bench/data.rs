@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use mixer_data::{DecodeOptions, Interpolation, OnCorrupt, open_split};
 
+use super::DEFAULT_BATCH_SIZE;
 use crate::bench::data::{DataBench, DataMeasurement, measure};
 use crate::cli::{self, Format};
 use crate::config::DataConfig;
@@ -90,7 +91,6 @@ fn bench(args: &DataArgs) -> Result<DataBench, TrainError> {
 }
 
 const DEFAULT_EXAMPLES: u64 = 2000;
-const DEFAULT_BATCH_SIZE: usize = 32;
 const DEFAULT_PATCH_SIZE: usize = 16;
 
 /// As a run of the configuration would load its training split.

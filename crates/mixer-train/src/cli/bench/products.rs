@@ -14,7 +14,7 @@ pub(super) fn run(args: &NetworkArgs) -> Result<(), TrainError> {
     let runs = (args.warmup, args.steps.get());
     let mut measurements = Vec::new();
     for (name, config) in &networks {
-        let batch_size = args.batch_size.get();
+        let batch_size = args.batch_size();
         measurements.extend(measure((name, config), batch_size, args.precision, &entry, runs)?);
     }
     match args.format {

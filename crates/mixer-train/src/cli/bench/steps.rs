@@ -38,7 +38,7 @@ pub(super) fn run(mode: Mode, args: &StepArgs, recompute_blocks: usize) -> Resul
             model,
             config,
             mode,
-            batch_size: network.batch_size.get(),
+            batch_size: network.batch_size(),
             precision: network.precision,
             recompute_blocks,
             steps: network.steps.get(),

@@ -3,7 +3,7 @@
 use std::str::FromStr;
 
 use mixer_data::Subset;
-use mixer_model::{Metadata, Variant};
+use mixer_model::{Gelu, Metadata, Variant};
 
 use crate::config::RunConfig;
 use crate::config::limits::check_image_size;
@@ -24,6 +24,7 @@ pub(super) struct Assumed {
     train: Option<u64>,
     val: Option<u64>,
     init: Option<(String, usize)>,
+    teacher: Option<(String, usize)>,
 }
 
 impl FromStr for Assumed {
@@ -42,10 +43,11 @@ impl FromStr for Assumed {
                 "classes" => assumed.classes = number(MAX_CLASSES)?,
                 "train" => assumed.train = number(u64::from(u32::MAX))?,
                 "val" => assumed.val = number(u64::from(u32::MAX))?,
-                "init" => assumed.init = Some(weights(value)?),
+                "init" => assumed.init = Some(weights(key, value)?),
+                "teacher" => assumed.teacher = Some(weights(key, value)?),
                 other => {
                     return Err(format!(
-                        "`{other}` is unknown, expected `classes`, `train`, `val` or `init`"
+                        "`{other}` is unknown, expected `classes`, `train`, `val`, `init` or `teacher`"
                     ));
                 }
             }
@@ -55,12 +57,12 @@ impl FromStr for Assumed {
 }
 
 /// `B/16@224`, or `B/16` at the usual size.
-fn weights(text: &str) -> Result<(String, usize), String> {
+fn weights(key: &str, text: &str) -> Result<(String, usize), String> {
     let (variant, size) = match text.split_once('@') {
         Some((variant, size)) => (
             variant,
             size.parse().map_err(|_| {
-                format!("`init` is at {size}, expected a number of pixels, as `B/16@224`")
+                format!("`{key}` is at {size}, expected a number of pixels, as `B/16@224`")
             })?,
         ),
         None => (text, IMAGE_SIZE),
@@ -94,13 +96,37 @@ impl Assumed {
 
     /// The weights, where they are assumed: a variant as it was published, without names of classes.
     pub(super) fn init(&self, config: &RunConfig) -> Result<Option<InitFacts>, TrainError> {
-        let Some((variant, image_size)) = &self.init else { return Ok(None) };
-        check_image_size("--assume init", *image_size)?;
         let gelu = config.model.gelu.unwrap_or(GELU);
-        let config = Variant::parse(variant)?.config(*image_size, WEIGHTS_CLASSES, gelu);
-        config.validate()?;
-        Ok(Some(InitFacts::assumed(config, Metadata::default())))
+        let init = self.init.as_ref();
+        init.map(|assumed| published("init", assumed, WEIGHTS_CLASSES, gelu)).transpose()
     }
+
+    /// The teacher, where it is assumed: a variant with the classes of the data.
+    pub(super) fn teacher(
+        &self,
+        config: &RunConfig,
+        data: &DataFacts,
+    ) -> Result<Option<InitFacts>, TrainError> {
+        let Some(assumed) = &self.teacher else { return Ok(None) };
+        if config.train.teacher.is_none() {
+            let message = "`--assume` has a teacher, but the configuration has no `train.teacher`";
+            return Err(TrainError::usage(message));
+        }
+        published("teacher", assumed, data.classes.len(), GELU).map(Some)
+    }
+}
+
+/// Weights of a variant without names of classes.
+fn published(
+    key: &str,
+    (variant, image_size): &(String, usize),
+    classes: usize,
+    gelu: Gelu,
+) -> Result<InitFacts, TrainError> {
+    check_image_size(&format!("--assume {key}"), *image_size)?;
+    let config = Variant::parse(variant)?.config(*image_size, classes, gelu);
+    config.validate()?;
+    Ok(InitFacts::assumed(config, Metadata::default()))
 }
 
 #[cfg(test)]
