@@ -17,7 +17,7 @@ use mixer_data::{
     Scale, TrainCrop, TrainTransform,
 };
 
-/// What was found for one of the transforms.
+/// Findings of one of the transforms.
 #[derive(Default)]
 struct Found {
     scales: [u32; 4],

@@ -16,6 +16,7 @@ mod sources;
 mod stream;
 
 pub use augment::affine::Sampling;
+pub use augment::autoaugment::{AutoAugmentOp, AutoAugmentPolicy, SubPolicy};
 pub use augment::colour_ops::Arithmetic;
 pub use augment::erasing::{ErasingFill, RandomErasing};
 pub use augment::pixel_op::PixelOp;

@@ -10,7 +10,6 @@ pub(crate) mod idx;
 pub(crate) mod labels;
 pub(crate) mod letters;
 pub(crate) mod list;
-pub(crate) mod list_columns;
 pub(crate) mod open;
 #[cfg(feature = "parquet")]
 pub(crate) mod parquet;
@@ -23,5 +22,3 @@ pub(crate) mod spelled;
 pub(crate) mod split;
 pub(crate) mod subset;
 pub(crate) mod synthesise;
-#[cfg(feature = "parquet")]
-pub(crate) mod zstd_pages;

@@ -1,13 +1,17 @@
-//! RandAugment's distortions against TensorFlow's and timm's, pixel by pixel.
+//! The distortions of RandAugment and AutoAugment against TensorFlow's, timm's and torchvision's, pixel by
+//! pixel.
 //!
-//! The fixtures come from `scripts/export_augment_golden.py`.
+//! The fixtures come from `scripts/export_augment_golden.py` and `scripts/export_autoaugment_golden.py`.
 
 #![allow(clippy::unwrap_used, reason = "a failed test may panic")]
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use mixer_data::{BigVisionOp, DecodeOptions, PixelOp, RgbImage, Sampling, TimmOp, decode};
+use mixer_data::{
+    AutoAugmentOp, AutoAugmentPolicy, BigVisionOp, DecodeOptions, PixelOp, RgbImage, Sampling,
+    TimmOp, decode,
+};
 
 /// Grey levels by which an interpolated value may differ: Pillow computes in float64 and we in
 /// float32, and both cut off what is behind the point.
@@ -96,4 +100,30 @@ fn distortions_of_timm_equal_pillow_up_to_interpolation() {
         };
         assert!(max <= max_limit && mean <= mean_limit, "{op:?}: max {max}, mean {mean}");
     }
+}
+
+#[test]
+fn distortions_of_autoaugment_equal_torchvision_in_every_pixel() {
+    let differences = differences("autoaugment", |words, side| {
+        let op = AutoAugmentOp::ALL.into_iter().find(|op| format!("{op:?}") == words[0]).unwrap();
+        let fill = if words[3] == "black" { [0; 3] } else { [10, 128, 250] };
+        op.at(words[1].parse().unwrap(), sign(words[2]), side, fill)
+    });
+    assert_eq!(differences.len(), AutoAugmentOp::ALL.len());
+    let different: Vec<_> = differences.iter().filter(|(_, (max, _))| *max > 0).collect();
+    assert!(different.is_empty(), "{different:?}");
+}
+
+#[test]
+fn sub_policies_of_autoaugment_are_torchvisions() {
+    let expected = String::from_utf8(fixture("autoaugment_policies.txt")).unwrap();
+    let mut found = String::new();
+    for policy in [AutoAugmentPolicy::Cifar10, AutoAugmentPolicy::Imagenet, AutoAugmentPolicy::Svhn]
+    {
+        for [(first, p, m), (second, q, n)] in policy.sub_policies() {
+            let policy = format!("{policy:?}").to_lowercase();
+            found += &format!("{policy} {first:?} {p:?} {m} {second:?} {q:?} {n}\n");
+        }
+    }
+    assert_eq!(found, expected);
 }

@@ -170,3 +170,17 @@ fn batches_of_jpeg_files_with_big_visions_randaugment_are_those_of_every_earlier
     let order = Order::Shuffled { seed: SEED };
     assert_pinned(&source, &transform(64, Some(randaugment)), order, &pinned);
 }
+
+#[test]
+fn batches_of_jpeg_files_with_autoaugment_are_those_of_every_earlier_version() {
+    let pinned = [
+        ([2, 5, 4, 3, 6, 1], 0x917e_f0a0_5af8_abb2),
+        ([8, 9, 0, 7, 4, 8], 0x52d4_a8b0_4f96_8d00),
+        ([0, 5, 2, 1, 6, 9], 0xbec8_07fe_5b7d_cece),
+        ([3, 7, 8, 9, 3, 2], 0x24bf_c902_2d45_d9e9),
+    ];
+    let (_folder, source) = jpeg_folder();
+    let autoaugment = r#"{"flavour": "autoaugment", "policy": "cifar10"}"#;
+    let order = Order::Shuffled { seed: SEED };
+    assert_pinned(&source, &transform(64, Some(autoaugment)), order, &pinned);
+}

@@ -1,9 +1,7 @@
 #![doc = include_str!("../README.md")]
 #![deny(unsafe_code)]
 
-mod assembly;
 mod bits;
-mod coefficients;
 mod decoder;
 mod frame;
 mod header;
@@ -12,7 +10,6 @@ mod markers;
 mod pixels;
 mod plane;
 mod portable;
-mod progression;
 mod refusal;
 mod region;
 mod region_job;

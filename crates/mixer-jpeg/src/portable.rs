@@ -44,18 +44,18 @@ pub(crate) const ODD: [[i16; 4]; 4] = {
     ]
 };
 
-/// What inputs 2 and 6 add to the outer two of four outputs, and take from the inner two.
+/// Factors of inputs 2 and 6, added to the outer two of four outputs and taken from the inner two.
 ///
 /// The transform to half the size gives the means of neighbouring outputs of the whole one; input 4
 /// has none. Constants are libjpeg's, in 13 bits.
 pub(crate) const HALF_EVEN: [i16; 2] = [15137, -6270];
 
-/// What inputs 1, 3, 5 and 7 add to outputs 0 and 1, and take from 3 and 2.
+/// Factors of inputs 1, 3, 5 and 7, added to outputs 0 and 1 and taken from 3 and 2.
 pub(crate) const HALF_ODD: [[i16; 4]; 2] =
     [[20995, 7373, -4926, -4176], [8697, -17799, 11893, -1730]];
 
-/// What inputs 1, 3, 5 and 7 add to the first of two outputs, and take from the second: those of the
-/// transform to a quarter of the size. Inputs 2, 4 and 6 have no part in means of four.
+/// Factors of inputs 1, 3, 5 and 7 in the transform to a quarter of the size, added to the first of two outputs and
+/// taken from the second. Inputs 2, 4 and 6 have no part in means of four.
 pub(crate) const QUARTER_ODD: [i16; 4] = [29692, -10426, 6967, -5906];
 
 fn saturated(value: i32) -> i16 {

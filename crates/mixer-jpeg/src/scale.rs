@@ -38,7 +38,7 @@ impl Scale {
         1 << self as u32
     }
 
-    /// What a length in pixels of the picture becomes: the last pixel may stand for less than others.
+    /// The length in pixels that one of the picture becomes: the last pixel may stand for less than others.
     pub fn of(self, length: u32) -> u32 {
         length.div_ceil(self.denominator())
     }

@@ -1,12 +1,17 @@
 //! Whole JPEGs of every Huffman-coded process: any number of scans, any sampling, any colours.
 
-use crate::assembly::{Colours, assemble};
-use crate::coefficients::Coefficients;
+mod assembly;
+mod coefficients;
+mod progression;
+
+use assembly::{Colours, assemble};
+use coefficients::Coefficients;
+use progression::Scan;
+
 use crate::frame::BLOCK_SIDE;
 use crate::header::Header;
 use crate::markers::{Declared, Start, Tables, next_marker, segment};
 use crate::pixels::Kernels;
-use crate::progression::Scan;
 use crate::refusal::Refusal;
 use crate::scale::Scale;
 use crate::standard_tables;

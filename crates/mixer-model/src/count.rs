@@ -1,7 +1,7 @@
-//! The costs of a Mixer: parameters, multiply-accumulates. Exact integers from the dimensions alone; nothing is
+//! The costs of a network: parameters, multiply-accumulates. Exact integers from the dimensions alone; nothing is
 //! measured. Memory is in `training_memory.rs`.
 
-use crate::mixer::config::MixerConfig;
+use crate::mixer::config::{MixerConfig, TokenLayer};
 
 /// Product in 64 bits. Saturates: a cost that overflows is too large by any measure.
 pub(crate) fn product(factors: &[usize]) -> u64 {
@@ -14,10 +14,12 @@ pub(crate) fn sum(terms: &[u64]) -> u64 {
 
 /// Trainable parameters, the head included.
 ///
-/// Per block `4 C + (2 S D_S + D_S + S) + (2 C D_C + D_C + C)`.
+/// Per block `4 C + (2 S D_S + D_S + S) + (2 C D_C + D_C + C)`; in a Vision Transformer `4 C² + 4 C` in place
+/// of the second term, and once `T C` positions and a class token of `C`.
 ///
 /// # Source
-/// Agrees with `vit_jax/models_test.py` for B/16, B/32 and L/16 with 1000 classes.
+/// Agrees with `vit_jax/models_test.py` for B/16, B/32 and L/16 with 1000 classes, and for its Vision
+/// Transformers.
 #[must_use]
 pub fn num_params(config: &MixerConfig) -> u64 {
     let head = sum(&[product(&[config.hidden_dim, config.num_classes]), config.num_classes as u64]);
@@ -28,26 +30,42 @@ pub fn num_params(config: &MixerConfig) -> u64 {
 #[must_use]
 pub fn num_params_without_head(config: &MixerConfig) -> u64 {
     let (c, s) = (config.hidden_dim, config.num_tokens());
-    let (d_s, d_c) = (config.tokens_mlp_dim, config.channels_mlp_dim);
+    let d_c = config.channels_mlp_dim;
     let stem = sum(&[product(&[config.patch_dim(), c]), c as u64]);
     let norms = product(&[4, c]);
-    let tokens = sum(&[product(&[2, s, d_s]), d_s as u64, s as u64]);
+    let (tokens, positions) = match config.tokens {
+        TokenLayer::Mlp { tokens_mlp_dim: d_s } => {
+            (sum(&[product(&[2, s, d_s]), d_s as u64, s as u64]), 0)
+        }
+        TokenLayer::Attention { .. } => {
+            let class_token = if config.has_class_token() { c as u64 } else { 0 };
+            let positions = product(&[config.num_positions(), c]);
+            (sum(&[product(&[4, c, c]), product(&[4, c])]), sum(&[positions, class_token]))
+        }
+    };
     let channels = sum(&[product(&[2, c, d_c]), d_c as u64, c as u64]);
     let blocks = sum(&[norms, tokens, channels]).saturating_mul(config.num_blocks as u64);
-    sum(&[stem, blocks, product(&[2, c])])
+    sum(&[stem, positions, blocks, product(&[2, c])])
 }
 
 /// Multiply-accumulates of a forward pass of one image: all matrix products, the head's included.
 /// Normalisation, activation, biases and pooling are not counted, as is usual; they are linear in
 /// the activations.
 ///
-/// `S P² 3 C + L (2 S D_S C + 2 S C D_C) + C K`
+/// `S P² 3 C + L (2 S D_S C + 2 S C D_C) + C K`; in a Vision Transformer T in place of S behind the stem, and
+/// `4 T C² + 2 T² C` in place of token mixing.
 #[must_use]
 pub fn macs(config: &MixerConfig) -> u64 {
-    let (c, s) = (config.hidden_dim, config.num_tokens());
+    let (c, s, t) = (config.hidden_dim, config.num_tokens(), config.num_positions());
+    let blocks = config.num_blocks;
     let stem = product(&[s, config.patch_dim(), c]);
-    let tokens = product(&[2, config.num_blocks, s, config.tokens_mlp_dim, c]);
-    let channels = product(&[2, config.num_blocks, s, c, config.channels_mlp_dim]);
+    let tokens = match config.tokens {
+        TokenLayer::Mlp { tokens_mlp_dim } => product(&[2, blocks, s, tokens_mlp_dim, c]),
+        TokenLayer::Attention { .. } => {
+            sum(&[product(&[4, blocks, t, c, c]), product(&[2, blocks, t, t, c])])
+        }
+    };
+    let channels = product(&[2, blocks, t, c, config.channels_mlp_dim]);
     sum(&[stem, tokens, channels, product(&[c, config.num_classes])])
 }
 
@@ -68,8 +86,8 @@ pub fn weights_bytes(config: &MixerConfig) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mixer::config::Gelu;
-    use crate::mixer::variants::{VARIANTS, Variant};
+    use crate::mixer::config::{Gelu, Pool};
+    use crate::mixer::variants::{VARIANTS, VIT_VARIANTS, Variant};
     use crate::parameters::{ParameterSpec, parameters};
 
     /// Name, parameters without head, with 1000 and with 21843 classes, GMACs with 1000 classes, all
@@ -152,13 +170,46 @@ mod tests {
         }
     }
 
+    /// Name, parameters with a class token and with an average token, GMACs with a class token and
+    /// without head, at 224 px and with 1000 classes. `vit_jax/models_test.py` has the first, timm both for S/16, B/16, B/32 and L/16.
+    const VIT_TABLE: [(&str, u64, u64, &str); 8] = [
+        ("ViT-Ti/16", 5_717_416, 5_717_032, "1.253"),
+        ("ViT-S/32", 22_878_952, 22_878_184, "1.143"),
+        ("ViT-S/16", 22_050_664, 22_049_896, "4.598"),
+        ("ViT-B/32", 88_224_232, 88_222_696, "4.408"),
+        ("ViT-B/16", 86_567_656, 86_566_120, "17.563"),
+        ("ViT-L/32", 306_535_400, 306_533_352, "15.377"),
+        ("ViT-L/16", 304_326_632, 304_324_584, "61.554"),
+        ("ViT-H/14", 632_045_800, 632_043_240, "167.294"),
+    ];
+
+    #[test]
+    fn vision_transformers_have_the_counts_of_the_official_code() {
+        assert_eq!(VIT_TABLE.map(|row| row.0), VIT_VARIANTS.map(|variant| variant.name));
+        for (name, class_token, average, gmacs) in VIT_TABLE {
+            let mut config = Variant::parse(name).unwrap().config(224, 1000, Gelu::Tanh);
+            assert_eq!(num_params(&config), class_token, "{name}");
+            let without_head = macs(&config) - 1000 * config.hidden_dim as u64;
+            assert_eq!(format!("{:.3}", without_head as f64 / 1e9), gmacs, "{name}");
+            let values = |config: &MixerConfig| -> u64 {
+                parameters(config).iter().map(ParameterSpec::num_values).sum()
+            };
+            assert_eq!(values(&config), class_token, "{name}");
+            if let TokenLayer::Attention { pool, .. } = &mut config.tokens {
+                *pool = Pool::Average;
+            }
+            assert_eq!(num_params(&config), average, "{name}");
+            assert_eq!(values(&config), average, "{name}");
+        }
+    }
+
     #[test]
     fn absurd_dimensions_saturate() {
         let config = MixerConfig {
             image_size: 1 << 30,
             patch_size: 1,
             hidden_dim: 1 << 40,
-            tokens_mlp_dim: 1 << 40,
+            tokens: crate::mixer::TokenLayer::Mlp { tokens_mlp_dim: 1 << 40 },
             channels_mlp_dim: 1 << 40,
             num_blocks: 1 << 40,
             num_classes: 1 << 40,

@@ -30,6 +30,14 @@ pub enum ModelError {
         /// Patch side, px.
         patch_size: usize,
     },
+    /// Heads do not divide the channels.
+    #[error("{hidden_dim} channels are not divisible by {num_heads} heads of attention")]
+    IndivisibleHeads {
+        /// Channels of a token.
+        hidden_dim: usize,
+        /// Heads.
+        num_heads: usize,
+    },
     /// The file could not be read or written; the source names the path.
     #[error("{source}")]
     Io {
@@ -49,8 +57,8 @@ pub enum ModelError {
         /// The way out, where there is one.
         hint: Option<&'static str>,
     },
-    /// Its tensors are not those of a Mixer.
-    #[error("not the weights of an MLP-Mixer: {reason}: {}", path.display())]
+    /// Its tensors are not those of a Mixer, nor of a Vision Transformer.
+    #[error("not the weights of an MLP-Mixer or a ViT: {reason}: {}", path.display())]
     NotAMixer {
         /// Every difference, one phrase each.
         reason: String,

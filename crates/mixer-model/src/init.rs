@@ -7,7 +7,7 @@ use burn::tensor::Device;
 use crate::error::ModelError;
 use crate::mixer::config::MixerConfig;
 use crate::mixer::mixer::Mixer;
-use crate::parameters::{Role, parameters};
+use crate::parameters::{Axis, ParameterSpec, Role, parameters};
 use crate::split_mix::SplitMix;
 use crate::tensor::HostTensor;
 use crate::weights::metadata::Metadata;
@@ -16,14 +16,24 @@ use crate::weights::weights::Weights;
 /// A normal distribution cut at two standard deviations has this deviation; draws are divided by it.
 const TRUNCATED_DEVIATION: f64 = 0.879_625_661_034_239_8;
 
+/// Deviation of learned positions, as in BERT.
+const POSITION_DEVIATION: f64 = 0.02;
+
+/// Deviation of the biases of a transformer's MLP.
+const SMALL_BIAS_DEVIATION: f64 = 1e-6;
+
 /// LeCun truncated normal kernels (variance 1 / inputs), zero biases, unit LayerNorm scales, a zero
 /// head kernel and a head bias of `head_bias`.
+///
+/// In the blocks of a Vision Transformer kernels are Xavier uniform, queries, keys and values each by
+/// itself, and biases of the MLP normal with deviation 1e-6; positions are normal with deviation 0.02, the
+/// class token is zero.
 ///
 /// # Errors
 /// [`ModelError`] when the dimensions do not make a network.
 ///
 /// # Source
-/// Flax's defaults, as used by `vit_jax/models_mixer.py@c6de1e5`.
+/// Flax's defaults, as used by `vit_jax/models_mixer.py@c6de1e5`; `vit_jax/models_vit.py@c6de1e5`.
 pub fn weights(config: &MixerConfig, seed: u64, head_bias: f32) -> Result<Weights, ModelError> {
     config.validate()?;
     let tensors: BTreeMap<String, HostTensor> = parameters(config)
@@ -31,9 +41,14 @@ pub fn weights(config: &MixerConfig, seed: u64, head_bias: f32) -> Result<Weight
         .enumerate()
         .map(|(index, spec)| {
             let filled = |value| HostTensor::filled(&spec.shape, value);
+            // A parameter's place in the table is the stream that it is drawn from.
+            let mut random = SplitMix::new(seed, index as u64);
             let tensor = match spec.role {
-                // A parameter's place in the table is the stream that it is drawn from.
-                Role::Kernel => lecun_normal(&spec.shape, &mut SplitMix::new(seed, index as u64)),
+                Role::Kernel => lecun_normal(&spec.shape, &mut random),
+                Role::UniformKernel => xavier_uniform(&spec, &mut random),
+                Role::Position => normal(&spec.shape, POSITION_DEVIATION, &mut random),
+                Role::SmallBias => normal(&spec.shape, SMALL_BIAS_DEVIATION, &mut random),
+                Role::ClassToken => filled(0.0),
                 Role::Scale => filled(1.0),
                 Role::Bias | Role::Shift | Role::HeadKernel => filled(0.0),
                 Role::HeadBias => filled(head_bias),
@@ -71,6 +86,28 @@ impl MixerConfig {
     pub fn init(&self, device: &Device) -> Result<Mixer, ModelError> {
         Mixer::init(self, 0, 0.0, device)
     }
+}
+
+/// A kernel in ±√(6 / (inputs + outputs)). The three products in one of queries, keys and values have the
+/// limit that each would have by itself.
+fn xavier_uniform(spec: &ParameterSpec, random: &mut SplitMix) -> HostTensor {
+    let products = if spec.axes.first() == Some(&Axis::Qkv) { 3 } else { 1 };
+    let [outputs, inputs] = [spec.shape[0] / products, spec.shape[1]];
+    let limit = (6.0 / (inputs + outputs) as f64).sqrt();
+    let mut tensor = HostTensor::filled(&spec.shape, 0.0);
+    for value in &mut tensor.data {
+        *value = ((2.0 * random.uniform() - 1.0) * limit) as f32;
+    }
+    tensor
+}
+
+/// Normal values.
+fn normal(shape: &[usize], deviation: f64, random: &mut SplitMix) -> HostTensor {
+    let mut tensor = HostTensor::filled(shape, 0.0);
+    for value in &mut tensor.data {
+        *value = (random.normal() * deviation) as f32;
+    }
+    tensor
 }
 
 /// A kernel with drawn values; its outputs are the first axis, its inputs all others.
@@ -115,6 +152,31 @@ mod tests {
         assert!(weights.tensors["head.bias"].data.iter().all(|&v| v == -6.9));
         assert!(weights.tensors["blocks.0.norm1.weight"].data.iter().all(|&v| v == 1.0));
         assert!(weights.tensors["blocks.0.mlp_tokens.fc1.bias"].data.iter().all(|&v| v == 0.0));
+    }
+
+    #[test]
+    fn a_vision_transformer_begins_as_the_official_one() {
+        let config = Variant::parse("ViT-Ti/16").unwrap().config(224, 10, Gelu::Tanh);
+        let weights = weights(&config, 7, 0.5).unwrap();
+        let data = |name: &str| &weights.tensors[name].data;
+        for (name, inputs, outputs) in [
+            ("blocks.0.attn.qkv.weight", 192, 192),
+            ("blocks.3.attn.proj.weight", 192, 192),
+            ("blocks.11.mlp.fc1.weight", 192, 768),
+            ("blocks.11.mlp.fc2.weight", 768, 192),
+        ] {
+            let limit = (6.0 / f64::from(inputs + outputs)).sqrt();
+            let found = deviation(data(name)) / (limit / 3.0_f64.sqrt());
+            assert!((found - 1.0).abs() < 0.02, "{name}: {found}");
+            assert!(data(name).iter().all(|v| f64::from(v.abs()) <= limit * 1.000_001), "{name}");
+        }
+        assert!((deviation(data("pos_embed")) / 0.02 - 1.0).abs() < 0.02);
+        assert!((deviation(data("blocks.4.mlp.fc1.bias")) / 1e-6 - 1.0).abs() < 0.1);
+        for name in ["cls_token", "head.weight", "blocks.2.attn.qkv.bias", "patch_embed.proj.bias"]
+        {
+            assert!(data(name).iter().all(|&v| v == 0.0), "{name}");
+        }
+        assert!(data("head.bias").iter().all(|&v| v == 0.5));
     }
 
     #[test]

@@ -26,7 +26,10 @@ mod transfer;
 pub mod weights;
 
 pub use error::ModelError;
-pub use mixer::{Compute, Gelu, Intermediates, Mixer, MixerConfig, VARIANTS, Variant};
+pub use mixer::{
+    Compute, Gelu, Intermediates, Mixer, MixerConfig, Pool, TokenLayer, VARIANTS, VIT_VARIANTS,
+    Variant,
+};
 pub use mixer_kernels::Precision;
 pub use parameters::{ParameterSpec, Role, parameters};
 pub use tensor::HostTensor;

@@ -1,9 +1,10 @@
 //! The network: its dimensions, and what they mean for patches on their way to logits.
 //!
-//! From the outside in: `mixer` is the whole, `block` one of its layers, `mlp` and `layer_norm` what a
-//! block is made of. `config` has the dimensions, `variants` their names, `compute` what may be chosen
+//! From the outside in: `mixer` is the whole, `block` one of its layers, `mlp`, `attention` and
+//! `layer_norm` what a block is made of, `positions` what a Vision Transformer adds to its tokens. `config` has the dimensions, `variants` their names, `compute` what may be chosen
 //! about arithmetic. Nothing here knows of weights files: `transfer.rs` fills a network.
 
+mod attention;
 mod block;
 pub(crate) mod compute;
 pub(crate) mod config;
@@ -12,12 +13,15 @@ pub(crate) mod layer_norm;
 pub(crate) mod mixer;
 mod mlp;
 mod parameter;
+mod positions;
 pub(crate) mod variants;
 
+pub use attention::Attention;
 pub use block::MixerBlock;
 pub use compute::Compute;
-pub use config::{Gelu, MixerConfig};
+pub use config::{Gelu, MixerConfig, Pool, TokenLayer};
 pub use layer_norm::LayerNorm;
 pub use mixer::{Intermediates, Mixer};
 pub use mlp::{ChannelMixing, TokenMixing};
-pub use variants::{VARIANTS, Variant};
+pub use positions::Positions;
+pub use variants::{VARIANTS, VIT_VARIANTS, Variant};

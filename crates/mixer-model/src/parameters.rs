@@ -1,19 +1,25 @@
-//! The parameters of a Mixer: one table, from which everything else about them follows.
+//! The parameters of a network: one table for each kind, from which everything else about them follows.
 //!
 //! The tensors that a weights file must hold, their names in it and in the module, initialisation,
 //! weight decay, learning rates by layer, freezing and change of resolution are read off these rows. A
 //! parameter more, or one less, is a row here and a field of its module.
 //!
 //! # Source
-//! `timm/models/mlp_mixer.py` (names and layouts of files); `vit_jax/models_mixer.py@c6de1e5` (official
-//! names); `big_vision/models/mlp_mixer.py` (`load`: legacy names).
+//! `timm/models/mlp_mixer.py`, `timm/models/vision_transformer.py` (names and layouts of files);
+//! `vit_jax/models_mixer.py@c6de1e5`, `vit_jax/models_vit.py@c6de1e5` (official names);
+//! `big_vision/models/mlp_mixer.py` (`load`: legacy names).
 
-use crate::mixer::config::MixerConfig;
+use crate::mixer::config::{MixerConfig, TokenLayer};
 use crate::tensor::HostTensor;
 
-use Axis::{Channels, ChannelsHidden, Classes, Colours, Patch, Tokens, TokensHidden};
+use Axis::{
+    Channels, ChannelsHidden, Classes, Colours, One, Patch, Positions, Qkv, Tokens, TokensHidden,
+};
 use Layout::{PatchRows, Same, Transposed};
-use Role::{Bias, HeadBias, HeadKernel, Kernel, Scale, Shift};
+use Role::{
+    Bias, ClassToken, HeadBias, HeadKernel, Kernel, Position, Scale, Shift, SmallBias,
+    UniformKernel,
+};
 
 /// The quantity that an axis of a parameter counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -32,6 +38,12 @@ pub(crate) enum Axis {
     ChannelsHidden,
     /// Classes K.
     Classes,
+    /// Tokens T of a residual stream with positions: S, and before them the class token where there is one.
+    Positions,
+    /// Queries, keys and values of all heads, `3 C`.
+    Qkv,
+    /// Nothing: examples, in a parameter that all of them share.
+    One,
 }
 
 impl Axis {
@@ -41,9 +53,12 @@ impl Axis {
             Self::Colours => 3,
             Self::Channels => config.hidden_dim,
             Self::Tokens => config.num_tokens(),
-            Self::TokensHidden => config.tokens_mlp_dim,
+            Self::TokensHidden => config.tokens.mlp_dim().unwrap_or_default(),
             Self::ChannelsHidden => config.channels_mlp_dim,
             Self::Classes => config.num_classes,
+            Self::Positions => config.num_positions(),
+            Self::Qkv => config.hidden_dim.saturating_mul(3),
+            Self::One => 1,
         }
     }
 }
@@ -51,10 +66,18 @@ impl Axis {
 /// The part that a parameter plays, which says how it begins and whether it decays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// Weights of a product; outputs are the first axis, inputs all others.
+    /// Weights of a product, which begin normal; outputs are the first axis, inputs all others.
     Kernel,
+    /// Weights of a product in a transformer's block, which begin uniform.
+    UniformKernel,
     /// Added to a product.
     Bias,
+    /// Added to a product in a transformer's MLP; it begins near zero rather than there.
+    SmallBias,
+    /// Added to a token for where it stands.
+    Position,
+    /// The token that is no patch, which begins at zero.
+    ClassToken,
     /// Multiplies what was normalised.
     Scale,
     /// Added to what was normalised.
@@ -69,7 +92,7 @@ impl Role {
     /// Membership among the kernels: the parameters that weight decay is for.
     #[must_use]
     pub fn is_kernel(self) -> bool {
-        matches!(self, Self::Kernel | Self::HeadKernel)
+        matches!(self, Self::Kernel | Self::UniformKernel | Self::HeadKernel)
     }
 }
 
@@ -180,14 +203,42 @@ impl Row {
     }
 }
 
+/// The rows of a kind of network.
+#[derive(Debug)]
+pub(crate) struct Table {
+    stem: &'static [Row],
+    block: &'static [Row],
+    head: &'static [Row],
+    /// The beginning of a block's name in the official code, and in checkpoints from before the names
+    /// changed.
+    flax_blocks: [&'static str; 2],
+}
+
+/// The parameters of a Mixer.
+pub(crate) static MIXER: Table = Table {
+    stem: &MIXER_STEM,
+    block: &MIXER_BLOCK,
+    head: &MIXER_HEAD,
+    flax_blocks: ["MixerBlock_", "Mixer/encoderblock_"],
+};
+
+/// The parameters of a Vision Transformer. Its queries, keys and values are three tensors in the official
+/// code, which `names.rs` joins.
+pub(crate) static VIT: Table = Table {
+    stem: &VIT_STEM,
+    block: &VIT_BLOCK,
+    head: &VIT_HEAD,
+    flax_blocks: ["Transformer/encoderblock_"; 2],
+};
+
 #[rustfmt::skip]
-static STEM: [Row; 2] = [
+static MIXER_STEM: [Row; 2] = [
     row("stem.proj.weight", "stem.weight", ["stem/kernel", "embedding/kernel"], &[Channels, Colours, Patch, Patch], PatchRows, Kernel),
     row("stem.proj.bias", "stem.bias", ["stem/bias", "embedding/bias"], &[Channels], Same, Bias),
 ];
 
 #[rustfmt::skip]
-static BLOCK: [Row; 12] = [
+static MIXER_BLOCK: [Row; 12] = [
     row("norm1.weight", "norm_tokens.gamma", ["LayerNorm_0/scale"; 2], &[Channels], Same, Scale),
     row("norm1.bias", "norm_tokens.beta", ["LayerNorm_0/bias"; 2], &[Channels], Same, Shift),
     row("mlp_tokens.fc1.weight", "token_mixing.weight1", ["token_mixing/Dense_0/kernel", "token_mixing_phase_0/kernel1"], &[TokensHidden, Tokens], Same, Kernel),
@@ -203,9 +254,41 @@ static BLOCK: [Row; 12] = [
 ];
 
 #[rustfmt::skip]
-static HEAD: [Row; 4] = [
+static MIXER_HEAD: [Row; 4] = [
     row("norm.weight", "pre_head_layer_norm.gamma", ["pre_head_layer_norm/scale", "Mixer/encoder_norm/scale"], &[Channels], Same, Scale),
     row("norm.bias", "pre_head_layer_norm.beta", ["pre_head_layer_norm/bias", "Mixer/encoder_norm/bias"], &[Channels], Same, Shift),
+    row("head.weight", "head.weight", ["head/kernel"; 2], &[Classes, Channels], Transposed, HeadKernel),
+    row("head.bias", "head.bias", ["head/bias"; 2], &[Classes], Same, HeadBias),
+];
+
+#[rustfmt::skip]
+static VIT_STEM: [Row; 4] = [
+    row("patch_embed.proj.weight", "stem.weight", ["embedding/kernel"; 2], &[Channels, Colours, Patch, Patch], PatchRows, Kernel),
+    row("patch_embed.proj.bias", "stem.bias", ["embedding/bias"; 2], &[Channels], Same, Bias),
+    row("cls_token", "positions.class_token", ["cls"; 2], &[One, One, Channels], Same, ClassToken),
+    row("pos_embed", "positions.embedding", ["Transformer/posembed_input/pos_embedding"; 2], &[One, Positions, Channels], Same, Position),
+];
+
+#[rustfmt::skip]
+static VIT_BLOCK: [Row; 12] = [
+    row("norm1.weight", "norm_tokens.gamma", ["LayerNorm_0/scale"; 2], &[Channels], Same, Scale),
+    row("norm1.bias", "norm_tokens.beta", ["LayerNorm_0/bias"; 2], &[Channels], Same, Shift),
+    row("attn.qkv.weight", "attention.qkv.weight", ["MultiHeadDotProductAttention_1/qkv/kernel"; 2], &[Qkv, Channels], Transposed, UniformKernel),
+    row("attn.qkv.bias", "attention.qkv.bias", ["MultiHeadDotProductAttention_1/qkv/bias"; 2], &[Qkv], Same, Bias),
+    row("attn.proj.weight", "attention.output.weight", ["MultiHeadDotProductAttention_1/out/kernel"; 2], &[Channels, Channels], Transposed, UniformKernel),
+    row("attn.proj.bias", "attention.output.bias", ["MultiHeadDotProductAttention_1/out/bias"; 2], &[Channels], Same, Bias),
+    row("norm2.weight", "norm_channels.gamma", ["LayerNorm_2/scale"; 2], &[Channels], Same, Scale),
+    row("norm2.bias", "norm_channels.beta", ["LayerNorm_2/bias"; 2], &[Channels], Same, Shift),
+    row("mlp.fc1.weight", "channel_mixing.weight1", ["MlpBlock_3/Dense_0/kernel"; 2], &[ChannelsHidden, Channels], Transposed, UniformKernel),
+    row("mlp.fc1.bias", "channel_mixing.bias1", ["MlpBlock_3/Dense_0/bias"; 2], &[ChannelsHidden], Same, SmallBias),
+    row("mlp.fc2.weight", "channel_mixing.weight2", ["MlpBlock_3/Dense_1/kernel"; 2], &[Channels, ChannelsHidden], Transposed, UniformKernel),
+    row("mlp.fc2.bias", "channel_mixing.bias2", ["MlpBlock_3/Dense_1/bias"; 2], &[Channels], Same, SmallBias),
+];
+
+#[rustfmt::skip]
+static VIT_HEAD: [Row; 4] = [
+    row("norm.weight", "pre_head_layer_norm.gamma", ["Transformer/encoder_norm/scale"; 2], &[Channels], Same, Scale),
+    row("norm.bias", "pre_head_layer_norm.beta", ["Transformer/encoder_norm/bias"; 2], &[Channels], Same, Shift),
     row("head.weight", "head.weight", ["head/kernel"; 2], &[Classes, Channels], Transposed, HeadKernel),
     row("head.bias", "head.bias", ["head/bias"; 2], &[Classes], Same, HeadBias),
 ];
@@ -221,7 +304,8 @@ const fn row(
     Row { name, path, flax, axes, layout, role }
 }
 
-/// All parameters of a network, in the order of its layers; `12 L + 6` of them.
+/// All parameters of a network, in the order of its layers; `12 L + 6` of them, and in a Vision Transformer
+/// positions and the class token.
 ///
 /// ```
 /// use mixer_model::{Gelu, Variant, parameters};
@@ -245,39 +329,71 @@ pub fn parameters(config: &MixerConfig) -> Vec<ParameterSpec> {
         layout: row.layout,
     };
     let last_layer = config.num_blocks.saturating_add(1);
-    let stem = STEM.iter().map(|row| spec("", row, 0));
+    let table = Table::of(config);
+    let is_there = |row: &&Row| row.role != ClassToken || config.has_class_token();
+    let stem = table.stem.iter().filter(is_there).map(|row| spec("", row, 0));
     let blocks = (0..config.num_blocks).flat_map(|i| {
         let prefix = format!("blocks.{i}.");
-        BLOCK.iter().map(move |row| spec(&prefix, row, i + 1))
+        table.block.iter().map(move |row| spec(&prefix, row, i + 1))
     });
-    let head = HEAD.iter().map(|row| spec("", row, last_layer));
+    let head = table.head.iter().map(|row| spec("", row, last_layer));
     stem.chain(blocks).chain(head).collect()
 }
 
 /// The row of a parameter outside of the blocks, or the number of a block and a row of its own.
 pub(crate) type Found = (Option<usize>, &'static Row);
 
-/// The parameter with a name of timm.
-pub(crate) fn by_name(name: &str) -> Option<Found> {
-    find(name, &["blocks."], '.', |row| [row.name; 2])
-}
+impl Table {
+    /// That of a network.
+    pub(crate) fn of(config: &MixerConfig) -> &'static Self {
+        match config.tokens {
+            TokenLayer::Mlp { .. } => &MIXER,
+            TokenLayer::Attention { .. } => &VIT,
+        }
+    }
 
-/// The name in weights files of the parameter with a path in the module.
-pub(crate) fn name_of_path(path: &str) -> Option<String> {
-    find(path, &["blocks."], '.', |row| [row.path; 2]).map(name_of)
-}
+    /// The parameter with a name of timm.
+    pub(crate) fn by_name(&self, name: &str) -> Option<Found> {
+        self.find(name, ["blocks."; 2], '.', |row| [row.name; 2])
+    }
 
-/// The parameter with a name of the official code, present or legacy.
-pub(crate) fn by_flax(key: &str) -> Option<Found> {
-    find(key, &["MixerBlock_", "Mixer/encoderblock_"], '/', |row| row.flax)
-}
+    /// The name in weights files of the parameter with a path in the module.
+    pub(crate) fn name_of_path(&self, path: &str) -> Option<String> {
+        self.find(path, ["blocks."; 2], '.', |row| [row.path; 2]).map(name_of)
+    }
 
-/// The official name of a parameter that was found.
-pub(crate) fn flax_name_of((block, row): Found) -> String {
-    let [official, _] = row.flax;
-    match block {
-        Some(block) => format!("MixerBlock_{block}/{official}"),
-        None => official.to_owned(),
+    /// The parameter with a name of the official code, present or legacy.
+    pub(crate) fn by_flax(&self, key: &str) -> Option<Found> {
+        self.find(key, self.flax_blocks, '/', |row| row.flax)
+    }
+
+    /// The official name of a parameter that was found.
+    pub(crate) fn flax_name_of(&self, (block, row): Found) -> String {
+        let [official, _] = row.flax;
+        match block {
+            Some(block) => format!("{}{block}/{official}", self.flax_blocks[0]),
+            None => official.to_owned(),
+        }
+    }
+
+    fn find(
+        &self,
+        text: &str,
+        blocks: [&str; 2],
+        separator: char,
+        keys: impl Fn(&Row) -> [&'static str; 2],
+    ) -> Option<Found> {
+        match blocks.iter().find_map(|prefix| text.strip_prefix(prefix)) {
+            Some(rest) => {
+                let (block, rest) = rest.split_once(separator)?;
+                let row = self.block.iter().find(|row| keys(row).contains(&rest))?;
+                Some((Some(block.parse().ok()?), row))
+            }
+            None => {
+                let mut rows = self.stem.iter().chain(self.head);
+                Some((None, rows.find(|row| keys(row).contains(&text))?))
+            }
+        }
     }
 }
 
@@ -289,36 +405,17 @@ pub(crate) fn name_of((block, row): Found) -> String {
     }
 }
 
-fn find(
-    text: &str,
-    blocks: &[&str],
-    separator: char,
-    keys: impl Fn(&Row) -> [&'static str; 2],
-) -> Option<Found> {
-    match blocks.iter().find_map(|prefix| text.strip_prefix(prefix)) {
-        Some(rest) => {
-            let (block, rest) = rest.split_once(separator)?;
-            let row = BLOCK.iter().find(|row| keys(row).contains(&rest))?;
-            Some((Some(block.parse().ok()?), row))
-        }
-        None => {
-            let row = STEM.iter().chain(&HEAD).find(|row| keys(row).contains(&text))?;
-            Some((None, row))
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mixer::config::Gelu;
+    use crate::mixer::config::{Gelu, Pool};
 
     fn tiny() -> MixerConfig {
         MixerConfig {
             image_size: 24,
             patch_size: 4,
             hidden_dim: 10,
-            tokens_mlp_dim: 14,
+            tokens: crate::mixer::TokenLayer::Mlp { tokens_mlp_dim: 14 },
             channels_mlp_dim: 22,
             num_blocks: 2,
             num_classes: 7,
@@ -326,29 +423,42 @@ mod tests {
         }
     }
 
+    fn tiny_vit(pool: Pool) -> MixerConfig {
+        MixerConfig { tokens: TokenLayer::Attention { num_heads: 5, pool }, ..tiny() }
+    }
+
+    fn all() -> [MixerConfig; 3] {
+        [tiny(), tiny_vit(Pool::ClassToken), tiny_vit(Pool::Average)]
+    }
+
     #[test]
     fn names_and_paths_are_found_again() {
-        for spec in parameters(&tiny()) {
-            let found = by_name(&spec.name).unwrap();
-            assert_eq!(name_of(found), spec.name);
-            assert_eq!(by_flax(&flax_name_of(found)).map(name_of), Some(spec.name.clone()));
-            let (there, back) = (found.1.flax_axes(), found.1.timm_axes());
-            assert!(there.iter().enumerate().all(|(axis, &from)| back[from] == axis));
-            assert_eq!(found.1.axes, spec.axes);
-            assert_eq!(name_of_path(&spec.path), Some(spec.name));
+        for config in all() {
+            let table = Table::of(&config);
+            for spec in parameters(&config) {
+                let found = table.by_name(&spec.name).unwrap();
+                assert_eq!(name_of(found), spec.name);
+                let flax = table.flax_name_of(found);
+                assert_eq!(table.by_flax(&flax).map(name_of), Some(spec.name.clone()));
+                let (there, back) = (found.1.flax_axes(), found.1.timm_axes());
+                assert!(there.iter().enumerate().all(|(axis, &from)| back[from] == axis));
+                assert_eq!(found.1.axes, spec.axes);
+                assert_eq!(table.name_of_path(&spec.path), Some(spec.name));
+            }
         }
     }
 
     #[test]
     fn only_kernels_have_inputs_and_all_of_them_do() {
-        for spec in parameters(&tiny()) {
-            assert_eq!(spec.role.is_kernel(), spec.shape.len() > 1, "{}", spec.name);
+        for spec in all().iter().flat_map(parameters) {
+            let is_token = matches!(spec.role, Position | ClassToken);
+            assert_eq!(spec.role.is_kernel() || is_token, spec.shape.len() > 1, "{}", spec.name);
         }
     }
 
     #[test]
     fn a_tensor_goes_to_the_module_and_back() {
-        for spec in parameters(&tiny()) {
+        for spec in all().iter().flat_map(parameters) {
             let mut tensor = HostTensor::filled(&spec.shape, 0.0);
             for (i, value) in tensor.data.iter_mut().enumerate() {
                 *value = i as f32;
@@ -359,7 +469,9 @@ mod tests {
 
     #[test]
     fn layers_count_from_the_stem_to_the_head() {
-        let layers: Vec<usize> = parameters(&tiny()).iter().map(|spec| spec.layer).collect();
-        assert_eq!(layers, [[0; 2].as_slice(), &[1; 12], &[2; 12], &[3; 4]].concat());
+        for (config, stem) in all().iter().zip([2, 4, 3]) {
+            let layers: Vec<usize> = parameters(config).iter().map(|spec| spec.layer).collect();
+            assert_eq!(layers, [&vec![0; stem][..], &[1; 12], &[2; 12], &[3; 4]].concat());
+        }
     }
 }

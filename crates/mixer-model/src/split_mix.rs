@@ -20,15 +20,20 @@ impl SplitMix {
     }
 
     /// Uniform in (0, 1].
-    fn uniform(&mut self) -> f64 {
+    pub(crate) fn uniform(&mut self) -> f64 {
         ((self.next() >> 11) + 1) as f64 / (1u64 << 53) as f64
     }
 
-    /// Standard normal by Box and Muller, drawn again beyond two deviations.
+    /// A standard normal number, by Box and Muller.
+    pub(crate) fn normal(&mut self) -> f64 {
+        let radius = (-2.0 * self.uniform().ln()).sqrt();
+        radius * (std::f64::consts::TAU * self.uniform()).cos()
+    }
+
+    /// Standard normal, drawn again beyond two deviations.
     pub(crate) fn truncated_normal(&mut self) -> f64 {
         loop {
-            let radius = (-2.0 * self.uniform().ln()).sqrt();
-            let value = radius * (std::f64::consts::TAU * self.uniform()).cos();
+            let value = self.normal();
             if value.abs() <= 2.0 {
                 return value;
             }

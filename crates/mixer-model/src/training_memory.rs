@@ -7,7 +7,7 @@ use mixer_kernels::Precision;
 use serde::Serialize;
 
 use crate::count::{num_params, product, sum};
-use crate::mixer::config::MixerConfig;
+use crate::mixer::config::{MixerConfig, TokenLayer};
 
 /// The kernels that compute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,10 +80,21 @@ impl TrainingMemory {
     ///
     /// An example keeps, in every block, the input of both halves (`2 S C`) and the hidden units of channel
     /// mixing before GELU (`S D_C`; on a GPU also after it), and once the input of the last normalisation.
+    /// Attention keeps what was normalised, queries, keys and values, their mixture and the branch
+    /// (`6 T C`), and for every head the weights between tokens twice (`2 T²`), all of it f32: an estimate
+    /// of Burn's operations.
     #[must_use]
     pub fn new(config: &MixerConfig, setup: &TrainingSetup) -> Self {
-        let (c, s) = (config.hidden_dim, config.num_tokens());
-        let (d_s, d_c) = (config.tokens_mlp_dim, config.channels_mlp_dim);
+        let (c, s) = (config.hidden_dim, config.num_positions());
+        let d_c = config.channels_mlp_dim;
+        // Hidden units of token mixing, and what attention keeps.
+        let (d_s, attention) = match config.tokens {
+            TokenLayer::Mlp { tokens_mlp_dim } => (tokens_mlp_dim, 0),
+            TokenLayer::Attention { num_heads, .. } => {
+                let values = sum(&[product(&[6, s, c]), product(&[2, num_heads, s, s])]);
+                (0, values.saturating_mul(4).saturating_mul(config.num_blocks as u64))
+            }
+        };
         let (blocks, batch) = (config.num_blocks, setup.microbatch_size);
         let bytes = match setup.precision {
             Precision::F32 => 4,
@@ -91,7 +102,7 @@ impl TrainingMemory {
         };
         let kept_blocks = blocks.saturating_sub(setup.recompute_blocks);
         let residual = product(&[s, c]);
-        let patches = product(&[s, config.patch_dim()]);
+        let patches = product(&[config.num_tokens(), config.patch_dim()]);
         let weights = num_params(config).saturating_mul(4);
         // The residual stream is f32 on a CPU, and in the precision on a GPU.
         let (stream, hidden) = match setup.kernels {
@@ -101,7 +112,7 @@ impl TrainingMemory {
         let inputs =
             product(&[blocks.saturating_mul(2).saturating_add(1), s, c]).saturating_mul(stream);
         let units = product(&[kept_blocks, s, d_c]).saturating_mul(hidden);
-        let activations = sum(&[inputs, units]).saturating_mul(batch);
+        let activations = sum(&[inputs, units, attention]).saturating_mul(batch);
         let in_flight = residual.saturating_mul(stream);
         let scratch = match setup.kernels {
             Kernels::Cpu => sum(&[
@@ -191,7 +202,7 @@ mod tests {
             image_size: 24,
             patch_size: 4,
             hidden_dim: 10,
-            tokens_mlp_dim: 14,
+            tokens: crate::mixer::TokenLayer::Mlp { tokens_mlp_dim: 14 },
             channels_mlp_dim: 22,
             num_blocks: 2,
             num_classes: 7,
@@ -273,7 +284,7 @@ mod tests {
             image_size: 1 << 30,
             patch_size: 1,
             hidden_dim: 1 << 40,
-            tokens_mlp_dim: 1 << 40,
+            tokens: crate::mixer::TokenLayer::Mlp { tokens_mlp_dim: 1 << 40 },
             channels_mlp_dim: 1 << 40,
             num_blocks: 1 << 40,
             num_classes: 1 << 40,

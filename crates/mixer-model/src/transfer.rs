@@ -9,8 +9,9 @@ use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Device, Tensor, TensorData};
 
 use crate::error::ModelError;
+use crate::mixer::config::MixerConfig;
 use crate::mixer::mixer::Mixer;
-use crate::parameters::{self, ParameterSpec, Role, parameters};
+use crate::parameters::{ParameterSpec, Role, Table, parameters};
 use crate::tensor::HostTensor;
 use crate::weights::metadata::Metadata;
 use crate::weights::weights::Weights;
@@ -56,20 +57,22 @@ impl Mixer {
         // A layer whose bias was taken out computes as with zeros.
         let mut tensors: BTreeMap<String, HostTensor> = specs
             .iter()
-            .filter(|spec| matches!(spec.role, Role::Bias | Role::HeadBias))
+            .filter(|spec| matches!(spec.role, Role::Bias | Role::SmallBias | Role::HeadBias))
             .map(|spec| (spec.name.clone(), HostTensor::filled(&spec.shape, 0.0)))
             .collect();
         // SYNC: reads every parameter back.
         self.visit(&mut Reader { place: Place::of(specs), tensors: &mut tensors });
         Weights::new(self.config().clone(), tensors, metadata)
     }
+}
 
+impl MixerConfig {
     /// The name that a parameter has in weights files (timm's), from its path in the module as a visitor
     /// sees it: `blocks.3.token_mixing.weight1` is `blocks.3.mlp_tokens.fc1.weight`. `None` for a path
-    /// that no parameter has.
+    /// that no parameter of such networks has.
     #[must_use]
-    pub fn weights_name(path: &str) -> Option<String> {
-        parameters::name_of_path(path)
+    pub fn weights_name(&self, path: &str) -> Option<String> {
+        Table::of(self).name_of_path(path)
     }
 }
 

@@ -10,11 +10,11 @@ mod common;
 
 use std::collections::BTreeMap;
 
-use burn::tensor::activation::log_softmax;
-use burn::tensor::{Device, Tensor, TensorData};
-use common::{Difference, devices, fixture, gradients, to_device, tolerance};
+use burn::tensor::{Device, Tensor};
+use common::{
+    Difference, cross_entropy, devices, fixture, gradients, read_values, to_device, tolerance,
+};
 use mixer_model::{Gelu, HostTensor, Mixer, Weights};
-use safetensors::SafeTensors;
 
 /// Largest |difference| where the true value is zero and the references hold rounding.
 const ZERO_TOLERANCE: f64 = 1e-6;
@@ -41,38 +41,9 @@ fn references() -> [Reference; 2] {
     )
 }
 
-fn read_values(file: &str) -> (BTreeMap<String, HostTensor>, Vec<usize>) {
-    let bytes = std::fs::read(fixture(file)).unwrap();
-    let file = SafeTensors::deserialize(&bytes).unwrap();
-    let mut values = BTreeMap::new();
-    let mut labels = Vec::new();
-    for (name, tensor) in file.iter() {
-        if name == "labels" {
-            let (eights, []) = tensor.data().as_chunks::<8>() else { panic!("{name} is no I64") };
-            labels = eights.iter().map(|&b| i64::from_le_bytes(b).try_into().unwrap()).collect();
-            continue;
-        }
-        let (fours, []) = tensor.data().as_chunks::<4>() else { panic!("{name} is no F32") };
-        let data = fours.iter().map(|&b| f32::from_le_bytes(b)).collect();
-        values.insert(name.to_owned(), HostTensor { shape: tensor.shape().to_vec(), data });
-    }
-    (values, labels)
-}
-
 impl Reference {
     fn patches(&self, device: &Device) -> Tensor<3> {
         to_device(&self.values["patches"], device)
-    }
-
-    /// Softmax cross-entropy, averaged over the batch.
-    fn loss(&self, logits: Tensor<2>) -> Tensor<1> {
-        let [b, k] = logits.dims();
-        let mut one_hot = vec![0.0_f32; b * k];
-        for (row, &label) in one_hot.chunks_exact_mut(k).zip(&self.labels) {
-            row[label] = 1.0;
-        }
-        let one_hot = Tensor::from_data(TensorData::new(one_hot, [b, k]), &logits.device());
-        (log_softmax(logits, 1) * one_hot).sum().neg() / b as f32
     }
 }
 
@@ -158,7 +129,10 @@ fn every_gradient_agrees_with_the_reference() {
             let context = format!("{} on {device_name}", reference.name);
             let device = device.autodiff();
             let mixer = Mixer::from_weights(reference.weights.clone(), &device).unwrap();
-            let loss = reference.loss(mixer.forward_training(reference.patches(&device), None));
+            let loss = cross_entropy(
+                mixer.forward_training(reference.patches(&device), None),
+                &reference.labels,
+            );
 
             let found = HostTensor::from_device(loss.clone());
             let difference = Difference::between("loss", &found, &reference.values["loss"]);

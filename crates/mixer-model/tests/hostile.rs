@@ -414,7 +414,7 @@ fn checkpoint(beside: &[u8], replaced: Option<&[u8]>) -> Vec<u8> {
         image_size: 8,
         patch_size: 4,
         hidden_dim: 3,
-        tokens_mlp_dim: 2,
+        tokens: mixer_model::TokenLayer::Mlp { tokens_mlp_dim: 2 },
         channels_mlp_dim: 5,
         num_blocks: 1,
         num_classes: 6,

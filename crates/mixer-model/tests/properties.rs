@@ -245,7 +245,7 @@ fn every_parameter_has_its_name_in_weights_files() {
     let mut found: Vec<(String, usize)> = paths
         .found
         .into_iter()
-        .map(|(path, len)| (Mixer::weights_name(&path).expect(&path), len))
+        .map(|(path, len)| (weights.config.weights_name(&path).expect(&path), len))
         .collect();
     // All dimensions of the fixture are different, so that sizes tell a wrong name.
     let mut expected: Vec<(String, usize)> = parameters(&weights.config)
@@ -256,7 +256,7 @@ fn every_parameter_has_its_name_in_weights_files() {
     expected.sort();
     assert_eq!(found, expected);
     for path in ["", "stem", "blocks.0", "blocks.0.token_mixing", "norm.weight", "head.gamma"] {
-        assert_eq!(Mixer::weights_name(path), None, "{path}");
+        assert_eq!(weights.config.weights_name(path), None, "{path}");
     }
 }
 
@@ -322,7 +322,7 @@ fn any_number_of_threads_gives_the_same_bits() {
         image_size: 32,
         patch_size: 2,
         hidden_dim: 96,
-        tokens_mlp_dim: 48,
+        tokens: mixer_model::TokenLayer::Mlp { tokens_mlp_dim: 48 },
         channels_mlp_dim: 384,
         num_blocks: 1,
         num_classes: 10,
@@ -343,13 +343,14 @@ fn any_number_of_threads_gives_the_same_bits() {
         let loss = (logits.clone() * to_device(&upstream, &device)).sum();
         let gradients = loss.backward();
         let block = &mixer.blocks[0];
+        let tokens = block.token_mixing.as_ref().unwrap();
         [
             HostTensor::from_device(logits),
             HostTensor::from_device(mixer.stem.weight.val().grad(&gradients).unwrap()),
             HostTensor::from_device(block.norm_tokens.gamma.val().grad(&gradients).unwrap()),
-            HostTensor::from_device(block.token_mixing.weight1.val().grad(&gradients).unwrap()),
-            HostTensor::from_device(block.token_mixing.bias1.val().grad(&gradients).unwrap()),
-            HostTensor::from_device(block.token_mixing.weight2.val().grad(&gradients).unwrap()),
+            HostTensor::from_device(tokens.weight1.val().grad(&gradients).unwrap()),
+            HostTensor::from_device(tokens.bias1.val().grad(&gradients).unwrap()),
+            HostTensor::from_device(tokens.weight2.val().grad(&gradients).unwrap()),
             HostTensor::from_device(block.channel_mixing.weight1.val().grad(&gradients).unwrap()),
             HostTensor::from_device(block.channel_mixing.weight2.val().grad(&gradients).unwrap()),
             HostTensor::from_device(mixer.head.weight.val().grad(&gradients).unwrap()),

@@ -131,7 +131,7 @@ fn logits(weights: &Weights, image: &[f64]) -> Vec<f64> {
         let y_cs = transposed(&layer_norm(&x_sc, &format!("blocks.{i}.norm1"), &p));
         let name = format!("blocks.{i}.mlp_tokens");
         let y_cs: Vec<Vec<f64>> =
-            y_cs.iter().map(|row| mlp(row, &name, config.tokens_mlp_dim, &p)).collect();
+            y_cs.iter().map(|row| mlp(row, &name, config.tokens.mlp_dim().unwrap(), &p)).collect();
         add(&mut x_sc, &transposed(&y_cs));
         let y_sc = layer_norm(&x_sc, &format!("blocks.{i}.norm2"), &p);
         let name = format!("blocks.{i}.mlp_channels");
@@ -182,7 +182,7 @@ fn config(grid: usize) -> MixerConfig {
         image_size: grid * 2,
         patch_size: 2,
         hidden_dim: 5,
-        tokens_mlp_dim: 7,
+        tokens: mixer_model::TokenLayer::Mlp { tokens_mlp_dim: 7 },
         channels_mlp_dim: 6,
         num_blocks: 2,
         num_classes: 4,
@@ -196,7 +196,7 @@ fn logits_of_an_expanded_network_are_the_mean_over_the_tiles() {
         let weights = random_weights(&config(3), 11 + factor as u64);
         let image = random_image(6 * factor, &mut Random(5));
         let expanded = weights.resized(6 * factor).unwrap();
-        assert_eq!(expanded.config.tokens_mlp_dim, 7 * factor * factor);
+        assert_eq!(expanded.config.tokens.mlp_dim().unwrap(), 7 * factor * factor);
         let expected = mean_logits_over_tiles(&weights, &image, factor);
         let found = logits(&expanded, &image);
         let difference = largest_relative_difference(&found, &expected);
@@ -305,7 +305,7 @@ fn interpolation_keeps_the_hidden_width_and_the_response_to_a_constant() {
     let expected = logits(&weights, &grey(8));
     for image_size in [12, 6, 4, 10] {
         let resized = weights.resized(image_size).unwrap();
-        assert_eq!(resized.config.tokens_mlp_dim, 7);
+        assert_eq!(resized.config.tokens.mlp_dim().unwrap(), 7);
         let found = logits(&resized, &grey(image_size));
         let difference = largest_relative_difference(&found, &expected);
         assert!(difference < 1e-5, "{image_size} px: {difference:e}");

@@ -22,7 +22,7 @@ fn tiny() -> MixerConfig {
         image_size: 24,
         patch_size: 4,
         hidden_dim: 10,
-        tokens_mlp_dim: 14,
+        tokens: mixer_model::TokenLayer::Mlp { tokens_mlp_dim: 14 },
         channels_mlp_dim: 22,
         num_blocks: 2,
         num_classes: 7,
@@ -272,7 +272,7 @@ fn a_folder_for_timm_has_what_timm_needs() {
         patch_size: 32,
         hidden_dim: 512,
         num_blocks: 8,
-        tokens_mlp_dim: 3,
+        tokens: mixer_model::TokenLayer::Mlp { tokens_mlp_dim: 3 },
         channels_mlp_dim: 5,
         num_classes: 2,
         gelu: Gelu::Tanh,
@@ -736,10 +736,13 @@ fn nets_that_are_no_mixer_are_named_on_one_line() {
     let message = refused("w", &net(&[("a\nb", &[2]), ("b", &[1]), ("c", &[1]), ("d", &[1])]));
     assert_eq!(
         message,
-        "not the weights of an MLP-Mixer: no `stem.proj.weight` with `blocks.*.mlp_tokens` \
+        "not the weights of an MLP-Mixer or a ViT: no `stem.proj.weight` with `blocks.*.mlp_tokens` \
          among 4 tensors (a b, b, c, ...)"
     );
-    assert!(refused("w", &net(&[("pos_embed", &[1, 5, 4])])).contains("a Vision Transformer"));
+    assert!(
+        refused("w", &net(&[("pos_embed", &[1, 5, 4])]))
+            .contains("no `patch_embed.proj.weight` with `pos_embed`")
+    );
     let without_head: BTreeMap<String, HostTensor> =
         tiny_tensors().into_iter().filter(|(name, _)| !name.starts_with("head")).collect();
     let bytes = safetensors_of(&without_head, Dtype::F32, f32_bytes);

@@ -29,7 +29,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         image_size: 32,
         patch_size: 8,
         hidden_dim: 64,
-        tokens_mlp_dim: 32,
+        tokens: mixer_model::TokenLayer::Mlp { tokens_mlp_dim: 32 },
         channels_mlp_dim: 256,
         num_blocks: 2,
         num_classes: 10,

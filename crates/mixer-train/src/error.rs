@@ -345,6 +345,7 @@ impl TrainError {
                 ModelError::UnknownVariant { .. }
                 | ModelError::ZeroDimension { .. }
                 | ModelError::IndivisibleImage { .. }
+                | ModelError::IndivisibleHeads { .. }
                 | ModelError::ResizeTooLarge { .. }
                 | ModelError::Shuffled { .. }
                 | ModelError::ShuffledResolution { .. },

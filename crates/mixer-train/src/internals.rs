@@ -96,7 +96,7 @@ fn tiny() -> MixerConfig {
         image_size: 4,
         patch_size: 2,
         hidden_dim: 2,
-        tokens_mlp_dim: 2,
+        tokens: mixer_model::TokenLayer::Mlp { tokens_mlp_dim: 2 },
         channels_mlp_dim: 2,
         num_blocks: 1,
         num_classes: 2,

@@ -5,9 +5,9 @@
 
 use std::path::{Path, PathBuf};
 
-use mixer_data::{RandAugment, TrainCrop};
+use mixer_data::{AutoAugmentPolicy, RandAugment, TrainCrop};
 use mixer_model::weights::ResizeMethod;
-use mixer_model::{Gelu, Metadata, Variant};
+use mixer_model::{Gelu, Metadata, MixerConfig, Variant};
 use mixer_train::config::RunConfig;
 use mixer_train::plan::{DataFacts, InitFacts, RunPlan, Task};
 use mixer_train::update::loss::Loss;
@@ -243,6 +243,9 @@ fn every_shipped_configuration_is_tested_here() {
         "finetune/cifar10_64px.toml",
         "pretrain/cifar10_gpu.toml",
         "pretrain/cifar10_mixer.toml",
+        "pretrain/imagenet1k_vit_b16.toml",
+        "pretrain/imagenet1k_vit_s16.toml",
+        "pretrain/cifar10_mixer_nano.toml",
         "quickstart.toml",
     ];
     tested.extend(PRETRAINING.iter().map(|recipe| recipe.file));
@@ -328,6 +331,82 @@ fn pre_training_recipes_are_those_of_the_papers_table() {
         );
         assert_header_has(file, &cost);
     }
+}
+
+/// The fair pair: the two plans are the same but for network, decay and stochastic depth.
+#[test]
+fn the_vision_transformer_differs_from_the_mixer_where_augreg_does() {
+    let file = "pretrain/imagenet1k_vit_b16.toml";
+    let data = || facts(IMAGENET.0, IMAGENET.1, IMAGENET.2);
+    let (mixer, vit) =
+        (pretrain("pretrain/imagenet1k_mixer_b16.toml", data()), pretrain(file, data()));
+    assert_eq!(vit.model.network.variant_name(), Some("ViT-B/16"));
+    assert_eq!(mixer_model::count::num_params(&vit.model.network), 86_567_656);
+    assert_eq!((vit.schedule.decay, vit.schedule.warmup_steps), (Decay::Cosine, 10_000));
+    assert_eq!((vit.model.drop_path().rate, mixer.model.drop_path().rate), (0.0, 0.1));
+    assert_eq!(vit.model.head_bias, mixer.model.head_bias);
+    assert_eq!(
+        (&vit.data, &vit.optimizer, &vit.train),
+        (&mixer.data, &mixer.optimizer, &mixer.train)
+    );
+    assert_eq!(vit.warnings(), Vec::<String>::new());
+    let cost =
+        format!("92,897 updates of 4,096: {} M images, {} FLOP", millions(&vit), flops(&vit));
+    assert_header_has(file, &cost);
+
+    let file = "pretrain/imagenet1k_vit_s16.toml";
+    let plan = pretrain(file, data());
+    assert_eq!(mixer_model::count::num_params(&plan.model.network), 22_049_896);
+    assert_eq!((plan.train.batch_size, plan.train.loss), (1024, Loss::Softmax));
+    assert_eq!(plan.data.mix.as_ref().map(|mix| mix.mixup_alpha), Some(0.2));
+    let steps = grouped(plan.train.steps);
+    let cost =
+        format!("{steps} updates of 1,024: {} M images, {} FLOP", millions(&plan), flops(&plan));
+    assert_header_has(file, &cost);
+    assert_eq!(plan.warnings(), Vec::<String>::new());
+}
+
+#[test]
+fn vision_transformers_take_the_keys_that_are_theirs() {
+    let resolve = |model: &[&str], init: Option<&InitFacts>| {
+        let overrides: Vec<String> = model.iter().map(ToString::to_string).collect();
+        let path = configs_directory().join("quickstart.toml");
+        let mut config = RunConfig::read(&path, &overrides).unwrap().0;
+        if init.is_some() {
+            config.model = mixer_train::config::ModelConfig {
+                variant: config.model.variant,
+                tokens_mlp_dim: config.model.tokens_mlp_dim,
+                pool: config.model.pool,
+                ..Default::default()
+            };
+        }
+        let task = if init.is_some() { Task::Finetune } else { Task::Pretrain };
+        RunPlan::resolve(&config, task, init, facts(20_000, 2000, 10))
+    };
+    let plan = resolve(&["model.num_heads=4", "model.pool=\"average\""], None).unwrap();
+    assert_eq!(plan.model.network.family(), "ViT");
+    assert!(!plan.model.network.has_class_token());
+    let of = |name: &str| {
+        let config = Variant::parse(name).unwrap().config(224, 10, Gelu::Tanh);
+        InitFacts::assumed(config, Metadata::default())
+    };
+    let line = |model: &[&str], init: Option<&InitFacts>| {
+        let error = resolve(model, init).unwrap_err().to_string();
+        assert!(!error.contains('\n'), "{error}");
+        error
+    };
+    let error = line(&["model.num_heads=5"], None);
+    assert!(error.contains("not divisible by 5 heads"), "{error}");
+    let error = line(&["model.num_heads=4", "model.tokens_mlp_dim=8"], None);
+    assert!(error.contains("both `model.tokens_mlp_dim` and `model.num_heads`"), "{error}");
+    let error = line(&["model.pool=\"average\""], None);
+    assert!(error.contains("`model.pool`") && error.contains("Mixer"), "{error}");
+    let error = line(&["model.variant=\"S/16\""], Some(&of("ViT-S/16")));
+    assert!(error.contains("S/16, but the weights are ViT-S/16"), "{error}");
+    let error = line(&["model.variant=\"ViT-S/16\""], Some(&of("S/16")));
+    assert!(error.contains("ViT-S/16, but the weights are Mixer-S/16"), "{error}");
+    let error = line(&["model.tokens_mlp_dim=8"], Some(&of("ViT-S/16")));
+    assert!(error.contains("which has none"), "{error}");
 }
 
 #[test]
@@ -438,7 +517,10 @@ fn learning_rates_of_the_fine_tuning_recipes_can_be_compared_on_pictures_held_ba
 fn quick_start_is_five_epochs_of_a_small_mixer() {
     let plan = pretrain("quickstart.toml", facts(20_000, 2000, 10));
     assert_eq!(plan.train.steps, 781);
-    assert_eq!((plan.model.network.num_tokens(), plan.model.network.tokens_mlp_dim), (64, 32));
+    assert_eq!(
+        (plan.model.network.num_tokens(), plan.model.network.tokens.mlp_dim()),
+        (64, Some(32))
+    );
     assert_eq!(plan.warnings(), Vec::<String>::new());
 }
 
@@ -463,6 +545,18 @@ fn cifar_on_a_gpu_is_150_epochs_in_bf16() {
 }
 
 #[test]
+fn the_smallest_mixer_for_cifar_is_the_published_one() {
+    let plan = pretrain("pretrain/cifar10_mixer_nano.toml", facts(50_000, 10_000, 10));
+    assert_eq!(mixer_model::count::num_params(&plan.model.network), 1_132_170);
+    assert_eq!((plan.train.steps, plan.schedule.warmup_steps), (117_188, 1953));
+    let Some(RandAugment::AutoAugment { policy, fill }) = plan.data.randaugment else {
+        panic!("{:?}", plan.data.randaugment);
+    };
+    assert_eq!((policy, fill), (AutoAugmentPolicy::Cifar10, [0; 3]));
+    assert_eq!(plan.warnings(), Vec::<String>::new());
+}
+
+#[test]
 fn cifar_fine_tuning_doubles_the_resolution_exactly_and_keeps_the_head() {
     let data = facts(50_000, 10_000, 10);
     let weights = pretrain("pretrain/cifar10_mixer.toml", data.clone());
@@ -475,7 +569,8 @@ fn cifar_fine_tuning_doubles_the_resolution_exactly_and_keeps_the_head() {
         (start.from.config.image_size, start.resolution(&plan.model.network), start.resets_head()),
         (32, ResizeMethod::Exact { factor: 2 }, false)
     );
-    assert_eq!(plan.model.network.tokens_mlp_dim, 4 * weights.model.network.tokens_mlp_dim);
+    let width = |network: &MixerConfig| network.tokens.mlp_dim().unwrap();
+    assert_eq!(width(&plan.model.network), 4 * width(&weights.model.network));
     assert_eq!(plan.model.network.num_tokens(), 256);
 }
 
@@ -569,7 +664,8 @@ fn every_shipped_configuration_survives_being_shown() {
         }
     }
     let cifar = facts(50_000, 10_000, 10);
-    for file in ["pretrain/cifar10_gpu.toml", "pretrain/cifar10_mixer.toml"] {
+    for file in ["cifar10_gpu", "cifar10_mixer", "cifar10_mixer_nano"] {
+        let file = &format!("pretrain/{file}.toml");
         assert_round_trip(file, &pretrain(file, cifar.clone()));
     }
     assert_round_trip("quickstart.toml", &pretrain("quickstart.toml", facts(20_000, 2000, 10)));

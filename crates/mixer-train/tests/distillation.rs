@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::{Tensor, TensorData};
 use common::Workplace;
+use common::references::fixture;
 use common::run::{CONFIG, Fixture, assert_same_run, assert_success, metrics, wait_for_checkpoint};
 use mixer_model::weights::Preprocessing;
 use mixer_model::{MixerConfig, Weights};
@@ -18,10 +19,6 @@ use mixer_train::update::loss::Loss;
 use mixer_train::update::teacher::{Student, Teacher};
 use safetensors::SafeTensors;
 use serde_json::Value;
-
-fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../mixer-model/tests/fixtures").join(name)
-}
 
 fn numbers(value: &Value) -> Vec<f32> {
     value.as_array().unwrap().iter().map(|value| value.as_f64().unwrap() as f32).collect()

@@ -361,7 +361,7 @@ fn with_a_white_picture() -> (Fixture, PathBuf) {
         image_size: 8,
         patch_size: 4,
         hidden_dim: 8,
-        tokens_mlp_dim: 4,
+        tokens: mixer_model::TokenLayer::Mlp { tokens_mlp_dim: 4 },
         channels_mlp_dim: 32,
         num_blocks: 2,
         num_classes: 2,

@@ -4,38 +4,16 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use std::path::{Path, PathBuf};
+mod common;
 
 use burn::tensor::{Distribution, Tensor, TensorData};
+use common::references::{fixture, floats, labels, tolerance};
 use mixer_model::{Metadata, Mixer, Weights};
 use mixer_train::device::DeviceEntry;
 use mixer_train::update::loss::{Loss, smoothed_targets};
 use mixer_train::update::optimizer::{Clip, GradientSum, GradientTree, Optimizer, Rule};
 use mixer_train::update::schedule::{Decay, Schedule};
 use safetensors::SafeTensors;
-
-/// Relative error of a loss or gradient norm, and of a final weight relative to the largest of its
-/// tensor; more where a GPU multiplies in TF32.
-fn tolerance(device: &str) -> f64 {
-    match device {
-        "flex" | "ndarray" => 1e-4,
-        _ => 1e-2,
-    }
-}
-
-fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../mixer-model/tests/fixtures").join(name)
-}
-
-fn floats(file: &SafeTensors, name: &str) -> Vec<f32> {
-    let data = file.tensor(name).unwrap().data().to_vec();
-    data.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect()
-}
-
-fn labels(io: &SafeTensors) -> Vec<u32> {
-    let bytes = io.tensor("labels").unwrap().data().to_vec();
-    bytes.as_chunks::<8>().0.iter().map(|b| i64::from_le_bytes(*b) as u32).collect()
-}
 
 struct Reference {
     losses: Vec<f64>,

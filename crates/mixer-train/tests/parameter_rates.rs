@@ -90,7 +90,7 @@ fn frozen_parameters_keep_their_bits_and_have_no_moments() {
             let (_, state) = optimizer.to_host();
             for path in state.keys() {
                 let (path, _) = path.rsplit_once('.').unwrap();
-                let name = Mixer::weights_name(path).unwrap();
+                let name = weights().config.weights_name(path).unwrap();
                 assert!(!rates.is_frozen(&name), "{name} has moments");
             }
             let kept = match rule {

@@ -9,7 +9,7 @@ const CONFIG: MixerConfig = MixerConfig {
     image_size: 12,
     patch_size: 4,
     hidden_dim: 2,
-    tokens_mlp_dim: 2,
+    tokens: mixer_model::TokenLayer::Mlp { tokens_mlp_dim: 2 },
     channels_mlp_dim: 2,
     num_blocks: 1,
     num_classes: 2,

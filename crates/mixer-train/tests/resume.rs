@@ -61,11 +61,8 @@ fn killed_run_stops_early_where_the_uninterrupted_run_does() {
     assert_same_run(&run, &expected);
 }
 
-/// What is frozen has no moments to restore.
-#[test]
-fn killed_run_with_frozen_parameters_and_layer_decay_matches_uninterrupted_run() {
-    let settings = "freeze = [\"stem\", \"blocks.0.norm1\"]\nlayer_decay = 0.7\n";
-    let fixture = Fixture::with(&format!("{CONFIG}{settings}"));
+/// A run that is killed after update 45 and continued is the run that is not.
+fn assert_a_kill_changes_nothing(fixture: &Fixture) {
     let expected = fixture.uninterrupted();
     let run = fixture.runs.join("killed");
     let mut child = fixture.command(&run).spawn().unwrap();
@@ -74,6 +71,22 @@ fn killed_run_with_frozen_parameters_and_layer_decay_matches_uninterrupted_run()
     child.wait().unwrap();
     assert_success(&fixture.command(&run).arg("--resume=must").output().unwrap());
     assert_same_run(&run, &expected);
+}
+
+/// A Vision Transformer is a network like any other.
+#[test]
+fn killed_run_of_a_vision_transformer_matches_uninterrupted_run() {
+    let network = "num_heads = 4\npool = \"class_token\"\nnum_blocks = 2\n";
+    let fixture = Fixture::with(&CONFIG.replace("num_blocks = 2\n", network));
+    assert_a_kill_changes_nothing(&fixture);
+}
+
+/// What is frozen has no moments to restore.
+#[test]
+fn killed_run_with_frozen_parameters_and_layer_decay_matches_uninterrupted_run() {
+    let settings = "freeze = [\"stem\", \"blocks.0.norm1\"]\nlayer_decay = 0.7\n";
+    let fixture = Fixture::with(&format!("{CONFIG}{settings}"));
+    assert_a_kill_changes_nothing(&fixture);
 }
 
 #[test]

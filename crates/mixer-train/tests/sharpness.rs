@@ -6,10 +6,11 @@
 
 mod common;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use burn::tensor::{Tensor, TensorData};
 use common::Workplace;
+use common::references::{fixture, floats, labels, tolerance};
 use common::run::{CONFIG, Fixture, assert_same_run, assert_success, metrics, wait_for_checkpoint};
 use mixer_model::{Metadata, Mixer, Weights};
 use mixer_train::device::DeviceEntry;
@@ -19,18 +20,6 @@ use mixer_train::update::sam::Sam;
 use mixer_train::update::schedule::{Decay, LearningRate, Schedule};
 use safetensors::SafeTensors;
 use serde_json::Value;
-
-/// Relative error of a loss, of a gradient norm, and of the way that a parameter went.
-fn tolerance(device: &str) -> f64 {
-    match device {
-        "flex" | "ndarray" => 1e-4,
-        _ => 1e-2,
-    }
-}
-
-fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../mixer-model/tests/fixtures").join(name)
-}
 
 fn golden() -> Value {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/sam.json");
@@ -51,30 +40,13 @@ impl Examples {
     fn new(weights: &Weights, device: &DeviceEntry) -> Self {
         let bytes = std::fs::read(fixture("timm_tiny_io.safetensors")).unwrap();
         let io = SafeTensors::deserialize(&bytes).unwrap();
-        let floats: Vec<f32> = io
-            .tensor("patches")
-            .unwrap()
-            .data()
-            .as_chunks::<4>()
-            .0
-            .iter()
-            .map(|four| f32::from_le_bytes(*four))
-            .collect();
-        let labels: Vec<u32> = io
-            .tensor("labels")
-            .unwrap()
-            .data()
-            .as_chunks::<8>()
-            .0
-            .iter()
-            .map(|eight| i64::from_le_bytes(*eight) as u32)
-            .collect();
+        let (patches, labels) = (floats(&io, "patches"), labels(&io));
         let (config, device) = (&weights.config, device.device.clone().autodiff());
         let shape = [labels.len(), config.num_tokens(), config.patch_dim()];
         let targets = smoothed_targets(&labels, config.num_classes, 0.0);
         let targets = TensorData::new(targets, [labels.len(), config.num_classes]);
         Self {
-            patches: Tensor::from_data(TensorData::new(floats, shape), &device),
+            patches: Tensor::from_data(TensorData::new(patches, shape), &device),
             targets: Tensor::from_data(targets, &device),
         }
     }

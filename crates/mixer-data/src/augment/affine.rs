@@ -10,10 +10,13 @@ use std::f64::consts::PI;
 use std::ops::Range;
 
 use crate::augment::colour_ops::truncate;
+use crate::augment::fixed_point_map;
 
 /// Interpolation of a value between pixels, as in Pillow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sampling {
+    /// The pixel in which the place lies.
+    Nearest,
     /// Linear in both directions.
     Bilinear,
     /// The cubic through four pixels with a = −1, in both directions.
@@ -194,6 +197,9 @@ pub(crate) fn interpolated(
     fill: [u8; 3],
     scratch: &mut Vec<u8>,
 ) {
+    if sampling == Sampling::Nearest {
+        return fixed_point_map::nearest(image, side, map, fill, scratch);
+    }
     let is_cubic = sampling == Sampling::Bicubic;
     scratch.clear();
     match map {
@@ -582,6 +588,7 @@ mod tests {
                         let (mut found, mut expected) = (image.clone(), image.clone());
                         interpolated(&mut found, side, map, sampling, FILL, &mut Vec::new());
                         match sampling {
+                            Sampling::Nearest => continue,
                             Sampling::Bilinear => {
                                 render_places::<2, 8>(&mut expected, side, map, FILL, &wide);
                             }

@@ -6,8 +6,8 @@ use crate::augment::colour_ops::{self, Arithmetic};
 /// A distortion with all its arguments.
 ///
 /// [`RandAugment`](crate::RandAugment) draws them; tests build them with
-/// [`BigVisionOp::at`](crate::BigVisionOp::at) and [`TimmOp::at`](crate::TimmOp::at) to compare pixels with the
-/// programs that define them.
+/// [`BigVisionOp::at`](crate::BigVisionOp::at), [`TimmOp::at`](crate::TimmOp::at) and
+/// [`AutoAugmentOp::at`](crate::AutoAugmentOp::at) to compare pixels with the programs that define them.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum PixelOp {
     /// Stretches each channel to the full range.
@@ -65,7 +65,7 @@ pub enum PixelOp {
         /// The colour of places outside of the picture.
         fill: [u8; 3],
     },
-    /// An affine map with interpolation, as Pillow's.
+    /// An affine map as Pillow's.
     SmoothMap {
         /// As in [`NearestMap`](Self::NearestMap), but from the corner of the picture, so that the
         /// centre of the first pixel is at ½.

@@ -1,4 +1,5 @@
-//! RandAugment (Cubuk et al. 2019): a few distortions drawn at random, all of one magnitude.
+//! RandAugment (Cubuk et al. 2019): a few distortions drawn at random, all of one magnitude; and its
+//! forerunner AutoAugment, which draws one of 25 pairs.
 //!
 //! Two programs made it common, and the same numbers mean different pictures in them. Both count
 //! magnitudes on a scale where 10 is strong. torchvision's `RandAugment` is a third, with a scale of
@@ -8,6 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::augment::affine::{Sampling, pillow_rotation, tensorflow_rotation};
+use crate::augment::autoaugment::AutoAugmentPolicy;
 use crate::augment::colour_ops::Arithmetic;
 use crate::augment::pixel_op::PixelOp;
 use crate::error::DataError;
@@ -61,6 +63,17 @@ pub enum RandAugment {
         #[serde(default = "default_fill")]
         fill: [u8; 3],
     },
+    /// torchvision's AutoAugment: `{ flavour = "autoaugment", policy = "cifar10" }`.
+    ///
+    /// One of [`AutoAugmentPolicy::sub_policies`] for each picture.
+    #[serde(rename = "autoaugment")]
+    AutoAugment {
+        /// Data set on which the distortions were found.
+        policy: AutoAugmentPolicy,
+        /// The colour behind the edge of a picture.
+        #[serde(default)]
+        fill: [u8; 3],
+    },
 }
 
 fn default_magnitude_max() -> f64 {
@@ -102,6 +115,7 @@ impl RandAugment {
                 within("randaugment.magnitude_max", magnitude_max, 0.0, 30.0)?;
                 within("randaugment.probability", probability, 0.0, 1.0)
             }
+            Self::AutoAugment { .. } => Ok(()),
         }
     }
 
@@ -111,7 +125,11 @@ impl RandAugment {
     /// - `image`: `[side, side, 3]`
     ///
     /// # Determinism
-    /// The numbers are drawn from `rng` layer by layer, in the order that [`draw`](Self::draw) gives.
+    /// The numbers are drawn from `rng` in a fixed order. Changing it breaks resume of existing runs.
+    /// big_vision, layer by layer: which distortion; then a sign where there is one, or the row and the
+    /// column of a cutout. timm, layer by layer: which distortion; whether; the noise of the magnitude,
+    /// if any; a sign where there is one; the interpolation of an affine map. AutoAugment: which pair; a
+    /// number for each of its probabilities; a sign for each, needed or not.
     ///
     /// # Panics
     /// May, when `image` does not hold `side · side · 3` values.
@@ -122,59 +140,55 @@ impl RandAugment {
         rng: &mut ExampleRng,
         scratch: &mut Vec<u8>,
     ) {
-        let (Self::BigVision { layers, .. } | Self::Timm { layers, .. }) = *self;
-        for _ in 0..layers {
-            if let Some(op) = self.draw(side, rng) {
-                op.apply(image, side, scratch);
-            }
-        }
+        self.draw(side, rng, |op| op.apply(image, side, scratch));
     }
 
-    /// Distortion of one layer for a picture of `side` pixels; `None` for nothing.
-    ///
-    /// # Determinism
-    /// big_vision: which distortion; then a sign where there is one, or the row and the column of a
-    /// cutout. timm: which distortion; whether; the noise of the magnitude, if any; a sign where
-    /// there is one; the interpolation of an affine map. Changing the order breaks resume of existing
-    /// runs.
-    pub fn draw(&self, side: usize, rng: &mut ExampleRng) -> Option<PixelOp> {
+    /// Draws the distortions of a picture of `side` pixels, and hands them on one after the other.
+    fn draw(&self, side: usize, rng: &mut ExampleRng, mut each: impl FnMut(PixelOp)) {
         match *self {
-            Self::BigVision { magnitude, .. } => {
-                let op = BigVisionOp::ALL[rng.below(BigVisionOp::ALL.len() as u32) as usize];
-                let negative = op.has_sign() && rng.coin();
-                let mut centre = (0, 0);
-                if op == BigVisionOp::Cutout {
-                    centre = (rng.below(side as u32), rng.below(side as u32));
+            Self::BigVision { layers, magnitude } => {
+                for _ in 0..layers {
+                    let op = BigVisionOp::ALL[rng.below(BigVisionOp::ALL.len() as u32) as usize];
+                    let negative = op.has_sign() && rng.coin();
+                    let mut centre = (0, 0);
+                    if op == BigVisionOp::Cutout {
+                        centre = (rng.below(side as u32), rng.below(side as u32));
+                    }
+                    each(op.at(magnitude, negative, side, centre));
                 }
-                Some(op.at(magnitude, negative, side, centre))
             }
             Self::Timm {
+                layers,
                 magnitude,
                 magnitude_std,
                 magnitude_max,
                 increasing,
                 probability,
                 fill,
-                ..
             } => {
-                let op = TimmOp::ALL[rng.below(TimmOp::ALL.len() as u32) as usize];
-                if rng.uniform() >= probability {
-                    return None;
+                for _ in 0..layers {
+                    let op = TimmOp::ALL[rng.below(TimmOp::ALL.len() as u32) as usize];
+                    if rng.uniform() >= probability {
+                        continue;
+                    }
+                    let noisy = if magnitude_std.is_infinite() {
+                        rng.uniform_in(0.0, magnitude)
+                    } else if magnitude_std > 0.0 {
+                        magnitude + magnitude_std * standard_normal(rng)
+                    } else {
+                        magnitude
+                    };
+                    let magnitude = noisy.min(magnitude_max).max(0.0);
+                    let negative = op.has_sign(increasing) && rng.coin();
+                    let mut sampling = Sampling::Bilinear;
+                    if op.is_affine() && rng.coin() {
+                        sampling = Sampling::Bicubic;
+                    }
+                    each(op.at(magnitude, negative, increasing, side, sampling, fill));
                 }
-                let noisy = if magnitude_std.is_infinite() {
-                    rng.uniform_in(0.0, magnitude)
-                } else if magnitude_std > 0.0 {
-                    magnitude + magnitude_std * standard_normal(rng)
-                } else {
-                    magnitude
-                };
-                let magnitude = noisy.min(magnitude_max).max(0.0);
-                let negative = op.has_sign(increasing) && rng.coin();
-                let mut sampling = Sampling::Bilinear;
-                if op.is_affine() && rng.coin() {
-                    sampling = Sampling::Bicubic;
-                }
-                Some(op.at(magnitude, negative, increasing, side, sampling, fill))
+            }
+            Self::AutoAugment { policy, fill } => {
+                policy.draw(side, fill, rng).into_iter().flatten().for_each(each);
             }
         }
     }
@@ -386,6 +400,18 @@ impl TimmOp {
 mod tests {
     use super::*;
 
+    /// The draw of an augmentation's first layer, when it has no other.
+    fn draw(mut augment: RandAugment, side: usize, rng: &mut ExampleRng) -> Option<PixelOp> {
+        if let RandAugment::BigVision { layers, .. } | RandAugment::Timm { layers, .. } =
+            &mut augment
+        {
+            *layers = 1;
+        }
+        let mut drawn = None;
+        augment.draw(side, rng, |op| drawn = Some(op));
+        drawn
+    }
+
     fn big_vision(magnitude: f64) -> RandAugment {
         RandAugment::BigVision { layers: 2, magnitude }
     }
@@ -445,12 +471,12 @@ mod tests {
         let (mut applied, mut negative) = (0, 0);
         let mut rng = ExampleRng::new(0, 0, 0, 0);
         for _ in 0..count {
-            let op = big_vision(15.0).draw(224, &mut rng).unwrap();
+            let op = draw(big_vision(15.0), 224, &mut rng).unwrap();
             *kinds.entry(std::mem::discriminant(&op)).or_insert(0) += 1;
             if let PixelOp::NearestMap { map: [1.0, 0.0, shift, ..], .. } = op {
                 negative += i32::from(shift < 0.0);
             }
-            applied += i32::from(timm(9.0, 0.5, true).draw(224, &mut rng).is_some());
+            applied += i32::from(draw(timm(9.0, 0.5, true), 224, &mut rng).is_some());
         }
         // Five of the sixteen are maps, and one fifth of these are horizontal moves.
         assert_eq!(kinds.len(), 12);
@@ -464,7 +490,7 @@ mod tests {
         let mut rng = ExampleRng::new(0, 0, 0, 0);
         let factors = |augment: RandAugment, rng: &mut ExampleRng| -> Vec<f32> {
             (0..60_000)
-                .filter_map(|_| match augment.draw(32, rng) {
+                .filter_map(|_| match draw(augment.clone(), 32, rng) {
                     Some(PixelOp::Brightness { factor }) => Some(factor),
                     _ => None,
                 })
@@ -492,7 +518,7 @@ mod tests {
         assert_eq!(hash(&found), 190_632_115_843_239_143);
         let mut rng = ExampleRng::new(5, 0, 0, 0);
         let names: Vec<String> = (0..12)
-            .filter_map(|_| timm(9.0, 0.5, true).draw(32, &mut rng))
+            .filter_map(|_| draw(timm(9.0, 0.5, true), 32, &mut rng))
             .map(|op| format!("{op:?}").split(' ').next().unwrap_or_default().to_owned())
             .collect();
         assert_eq!(names, ["SmoothMap", "Contrast", "SmoothMap", "Sharpness", "SmoothMap"]);

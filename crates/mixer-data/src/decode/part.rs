@@ -11,7 +11,7 @@ use crate::decode::rgb_image::RgbImage;
 use crate::decode::{whole, whole_jpeg};
 use crate::resample::resampler::{Crop, FractionalBox};
 
-/// What is to be decoded of a picture.
+/// A part of a picture to be decoded, and its scale.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct View {
     /// The part of it.

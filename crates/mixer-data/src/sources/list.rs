@@ -1,5 +1,7 @@
 //! Pictures that a file lists, with their labels.
 
+mod columns;
+
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -14,10 +16,10 @@ use crate::sources::labels::{
     BYTE_ORDER_MARK, ClassList, DistinctLabels, Label, Meaning, number_in,
 };
 use crate::sources::letters::check_letters;
-use crate::sources::list_columns::{Columns, name_of, separator};
 use crate::sources::passed_over::PassedOver;
 use crate::sources::picture_files::PictureFiles;
 use crate::sources::source::{Example, Source};
+use columns::{Columns, name_of, separator};
 
 /// The largest file of labels or synsets, bytes. Lists with paths are read as a stream instead.
 const MAX_LABELS_BYTES: u64 = 64 << 20;

@@ -8,6 +8,8 @@
 //! the writing of shards do, unpacks each once, and a small data set stays unpacked. Shuffled reading
 //! of a large one unpacks a page for each picture: shards are the better form for that.
 
+mod zstd_pages;
+
 use std::collections::VecDeque;
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -38,7 +40,7 @@ use crate::sources::passed_over::PassedOver;
 use crate::sources::pattern::expand_pattern;
 use crate::sources::read_at::ReadAt;
 use crate::sources::source::{Example, Source};
-use crate::sources::zstd_pages::ZstdPages;
+use zstd_pages::ZstdPages;
 
 /// Columns that hold labels, where the file does not say which one does.
 const LABEL_COLUMNS: [&str; 3] = ["label", "fine_label", "labels"];

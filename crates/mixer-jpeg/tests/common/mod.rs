@@ -9,7 +9,7 @@ pub struct Fixture {
     pub name: String,
     pub jpeg: Vec<u8>,
     pub rgb: Vec<u8>,
-    /// What it makes of it at a half, a quarter and an eighth of the size.
+    /// Its pixels at a half, a quarter and an eighth of the size.
     pub scaled: Vec<u8>,
     pub width: u32,
     pub height: u32,

@@ -116,8 +116,9 @@ unsafe fn tile_of<F: Format, S: Simd, const TRANSPOSED: bool>(
     macro_rules! pick {
         ($width:literal: $($rows:literal),*) => {
             match count {
+                // Constant, so that only the tiles of this width and height are compiled.
                 // SAFETY: the caller's promise.
-                $($rows if $rows <= S::TILE_ROWS => unsafe {
+                $($rows if const { $rows <= S::TILE_ROWS } => unsafe {
                     tile::<F, S, $rows, $width, TRANSPOSED>(
                         s, left, panel_stride, right, depth, to, to_row, accumulate,
                     );

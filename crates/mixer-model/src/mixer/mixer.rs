@@ -7,24 +7,28 @@ use mixer_kernels::{Precision, dense};
 
 use super::block::MixerBlock;
 use super::compute::Compute;
-use super::config::MixerConfig;
+use super::config::{MixerConfig, TokenLayer};
 use super::layer_norm::LayerNorm;
-use super::parameter::unfilled;
+use super::parameter::unfilled_linear;
+use super::positions::Positions;
 use crate::error::ModelError;
 
-/// An MLP-Mixer classifier.
+/// A classifier of patches: an MLP-Mixer, or a Vision Transformer, as its dimensions say.
 ///
 /// # Source
-/// Tolstikhin et al. 2021, figure 1; `vit_jax/models_mixer.py@c6de1e5` (`MlpMixer`).
+/// Tolstikhin et al. 2021, figure 1; `vit_jax/models_mixer.py@c6de1e5` (`MlpMixer`). Dosovitskiy et al.
+/// 2021, section 3.1; `vit_jax/models_vit.py@c6de1e5` (`VisionTransformer`).
 #[derive(Module, Debug)]
 pub struct Mixer {
     /// Embedding of a patch: a P×P convolution with stride P, as a linear map over `(py, px, colour)`.
     pub stem: Linear,
+    /// Positions of the tokens; `None` in a Mixer, whose token mixing knows them.
+    pub positions: Option<Positions>,
     /// The L blocks.
     pub blocks: Vec<MixerBlock>,
-    /// Normalisation of tokens before they are averaged.
+    /// Normalisation of tokens before they are averaged, or the class token is taken.
     pub pre_head_layer_norm: LayerNorm,
-    /// Classifier of the average token.
+    /// Classifier of the average token, or of the class token.
     pub head: Linear,
     #[module(skip)]
     config: MixerConfig,
@@ -36,7 +40,9 @@ pub struct Mixer {
 #[derive(Debug, Clone)]
 pub struct Intermediates {
     /// `stem`, then `block{i}.token_mixing` and `block{i}.channel_mixing` (the residual stream after
-    /// each half), then `pre_head_layer_norm`; each `[B, S, C]`.
+    /// each half), then `pre_head_layer_norm`; each `[B, S, C]`. In a Vision Transformer the second is
+    /// `positions`, the halves are `block{i}.attention` and `block{i}.mlp`, and all but `stem` are
+    /// `[B, T, C]`.
     pub tokens: Vec<(String, Tensor<3>)>,
     /// Input of the head, `[B, C]`.
     pub features: Tensor<2>,
@@ -47,12 +53,19 @@ pub struct Intermediates {
 impl Mixer {
     /// The network of these dimensions, without values.
     pub(crate) fn unfilled(config: MixerConfig, device: &Device) -> Self {
-        let linear = || Linear { weight: unfilled(device), bias: Some(unfilled(device)) };
+        let positions = match config.tokens {
+            TokenLayer::Mlp { .. } => None,
+            TokenLayer::Attention { .. } => {
+                Some(Positions::unfilled(config.has_class_token(), device))
+            }
+        };
+        let block = |_| MixerBlock::unfilled(config.tokens, device);
         Self {
-            stem: linear(),
-            blocks: (0..config.num_blocks).map(|_| MixerBlock::unfilled(device)).collect(),
+            stem: unfilled_linear(device),
+            positions,
+            blocks: (0..config.num_blocks).map(block).collect(),
             pre_head_layer_norm: LayerNorm::unfilled(device),
-            head: linear(),
+            head: unfilled_linear(device),
             config,
             compute: Compute::default(),
         }
@@ -119,7 +132,7 @@ impl Mixer {
         self.classify(self.pool(self.trunk(patches, branch_scales, |_, _| ())))
     }
 
-    /// The average token before the head (`pre_logits`).
+    /// The token that the head reads (`pre_logits`): the average one, or the class token.
     ///
     /// # Shapes
     /// - `patches`: as in [`Mixer::forward`]
@@ -158,18 +171,30 @@ impl Mixer {
         let x_rc = linear(&self.stem, patches.reshape([b * s, p]), precision);
         let mut x_bsc = x_rc.reshape([b, s, self.config.hidden_dim]);
         observe("stem".to_owned(), &x_bsc);
+        if let Some(positions) = &self.positions {
+            x_bsc = positions.forward(x_bsc);
+            observe("positions".to_owned(), &x_bsc);
+        }
+        let tokens = self.config.tokens;
+        let halves = match tokens {
+            TokenLayer::Mlp { .. } => ["token_mixing", "channel_mixing"],
+            TokenLayer::Attention { .. } => ["attention", "mlp"],
+        };
         for (i, block) in self.blocks.iter().enumerate() {
             let spec = self.compute.spec(self.config.gelu, i, branch_scales.is_some());
-            x_bsc = block.mix_tokens(x_bsc, row(2 * i), spec);
-            observe(format!("block{i}.token_mixing"), &x_bsc);
+            x_bsc = block.mix_tokens(x_bsc, tokens, row(2 * i), spec);
+            observe(format!("block{i}.{}", halves[0]), &x_bsc);
             x_bsc = block.mix_channels(x_bsc, row(2 * i + 1), spec);
-            observe(format!("block{i}.channel_mixing"), &x_bsc);
+            observe(format!("block{i}.{}", halves[1]), &x_bsc);
         }
         x_bsc
     }
 
-    fn pool(&self, x_bsc: Tensor<3>) -> Tensor<2> {
-        self.pre_head_layer_norm.forward_mean(x_bsc)
+    fn pool(&self, mut x_btc: Tensor<3>) -> Tensor<2> {
+        if self.config.has_class_token() {
+            x_btc = x_btc.narrow(1, 0, 1);
+        }
+        self.pre_head_layer_norm.forward_mean(x_btc)
     }
 
     /// The head is f32 in every precision: it is small, and logits are what a loss is sensitive to.

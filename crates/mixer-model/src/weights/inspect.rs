@@ -24,7 +24,7 @@ pub struct FileInfo {
     pub non_finite: Vec<Option<usize>>,
     /// Free-text metadata of a safetensors header, raw.
     pub metadata: BTreeMap<String, String>,
-    /// The Mixer in the file, or why it holds none.
+    /// The network in the file, or why it holds none.
     pub architecture: Result<MixerConfig, ModelError>,
     /// The choice among several networks in the file.
     pub note: Option<String>,

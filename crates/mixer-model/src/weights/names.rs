@@ -2,22 +2,26 @@
 //! layout, and what PyTorch wrappers put into names. Everything else sees timm's names and layouts.
 //!
 //! # Source
-//! `vit_jax/models_mixer.py` (names of the Flax modules), `big_vision/models/mlp_mixer.py` (`load`: the
-//! legacy layout), `timm/models/mlp_mixer.py`.
+//! `vit_jax/models_mixer.py` and `vit_jax/models_vit.py` (names of the Flax modules),
+//! `big_vision/models/mlp_mixer.py` (`load`: the legacy layout), `timm/models/mlp_mixer.py`,
+//! `timm/models/vision_transformer.py`.
 
 use super::format::WeightsFormat;
 use super::one_line::one_line;
 use super::tensor_info::TensorInfo;
-use crate::parameters;
+use crate::mixer::config::TokenLayer;
+use crate::parameters::{self, MIXER, Table, VIT};
+use crate::tensor::HostTensor;
 
-/// One stored tensor, and where it goes.
+/// The place of a tensor, and the stored one that it is, or the stored ones that it is put together from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Placement {
-    /// Index of the tensor in the file's listing.
-    pub(super) index: usize,
-    /// timm's name; the stored name, less wrappers, when it belongs to no Mixer.
+    /// Indices of the stored tensors in the file's listing, which follow each other along the first axis.
+    pub(super) indices: Vec<usize>,
+    /// timm's name; the stored name, less wrappers, when it belongs to no network that is known.
     pub(super) name: String,
-    /// Shape as stored, less axes of size 1 that the legacy layout adds.
+    /// Shape of each as stored, less axes of size 1 that the legacy layout adds, and with heads and their
+    /// channels as one axis.
     pub(super) stored_shape: Vec<usize>,
     /// Output axis `k` is stored axis `axes[k]`; empty when the layouts agree.
     pub(super) axes: &'static [usize],
@@ -26,11 +30,28 @@ pub(super) struct Placement {
 impl Placement {
     /// Shape in timm's layout.
     pub(super) fn shape(&self) -> Vec<usize> {
-        if self.axes.is_empty() {
+        let mut shape: Vec<usize> = if self.axes.is_empty() {
             self.stored_shape.clone()
         } else {
             self.axes.iter().map(|&axis| self.stored_shape[axis]).collect()
+        };
+        if let [first, ..] = shape.as_mut_slice() {
+            *first = first.saturating_mul(self.indices.len());
         }
+        shape
+    }
+
+    /// The tensor in timm's layout, of the stored ones in the order of `indices`.
+    pub(super) fn assemble(&self, stored: Vec<HostTensor>) -> HostTensor {
+        let mut parts = stored.into_iter().map(|mut tensor| {
+            tensor.shape.clone_from(&self.stored_shape);
+            if self.axes.is_empty() { tensor } else { tensor.permuted(self.axes) }
+        });
+        let mut whole = parts.next().unwrap_or_else(|| HostTensor::filled(&[0], 0.0));
+        for part in parts {
+            whole.data.extend(part.data);
+        }
+        HostTensor { shape: self.shape(), data: whole.data }
     }
 }
 
@@ -44,9 +65,19 @@ const WRAPPERS: [&str; 5] = [
     "module",
 ];
 
-/// Tensors that every network has. Where the first of them stands says where the network is; the others
-/// are for a file that lacks it.
-const ANCHORS: [&str; 3] = ["stem.proj.weight", "stem.proj.bias", "blocks.0.mlp_tokens.fc1.weight"];
+/// Tensors that every network of a kind has. Where the first of them stands says where the network is; the
+/// others are for a file that lacks it.
+const ANCHORS: [&str; 6] = [
+    "stem.proj.weight",
+    "stem.proj.bias",
+    "blocks.0.mlp_tokens.fc1.weight",
+    "patch_embed.proj.weight",
+    "patch_embed.proj.bias",
+    "blocks.0.attn.qkv.weight",
+];
+
+/// Queries, keys and values of the official code, in timm's order.
+const PROJECTIONS: [&str; 3] = ["query", "key", "value"];
 
 /// Places of a network in the order in which they are taken; averages come before all of them.
 const CONTAINERS: [&str; 3] = ["state_dict.", "model_state_dict.", "model."];
@@ -58,6 +89,8 @@ const MAX_NETWORKS: usize = 64;
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Placed {
     pub(super) placements: Vec<Placement>,
+    /// Heads of attention, which only the layout of the official code tells.
+    pub(super) num_heads: Option<usize>,
     /// The network that was taken, and the others, where the file holds several.
     pub(super) note: Option<String>,
 }
@@ -74,13 +107,11 @@ pub(super) fn placements(format: WeightsFormat, tensors: &[TensorInfo]) -> Resul
         WeightsFormat::Npz => {
             // big_vision saves parameters under `params/`, and before that under `opt/target/`.
             let chosen = choose_container(named, &["params/", "opt/target/"]);
-            let placements =
-                chosen.into_iter().map(|(i, name)| from_flax(i, name, &tensors[i].shape)).collect();
-            Ok(Placed { placements, note: None })
+            Ok(from_flax(&chosen, tensors))
         }
         WeightsFormat::Pytorch | WeightsFormat::Safetensors => {
-            let prefixes = networks(&named);
-            let chosen = choose_network(&prefixes)?;
+            let (anchor, prefixes) = networks(&named);
+            let chosen = choose_network(anchor, &prefixes)?;
             let belongs = |name: &str| match chosen {
                 // No network: what is there is shown as it is.
                 None => Some(name.to_owned()),
@@ -91,10 +122,15 @@ pub(super) fn placements(format: WeightsFormat, tensors: &[TensorInfo]) -> Resul
             };
             let place = |(index, name): (usize, &str)| {
                 let stored_shape = tensors[index].shape.clone();
-                belongs(name).map(|name| Placement { index, name, stored_shape, axes: &[] })
+                belongs(name).map(|name| Placement {
+                    indices: vec![index],
+                    name,
+                    stored_shape,
+                    axes: &[],
+                })
             };
             let placements = named.into_iter().filter_map(place).collect();
-            Ok(Placed { placements, note: note(chosen, &prefixes) })
+            Ok(Placed { placements, num_heads: None, note: note(anchor, chosen, &prefixes) })
         }
     }
 }
@@ -116,18 +152,18 @@ fn choose_container<'a>(
     tensors
 }
 
-/// The prefixes under which networks stand, sorted, by the place of the first anchor that is there.
-fn networks<'a>(tensors: &[(usize, &'a str)]) -> Vec<&'a str> {
+/// The first anchor that is there, and the prefixes under which it stands, sorted.
+fn networks<'a>(tensors: &[(usize, &'a str)]) -> (&'static str, Vec<&'a str>) {
     for anchor in ANCHORS {
         let mut prefixes: Vec<&str> =
             tensors.iter().filter_map(|(_, name)| prefix_before(name, anchor)).collect();
         prefixes.sort_unstable();
         prefixes.dedup();
         if !prefixes.is_empty() {
-            return prefixes;
+            return (anchor, prefixes);
         }
     }
-    Vec::new()
+    (ANCHORS[0], Vec::new())
 }
 
 /// The text before the words of `anchor`, between which wrappers may stand.
@@ -179,38 +215,42 @@ fn is_average(prefix: &str) -> bool {
 }
 
 /// The network that is meant: averages first, as timm has it.
-fn choose_network<'a>(prefixes: &[&'a str]) -> Result<Option<&'a str>, String> {
+fn choose_network<'a>(anchor: &str, prefixes: &[&'a str]) -> Result<Option<&'a str>, String> {
     let rank = |prefix: &str| match prefix {
         _ if is_average(prefix) => 0,
         _ => 1 + CONTAINERS.iter().position(|c| *c == prefix).unwrap_or(CONTAINERS.len()),
     };
     if prefixes.len() > MAX_NETWORKS {
         let reason = format!("{} networks in one file, expected one: ", prefixes.len());
-        return Err(reason + &listed(prefixes));
+        return Err(reason + &listed(anchor, prefixes));
     }
     let Some(best) = prefixes.iter().map(|prefix| rank(prefix)).min() else { return Ok(None) };
     let first: Vec<&str> = prefixes.iter().copied().filter(|p| rank(p) == best).collect();
     match first.as_slice() {
         [one] => Ok(Some(one)),
-        _ => Err(format!("{} networks in one file, expected one: {}", first.len(), listed(&first))),
+        _ => Err(format!(
+            "{} networks in one file, expected one: {}",
+            first.len(),
+            listed(anchor, &first)
+        )),
     }
 }
 
 /// The sentence about a choice among several networks.
-fn note(chosen: Option<&str>, prefixes: &[&str]) -> Option<String> {
+fn note(anchor: &str, chosen: Option<&str>, prefixes: &[&str]) -> Option<String> {
     let chosen = chosen?;
     let others: Vec<&str> = prefixes.iter().copied().filter(|p| *p != chosen).collect();
     if others.is_empty() {
         return None;
     }
     let what = if is_average(chosen) { "the averaged weights" } else { "the weights" };
-    Some(format!("{what} {} are taken, not {}", listed(&[chosen]), listed(&others)))
+    Some(format!("{what} {} are taken, not {}", listed(anchor, &[chosen]), listed(anchor, &others)))
 }
 
 /// Prefixes as a message shows them, the first few.
-fn listed(prefixes: &[&str]) -> String {
+fn listed(anchor: &str, prefixes: &[&str]) -> String {
     const MAX_SHOWN: usize = 6;
-    let shown = prefixes.iter().take(MAX_SHOWN).map(|prefix| format!("`{prefix}stem.proj.weight`"));
+    let shown = prefixes.iter().take(MAX_SHOWN).map(|prefix| format!("`{prefix}{anchor}`"));
     let mut text = shown.collect::<Vec<_>>().join(", ");
     if prefixes.len() > MAX_SHOWN {
         text += &format!(" and {} more", prefixes.len() - MAX_SHOWN);
@@ -218,11 +258,71 @@ fn listed(prefixes: &[&str]) -> String {
     one_line(&text)
 }
 
+/// The places of the tensors of the official code.
+fn from_flax(chosen: &[(usize, &str)], tensors: &[TensorInfo]) -> Placed {
+    let is_vit = chosen.iter().any(|(_, key)| key.starts_with("Transformer/"));
+    let table = if is_vit { &VIT } else { &MIXER };
+    let mut placements: Vec<Placement> = Vec::new();
+    let mut num_heads = None;
+    for &(index, key) in chosen {
+        let shape = &tensors[index].shape;
+        let Some((key, projection)) = fused(key) else {
+            placements.push(placed(table, index, key, shape));
+            continue;
+        };
+        // Kernels are [C, heads, size] on the way in and [heads, size, C] on the way out, biases
+        // [heads, size] and [C].
+        let (heads, flat) = match (shape[..].as_ref(), projection) {
+            (&[c, heads, size], Some(_)) => (heads, vec![c, heads.saturating_mul(size)]),
+            (&[heads, size], Some(_)) => (heads, vec![heads.saturating_mul(size)]),
+            (&[heads, size, c], None) => (heads, vec![heads.saturating_mul(size), c]),
+            _ => {
+                placements.push(placed(table, index, &key, shape));
+                continue;
+            }
+        };
+        num_heads = num_heads.or(Some(heads));
+        let place = placed(table, index, &key, &flat);
+        if projection.is_none() {
+            placements.push(place);
+            continue;
+        }
+        let known = placements.iter_mut().find(|known| {
+            known.name == place.name && known.stored_shape == flat && known.indices.len() < 3
+        });
+        match known {
+            Some(known) => known.indices.push(index),
+            None => placements.push(place),
+        }
+    }
+    // Queries before keys before values, whatever the order of the file.
+    for place in placements.iter_mut().filter(|place| place.indices.len() > 1) {
+        place.indices.sort_by_key(|&index| {
+            PROJECTIONS.iter().position(|name| tensors[index].name.contains(&format!("/{name}/")))
+        });
+    }
+    Placed { placements, num_heads, note: None }
+}
+
+/// The key of attention in the table, where queries, keys and values are one parameter, and which of the
+/// three it is; `None` for other tensors.
+fn fused(key: &str) -> Option<(String, Option<usize>)> {
+    let (layer, rest) = key.split_once("/MultiHeadDotProductAttention_1/")?;
+    let (part, what) = rest.split_once('/')?;
+    let projection = PROJECTIONS.iter().position(|name| *name == part);
+    let part = if projection.is_some() { "qkv" } else { part };
+    Some((format!("{layer}/MultiHeadDotProductAttention_1/{part}/{what}"), projection))
+}
+
 /// The place of a tensor of the official code. The legacy layout has extra axes of size 1.
-fn from_flax(index: usize, key: &str, shape: &[usize]) -> Placement {
-    let as_stored =
-        |name: String| Placement { index, name, stored_shape: shape.to_vec(), axes: &[] };
-    let Some(found) = parameters::by_flax(key) else {
+fn placed(table: &Table, index: usize, key: &str, shape: &[usize]) -> Placement {
+    let as_stored = |name: String| Placement {
+        indices: vec![index],
+        name,
+        stored_shape: shape.to_vec(),
+        axes: &[],
+    };
+    let Some(found) = table.by_flax(key) else {
         return as_stored(key.to_owned());
     };
     let (name, row) = (parameters::name_of(found), found.1);
@@ -232,7 +332,46 @@ fn from_flax(index: usize, key: &str, shape: &[usize]) -> Placement {
         // Reported with the shape that it has, as a difference.
         return as_stored(name);
     }
-    Placement { index, name, stored_shape, axes: row.flax_axes() }
+    Placement { indices: vec![index], name, stored_shape, axes: row.flax_axes() }
+}
+
+/// A tensor under the official code's name and in its layout; queries, keys and values of a fused one.
+pub(super) fn to_flax(
+    tokens: TokenLayer,
+    table: &Table,
+    name: &str,
+    tensor: &HostTensor,
+) -> Vec<(String, HostTensor)> {
+    let Some(found) = table.by_name(name) else { return Vec::new() };
+    let key = table.flax_name_of(found);
+    let in_layout = |tensor: &HostTensor| match found.1.timm_axes() {
+        [] => tensor.clone(),
+        axes => tensor.permuted(axes),
+    };
+    let TokenLayer::Attention { num_heads, .. } = tokens else {
+        return vec![(key, in_layout(tensor))];
+    };
+    let split = |size: usize| [num_heads, size / num_heads.max(1)];
+    if key.contains("/qkv/") {
+        let width = tensor.shape[0] / 3;
+        let mut shape = tensor.shape.clone();
+        shape[0] = width;
+        let parts = tensor.data.chunks_exact((tensor.data.len() / 3).max(1));
+        let parts = PROJECTIONS.iter().zip(parts).map(|(part, data)| {
+            let mut part_of = in_layout(&HostTensor { shape: shape.clone(), data: data.to_vec() });
+            part_of.shape.pop();
+            part_of.shape.extend(split(width));
+            (key.replace("/qkv/", &format!("/{part}/")), part_of)
+        });
+        return parts.collect();
+    }
+    let mut tensor = in_layout(tensor);
+    if key.ends_with("/out/kernel") {
+        let [rows, columns] = [tensor.shape[0], tensor.shape[1]];
+        let [heads, size] = split(rows);
+        tensor.shape = vec![heads, size, columns];
+    }
+    vec![(key, tensor)]
 }
 
 /// The shape less axes of size 1, from the front, until the rank is `rank`.
@@ -250,7 +389,7 @@ mod tests {
     use super::*;
 
     fn timm(key: &str) -> Option<String> {
-        parameters::by_flax(key).map(parameters::name_of)
+        MIXER.by_flax(key).map(parameters::name_of)
     }
 
     #[test]
@@ -359,7 +498,7 @@ mod tests {
             let infos = infos(&names.each_ref().map(String::as_str));
             let placed = placements(WeightsFormat::Pytorch, &infos).unwrap();
             assert_eq!(placed.placements.len(), 1);
-            assert_eq!(placed.placements[0].index, index, "{names:?}");
+            assert_eq!(placed.placements[0].indices, [index], "{names:?}");
             assert_eq!(placed.placements[0].name, "stem.proj.weight");
             let note = placed.note.unwrap();
             assert!(note.contains("are taken, not") && note.contains(&names[1 - index]), "{note}");

@@ -5,7 +5,7 @@ use std::io::{Read, Seek};
 use std::path::Path;
 
 use super::metadata::{Metadata, MixerHeader};
-use super::names::{Placed, Placement};
+use super::names::Placed;
 use super::recognise::recognise;
 use super::tensor_info::TensorInfo;
 use super::weights::Weights;
@@ -65,19 +65,16 @@ impl Weights {
         let listing = file.tensors();
         let header = file.mixer_header()?;
         let (mut config, placed) = recognise(&file, &listing, header.as_ref())?;
-        let Placed { placements, note } = placed;
+        let Placed { placements, note, .. } = placed;
         config.gelu = gelu.unwrap_or(config.gelu);
 
-        file.check_sizes(placements.iter().map(|placement| placement.index))
+        file.check_sizes(placements.iter().flat_map(|placement| placement.indices.iter().copied()))
             .map_err(|reason| file.unreadable(reason))?;
         let mut tensors = BTreeMap::new();
-        for Placement { index, name, stored_shape, axes } in placements {
-            let mut tensor = file.load(index)?;
-            tensor.shape = stored_shape;
-            if !axes.is_empty() {
-                tensor = tensor.permuted(axes);
-            }
-            tensors.insert(name, tensor);
+        for placement in placements {
+            let stored = placement.indices.iter().map(|&index| file.load(index));
+            let tensor = placement.assemble(stored.collect::<Result<_, _>>()?);
+            tensors.insert(placement.name, tensor);
         }
         let metadata = match header {
             Some(MixerHeader { classes, preprocessing, temperature, provenance, .. }) => {

@@ -5,13 +5,14 @@ use std::io::{Read, Seek};
 
 use super::differences::{Shapes, differences, shown};
 use super::metadata::{HEADER_KEY, MixerHeader};
-use super::names::{self, Placed, Placement};
+use super::names::{self, Placed};
 use super::one_line::one_line;
 use super::tensor_info::TensorInfo;
 use super::weights_file::WeightsFile;
 use crate::error::ModelError;
-use crate::mixer::config::{Gelu, MixerConfig};
-use crate::parameters::{self, Axis};
+use crate::mixer::config::{Gelu, MixerConfig, Pool, TokenLayer};
+use crate::mixer::variants::VIT_VARIANTS;
+use crate::parameters::{Axis, MIXER, Table, VIT};
 
 /// The beginning of the reason where the tensors are those of another network.
 const RELATIVE: &str = "the tensors are those of ";
@@ -28,7 +29,7 @@ pub(super) fn recognise<R: Read + Seek>(
 ) -> Result<(MixerConfig, Placed), ModelError> {
     let placed = names::placements(file.format, tensors)
         .map_err(|reason| ModelError::NotAMixer { reason, path: file.path.clone() })?;
-    match architecture(file, &placed.placements, header) {
+    match architecture(file, &placed, header) {
         Ok(config) => Ok((config, placed)),
         Err(ModelError::NotAMixer { reason, path }) if reason.starts_with(RELATIVE) => {
             Err(ModelError::NotAMixer { reason, path })
@@ -42,7 +43,7 @@ pub(super) fn recognise<R: Read + Seek>(
 /// as it must be.
 fn architecture<R: Read + Seek>(
     file: &WeightsFile<R>,
-    placements: &[Placement],
+    placed: &Placed,
     header: Option<&MixerHeader>,
 ) -> Result<MixerConfig, ModelError> {
     let not_a_mixer = |reason: String| ModelError::NotAMixer {
@@ -50,7 +51,7 @@ fn architecture<R: Read + Seek>(
         path: file.path.clone(),
     };
     let mut shapes = Shapes::new();
-    for placement in placements {
+    for placement in &placed.placements {
         if shapes.insert(placement.name.clone(), placement.shape()).is_some() {
             return Err(not_a_mixer(format!("`{}` is there twice", placement.name)));
         }
@@ -62,7 +63,9 @@ fn architecture<R: Read + Seek>(
             })?;
             header.config.clone()
         }
-        None => infer(&shapes, file.format.default_gelu()).map_err(not_a_mixer)?,
+        None => {
+            infer(&shapes, placed.num_heads, file.format.default_gelu()).map_err(not_a_mixer)?
+        }
     };
     let differences = differences(&config, &shapes);
     if differences.is_empty() {
@@ -82,7 +85,7 @@ fn check_claimed(config: &MixerConfig, num_tensors: usize) -> Result<(), String>
         ("image_size", config.image_size),
         ("patch_size", config.patch_size),
         ("hidden_dim", config.hidden_dim),
-        ("tokens_mlp_dim", config.tokens_mlp_dim),
+        config.tokens.dimension(),
         ("channels_mlp_dim", config.channels_mlp_dim),
         ("num_classes", config.num_classes),
     ] {
@@ -100,6 +103,9 @@ fn check_claimed(config: &MixerConfig, num_tensors: usize) -> Result<(), String>
     Ok(())
 }
 
+/// Channels of a head where nothing else is known.
+const HEAD_CHANNELS: usize = 64;
+
 /// The values that the tensors have for each dimension. A damaged tensor is outvoted by the others, and
 /// then shows up as a difference.
 #[derive(Default)]
@@ -109,10 +115,10 @@ struct Evidence {
 }
 
 impl Evidence {
-    fn gather(shapes: &Shapes) -> Self {
+    fn gather(table: &Table, shapes: &Shapes) -> Self {
         let mut evidence = Self::default();
         for (name, shape) in shapes {
-            let Some((block, row)) = parameters::by_name(name) else { continue };
+            let Some((block, row)) = table.by_name(name) else { continue };
             if row.axes.len() != shape.len() {
                 continue;
             }
@@ -141,36 +147,51 @@ impl Evidence {
 /// The architecture that the shapes are of. GELU leaves no trace in them, so it is given.
 ///
 /// The image size follows from the number of tokens, which must be a square: `√S · P`.
-fn infer(shapes: &Shapes, gelu: Gelu) -> Result<MixerConfig, String> {
+///
+/// So are the heads of attention, where the file does not tell them: those of the variant, else one for 64
+/// channels, as every ViT of the official code but H/14 has them.
+fn infer(shapes: &Shapes, num_heads: Option<usize>, gelu: Gelu) -> Result<MixerConfig, String> {
     if shapes.is_empty() {
         return Err("the file holds no tensors".to_owned());
     }
     if let Some(net) = lookalike(shapes) {
         return Err(format!("{RELATIVE}{net}"));
     }
-    let e = Evidence::gather(shapes);
+    let is_vit = shapes.contains_key("pos_embed")
+        || shapes.keys().any(|name| name.ends_with("attn.qkv.weight"));
+    let e = Evidence::gather(if is_vit { &VIT } else { &MIXER }, shapes);
+    let (mlp, tokens_axis) =
+        if is_vit { ("mlp", Axis::Positions) } else { ("mlp_channels", Axis::Tokens) };
+    let tokens = if is_vit { Some(0) } else { e.majority(Axis::TokensHidden) };
     let (Some(patch_size), Some(s), Some(d_s)) =
-        (e.majority(Axis::Patch), e.majority(Axis::Tokens), e.majority(Axis::TokensHidden))
+        (e.majority(Axis::Patch), e.majority(tokens_axis), tokens)
     else {
         let found: Vec<&str> = shapes.keys().take(3).map(String::as_str).collect();
         let more = if shapes.len() > found.len() { ", ..." } else { "" };
+        let expected = if is_vit {
+            "no `patch_embed.proj.weight` with `pos_embed`"
+        } else {
+            "no `stem.proj.weight` with `blocks.*.mlp_tokens`"
+        };
         return Err(format!(
-            "no `stem.proj.weight` with `blocks.*.mlp_tokens` among {} tensors ({}{more})",
+            "{expected} among {} tensors ({}{more})",
             shapes.len(),
             found.join(", ")
         ));
     };
     let (Some(c), Some(d_c)) = (e.majority(Axis::Channels), e.majority(Axis::ChannelsHidden))
     else {
-        return Err("no `blocks.*.mlp_channels`".to_owned());
+        return Err(format!("no `blocks.*.{mlp}`"));
     };
     let Some(k) = e.majority(Axis::Classes) else {
         return Err("no `head.weight`: the file was saved without a classifier".to_owned());
     };
+    let has_class_token = shapes.contains_key("cls_token");
+    let s = if has_class_token { s.saturating_sub(1) } else { s };
     let grid = s.isqrt();
     if grid * grid != s {
         return Err(format!(
-            "{s} tokens do not form a square grid, and a Mixer here is for square pictures"
+            "{s} tokens do not form a square grid, and a network here is for square pictures"
         ));
     }
     // An absurd block index must not make a list of that many missing tensors.
@@ -178,11 +199,28 @@ fn infer(shapes: &Shapes, gelu: Gelu) -> Result<MixerConfig, String> {
         Some(&last) if last < shapes.len() => last + 1,
         _ => e.blocks.len(),
     };
+    let tokens = if is_vit {
+        let variant = VIT_VARIANTS.iter().find(|v| (v.hidden_dim, v.num_blocks) == (c, num_blocks));
+        let num_heads = match num_heads.or(variant.and_then(|variant| variant.num_heads)) {
+            Some(num_heads) => num_heads,
+            None if c.is_multiple_of(HEAD_CHANNELS) => c / HEAD_CHANNELS,
+            None => {
+                return Err(format!(
+                    "the number of heads of a ViT of {c} channels is not in the file: its names and \
+                     shapes do not tell it"
+                ));
+            }
+        };
+        let pool = if has_class_token { Pool::ClassToken } else { Pool::Average };
+        TokenLayer::Attention { num_heads, pool }
+    } else {
+        TokenLayer::Mlp { tokens_mlp_dim: d_s }
+    };
     let config = MixerConfig {
         image_size: grid.checked_mul(patch_size).ok_or("the image size overflows")?,
         patch_size,
         hidden_dim: c,
-        tokens_mlp_dim: d_s,
+        tokens,
         channels_mlp_dim: d_c,
         num_blocks,
         num_classes: k,
@@ -192,7 +230,7 @@ fn infer(shapes: &Shapes, gelu: Gelu) -> Result<MixerConfig, String> {
     Ok(config)
 }
 
-/// Names the relatives and the well-known nets that people confuse with a Mixer.
+/// Names the relatives and the well-known nets that people confuse with a Mixer or a ViT of this kind.
 fn lookalike(shapes: &Shapes) -> Option<&'static str> {
     let any = |test: &dyn Fn(&str) -> bool| shapes.keys().any(|name| test(name));
     if any(&|n| n.contains("linear_tokens") || n.ends_with(".ls1") || n.ends_with(".gamma_1")) {
@@ -213,13 +251,25 @@ fn lookalike(shapes: &Shapes) -> Option<&'static str> {
     if any(&|n| n.contains("token_mix.layers.")) {
         return Some("a Mixer under mmpretrain's names, which are not read; convert from timm's");
     }
-    if any(&|n| {
-        n.contains("pos_embed")
-            || n.contains("posembed_input")
-            || n.contains("cls_token")
-            || n.contains("MultiHeadDotProductAttention")
-    }) {
-        return Some("a Vision Transformer");
+    if any(&|n| n == "dist_token") {
+        return Some("a distilled DeiT, which has a second head");
+    }
+    if any(&|n| n == "reg_token" || n == "register_tokens") {
+        return Some("a ViT with register tokens, which this model has not");
+    }
+    if any(&|n| n.starts_with("fc_norm.")) {
+        return Some("a ViT that averages tokens before its last normalisation (timm's `fc_norm`)");
+    }
+    if any(&|n| n.starts_with("vit.embeddings.") || n.starts_with("embeddings.cls_token")) {
+        return Some(
+            "a ViT under the names of transformers, which are not read; convert from timm's",
+        );
+    }
+    if any(&|n| n.contains("encoder.layers.encoder_layer_0.")) {
+        return Some("a ViT under torchvision's names, which are not read; convert from timm's");
+    }
+    if any(&|n| n == "pos_embedding" || n.starts_with("Transformer/encoderblock_0/LayerNorm_1/")) {
+        return Some("a ViT of big_vision, which adds positions before the class token");
     }
     if any(&|n| n.ends_with("layer1.0.conv1.weight")) {
         return Some("a ResNet");
@@ -233,7 +283,10 @@ mod tests {
     use crate::mixer::variants::VARIANTS;
 
     fn shapes(config: &MixerConfig) -> Shapes {
-        parameters::parameters(config).into_iter().map(|spec| (spec.name, spec.shape)).collect()
+        crate::parameters::parameters(config)
+            .into_iter()
+            .map(|spec| (spec.name, spec.shape))
+            .collect()
     }
 
     fn tiny() -> MixerConfig {
@@ -241,7 +294,7 @@ mod tests {
             image_size: 24,
             patch_size: 4,
             hidden_dim: 10,
-            tokens_mlp_dim: 14,
+            tokens: crate::mixer::TokenLayer::Mlp { tokens_mlp_dim: 14 },
             channels_mlp_dim: 22,
             num_blocks: 2,
             num_classes: 7,
@@ -255,8 +308,21 @@ mod tests {
             let config = variant.config(224, 1000, Gelu::Tanh);
             let shapes = shapes(&config);
             assert_eq!(shapes.len(), 12 * config.num_blocks + 6);
-            assert_eq!(infer(&shapes, Gelu::Tanh), Ok(config.clone()));
+            assert_eq!(infer(&shapes, None, Gelu::Tanh), Ok(config.clone()));
             assert!(differences(&config, &shapes).is_empty());
+        }
+    }
+
+    #[test]
+    fn every_vision_transformer_is_recognised_with_its_heads() {
+        for variant in VIT_VARIANTS {
+            let mut config = variant.config(224, 1000, Gelu::Erf);
+            assert_eq!(infer(&shapes(&config), None, Gelu::Erf), Ok(config.clone()));
+            let num_heads = variant.num_heads.unwrap();
+            config.tokens = TokenLayer::Attention { num_heads, pool: Pool::Average };
+            assert_eq!(infer(&shapes(&config), None, Gelu::Erf), Ok(config.clone()));
+            config.tokens = TokenLayer::Attention { num_heads: 2, pool: Pool::Average };
+            assert_eq!(infer(&shapes(&config), Some(2), Gelu::Erf), Ok(config));
         }
     }
 
@@ -266,7 +332,7 @@ mod tests {
         shapes.insert("blocks.0.mlp_tokens.fc1.weight".to_owned(), vec![14, 30]);
         shapes.remove("blocks.1.norm1.weight");
         shapes.insert("foo.bar".to_owned(), vec![3]);
-        let config = infer(&shapes, Gelu::Erf).unwrap();
+        let config = infer(&shapes, None, Gelu::Erf).unwrap();
         assert_eq!(config, tiny());
         assert_eq!(
             differences(&config, &shapes),
@@ -288,8 +354,10 @@ mod tests {
         let mut resmlp = shapes(&tiny());
         resmlp.insert("blocks.0.ls1".to_owned(), vec![10]);
         let vit: Shapes = [("pos_embed".to_owned(), vec![1, 197, 768])].into();
-        for (net, name) in [(gmixer, "gMixer"), (resmlp, "ResMLP"), (vit, "Vision Transformer")] {
-            assert!(infer(&net, Gelu::Erf).unwrap_err().contains(name), "{name}");
+        for (net, name) in
+            [(gmixer, "gMixer"), (resmlp, "ResMLP"), (vit, "no `patch_embed.proj.weight`")]
+        {
+            assert!(infer(&net, None, Gelu::Erf).unwrap_err().contains(name), "{name}");
         }
     }
 
@@ -297,7 +365,7 @@ mod tests {
     fn absurd_claims_are_refused_without_allocating() {
         let mut shapes = shapes(&tiny());
         shapes.insert("blocks.99999999999999.norm1.weight".to_owned(), vec![10]);
-        let config = infer(&shapes, Gelu::Erf).unwrap();
+        let config = infer(&shapes, None, Gelu::Erf).unwrap();
         assert_eq!(config.num_blocks, 3);
         let claimed = MixerConfig { num_blocks: usize::MAX, ..tiny() };
         assert!(check_claimed(&claimed, 30).unwrap_err().contains("num_blocks"));
@@ -310,6 +378,6 @@ mod tests {
         let mut shapes = shapes(&tiny());
         shapes.remove("head.weight");
         shapes.remove("head.bias");
-        assert!(infer(&shapes, Gelu::Erf).unwrap_err().contains("no `head.weight`"));
+        assert!(infer(&shapes, None, Gelu::Erf).unwrap_err().contains("no `head.weight`"));
     }
 }

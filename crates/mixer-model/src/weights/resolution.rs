@@ -1,16 +1,19 @@
 //! The same weights at another image size.
 //!
-//! Only token mixing depends on the number of tokens. When the image side grows by an integer factor
+//! In a Mixer only token mixing depends on the number of tokens. When the image side grows by an integer factor
 //! K, the paper's expansion keeps the function: each of the K² tiles of the large image is mixed by
 //! the old weights, and the tiles do not see each other until training changes that. Any other ratio
 //! is an extension of this project: the weights are interpolated over the grid.
+//!
+//! In a Vision Transformer only the positions do, and they are interpolated as in the official code, whatever
+//! the ratio.
 
 use std::fmt;
 
 use super::weights::Weights;
 use crate::count;
 use crate::error::ModelError;
-use crate::mixer::config::MixerConfig;
+use crate::mixer::config::{MixerConfig, TokenLayer};
 use crate::parameters::{Axis, ParameterSpec, parameters};
 use crate::tensor::HostTensor;
 
@@ -28,7 +31,7 @@ pub enum ResizeMethod {
         /// New image side ÷ old image side, at least 2.
         factor: usize,
     },
-    /// Interpolation over the grid of tokens. An approximation, to be fine-tuned; D_S stays.
+    /// Interpolation over the grid of tokens. An approximation, to be fine-tuned; all other dimensions stay.
     Interpolated,
 }
 
@@ -43,12 +46,14 @@ impl fmt::Display for ResizeMethod {
 }
 
 impl ResizeMethod {
-    /// The method for a change of image size: exact where it can be.
+    /// The method for a change of image size: exact where it can be, which needs token mixing.
     #[must_use]
-    pub fn between(from_image_size: usize, to_image_size: usize) -> Self {
+    pub fn between(from: &MixerConfig, to_image_size: usize) -> Self {
+        let from_image_size = from.image_size;
         if from_image_size == to_image_size {
             Self::Unchanged
-        } else if from_image_size > 0
+        } else if matches!(from.tokens, TokenLayer::Mlp { .. })
+            && from_image_size > 0
             && to_image_size > from_image_size
             && to_image_size.is_multiple_of(from_image_size)
         {
@@ -73,8 +78,10 @@ impl ResizeMethod {
         if image_size > 1 << 20 {
             return Err(too_large(u64::MAX));
         }
-        if let Self::Exact { factor } = Self::between(from.image_size, image_size) {
-            config.tokens_mlp_dim = from.tokens_mlp_dim.saturating_mul(factor * factor);
+        if let Self::Exact { factor } = Self::between(from, image_size)
+            && let TokenLayer::Mlp { tokens_mlp_dim } = &mut config.tokens
+        {
+            *tokens_mlp_dim = tokens_mlp_dim.saturating_mul(factor * factor);
         }
         let num_params = count::num_params(&config);
         if num_params > MAX_PARAMS {
@@ -94,9 +101,9 @@ impl Weights {
     /// # Source
     /// Tolstikhin et al. 2021, section 3 and appendix C. The paper orders the tokens of the large
     /// image tile by tile; here the blocks sit at the raster positions of their tiles, so the model
-    /// needs no permutation.
+    /// needs no permutation. Positions: `vit_jax/checkpoint.py@c6de1e5` (`interpolate_posembed`).
     pub fn resized(&self, image_size: usize) -> Result<Self, ModelError> {
-        let method = ResizeMethod::between(self.config.image_size, image_size);
+        let method = ResizeMethod::between(&self.config, image_size);
         let config = ResizeMethod::config(&self.config, image_size)?;
         if method == ResizeMethod::Unchanged {
             return Ok(self.clone());
@@ -175,7 +182,7 @@ fn expanded(tensor: &HostTensor, spec: &ParameterSpec, grid: usize, factor: usiz
     wide
 }
 
-/// A parameter interpolated over the grid where it has an axis of tokens.
+/// A parameter interpolated over the grid where it has an axis of tokens, or positions.
 ///
 /// Where tokens are inputs, it is scaled by `S / S'`, so that a sum over more (or fewer) tokens of the
 /// same picture keeps its magnitude. Where they are outputs, there is one value per token and no scale.
@@ -185,6 +192,9 @@ fn interpolated(
     grid: usize,
     new_grid: usize,
 ) -> HostTensor {
+    if spec.axes.contains(&Axis::Positions) {
+        return moved_positions(tensor, grid, new_grid);
+    }
     let Some(axis) = spec.axes.iter().position(|axis| *axis == Axis::Tokens) else {
         return tensor.clone();
     };
@@ -203,9 +213,24 @@ fn interpolated(
     HostTensor { shape, data }.permuted(&axes)
 }
 
+/// Positions `[1, T, C]` of another grid; that of a class token, which comes first, stays.
+fn moved_positions(tensor: &HostTensor, grid: usize, new_grid: usize) -> HostTensor {
+    let (s_old, s_new) = (grid * grid, new_grid * new_grid);
+    let (tokens, channels) = (tensor.shape[1], tensor.shape[2]);
+    let (class_token, of_grid) = tensor.data.split_at((tokens - s_old) * channels);
+    let of_grid = HostTensor { shape: vec![s_old, channels], data: of_grid.to_vec() };
+    let resample = Resample::between_corners(grid, new_grid);
+    let planes = of_grid.permuted(&[1, 0]).data;
+    let data = planes.chunks_exact(s_old).flat_map(|plane| resample.plane(plane));
+    let data = data.map(|value| value as f32).collect();
+    let moved = HostTensor { shape: vec![channels, s_new], data }.permuted(&[1, 0]);
+    let shape = vec![1, tokens - s_old + s_new, channels];
+    HostTensor { shape, data: [class_token, &moved.data].concat() }
+}
+
 /// Separable bilinear resampling of a square grid.
 ///
-/// Sampling positions are half-pixel centred (as Pillow and PyTorch's `align_corners=False`), and the
+/// Of weights, sampling positions are half-pixel centred (as Pillow and PyTorch's `align_corners=False`), and the
 /// triangle widens when the grid shrinks, so no token is skipped. Weights at the border are
 /// normalised: a constant stays constant.
 struct Resample {
@@ -227,6 +252,24 @@ impl Resample {
                     (first..grid).map(weight).take_while(|&weight| weight > 0.0).collect();
                 let total: f64 = weights.iter().sum();
                 (first, weights.iter().map(|weight| weight / total).collect())
+            })
+            .collect();
+        Self { grid, taps }
+    }
+
+    /// Linear, with the corners of one grid on those of the other and no wider for a smaller grid.
+    ///
+    /// PARITY: `scipy.ndimage.zoom(order=1)`, which the official code resizes positions with. timm's is
+    /// another way, bicubic and antialiased.
+    fn between_corners(grid: usize, new_grid: usize) -> Self {
+        let step = if new_grid > 1 { (grid - 1) as f64 / (new_grid - 1) as f64 } else { 0.0 };
+        let taps = (0..new_grid)
+            .map(|i| {
+                let at = i as f64 * step;
+                let first = (at.floor() as usize).min(grid.saturating_sub(2));
+                let share = at - first as f64;
+                let weights = if grid > 1 { vec![1.0 - share, share] } else { vec![1.0] };
+                (first, weights)
             })
             .collect();
         Self { grid, taps }
@@ -279,17 +322,23 @@ mod tests {
 
     #[test]
     fn integer_growth_is_exact_and_everything_else_interpolates() {
-        assert_eq!(ResizeMethod::between(224, 448), ResizeMethod::Exact { factor: 2 });
-        assert_eq!(ResizeMethod::between(224, 224), ResizeMethod::Unchanged);
-        assert_eq!(ResizeMethod::between(224, 336), ResizeMethod::Interpolated);
-        assert_eq!(ResizeMethod::between(448, 224), ResizeMethod::Interpolated);
+        let between = |name: &str, from, to| {
+            let config = Variant::parse(name).unwrap().config(from, 10, Gelu::Tanh);
+            ResizeMethod::between(&config, to)
+        };
+        assert_eq!(between("S/16", 224, 448), ResizeMethod::Exact { factor: 2 });
+        assert_eq!(between("S/16", 224, 224), ResizeMethod::Unchanged);
+        assert_eq!(between("S/16", 224, 336), ResizeMethod::Interpolated);
+        assert_eq!(between("S/16", 448, 224), ResizeMethod::Interpolated);
+        assert_eq!(between("ViT-S/16", 224, 448), ResizeMethod::Interpolated);
+        assert_eq!(between("ViT-S/16", 224, 224), ResizeMethod::Unchanged);
     }
 
     #[test]
     fn the_paper_s_cost_of_doubling_the_resolution() {
         let config = Variant::parse("B/16").unwrap().config(224, 1000, Gelu::Tanh);
         let doubled = ResizeMethod::config(&config, 448).unwrap();
-        assert_eq!(doubled.tokens_mlp_dim, 4 * 384);
+        assert_eq!(doubled.tokens.mlp_dim(), Some(4 * 384));
         let added = count::num_params(&doubled) - count::num_params(&config);
         assert_eq!((added as f64 / 1e5).round(), 271.0, "+27.1 M");
     }

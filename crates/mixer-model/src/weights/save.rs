@@ -7,10 +7,11 @@ use std::path::Path;
 
 use super::formats::{npz, safetensors};
 use super::metadata::{FORMAT_VERSION, HEADER_KEY, Metadata, MixerHeader};
+use super::names;
 use super::weights::Weights;
 use super::write_atomically::write_atomically;
 use crate::error::ModelError;
-use crate::parameters;
+use crate::parameters::Table;
 use crate::tensor::HostTensor;
 
 impl Weights {
@@ -49,14 +50,11 @@ impl Weights {
         self.check_finite()?;
         let in_order = self.in_order("and `.npz` files cannot say so")?;
         // A whole set has tensors of the table and no others.
-        let arrays = in_order.tensors.iter().filter_map(|(name, tensor)| {
-            let found = parameters::by_name(name)?;
-            let tensor = match found.1.timm_axes() {
-                [] => tensor.clone(),
-                axes => tensor.permuted(axes),
-            };
-            Some((parameters::flax_name_of(found), tensor))
-        });
+        let table = Table::of(&self.config);
+        let arrays = in_order
+            .tensors
+            .iter()
+            .flat_map(|(name, tensor)| names::to_flax(self.config.tokens, table, name, tensor));
         write_atomically(path, |out| npz::write(out, arrays))
             .map_err(|source| ModelError::Io { source })
     }

@@ -158,6 +158,12 @@ impl Weights {
             let Some(tensor) = ordered.tensors.get_mut(&spec.name) else { continue };
             if let Some(axis) = spec.axes.iter().position(|axis| *axis == Axis::Tokens) {
                 move_back(tensor, axis, &patches);
+            } else if let Some(axis) = spec.axes.iter().position(|axis| *axis == Axis::Positions) {
+                // The class token, which comes first, is no patch.
+                let before = config.num_positions() - config.num_tokens();
+                let order =
+                    (0..before).chain(patches.iter().map(|at| before + at)).collect::<Vec<_>>();
+                move_back(tensor, axis, &order);
             } else if let Some(axis) = spec.axes.iter().position(|axis| *axis == Axis::Patch) {
                 // Rows and columns of a patch are neighbours, and so one axis of its pixels.
                 move_back(tensor, axis, &pixels);

@@ -1,4 +1,4 @@
-//! A complete set of Mixer weights in host memory.
+//! A complete set of weights in host memory.
 
 use std::collections::BTreeMap;
 
@@ -9,9 +9,9 @@ use crate::mixer::config::MixerConfig;
 use crate::parameters::{Role, parameters};
 use crate::tensor::HostTensor;
 
-/// A complete set of Mixer weights: timm's names and layouts, every shape as `config` says.
+/// A complete set of weights: timm's names and layouts, every shape as `config` says.
 ///
-/// `stem.proj.weight` is `[C, 3, P, P]`, `blocks.{i}.mlp_tokens.fc1.weight` `[D_S, S]`, `head.weight`
+/// Of a Mixer, `stem.proj.weight` is `[C, 3, P, P]`, `blocks.{i}.mlp_tokens.fc1.weight` `[D_S, S]`, `head.weight`
 /// `[K, C]`; [`parameters`] lists them all.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Weights {

@@ -5,11 +5,45 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use burn::module::{Module, ModuleMapper, Param};
+use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
 use mixer_model::{HostTensor, Metadata, Mixer};
+use safetensors::SafeTensors;
 
 pub fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
+}
+
+/// The tensors of a fixture that are no parameters, by name, and its labels.
+#[allow(dead_code, reason = "not every test that shares this file compares with a reference")]
+pub fn read_values(file: &str) -> (BTreeMap<String, HostTensor>, Vec<usize>) {
+    let bytes = std::fs::read(fixture(file)).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let mut values = BTreeMap::new();
+    let mut labels = Vec::new();
+    for (name, tensor) in file.iter() {
+        if name == "labels" {
+            let (eights, []) = tensor.data().as_chunks::<8>() else { panic!("{name} is no I64") };
+            labels = eights.iter().map(|&b| i64::from_le_bytes(b).try_into().unwrap()).collect();
+            continue;
+        }
+        let (fours, []) = tensor.data().as_chunks::<4>() else { panic!("{name} is no F32") };
+        let data = fours.iter().map(|&b| f32::from_le_bytes(b)).collect();
+        values.insert(name.to_owned(), HostTensor { shape: tensor.shape().to_vec(), data });
+    }
+    (values, labels)
+}
+
+/// Softmax cross-entropy, averaged over the batch.
+#[allow(dead_code, reason = "not every test that shares this file compares with a reference")]
+pub fn cross_entropy(logits: Tensor<2>, labels: &[usize]) -> Tensor<1> {
+    let [b, k] = logits.dims();
+    let mut one_hot = vec![0.0_f32; b * k];
+    for (row, &label) in one_hot.chunks_exact_mut(k).zip(labels) {
+        row[label] = 1.0;
+    }
+    let one_hot = Tensor::from_data(TensorData::new(one_hot, [b, k]), &logits.device());
+    (log_softmax(logits, 1) * one_hot).sum().neg() / b as f32
 }
 
 /// Every backend that is compiled in and has a device here, by name.

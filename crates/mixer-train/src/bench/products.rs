@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use mixer_data::ExampleRng;
-use mixer_model::MixerConfig;
+use mixer_model::{MixerConfig, TokenLayer};
 use serde::Serialize;
 
 use crate::device::DeviceEntry;
@@ -70,9 +70,8 @@ impl Product {
 /// The products of the blocks of a network, forwards and backwards, and after them a square one.
 #[must_use]
 pub fn products(config: &MixerConfig, batch_size: usize, square: usize) -> Vec<Product> {
-    let (s, c) = (config.num_tokens(), config.hidden_dim);
-    let (d_s, d_c, rows) =
-        (config.tokens_mlp_dim, config.channels_mlp_dim, batch_size * config.num_tokens());
+    let (s, c) = (config.num_positions(), config.hidden_dim);
+    let (d_c, rows) = (config.channels_mlp_dim, batch_size * s);
     let plain = |name, m, n, k| Product {
         name,
         m,
@@ -115,8 +114,27 @@ pub fn products(config: &MixerConfig, batch_size: usize, square: usize) -> Vec<P
     let mut all = Vec::new();
     all.extend(channel(["channel 1", "channel 1 dX", "channel 1 dW"], c, d_c));
     all.extend(channel(["channel 2", "channel 2 dX", "channel 2 dW"], d_c, c));
-    all.extend(token(["token 1", "token 1 dX", "token 1 dW"], s, d_s));
-    all.extend(token(["token 2", "token 2 dX", "token 2 dW"], d_s, s));
+    match config.tokens {
+        TokenLayer::Mlp { tokens_mlp_dim: d_s } => {
+            all.extend(token(["token 1", "token 1 dX", "token 1 dW"], s, d_s));
+            all.extend(token(["token 2", "token 2 dX", "token 2 dW"], d_s, s));
+        }
+        TokenLayer::Attention { num_heads, .. } => {
+            all.extend(channel(["qkv", "qkv dX", "qkv dW"], c, 3 * c));
+            all.extend(channel(["output", "output dX", "output dW"], c, c));
+            let (count, size) = (batch_size * num_heads, c / num_heads.max(1));
+            let of_heads = |name, m, n, k| Product { count, ..plain(name, m, n, k) };
+            let transposed = |product| Product { left_transposed: true, ..product };
+            all.extend([
+                Product { right_transposed: true, ..of_heads("scores", s, s, size) },
+                of_heads("scores dQ", s, size, s),
+                transposed(of_heads("scores dK", s, size, s)),
+                of_heads("mixture", s, size, s),
+                Product { right_transposed: true, ..of_heads("mixture dP", s, s, size) },
+                transposed(of_heads("mixture dV", s, size, s)),
+            ]);
+        }
+    }
     all.push(plain("square", square, square, square));
     all
 }
@@ -231,14 +249,16 @@ mod tests {
 
     #[test]
     fn the_products_of_all_blocks_are_what_the_architecture_needs() {
-        let config = Variant::parse("B/16").unwrap().config(224, 1000, Gelu::Tanh);
-        let all = products(&config, 4, 64);
-        let of_blocks: f64 =
-            all.iter().filter(|product| product.name != "square").map(Product::operations).sum();
-        // A step has each product of the forward pass three times; stem and head are no part of a block.
-        let stem_and_head = config.num_tokens() * config.patch_dim() * config.hidden_dim
-            + config.hidden_dim * config.num_classes;
-        let macs = count::macs(&config) as f64 - stem_and_head as f64;
-        assert_eq!(of_blocks * config.num_blocks as f64, 6.0 * 4.0 * macs);
+        for name in ["B/16", "ViT-B/16"] {
+            let config = Variant::parse(name).unwrap().config(224, 1000, Gelu::Tanh);
+            let all = products(&config, 4, 64);
+            let blocks = all.iter().filter(|product| product.name != "square");
+            let of_blocks: f64 = blocks.map(Product::operations).sum();
+            // A step has each product of the forward pass three times; stem and head are no part of a block.
+            let stem_and_head = config.num_tokens() * config.patch_dim() * config.hidden_dim
+                + config.hidden_dim * config.num_classes;
+            let macs = count::macs(&config) as f64 - stem_and_head as f64;
+            assert_eq!(of_blocks * config.num_blocks as f64, 6.0 * 4.0 * macs, "{name}");
+        }
     }
 }

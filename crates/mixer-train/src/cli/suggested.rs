@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use clap::builder::{PossibleValue, StringValueParser, TypedValueParser};
 use clap::{Arg, Command, Error};
-use mixer_model::VARIANTS;
+use mixer_model::{VARIANTS, VIT_VARIANTS};
 
 use crate::config::schema::Key;
 use crate::device;
@@ -23,7 +23,7 @@ pub(super) fn device() -> Suggested {
 
 /// Takes the name of a variant.
 pub(super) fn variant() -> Suggested {
-    Suggested(VARIANTS.iter().map(|variant| variant.name).collect())
+    Suggested(VARIANTS.iter().chain(&VIT_VARIANTS).map(|variant| variant.name).collect())
 }
 
 /// Takes a key with a value.

@@ -65,7 +65,9 @@ pub(super) fn run(args: &VisualiseArgs) -> Result<(), TrainError> {
         figures.push(Figure { file: file.clone(), caption });
         files.push((file, png));
     };
-    for block in 0..args.blocks.min(weights.config.num_blocks) {
+    // A Vision Transformer has no weights between places.
+    let mixing = weights.config.tokens.mlp_dim().map_or(0, |_| weights.config.num_blocks);
+    for block in 0..args.blocks.min(mixing) {
         let png = token_mixing(&weights, block)?.png()?;
         let caption = format!(
             "Token mixing of block {block}: every hidden unit with the one that is closest to its inverse, low \

@@ -179,13 +179,15 @@ pub struct DataConfig {
     /// Mirroring of every other training picture, at random.
     #[schemars(extend("default" = FLIP))]
     pub flip: Option<bool>,
-    /// Random distortions after mirroring (Cubuk et al. 2019), of one of two flavours.
+    /// Random distortions after mirroring, of one of three flavours: RandAugment (Cubuk et al. 2019) or AutoAugment (2018).
     ///
     /// `{ flavour = "big_vision", layers = 2, magnitude = 15 }` is the paper's: magnitude 0 to 20 on a scale
     /// of 10, not clamped; its shifts (10 px per unit) and covered squares (up to 8 px per unit) are for
     /// pictures of 224 px, and leave nothing of small ones. `{ flavour = "timm", layers = 2, magnitude = 9,
     /// magnitude_std = 0.5, increasing = true }` is timm's `rand-m9-n2-mstd0.5-inc1`; further keys
-    /// `probability` (0.5), `magnitude_max` (10), `fill` ([128, 128, 128]).
+    /// `probability` (0.5), `magnitude_max` (10), `fill` ([128, 128, 128]). `{ flavour = "autoaugment", policy =
+    /// "cifar10" }` is torchvision's AutoAugment, one of 25 pairs of distortions for a picture; further policies
+    /// `"imagenet"` and `"svhn"`, further key `fill` ([0, 0, 0]).
     #[schemars(extend("x-default" = "none"))]
     pub randaugment: Option<RandAugment>,
     /// Random rectangles that are covered at the end (Zhong et al. 2017), `{ probability = 0.25 }`.

@@ -1,6 +1,6 @@
 //! `[model]`: the network.
 
-use mixer_model::Gelu;
+use mixer_model::{Gelu, Pool};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -33,13 +33,15 @@ pub struct ModelConfig {
     /// Variant of the paper, in place of the dimensions below.
     ///
     /// `S/32`, `S/16`, `S/8`, `B/32`, `B/16`, `L/32`, `L/16`, `H/14`, or such a letter with another patch
-    /// side. It excludes `patch_size`, `hidden_dim`, `num_blocks`, `tokens_mlp_dim` and `channels_mlp_dim`.
+    /// side; for a Vision Transformer `ViT-Ti/16`, `ViT-S/32`, `ViT-S/16`, `ViT-B/32`, `ViT-B/16`, `ViT-L/32`,
+    /// `ViT-L/16`, `ViT-H/14`. It excludes `patch_size`, `hidden_dim`, `num_blocks`, `tokens_mlp_dim`,
+    /// `num_heads` and `channels_mlp_dim`.
     #[schemars(extend("x-unit" = "name"))]
     pub variant: Option<String>,
     /// Side of the square input, a multiple of the patch side.
     ///
     /// In fine-tuning, another size than that of the weights expands token mixing: exactly for a whole
-    /// multiple, by interpolation else.
+    /// multiple, by interpolation else. The positions of a Vision Transformer are interpolated.
     #[schemars(extend("x-unit" = "px", "minimum" = 1, "maximum" = MAX_IMAGE_SIZE, "default" = IMAGE_SIZE, "x-from" = "weights"))]
     pub image_size: Option<usize>,
     /// Side of a patch.
@@ -54,6 +56,14 @@ pub struct ModelConfig {
     /// Hidden width of the token-mixing MLP; the default is the ratio of every paper variant.
     #[schemars(extend("x-unit" = "units", "minimum" = 1, "x-default" = "`hidden_dim / 2`", "x-from" = "weights"))]
     pub tokens_mlp_dim: Option<usize>,
+    /// Heads of self-attention, which divide `hidden_dim`: a Vision Transformer in place of a Mixer.
+    ///
+    /// It excludes `tokens_mlp_dim`.
+    #[schemars(extend("x-unit" = "heads", "minimum" = 1, "x-from" = "weights"))]
+    pub num_heads: Option<usize>,
+    /// Token that the head of a Vision Transformer reads: `class_token`, or the `average` of all others.
+    #[schemars(extend("default" = Pool::ClassToken, "x-from" = "weights"))]
+    pub pool: Option<Pool>,
     /// Hidden width of the channel-mixing MLP; the default is the ratio of every paper variant.
     #[schemars(extend("x-unit" = "units", "minimum" = 1, "x-default" = "`4 · hidden_dim`", "x-from" = "weights"))]
     pub channels_mlp_dim: Option<usize>,

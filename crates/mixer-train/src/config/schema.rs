@@ -422,7 +422,8 @@ fn values_of_field(facts: &'static Map<String, Value>, name: &str) -> Option<Str
     let mut found = if words.is_empty() { meanings } else { words };
     found.retain(|words| !words.is_empty());
     found.dedup();
-    (!found.is_empty()).then(|| found.join(" or "))
+    let last = found.pop()?;
+    Some(if found.is_empty() { last } else { format!("{} or {last}", found.join(", ")) })
 }
 
 /// docs/configuration.md.

@@ -344,7 +344,7 @@ mod tests {
         assert!(hint.contains("`magnitude`") && hint.contains("0 to 30"), "{hint}");
         // Of this key and of no other one that has a field of the name.
         let hint = hint_of("data.randaugment={layers=2}");
-        assert_eq!(hint, "add `flavour`: `\"big_vision\"` or `\"timm\"`");
+        assert_eq!(hint, "add `flavour`: `\"big_vision\"`, `\"timm\"` or `\"autoaugment\"`");
         let hint = hint_of("data.erasing={}");
         assert!(hint.contains("a picture is touched") && !hint.contains("layer"), "{hint}");
     }

@@ -129,7 +129,8 @@ impl Checkpoint {
         path: &Path,
     ) -> Result<Optimizer, TrainError> {
         for (name, moment) in &self.moments {
-            let parameter = name.rsplit_once('.').and_then(|(of, _)| Mixer::weights_name(of));
+            let network = &self.weights.config;
+            let parameter = name.rsplit_once('.').and_then(|(of, _)| network.weights_name(of));
             let parameter = parameter.and_then(|parameter| self.weights.tensors.get(&parameter));
             let expected = parameter.map(|tensor| tensor.data.len());
             if expected != Some(moment.data.len()) {
@@ -524,7 +525,7 @@ mod tests {
             image_size: 16,
             patch_size: 4,
             hidden_dim: 128,
-            tokens_mlp_dim: 64,
+            tokens: mixer_model::TokenLayer::Mlp { tokens_mlp_dim: 64 },
             channels_mlp_dim: 512,
             num_blocks: 2,
             num_classes: 10,

@@ -2,7 +2,7 @@
 //! embedding (Figure 7).
 
 use mixer_analysis::filters::pairs;
-use mixer_model::Weights;
+use mixer_model::{Weights, parameters};
 
 use crate::draw::canvas::{Canvas, diverging};
 use crate::error::TrainError;
@@ -57,7 +57,8 @@ fn draw(canvas: &mut Canvas, corner: (usize, usize), unit: &[f32], grid: usize, 
 /// # Errors
 /// [`TrainError::Model`] when the network has no embedding of patches.
 pub fn embedding(weights: &Weights) -> Result<Canvas, TrainError> {
-    let tensor = tensor(weights, "stem.proj.weight")?;
+    let first = parameters(&weights.config).into_iter().next();
+    let tensor = tensor(weights, &first.map(|spec| spec.name).unwrap_or_default())?;
     let side = weights.config.patch_size;
     let (values, scale) = (side * side * 3, TILE.div_ceil(side));
     let (tile, units) = (side * scale, tensor.len() / values);
@@ -116,7 +117,7 @@ mod tests {
             image_size: 12,
             patch_size: 3,
             hidden_dim: 6,
-            tokens_mlp_dim: 8,
+            tokens: mixer_model::TokenLayer::Mlp { tokens_mlp_dim: 8 },
             channels_mlp_dim: 12,
             num_blocks: 1,
             num_classes: 2,

@@ -155,7 +155,7 @@ mod tests {
             image_size: 6,
             patch_size: 2,
             hidden_dim: 1,
-            tokens_mlp_dim: 1,
+            tokens: mixer_model::TokenLayer::Mlp { tokens_mlp_dim: 1 },
             channels_mlp_dim: 1,
             num_blocks: 1,
             num_classes: 2,

@@ -295,12 +295,14 @@ fn pictures(record: &RunRecord) -> Result<Vec<Picture>, TrainError> {
     }
     let weights: Weights = run_dir::read_weights(&record.path, None)?;
     let mut pictures = Vec::new();
-    let caption =
-        "hidden units of token mixing in block 0, each with the one closest to its inverse";
-    pictures.push(Picture {
-        data: data_uri(&token_mixing(&weights, 0)?.png()?),
-        caption: caption.to_owned(),
-    });
+    if weights.config.tokens.mlp_dim().is_some() {
+        let caption =
+            "hidden units of token mixing in block 0, each with the one closest to its inverse";
+        pictures.push(Picture {
+            data: data_uri(&token_mixing(&weights, 0)?.png()?),
+            caption: caption.to_owned(),
+        });
+    }
     let caption = "units of the embedding".to_owned();
     pictures.push(Picture { data: data_uri(&embedding(&weights)?.png()?), caption });
     Ok(pictures)

@@ -3,7 +3,7 @@
 //! Format 1 had no number: a flat list of most keys, with sections of its own. It lacks what the configuration
 //! says of the place of the data, which is taken from the `config.toml` beside it.
 
-use mixer_model::MixerConfig;
+use mixer_model::{MixerConfig, TokenLayer};
 use toml::{Table, Value};
 
 use crate::config::data::{
@@ -175,7 +175,9 @@ fn upgraded_start(
     let image_size = usize::try_from(start.get("image_size")?.as_integer()?).ok()?;
     if start.get("resolution")?.as_str()?.starts_with("exact") {
         let factor = config.image_size / image_size.max(1);
-        config.tokens_mlp_dim /= (factor * factor).max(1);
+        if let TokenLayer::Mlp { tokens_mlp_dim } = &mut config.tokens {
+            *tokens_mlp_dim /= (factor * factor).max(1);
+        }
     }
     config.image_size = image_size;
     // The names of other classes are not known any more, only that they were others.

@@ -70,7 +70,7 @@ impl InitPlan {
     /// Change of token mixing on the way to a network's resolution.
     #[must_use]
     pub fn resolution(&self, network: &MixerConfig) -> ResizeMethod {
-        ResizeMethod::between(self.from.config.image_size, network.image_size)
+        ResizeMethod::between(&self.from.config, network.image_size)
     }
 }
 

@@ -1,7 +1,7 @@
 //! The network of a run.
 
 use mixer_model::weights::{MAX_PARAMS, ResizeMethod};
-use mixer_model::{MixerConfig, Variant, count};
+use mixer_model::{MixerConfig, TokenLayer, Variant, count};
 use serde::{Deserialize, Serialize};
 
 use crate::config::ModelConfig;
@@ -75,6 +75,7 @@ pub(super) fn network(
         ("model.hidden_dim", config.hidden_dim),
         ("model.num_blocks", config.num_blocks),
         ("model.tokens_mlp_dim", config.tokens_mlp_dim),
+        ("model.num_heads", config.num_heads),
         ("model.channels_mlp_dim", config.channels_mlp_dim),
     ];
     let given = dimensions.iter().find(|(_, value)| value.is_some());
@@ -83,7 +84,7 @@ pub(super) fn network(
     }
     let image_size = config.image_size.unwrap_or(IMAGE_SIZE);
     let gelu = config.gelu.unwrap_or(GELU);
-    let resolved = match (&config.variant, given) {
+    let mut resolved = match (&config.variant, given) {
         (Some(variant), Some((key, _))) => {
             return Err(TrainError::config(format!(
                 "both `model.variant = \"{variant}\"` and `{key}` are set, expected one of them"
@@ -98,11 +99,25 @@ pub(super) fn network(
                 })
             };
             let hidden_dim = need(("model.hidden_dim", config.hidden_dim))?;
+            let tokens = match (config.tokens_mlp_dim, config.num_heads) {
+                (Some(_), Some(_)) => {
+                    return Err(TrainError::config(
+                        "both `model.tokens_mlp_dim` and `model.num_heads` are set, expected one of them",
+                    )
+                    .with_hint("the first makes a Mixer, the second a Vision Transformer"));
+                }
+                (None, Some(num_heads)) => {
+                    TokenLayer::Attention { num_heads, pool: config.pool.unwrap_or_default() }
+                }
+                (tokens_mlp_dim, None) => TokenLayer::Mlp {
+                    tokens_mlp_dim: tokens_mlp_dim.unwrap_or((hidden_dim / 2).max(1)),
+                },
+            };
             MixerConfig {
                 image_size,
                 patch_size: need(("model.patch_size", config.patch_size))?,
                 hidden_dim,
-                tokens_mlp_dim: config.tokens_mlp_dim.unwrap_or((hidden_dim / 2).max(1)),
+                tokens,
                 channels_mlp_dim: config.channels_mlp_dim.unwrap_or(hidden_dim.saturating_mul(4)),
                 num_blocks: need(("model.num_blocks", config.num_blocks))?,
                 num_classes,
@@ -110,6 +125,11 @@ pub(super) fn network(
             }
         }
     };
+    match (&mut resolved.tokens, config.pool) {
+        (TokenLayer::Attention { pool, .. }, Some(wanted)) => *pool = wanted,
+        (TokenLayer::Mlp { .. }, Some(_)) => return Err(no_pool()),
+        _ => {}
+    }
     resolved.validate()?;
     check_image_size("model.image_size", resolved.image_size)?;
     let num_params = count::num_params(&resolved);
@@ -119,6 +139,11 @@ pub(super) fn network(
         )));
     }
     Ok(resolved)
+}
+
+/// The key chooses between tokens that a Mixer has not.
+fn no_pool() -> TrainError {
+    TrainError::no_effect("model.pool", "in a Mixer, whose head reads the average of all tokens")
 }
 
 /// The architecture is that of the weights; the configuration may change resolution, classes and
@@ -134,30 +159,46 @@ fn finetuned(
     let mut resolved = ResizeMethod::config(weights, image_size)?;
     resolved.num_classes = num_classes;
     resolved.gelu = config.gelu.unwrap_or(weights.gelu);
+    let (tokens_mlp_dim, num_heads) = match resolved.tokens {
+        TokenLayer::Mlp { tokens_mlp_dim } => (Some(tokens_mlp_dim), None),
+        TokenLayer::Attention { num_heads, .. } => (None, Some(num_heads)),
+    };
     let actual = [
-        resolved.patch_size,
-        resolved.hidden_dim,
-        resolved.num_blocks,
-        resolved.tokens_mlp_dim,
-        resolved.channels_mlp_dim,
+        Some(resolved.patch_size),
+        Some(resolved.hidden_dim),
+        Some(resolved.num_blocks),
+        tokens_mlp_dim,
+        num_heads,
+        Some(resolved.channels_mlp_dim),
     ];
+    let contradiction = |line: String| {
+        let hint = "fine-tuning takes the architecture from the weights: leave the key out";
+        Err(TrainError::config(line).with_hint(hint))
+    };
     for ((key, wanted), actual) in dimensions.iter().zip(actual) {
-        if let Some(wanted) = wanted.filter(|wanted| *wanted != actual) {
-            return Err(TrainError::config(format!(
-                "`{key}` is {wanted}, but the weights have {actual}"
-            ))
-            .with_hint("fine-tuning takes the architecture from the weights: leave the key out"));
+        let Some(wanted) = wanted.filter(|wanted| Some(*wanted) != actual) else { continue };
+        return contradiction(match actual {
+            Some(actual) => format!("`{key}` is {wanted}, but the weights have {actual}"),
+            None => format!("`{key}` is {wanted}, but the weights are {weights}, which has none"),
+        });
+    }
+    match (resolved.tokens, config.pool) {
+        (TokenLayer::Mlp { .. }, Some(_)) => return Err(no_pool()),
+        (TokenLayer::Attention { pool, .. }, Some(wanted)) if wanted != pool => {
+            return contradiction(format!(
+                "`model.pool` is another than that of the weights, which are {weights}"
+            ));
         }
+        _ => {}
     }
     if let Some(name) = &config.variant {
         let variant = Variant::parse(name)?;
-        if (variant.patch_size, variant.hidden_dim, variant.num_blocks)
-            != (resolved.patch_size, resolved.hidden_dim, resolved.num_blocks)
+        if (variant.patch_size, variant.hidden_dim, variant.num_blocks, variant.num_heads)
+            != (resolved.patch_size, resolved.hidden_dim, resolved.num_blocks, num_heads)
         {
-            return Err(TrainError::config(format!(
+            return contradiction(format!(
                 "`model.variant` is {name}, but the weights are {weights}"
-            ))
-            .with_hint("fine-tuning takes the architecture from the weights: leave the key out"));
+            ));
         }
     }
     Ok(resolved)

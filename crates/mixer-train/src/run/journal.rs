@@ -323,11 +323,12 @@ impl Journal {
     /// [`TrainError::Checkpoint`] when the event file cannot be written to.
     pub(crate) fn weights(&mut self, weights: &Weights, step: u64) -> Result<(), TrainError> {
         match &mut self.files {
-            Some(files) => {
+            // A Vision Transformer has no weights between places.
+            Some(files) if weights.config.tokens.mlp_dim().is_some() => {
                 let picture = token_mixing(weights, 0)?;
                 files.events.picture(step, "weights/token_mixing_0", &picture)
             }
-            None => Ok(()),
+            _ => Ok(()),
         }
     }
 

@@ -114,7 +114,7 @@ pub fn replay(job: &Job, divergence: Divergence, start: Start) -> Result<Replay,
         .norms()
         .into_iter()
         .map(|(path, norm, non_finite)| {
-            let name = Mixer::weights_name(&path).unwrap_or(path);
+            let name = mixer.config().weights_name(&path).unwrap_or(path);
             ParameterGradient { name, norm, non_finite }
         })
         .collect();

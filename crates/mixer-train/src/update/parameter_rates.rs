@@ -6,7 +6,7 @@
 
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::Tensor;
-use mixer_model::{Mixer, MixerConfig, ParameterSpec, parameters};
+use mixer_model::{Mixer, MixerConfig, ParameterSpec, TokenLayer, parameters};
 
 use crate::error::TrainError;
 
@@ -48,7 +48,7 @@ impl ParameterRates {
             if !names.iter().any(|name| begins(name, prefix)) {
                 return Err(TrainError::config(format!(
                     "`train.freeze` has `{prefix}`, which begins the name of no parameter, expected {}",
-                    beginnings(config.num_blocks)
+                    beginnings(config)
                 ))
                 .with_hint("`mixer weights inspect` prints the names of a weights file"));
             }
@@ -91,7 +91,8 @@ impl ParameterRates {
         if self.freeze.is_empty() {
             return mixer;
         }
-        mixer.map(&mut Freezer { path: Vec::new(), rates: self })
+        let config = mixer.config().clone();
+        mixer.map(&mut Freezer { path: Vec::new(), config, rates: self })
     }
 }
 
@@ -101,19 +102,24 @@ fn begins(name: &str, prefix: &str) -> bool {
 }
 
 /// Parameters that may be frozen, in words.
-fn beginnings(num_blocks: usize) -> String {
-    let blocks = match num_blocks {
+fn beginnings(config: &MixerConfig) -> String {
+    let blocks = match config.num_blocks {
         0 | 1 => "`blocks.0`".to_owned(),
         n => format!("`blocks.0` to `blocks.{}`", n - 1),
     };
+    let (stem, tokens, mlp) = match config.tokens {
+        TokenLayer::Mlp { .. } => ("`stem`", "mlp_tokens", "mlp_channels"),
+        TokenLayer::Attention { .. } => ("`patch_embed`, `pos_embed`", "attn", "mlp"),
+    };
     format!(
-        "`stem`, `blocks`, {blocks}, `norm`, `head`, or more of a name, as `blocks.0.mlp_tokens`, \
-         `blocks.0.mlp_channels.fc1.bias`, `blocks.0.norm1` and `blocks.0.norm2`"
+        "{stem}, `blocks`, {blocks}, `norm`, `head`, or more of a name, as `blocks.0.{tokens}`, \
+         `blocks.0.{mlp}.fc1.bias`, `blocks.0.norm1` and `blocks.0.norm2`"
     )
 }
 
 struct Freezer<'a> {
     path: Vec<String>,
+    config: MixerConfig,
     rates: &'a ParameterRates,
 }
 
@@ -127,7 +133,7 @@ impl ModuleMapper for Freezer<'_> {
     }
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        match Mixer::weights_name(&self.path.join(".")) {
+        match self.config.weights_name(&self.path.join(".")) {
             Some(name) if self.rates.is_frozen(&name) => param.set_require_grad(false),
             _ => param,
         }
@@ -144,7 +150,7 @@ mod tests {
             image_size: 8,
             patch_size: 4,
             hidden_dim: 6,
-            tokens_mlp_dim: 3,
+            tokens: mixer_model::TokenLayer::Mlp { tokens_mlp_dim: 3 },
             channels_mlp_dim: 5,
             num_blocks: 12,
             num_classes: 2,

@@ -6,6 +6,7 @@
 
 #[cfg(feature = "flex")]
 pub mod in_process;
+pub mod references;
 pub mod run;
 
 use std::fmt;

@@ -9,16 +9,16 @@
 use std::io::Write;
 use std::path::Path;
 
-use super::metadata::Preprocessing;
-use super::shuffle::Shuffle;
-use super::weights::Weights;
-use super::write_atomically::write_atomically;
 use crate::count::weights_bytes;
 use crate::error::ModelError;
-use crate::mixer::Gelu;
 use crate::mixer::layer_norm::EPSILON;
+use crate::mixer::{Gelu, TokenLayer};
 use crate::protobuf::Message;
 use crate::tensor::HostTensor;
+use crate::weights::metadata::Preprocessing;
+use crate::weights::shuffle::Shuffle;
+use crate::weights::weights::Weights;
+use crate::weights::write_atomically::write_atomically;
 
 /// Place where pictures become the network's input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,9 +88,13 @@ impl Weights {
         let output = self.graph(&mut graph, input);
         let side = self.config.image_size;
         let sides = [Err("N"), Ok(3), Ok(side), Ok(side)];
+        let graph_name = match self.config.tokens {
+            TokenLayer::Mlp { .. } => "mlp_mixer",
+            TokenLayer::Attention { .. } => "vision_transformer",
+        };
         let nodes = graph
             .nodes
-            .text(2, "mlp_mixer")
+            .text(2, graph_name)
             .message(11, value_info("images", &sides))
             .message(12, value_info(&output, &[Err("N"), Ok(self.config.num_classes)]));
         let length = graph.initializers.iter().map(Initializer::bytes).sum::<usize>()
@@ -159,8 +163,12 @@ impl Weights {
             x = graph.node("Mul", &[&x, &scale], &[]);
             x = graph.node("Add", &[&x, &shift], &[]);
         }
-        let stem = graph.tensor(self, "stem.proj.weight", None);
-        let bias = graph.tensor(self, "stem.proj.bias", None);
+        let (stem, mlp) = match config.tokens {
+            TokenLayer::Mlp { .. } => ("stem", "mlp_channels"),
+            TokenLayer::Attention { .. } => ("patch_embed", "mlp"),
+        };
+        let bias = graph.tensor(self, &format!("{stem}.proj.bias"), None);
+        let stem = graph.tensor(self, &format!("{stem}.proj.weight"), None);
         let sides = [patch, patch];
         let attributes =
             [Attribute::Ints("kernel_shape", &sides), Attribute::Ints("strides", &sides)];
@@ -169,28 +177,42 @@ impl Weights {
         let shape = graph.integers("tokens", &[0, width as i64, -1]);
         x = graph.node("Reshape", &[&x, &shape], &[]);
         x = graph.node("Transpose", &[&x], &[Attribute::Ints("perm", &[0, 2, 1])]);
+        if let TokenLayer::Attention { .. } = config.tokens {
+            if config.has_class_token() {
+                let rows = graph.node("Shape", &[&x], &[Attribute::Int("end", 1)]);
+                let one = graph.integers("one_token", &[1, 1]);
+                let shape = graph.node("Concat", &[&rows, &one], &[Attribute::Int("axis", 0)]);
+                let token = graph.tensor(self, "cls_token", None);
+                let token = graph.node("Expand", &[&token, &shape], &[]);
+                x = graph.node("Concat", &[&token, &x], &[Attribute::Int("axis", 1)]);
+            }
+            let positions = graph.tensor(self, "pos_embed", None);
+            x = graph.node("Add", &[&x, &positions], &[]);
+        }
         for block in 0..config.num_blocks {
             let name = |end: &str| format!("blocks.{block}.{end}");
             let normal = graph.layer_norm(self, &x, &name("norm1"));
-            let weight = graph.tensor(self, &name("mlp_tokens.fc1.weight"), None);
-            let bias = graph.column(self, &name("mlp_tokens.fc1.bias"));
-            let hidden = graph.node("MatMul", &[&weight, &normal], &[]);
-            let hidden = graph.node("Add", &[&hidden, &bias], &[]);
-            let hidden = graph.gelu(&hidden);
-            let weight = graph.tensor(self, &name("mlp_tokens.fc2.weight"), None);
-            let bias = graph.column(self, &name("mlp_tokens.fc2.bias"));
-            let mixed = graph.node("MatMul", &[&weight, &hidden], &[]);
-            let mixed = graph.node("Add", &[&mixed, &bias], &[]);
+            let mixed = match config.tokens {
+                TokenLayer::Mlp { .. } => graph.token_mixing(self, &normal, block),
+                TokenLayer::Attention { num_heads, .. } => {
+                    graph.attention(self, &normal, block, num_heads)
+                }
+            };
             x = graph.node("Add", &[&x, &mixed], &[]);
             let normal = graph.layer_norm(self, &x, &name("norm2"));
-            let hidden = graph.dense(self, &normal, &name("mlp_channels.fc1"));
+            let hidden = graph.dense(self, &normal, &name(&format!("{mlp}.fc1")));
             let hidden = graph.gelu(&hidden);
-            let mixed = graph.dense(self, &hidden, &name("mlp_channels.fc2"));
+            let mixed = graph.dense(self, &hidden, &name(&format!("{mlp}.fc2")));
             x = graph.node("Add", &[&x, &mixed], &[]);
         }
         x = graph.layer_norm(self, &x, "norm");
-        let mean = [Attribute::Ints("axes", &[1]), Attribute::Int("keepdims", 0)];
-        x = graph.node("ReduceMean", &[&x], &mean);
+        if config.has_class_token() {
+            let first = graph.scalar_integer("first_token", 0);
+            x = graph.node("Gather", &[&x, &first], &[Attribute::Int("axis", 1)]);
+        } else {
+            let mean = [Attribute::Ints("axes", &[1]), Attribute::Int("keepdims", 0)];
+            x = graph.node("ReduceMean", &[&x], &mean);
+        }
         let weight = graph.tensor(self, "head.weight", None);
         let bias = graph.tensor(self, "head.bias", None);
         graph.named("logits", "Gemm", &[&x, &weight, &bias], &[Attribute::Int("transB", 1)])
@@ -284,12 +306,16 @@ impl Graph {
     }
 
     fn integers(&mut self, name: &str, values: &[i64]) -> String {
+        self.shaped_integers(Message::new().number(1, values.len() as u64), name, values)
+    }
+
+    fn scalar_integer(&mut self, name: &str, value: i64) -> String {
+        self.shaped_integers(Message::new(), name, &[value])
+    }
+
+    fn shaped_integers(&mut self, dims: Message, name: &str, values: &[i64]) -> String {
         let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-        let tensor = Message::new()
-            .number(1, values.len() as u64)
-            .number(2, 7)
-            .text(8, name)
-            .bytes(9, &bytes);
+        let tensor = dims.number(2, 7).text(8, name).bytes(9, &bytes);
         self.nodes = std::mem::take(&mut self.nodes).message(5, tensor);
         name.to_owned()
     }
@@ -320,6 +346,62 @@ impl Graph {
         let bias = self.tensor(weights, &format!("{name}.bias"), None);
         let product = self.node("MatMul", &[x, &weight], &[]);
         self.node("Add", &[&product, &bias], &[])
+    }
+
+    /// Token mixing of what was normalised. The weights multiply from the left.
+    fn token_mixing(&mut self, weights: &Weights, normal: &str, block: usize) -> String {
+        let name = |end: &str| format!("blocks.{block}.mlp_tokens.{end}");
+        let weight = self.tensor(weights, &name("fc1.weight"), None);
+        let bias = self.column(weights, &name("fc1.bias"));
+        let hidden = self.node("MatMul", &[&weight, normal], &[]);
+        let hidden = self.node("Add", &[&hidden, &bias], &[]);
+        let hidden = self.gelu(&hidden);
+        let weight = self.tensor(weights, &name("fc2.weight"), None);
+        let bias = self.column(weights, &name("fc2.bias"));
+        let mixed = self.node("MatMul", &[&weight, &hidden], &[]);
+        self.node("Add", &[&mixed, &bias], &[])
+    }
+
+    /// Self-attention of what was normalised.
+    fn attention(
+        &mut self,
+        weights: &Weights,
+        normal: &str,
+        block: usize,
+        num_heads: usize,
+    ) -> String {
+        let name = |end: &str| format!("blocks.{block}.attn.{end}");
+        let width = weights.config.hidden_dim;
+        let size = width / num_heads.max(1);
+        let heads = self.integers(&name("heads"), &[0, -1, num_heads as i64, size as i64]);
+        // The rows of the fused product, each as a product of its own.
+        let kernel = found(weights, &name("qkv.weight")).data.clone();
+        let bias = found(weights, &name("qkv.bias")).data.clone();
+        let [query, key, value] =
+            [("q", 0, [0, 2, 1, 3]), ("k", 1, [0, 2, 3, 1]), ("v", 2, [0, 2, 1, 3])].map(
+                |(part, i, axes)| {
+                    let rows = kernel[i * width * width..][..width * width].to_vec();
+                    let rows =
+                        HostTensor { shape: vec![width, width], data: rows }.permuted(&[1, 0]);
+                    let weight =
+                        self.constant(&name(&format!("{part}.weight")), &[width, width], rows.data);
+                    let bias = bias[i * width..][..width].to_vec();
+                    let bias = self.constant(&name(&format!("{part}.bias")), &[width], bias);
+                    let x = self.node("MatMul", &[normal, &weight], &[]);
+                    let x = self.node("Add", &[&x, &bias], &[]);
+                    let x = self.node("Reshape", &[&x, &heads], &[]);
+                    self.node("Transpose", &[&x], &[Attribute::Ints("perm", &axes)])
+                },
+            );
+        let scale = self.scalar((1.0 / (size as f64).sqrt()) as f32);
+        let scores = self.node("MatMul", &[&query, &key], &[]);
+        let scores = self.node("Mul", &[&scores, &scale], &[]);
+        let shares = self.node("Softmax", &[&scores], &[Attribute::Int("axis", 3)]);
+        let mixed = self.node("MatMul", &[&shares, &value], &[]);
+        let mixed = self.node("Transpose", &[&mixed], &[Attribute::Ints("perm", &[0, 2, 1, 3])]);
+        let joined = self.integers(&name("joined"), &[0, -1, width as i64]);
+        let mixed = self.node("Reshape", &[&mixed, &joined], &[]);
+        self.dense(weights, &mixed, &name("proj"))
     }
 
     fn gelu(&mut self, x: &str) -> String {
@@ -377,7 +459,7 @@ mod tests {
     fn what_protobuf_cannot_hold_is_refused_before_anything_is_written() {
         // H/14 after an exact change to 448 px: nobody has to hold its 2.35 GB here.
         let mut config = Variant::parse("H/14").unwrap().config(448, 1000, Gelu::Tanh);
-        config.tokens_mlp_dim *= 4;
+        config.tokens = TokenLayer::Mlp { tokens_mlp_dim: 4 * 640 };
         let size = weights_bytes(&config);
         assert!(size > 2_340_000_000, "{size}");
         let weights = Weights { config, tensors: Default::default(), metadata: Default::default() };

@@ -1,6 +1,6 @@
 //! From the coefficients of all components to pixels.
 
-use crate::coefficients::Coefficients;
+use super::coefficients::Coefficients;
 use crate::pixels::{Kernels, Target};
 use crate::plane::{Pending, fill_flat};
 use crate::portable::Rounding;

@@ -3,8 +3,8 @@
 //! PARITY: damage is passed over as libjpeg passes over it. A code that does not exist is a zero, data
 //! that end are zeros, and a restart marker is looked for by its rules.
 
+use super::coefficients::Coefficients;
 use crate::bits::BitReader;
-use crate::coefficients::Coefficients;
 use crate::frame::NATURAL_FROM_ZIGZAG;
 use crate::huffman::SymbolTable;
 use crate::markers::{HuffmanSpec, Tables, next_marker};

@@ -1,7 +1,8 @@
 //! The folder that timm loads weights from by `local-dir:`, with what it needs to classify as we do.
 //!
 //! # Source
-//! `timm/models/_hub.py` (`_parse_model_cfg`), `timm/models/mlp_mixer.py` (architectures),
+//! `timm/models/_hub.py` (`_parse_model_cfg`), `timm/models/mlp_mixer.py` and
+//! `timm/models/vision_transformer.py` (architectures),
 //! `timm/data/transforms_factory.py` (`crop_mode`), `timm/data/readers/class_map.py`.
 
 use std::io::Write;
@@ -10,11 +11,11 @@ use std::path::Path;
 use fs_err as fs;
 use serde_json::{Value, json};
 
-use super::metadata::{Interpolation, Preprocessing, ResizeRule};
-use super::weights::Weights;
-use super::write_atomically::write_atomically;
 use crate::error::ModelError;
-use crate::mixer::config::{Gelu, MixerConfig};
+use crate::mixer::config::{Gelu, MixerConfig, Pool, TokenLayer};
+use crate::weights::metadata::{Interpolation, Preprocessing, ResizeRule};
+use crate::weights::weights::Weights;
+use crate::weights::write_atomically::write_atomically;
 
 /// timm's architectures: name, patch size, hidden width, blocks. Everything else is an argument of theirs.
 const ARCHITECTURES: [(&str, usize, usize, usize); 6] = [
@@ -24,6 +25,18 @@ const ARCHITECTURES: [(&str, usize, usize, usize); 6] = [
     ("mixer_b16_224", 16, 768, 12),
     ("mixer_l32_224", 32, 1024, 24),
     ("mixer_l16_224", 16, 1024, 24),
+];
+
+/// timm's Vision Transformers. They take every dimension as an argument.
+const VISION_TRANSFORMERS: [(&str, usize, usize, usize); 8] = [
+    ("vit_tiny_patch16_224", 16, 192, 12),
+    ("vit_small_patch32_224", 32, 384, 12),
+    ("vit_small_patch16_224", 16, 384, 12),
+    ("vit_base_patch32_224", 32, 768, 12),
+    ("vit_base_patch16_224", 16, 768, 12),
+    ("vit_large_patch32_224", 32, 1024, 24),
+    ("vit_large_patch16_224", 16, 1024, 24),
+    ("vit_huge_patch14_224", 14, 1280, 32),
 ];
 
 /// The architecture that [`MODULE`] registers.
@@ -109,16 +122,38 @@ impl Weights {
             Interpolation::Box => "box",
         };
         let ratio = |width| ratio(width, hidden_dim);
-        let mut arguments = json!({
-            "img_size": image_size,
-            "mlp_ratio": [ratio(self.config.tokens_mlp_dim), ratio(self.config.channels_mlp_dim)],
-        });
-        if architecture.is_none() {
-            arguments["patch_size"] = json!(patch_size);
-            arguments["embed_dim"] = json!(hidden_dim);
-            arguments["num_blocks"] = json!(num_blocks);
-            arguments["gelu_tanh"] = json!(self.config.gelu == Gelu::Tanh);
+        let channels = ratio(self.config.channels_mlp_dim);
+        let mut arguments = json!({ "img_size": image_size });
+        match self.config.tokens {
+            TokenLayer::Mlp { tokens_mlp_dim } => {
+                arguments["mlp_ratio"] = json!([ratio(tokens_mlp_dim), channels]);
+                if architecture.is_none() {
+                    arguments["patch_size"] = json!(patch_size);
+                    arguments["embed_dim"] = json!(hidden_dim);
+                    arguments["num_blocks"] = json!(num_blocks);
+                    arguments["gelu_tanh"] = json!(self.config.gelu == Gelu::Tanh);
+                }
+            }
+            TokenLayer::Attention { num_heads, pool } => {
+                arguments["patch_size"] = json!(patch_size);
+                arguments["embed_dim"] = json!(hidden_dim);
+                arguments["depth"] = json!(num_blocks);
+                arguments["num_heads"] = json!(num_heads);
+                arguments["mlp_ratio"] = json!(channels);
+                if self.config.gelu == Gelu::Tanh {
+                    arguments["act_layer"] = json!("gelu_tanh");
+                }
+                if pool == Pool::Average {
+                    arguments["class_token"] = json!(false);
+                    arguments["global_pool"] = json!("avg");
+                    arguments["fc_norm"] = json!(false);
+                }
+            }
         }
+        let first_conv = match self.config.tokens {
+            TokenLayer::Mlp { .. } => "stem.proj",
+            TokenLayer::Attention { .. } => "patch_embed.proj",
+        };
         let mut config = json!({
             "architecture": architecture.unwrap_or(OWN),
             "num_classes": num_classes,
@@ -133,7 +168,7 @@ impl Weights {
                 "interpolation": interpolation,
                 "mean": mean.map(decimal),
                 "std": std.map(decimal),
-                "first_conv": "stem.proj",
+                "first_conv": first_conv,
                 "classifier": "head",
             },
         });
@@ -162,8 +197,10 @@ impl Weights {
             Some(_) => format!(" --class-map {folder}/class_map.txt"),
             None => String::new(),
         };
+        let is_mixer = matches!(self.config.tokens, TokenLayer::Mlp { .. });
         let gelu = match (architecture, self.config.gelu) {
-            (Some(_), Gelu::Tanh) => {
+            // That of a Vision Transformer is an argument in `config.json`.
+            (Some(_), Gelu::Tanh) if is_mixer => {
                 "\nThese weights are for the tanh form of GELU, timm's architecture has the erf form: \
                  logits differ by some thousandths. `timm.create_model(..., \
                  act_layer=timm.layers.GELUTanh)` gives the same ones.\n"
@@ -175,7 +212,7 @@ impl Weights {
             "---\n\
              library_name: timm\n\
              pipeline_tag: image-classification\n\
-             tags:\n- image-classification\n- timm\n- mlp-mixer\n\
+             tags:\n- image-classification\n- timm\n- {tag}\n\
              ---\n\
              # {network}, for timm\n\n\
              Load it:\n\n\
@@ -187,6 +224,7 @@ impl Weights {
              of the outputs where names have upper case or numbers in them.\n{gelu}\n\
              ## Preparation of pictures\n\n{preparation}",
             network = self.config,
+            tag = if is_mixer { "mlp-mixer" } else { "vision-transformer" },
         )
     }
 
@@ -248,8 +286,14 @@ impl Weights {
 /// The architecture of timm with these dimensions.
 fn architecture(config: &MixerConfig) -> Option<&'static str> {
     let dimensions = (config.patch_size, config.hidden_dim, config.num_blocks);
-    let found = ARCHITECTURES.iter().find(|(_, p, c, l)| (*p, *c, *l) == dimensions);
-    found.map(|(name, ..)| *name)
+    let is_it = |(_, p, c, l): &&(&str, usize, usize, usize)| (*p, *c, *l) == dimensions;
+    match config.tokens {
+        TokenLayer::Mlp { .. } => ARCHITECTURES.iter().find(is_it).map(|(name, ..)| *name),
+        TokenLayer::Attention { .. } => {
+            let known = VISION_TRANSFORMERS.iter().find(is_it);
+            Some(known.map_or("vit_base_patch16_224", |(name, ..)| *name))
+        }
+    }
 }
 
 /// The ratio from which timm, which multiplies and cuts off, gets `width`.
