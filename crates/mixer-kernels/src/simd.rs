@@ -116,7 +116,7 @@ pub(crate) trait Kernel {
 /// The instruction sets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum InstructionSet {
-    /// Matrix registers for bf16, 512-bit registers for everything else.
+    /// Matrix registers for bf16, 512-bit registers for everything else; nobody has run it on hardware yet.
     #[cfg(target_arch = "x86_64")]
     Amx,
     /// 512-bit registers.
@@ -130,6 +130,9 @@ pub enum InstructionSet {
     Neon,
     /// The instructions that every processor of the architecture has, through the compiler's own vectorisation.
     Portable,
+    /// The same with the twin of AMX's tiles.
+    #[cfg(test)]
+    Twin,
 }
 
 impl InstructionSet {
@@ -146,31 +149,43 @@ impl InstructionSet {
             #[cfg(target_arch = "aarch64")]
             InstructionSet::Neon => "neon",
             Self::Portable => "portable",
+            #[cfg(test)]
+            Self::Twin => "twin",
         }
     }
 
-    /// The sets that this processor has, best first.
-    #[must_use]
-    pub fn available() -> Vec<Self> {
-        let mut sets = Vec::new();
+    const ALL: &[Self] = &[
         #[cfg(target_arch = "x86_64")]
-        {
-            if x86::Avx512::<true>::with_tiles().is_some() {
-                sets.push(Self::Amx);
-            }
-            if x86::Avx512::<false>::detect().is_some() {
-                sets.push(Self::Avx512);
-            }
-            if x86::Avx2::detect().is_some() {
-                sets.push(Self::Avx2);
-            }
-        }
+        Self::Avx512,
+        #[cfg(target_arch = "x86_64")]
+        Self::Avx2,
         #[cfg(target_arch = "aarch64")]
-        if neon::Neon::detect().is_some() {
-            sets.push(InstructionSet::Neon);
+        Self::Neon,
+        Self::Portable,
+        #[cfg(target_arch = "x86_64")]
+        Self::Amx,
+    ];
+
+    fn is_there(self) -> bool {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Amx => x86::Avx512::<true>::with_tiles().is_some(),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => x86::Avx512::<false>::detect().is_some(),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => x86::Avx2::detect().is_some(),
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon => neon::Neon::detect().is_some(),
+            Self::Portable => true,
+            #[cfg(test)]
+            Self::Twin => true,
         }
-        sets.push(Self::Portable);
-        sets
+    }
+
+    /// The sets that this processor has, best first; behind them AMX, which has not run on hardware yet, and
+    /// for which the system is asked only by those who come so far.
+    pub fn available() -> impl Iterator<Item = Self> {
+        Self::ALL.iter().copied().filter(|set| set.is_there())
     }
 }
 
@@ -188,7 +203,7 @@ impl std::error::Error for InstructionSetError {}
 impl std::fmt::Display for InstructionSetError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let here: Vec<_> =
-            InstructionSet::available().iter().map(|set| format!("`{}`", set.name())).collect();
+            InstructionSet::available().map(|set| format!("`{}`", set.name())).collect();
         let here = here.join(", ");
         match self {
             Self::Unknown(name) => write!(
@@ -208,13 +223,12 @@ impl std::fmt::Display for InstructionSetError {
 /// Names of the sets of all architectures.
 const NAMES: [&str; 5] = ["amx", "avx512", "avx2", "neon", "portable"];
 
-/// The set of a name among those that are there; the best without a name.
+/// The set of a name among those that are there; the first without a name.
 fn named(
     wanted: &str,
-    available: &[InstructionSet],
+    mut available: impl Iterator<Item = InstructionSet>,
 ) -> Result<InstructionSet, InstructionSetError> {
-    let found = available.iter().find(|set| wanted.is_empty() || set.name() == wanted);
-    found.copied().ok_or_else(|| {
+    available.find(|set| wanted.is_empty() || set.name() == wanted).ok_or_else(|| {
         let refused = match NAMES.contains(&wanted) {
             true => InstructionSetError::Missing,
             false => InstructionSetError::Unknown,
@@ -224,13 +238,13 @@ fn named(
 }
 
 /// The instruction set that the environment variable `MIXER_SIMD` names (`amx`, `avx512`, `avx2`, `neon`,
-/// `portable`), or the best that the processor has where the variable is empty or absent.
+/// `portable`), or the best but `amx` that the processor has where the variable is empty or absent.
 ///
 /// # Errors
 /// Where the name is unknown, or the processor lacks the set.
 pub fn wanted_instruction_set() -> Result<InstructionSet, InstructionSetError> {
     let wanted = std::env::var_os("MIXER_SIMD").unwrap_or_default();
-    named(&wanted.to_string_lossy(), &InstructionSet::available())
+    named(&wanted.to_string_lossy(), InstructionSet::available())
 }
 
 /// The instruction set that kernels use: [`wanted_instruction_set`], as it was at the first call; the best
@@ -238,7 +252,10 @@ pub fn wanted_instruction_set() -> Result<InstructionSet, InstructionSetError> {
 #[must_use]
 pub fn instruction_set() -> InstructionSet {
     static CHOSEN: OnceLock<InstructionSet> = OnceLock::new();
-    *CHOSEN.get_or_init(|| wanted_instruction_set().unwrap_or(InstructionSet::available()[0]))
+    *CHOSEN.get_or_init(|| {
+        let wanted = wanted_instruction_set().ok();
+        wanted.or_else(|| InstructionSet::available().next()).unwrap_or(InstructionSet::Portable)
+    })
 }
 
 /// True where this processor multiplies bf16 by itself (AVX512-BF16, AMX), and [`instruction_set`] lets it.
@@ -266,8 +283,12 @@ pub(crate) fn dispatch_bf16(set: InstructionSet, kernel: impl Kernel) {
     {
         return s.run(kernel);
     }
+    #[cfg(test)]
+    if set == InstructionSet::Twin {
+        return kernel.run(portable::Portable(Some(tiles::Twin)));
+    }
     let _ = set;
-    kernel.run(portable::Portable);
+    kernel.run(portable::Portable(None::<NoTiles>));
 }
 
 /// Runs a kernel with the chosen instruction set.
@@ -297,8 +318,10 @@ pub(crate) fn dispatch_to(set: InstructionSet, kernel: impl Kernel) {
             }
         }
         InstructionSet::Portable => {}
+        #[cfg(test)]
+        InstructionSet::Twin => {}
     }
-    kernel.run(portable::Portable);
+    kernel.run(portable::Portable(None::<NoTiles>));
 }
 
 #[cfg(test)]
@@ -307,17 +330,25 @@ mod tests {
 
     #[test]
     fn names_are_followed_or_refused() {
-        let available = InstructionSet::available();
-        for &set in &available {
-            assert_eq!(named(set.name(), &available), Ok(set));
-            assert!(NAMES.contains(&set.name()));
+        for set in InstructionSet::available() {
+            assert_eq!(named(set.name(), InstructionSet::available()), Ok(set));
         }
-        assert_eq!(named("", &available), Ok(available[0]));
-        for name in ["AVX2", "avx2 ", "avx", "0"] {
+        for name in ["AVX2", "avx2 ", "avx", "0", "twin"] {
             let refused = InstructionSetError::Unknown(name.to_owned());
-            assert_eq!(named(name, &available), Err(refused));
+            assert_eq!(named(name, InstructionSet::available()), Err(refused));
         }
-        let refused = InstructionSetError::Missing("avx512".to_owned());
-        assert_eq!(named("avx512", &[InstructionSet::Portable]), Err(refused));
+        for name in ["amx", "avx512"] {
+            let refused = InstructionSetError::Missing(name.to_owned());
+            assert_eq!(named(name, [InstructionSet::Portable].into_iter()), Err(refused));
+        }
+    }
+
+    #[test]
+    fn amx_is_used_only_where_it_is_named() {
+        let all = || InstructionSet::ALL.iter().copied();
+        assert!(all().all(|set| NAMES.contains(&set.name())));
+        assert_ne!(named("", all()).unwrap().name(), "amx");
+        #[cfg(target_arch = "x86_64")]
+        assert_eq!(named("amx", all()), Ok(InstructionSet::Amx));
     }
 }

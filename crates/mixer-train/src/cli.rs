@@ -62,8 +62,8 @@ static VERSION: LazyLock<String> = LazyLock::new(|| {
 });
 
 const EXIT_CODES: &str = "\
-Data goes to stdout, everything else to stderr. Exit codes: 0 done, 1 unexpected, 2 usage, 3 config or \
-run directory, 4 data, 5 weights, checkpoint or another file, 6 diverged, 7 device, 8 the processes of a run differ or one does not come, 130 interrupted with a \
+Data goes to stdout, everything else to stderr. Exit codes: 0 done, 1 unexpected, 2 usage or `MIXER_SIMD`, 3 config or \
+run directory, 4 data, 5 weights, checkpoint or another file, 6 diverged, 7 device or vector instructions, 8 the processes of a run differ or one does not come, 130 interrupted with a \
 checkpoint written.";
 
 #[derive(Debug, Subcommand)]

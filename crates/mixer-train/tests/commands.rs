@@ -741,8 +741,8 @@ fn devices_lists_what_device_takes() {
     assert_eq!(listing.matches("`auto` takes it").count(), 1, "{listing}");
     let rows = json(&place.mixer(&["devices", "--format", "json"]).succeeds());
     let rows = rows.as_array().unwrap();
-    // The last line is about several processes.
-    assert_eq!(rows.len() + 1, names.len());
+    // The last lines are about vector instructions and several processes.
+    assert_eq!(rows.len() + 2, names.len());
     assert_eq!(rows.iter().filter(|row| row["auto"] == true).count(), 1);
     assert!(rows.iter().any(|row| row["name"] == "flex" && row["refused"].is_null()));
     for name in ["auto", "cpu", "flex", "ndarray"] {
@@ -1051,7 +1051,8 @@ fn unknown_or_missing_vector_instructions_are_refused() {
             .env("MIXER_SIMD", value)
             .output()
             .unwrap();
-        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+        let said = if output.status.success() { output.stdout } else { output.stderr };
+        (output.status.code(), String::from_utf8(said).unwrap())
     };
     let missing = if cfg!(target_arch = "x86_64") { "neon" } else { "avx2" };
     for args in [&["devices"][..], &["summary", "--model", "S/32"], &["pretrain", "none.toml"]] {
@@ -1070,8 +1071,10 @@ fn unknown_or_missing_vector_instructions_are_refused() {
         assert!(said.contains(&expected), "{said}");
         assert_eq!(said.lines().count(), 2, "{said}");
     }
-    for value in ["portable", ""] {
-        assert_eq!(of(value, &["devices"]).0, Some(0), "{value}");
+    for (value, expected) in [("portable", "portable\n"), ("", "")] {
+        let (code, said) = of(value, &["devices"]);
+        assert_eq!(code, Some(0), "{said}");
+        assert!(said.contains(&format!("\nvector instructions: {expected}")), "{said}");
     }
 }
 

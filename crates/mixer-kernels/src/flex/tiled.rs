@@ -2,7 +2,7 @@
 //! matrices.
 //!
 //! Panels lie as tiles want them: 16 rows of a left operand are one, and 16 rows of words of a right one
-//! are two, side by side. Only a transposed left operand is turned first.
+//! are two, side by side. Only a transposed left operand is turned first, once for all its products.
 
 #![expect(
     clippy::too_many_arguments,
@@ -10,19 +10,16 @@
 )]
 
 use super::format::PANEL;
-use super::panel::Left;
 use crate::simd::tiles::{TILE, TileProduct, Tiles};
 
-/// Steps of depth that are transposed at a time: 32 KiB.
-const STEPS: usize = 16;
-
-/// See [`super::panel::multiply`]; depth in words.
+/// See [`super::panel::multiply`]: `from` has panels of `height` rows; depth in words.
 ///
 /// # Safety
 /// All of it must be there.
 pub(super) unsafe fn multiply<T: Tiles>(
     tiles: T,
-    left: Left,
+    from: *const f32,
+    height: usize,
     right: *const f32,
     words: usize,
     to: *mut f32,
@@ -30,81 +27,51 @@ pub(super) unsafe fn multiply<T: Tiles>(
     rows: usize,
     accumulate: bool,
 ) {
+    let (steps, rest, left_step) = (words / TILE, words % TILE, height * TILE);
     for row in (0..rows).step_by(2 * TILE) {
-        let rows_here = (rows - row).min(2 * TILE);
-        // SAFETY: the caller's promise, part by part; whatever is multiplied has been written before.
+        // SAFETY: the caller's promise, part by part; what is added to has been written before.
         unsafe {
-            let to = to.add(row * to_row);
-            let block = |left, left_step, word: usize, words: usize| {
-                let right = right.add(word * PANEL);
-                let accumulate = accumulate || word > 0;
-                let rows = rows_here;
-                let (steps, rest) = (words / TILE, words % TILE);
-                let whole = TileProduct {
-                    left,
-                    left_step,
-                    right,
-                    steps,
-                    words: TILE,
-                    to,
-                    to_row,
-                    rows,
-                    accumulate,
-                };
-                if steps > 0 {
-                    tiles.product(&whole);
-                }
-                if rest > 0 {
-                    tiles.product(&TileProduct {
-                        left: left.add(steps * left_step),
-                        right: right.add(steps * TILE * PANEL),
-                        steps: 1,
-                        words: rest,
-                        accumulate: accumulate || steps > 0,
-                        ..whole
-                    });
-                }
+            let whole = TileProduct {
+                left: from.add(row * TILE),
+                left_step,
+                right,
+                steps,
+                words: TILE,
+                to: to.add(row * to_row),
+                to_row,
+                rows: (rows - row).min(2 * TILE),
+                accumulate,
             };
-            match left {
-                Left::Rows { from, rows } => block(from.add(row * TILE), rows * TILE, 0, words),
-                Left::Columns { from } => {
-                    // Behind 32 columns there is no more of a panel.
-                    debug_assert!(rows <= PANEL, "a transposed panel has {PANEL} rows");
-                    let mut turned = [[[0.0; TILE]; PANEL]; STEPS];
-                    for word in (0..words).step_by(STEPS * TILE) {
-                        let words = (words - word).min(STEPS * TILE);
-                        transpose(from.add(word * PANEL), words, &mut turned);
-                        block(turned.as_ptr().cast(), PANEL * TILE, word, words);
-                    }
-                }
+            if steps > 0 {
+                tiles.product(&whole);
+            }
+            if rest > 0 {
+                tiles.product(&TileProduct {
+                    left: whole.left.add(steps * left_step),
+                    right: right.add(steps * TILE * PANEL),
+                    steps: 1,
+                    words: rest,
+                    accumulate: accumulate || steps > 0,
+                    ..whole
+                });
             }
         }
     }
 }
 
-/// Turns `words` rows of 32 words into 32 rows of 16 words for each step.
+/// Transposes `words` rows of 32 words in place: 32 rows of 16 words for each 16 of them.
 ///
 /// # Safety
-/// All of it must be there.
-unsafe fn transpose(from: *const f32, words: usize, to: &mut [[[f32; TILE]; PANEL]; STEPS]) {
-    for (step, to) in to.iter_mut().enumerate().take(words.div_ceil(TILE)) {
-        let count = (words - step * TILE).min(TILE);
+/// All of it must be there, and room for a multiple of 16 rows.
+pub(super) unsafe fn transpose(panel: *mut f32, words: usize) {
+    for first in (0..words).step_by(TILE) {
+        let mut block = [[0.0; PANEL]; TILE];
         // SAFETY: the caller's promise.
-        let line = |word: usize| unsafe {
-            from.add((step * TILE + word) * PANEL).cast::<[f32; PANEL]>().read_unaligned()
-        };
-        let whole = count / 4 * 4;
-        for word in (0..whole).step_by(4) {
-            // Four lines at a time, so that whole registers are written.
-            let lines = [line(word), line(word + 1), line(word + 2), line(word + 3)];
-            for (row, to) in to.iter_mut().enumerate() {
-                to[word..word + 4].copy_from_slice(&lines.map(|line| line[row]));
-            }
-        }
-        for word in whole..count {
-            for (to, value) in to.iter_mut().zip(line(word)) {
-                to[word] = value;
-            }
+        unsafe {
+            let (at, count) = (panel.add(first * PANEL), (words - first).min(TILE));
+            std::ptr::copy_nonoverlapping(at.cast(), block.as_mut_ptr(), count);
+            let turned = std::array::from_fn(|row| block.map(|line| line[row]));
+            at.cast::<[[f32; TILE]; PANEL]>().write_unaligned(turned);
         }
     }
 }
@@ -113,8 +80,7 @@ unsafe fn transpose(from: *const f32, words: usize, to: &mut [[[f32; TILE]; PANE
 mod tests {
     use super::*;
     use crate::flex::format::Bf16;
-    use crate::flex::panel;
-    use crate::simd::tiles::Twin;
+    use crate::flex::panel::{self, Left};
     use crate::simd::{InstructionSet, Kernel, Simd, dispatch_bf16};
 
     /// Words with bf16 of at most 1, a multiple of 1/128 each.
@@ -159,25 +125,29 @@ mod tests {
         const UNTOUCHED: f32 = 77.0;
         let to_row = PANEL + 3;
         let panels = depth.div_ceil(TILE);
-        let a = words(if columns { depth * PANEL } else { panels * rows * TILE }, 1 + rows as u32);
+        let a = words(panels * TILE * if columns { PANEL } else { rows }, 1 + rows as u32);
         let b = words(depth * PANEL, 1000 + depth as u32);
-        let left = match columns {
-            true => Left::Columns { from: a.as_ptr() },
-            false => Left::Rows { from: a.as_ptr(), rows },
-        };
+        let mut turned = a.clone();
+        // SAFETY: there is room for whole tiles.
+        unsafe { transpose(turned.as_mut_ptr(), if columns { depth } else { 0 }) };
+        let height = if columns { PANEL } else { rows };
+        let lefts = [
+            Left::Rows { from: turned.as_ptr(), rows: height },
+            match columns {
+                true => Left::Columns { from: a.as_ptr() },
+                false => Left::Rows { from: a.as_ptr(), rows },
+            },
+        ];
         let mut start = vec![UNTOUCHED; (rows + 2) * to_row];
         for row in 0..rows {
             start[row * to_row..][..PANEL].fill(if accumulate { 0.5 } else { f32::NAN });
         }
         let (mut tiled, mut plain) = (start.clone(), start);
-        // SAFETY: all of it is there.
-        unsafe {
-            let (right, to) = (b.as_ptr(), tiled.as_mut_ptr());
-            multiply(Twin, left, right, depth, to, to_row, rows, accumulate);
+        let sets = [InstructionSet::Twin, InstructionSet::Portable];
+        for ((set, left), to) in sets.into_iter().zip(lefts).zip([&mut tiled, &mut plain]) {
+            let (right, words) = (&b, depth);
+            dispatch_bf16(set, Job { left, right, words, to, to_row, rows, accumulate });
         }
-        let (right, words, to) = (&b, depth, &mut plain);
-        let job = Job { left, right, words, to, to_row, rows, accumulate };
-        dispatch_bf16(InstructionSet::Portable, job);
         let what = format!("{rows} rows, {depth} words, columns {columns}, onto {accumulate}");
         for (i, (&tiled, &plain)) in tiled.iter().zip(&plain).enumerate() {
             let (row, column) = (i / to_row, i % to_row);

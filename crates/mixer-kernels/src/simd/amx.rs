@@ -1,5 +1,5 @@
 //! AMX in bf16: the tiles of Sapphire Rapids and later. Its instructions have not run on a processor
-//! that has them; what surrounds them is tested with a twin of theirs.
+//! that has them, so that only `MIXER_SIMD=amx` chooses them; what surrounds them is tested with a twin.
 
 use std::arch::asm;
 use std::arch::x86_64::{__cpuid, __cpuid_count, _xgetbv};
@@ -100,9 +100,6 @@ impl Configuration {
 impl Tiles for Amx {
     #[inline]
     unsafe fn product(self, product: &TileProduct) {
-        if product.steps == 0 {
-            return;
-        }
         let configuration = Configuration::new(product.rows, product.words);
         macro_rules! run {
             ($load:literal, $clear:literal, $multiply:literal, $store:literal) => {

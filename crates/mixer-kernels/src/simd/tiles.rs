@@ -14,7 +14,7 @@ pub(crate) struct TileProduct {
     pub(crate) left_step: usize,
     /// Rows of 32 words, one for each word of depth.
     pub(crate) right: *const f32,
-    /// Steps of depth.
+    /// Steps of depth, at least one.
     pub(crate) steps: usize,
     /// Words of depth in a step, 1 to 16.
     pub(crate) words: usize,
@@ -30,12 +30,13 @@ pub(crate) struct TileProduct {
 
 /// A processor's registers for matrices; a value is the proof that it has them.
 ///
-/// One step of one element is what Intel documents for TDPBF16PS ("Intel 64 and IA-32 Architectures
-/// Software Developer's Manual", volume 2): the products of the low halves of the words are summed from
+/// One step of one element is the "Operation" of TDPBF16PS in the "Intel 64 and IA-32 Architectures
+/// Software Developer's Manual", volume 2: the products of the low halves of the words are summed from
 /// zero in the order of depth, those of the high halves by themselves, each product and sum in one
 /// rounding to the nearest; then the two are added, and that to the result. Subnormal numbers are zero
-/// everywhere, whatever MXCSR says.
-pub(crate) trait Tiles: Copy {
+/// everywhere, whatever MXCSR says. Intel's Intrinsics Guide abridges this to one sum, which begins with the
+/// result; that processors do as the manual says is assumed, and compared with none.
+pub(crate) trait Tiles: Copy + Send + Sync {
     /// Carries out the product, and leaves no state behind.
     ///
     /// # Safety
@@ -64,30 +65,36 @@ impl Tiles for Twin {
         let TileProduct { left, left_step, right, steps, words, to, to_row, rows, accumulate } =
             *product;
         assert!((1..=TILE).contains(&words) && (1..=2 * TILE).contains(&rows));
-        let normal = |x: f32| if x.is_subnormal() { 0.0_f32.copysign(x) } else { x };
+        let normal = |x: f32| if x.abs() < f32::MIN_POSITIVE { 0.0_f32.copysign(x) } else { x };
         let halves = |word: f32| {
             let bits = word.to_bits();
             [f32::from_bits(bits << 16), f32::from_bits(bits & 0xffff_0000)].map(normal)
         };
+        // f64 holds the product, and enough of the sum for one rounding in the end.
+        let multiply_add = |a: f32, b: f32, sum: f32| {
+            normal((f64::from(a) * f64::from(b) + f64::from(sum)) as f32)
+        };
         for row in 0..rows {
-            for column in 0..2 * TILE {
-                // SAFETY: the caller's promise.
-                unsafe {
-                    let to = to.add(row * to_row + column);
-                    let mut result = if accumulate { normal(*to) } else { 0.0 };
-                    for step in 0..steps {
-                        let mut sums = [0.0_f32; 2];
-                        for word in 0..words {
-                            let a = halves(*left.add(step * left_step + row * TILE + word));
-                            let b = halves(*right.add((step * TILE + word) * 2 * TILE + column));
-                            for (sum, (a, b)) in sums.iter_mut().zip(a.into_iter().zip(b)) {
-                                *sum = normal(a.mul_add(b, *sum));
-                            }
+            // SAFETY: the caller's promise.
+            unsafe {
+                let to = to.add(row * to_row).cast::<[f32; 2 * TILE]>();
+                let start = if accumulate { to.read_unaligned() } else { [0.0; 2 * TILE] };
+                let mut result = start.map(normal);
+                for step in 0..steps {
+                    let mut sums = [[0.0; 2]; 2 * TILE];
+                    for word in 0..words {
+                        let a = halves(*left.add(step * left_step + row * TILE + word));
+                        let line = right.add((step * TILE + word) * 2 * TILE);
+                        let line = line.cast::<[f32; 2 * TILE]>().read_unaligned();
+                        for (sums, b) in sums.iter_mut().zip(line.map(halves)) {
+                            *sums = [0, 1].map(|half| multiply_add(a[half], b[half], sums[half]));
                         }
-                        result = normal(result + normal(sums[0] + sums[1]));
                     }
-                    *to = result;
+                    for (result, [low, high]) in result.iter_mut().zip(sums) {
+                        *result = normal(*result + normal(low + high));
+                    }
                 }
+                to.write_unaligned(result);
             }
         }
     }
