@@ -32,6 +32,7 @@ mod rows;
 mod slots;
 #[cfg(test)]
 mod tests;
+mod tiled;
 mod token;
 mod update;
 

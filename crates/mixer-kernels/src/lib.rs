@@ -61,5 +61,7 @@ pub use pool::PoolAllocator;
 #[cfg(feature = "flex")]
 pub use simd::peak::fma_peak;
 #[cfg(feature = "flex")]
-pub use simd::{InstructionSet, bf16_is_native, instruction_set};
+pub use simd::{
+    InstructionSet, InstructionSetError, bf16_is_native, instruction_set, wanted_instruction_set,
+};
 pub use spec::{AdamwStep, Gelu, MixingSpec, Precision, SgdStep};

@@ -5,15 +5,20 @@
 //! the processor has the instructions: only `dispatch` makes one, after asking. `unsafe` code for
 //! instructions lives in this module's files and nowhere else.
 
+#[cfg(target_arch = "x86_64")]
+mod amx;
 mod half;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 pub(crate) mod peak;
 mod portable;
+pub(crate) mod tiles;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
 use std::sync::OnceLock;
+
+use tiles::{NoTiles, Tiles};
 
 /// A set of vector instructions over `f32`.
 ///
@@ -34,6 +39,11 @@ pub(crate) trait Simd: Copy + Send + Sync {
     /// True where a product asks for the next block of its right operand in time.
     const PREFETCHES: bool = false;
 
+    /// Registers for whole tiles of bf16, where there are any.
+    #[inline(always)]
+    fn tiles(self) -> Option<impl Tiles> {
+        None::<NoTiles>
+    }
     /// Every lane `x`.
     fn splat(self, x: f32) -> Self::V;
     /// # Safety
@@ -106,6 +116,9 @@ pub(crate) trait Kernel {
 /// The instruction sets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum InstructionSet {
+    /// Matrix registers for bf16, 512-bit registers for everything else; nobody has run it on hardware yet.
+    #[cfg(target_arch = "x86_64")]
+    Amx,
     /// 512-bit registers.
     #[cfg(target_arch = "x86_64")]
     Avx512,
@@ -117,6 +130,9 @@ pub enum InstructionSet {
     Neon,
     /// The instructions that every processor of the architecture has, through the compiler's own vectorisation.
     Portable,
+    /// The same with the twin of AMX's tiles.
+    #[cfg(test)]
+    Twin,
 }
 
 impl InstructionSet {
@@ -125,55 +141,128 @@ impl InstructionSet {
     pub fn name(self) -> &'static str {
         match self {
             #[cfg(target_arch = "x86_64")]
+            Self::Amx => "amx",
+            #[cfg(target_arch = "x86_64")]
             Self::Avx512 => "avx512",
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => "avx2",
             #[cfg(target_arch = "aarch64")]
             InstructionSet::Neon => "neon",
             Self::Portable => "portable",
+            #[cfg(test)]
+            Self::Twin => "twin",
         }
     }
 
-    /// The sets that this processor has, best first.
-    #[must_use]
-    pub fn available() -> Vec<Self> {
-        let mut sets = Vec::new();
+    const ALL: &[Self] = &[
         #[cfg(target_arch = "x86_64")]
-        {
-            if x86::Avx512::<false>::detect().is_some() {
-                sets.push(Self::Avx512);
-            }
-            if x86::Avx2::detect().is_some() {
-                sets.push(Self::Avx2);
-            }
-        }
+        Self::Avx512,
+        #[cfg(target_arch = "x86_64")]
+        Self::Avx2,
         #[cfg(target_arch = "aarch64")]
-        if neon::Neon::detect().is_some() {
-            sets.push(InstructionSet::Neon);
+        Self::Neon,
+        Self::Portable,
+        #[cfg(target_arch = "x86_64")]
+        Self::Amx,
+    ];
+
+    fn is_there(self) -> bool {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Amx => x86::Avx512::<true>::with_tiles().is_some(),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => x86::Avx512::<false>::detect().is_some(),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => x86::Avx2::detect().is_some(),
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon => neon::Neon::detect().is_some(),
+            Self::Portable => true,
+            #[cfg(test)]
+            Self::Twin => true,
         }
-        sets.push(Self::Portable);
-        sets
+    }
+
+    /// The sets that this processor has, best first; behind them AMX, which has not run on hardware yet, and
+    /// for which the system is asked only by those who come so far.
+    pub fn available() -> impl Iterator<Item = Self> {
+        Self::ALL.iter().copied().filter(|set| set.is_there())
     }
 }
 
-/// The instruction set that kernels use: the best that the processor has, or the one that the
-/// environment variable `MIXER_SIMD` names (`avx512`, `avx2`, `neon`, `portable`) if the processor has it.
+/// A value of `MIXER_SIMD` that cannot be followed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum InstructionSetError {
+    /// No set has this name.
+    Unknown(String),
+    /// The processor, or its system, has not got the set of this name.
+    Missing(String),
+}
+
+impl std::error::Error for InstructionSetError {}
+
+impl std::fmt::Display for InstructionSetError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let here: Vec<_> =
+            InstructionSet::available().map(|set| format!("`{}`", set.name())).collect();
+        let here = here.join(", ");
+        match self {
+            Self::Unknown(name) => write!(
+                f,
+                "environment variable MIXER_SIMD is `{name}`, which names no vector instructions; \
+                 expected one of those that this processor has: {here}"
+            ),
+            Self::Missing(name) => write!(
+                f,
+                "environment variable MIXER_SIMD is `{name}`, which this processor has not got; \
+                 it has {here}"
+            ),
+        }
+    }
+}
+
+/// Names of the sets of all architectures.
+const NAMES: [&str; 5] = ["amx", "avx512", "avx2", "neon", "portable"];
+
+/// The set of a name among those that are there; the first without a name.
+fn named(
+    wanted: &str,
+    mut available: impl Iterator<Item = InstructionSet>,
+) -> Result<InstructionSet, InstructionSetError> {
+    available.find(|set| wanted.is_empty() || set.name() == wanted).ok_or_else(|| {
+        let refused = match NAMES.contains(&wanted) {
+            true => InstructionSetError::Missing,
+            false => InstructionSetError::Unknown,
+        };
+        refused(wanted.to_owned())
+    })
+}
+
+/// The instruction set that the environment variable `MIXER_SIMD` names (`amx`, `avx512`, `avx2`, `neon`,
+/// `portable`), or the best but `amx` that the processor has where the variable is empty or absent.
+///
+/// # Errors
+/// Where the name is unknown, or the processor lacks the set.
+pub fn wanted_instruction_set() -> Result<InstructionSet, InstructionSetError> {
+    let wanted = std::env::var_os("MIXER_SIMD").unwrap_or_default();
+    named(&wanted.to_string_lossy(), InstructionSet::available())
+}
+
+/// The instruction set that kernels use: [`wanted_instruction_set`], as it was at the first call; the best
+/// that the processor has where that is an error.
 #[must_use]
 pub fn instruction_set() -> InstructionSet {
     static CHOSEN: OnceLock<InstructionSet> = OnceLock::new();
     *CHOSEN.get_or_init(|| {
-        let available = InstructionSet::available();
-        let wanted = std::env::var("MIXER_SIMD").ok();
-        let named = available.iter().find(|set| wanted.as_deref() == Some(set.name()));
-        *named.unwrap_or(&available[0])
+        let wanted = wanted_instruction_set().ok();
+        wanted.or_else(|| InstructionSet::available().next()).unwrap_or(InstructionSet::Portable)
     })
 }
 
-/// True where this processor multiplies bf16 by itself (AVX512-BF16), and [`instruction_set`] lets it.
+/// True where this processor multiplies bf16 by itself (AVX512-BF16, AMX), and [`instruction_set`] lets it.
 #[must_use]
 pub fn bf16_is_native() -> bool {
     #[cfg(target_arch = "x86_64")]
-    if instruction_set() == InstructionSet::Avx512 {
+    if matches!(instruction_set(), InstructionSet::Amx | InstructionSet::Avx512) {
         return x86::Avx512::<true>::detect().is_some();
     }
     false
@@ -183,13 +272,23 @@ pub fn bf16_is_native() -> bool {
 /// theirs, else in plain Rust, which gives nearly the same and takes far longer.
 pub(crate) fn dispatch_bf16(set: InstructionSet, kernel: impl Kernel) {
     #[cfg(target_arch = "x86_64")]
+    if set == InstructionSet::Amx
+        && let Some(s) = x86::Avx512::<true>::with_tiles()
+    {
+        return s.run(kernel);
+    }
+    #[cfg(target_arch = "x86_64")]
     if set == InstructionSet::Avx512
         && let Some(s) = x86::Avx512::<true>::detect()
     {
         return s.run(kernel);
     }
+    #[cfg(test)]
+    if set == InstructionSet::Twin {
+        return kernel.run(portable::Portable(Some(tiles::Twin)));
+    }
     let _ = set;
-    kernel.run(portable::Portable);
+    kernel.run(portable::Portable(None::<NoTiles>));
 }
 
 /// Runs a kernel with the chosen instruction set.
@@ -201,7 +300,7 @@ pub(crate) fn dispatch(kernel: impl Kernel) {
 pub(crate) fn dispatch_to(set: InstructionSet, kernel: impl Kernel) {
     match set {
         #[cfg(target_arch = "x86_64")]
-        InstructionSet::Avx512 => {
+        InstructionSet::Amx | InstructionSet::Avx512 => {
             if let Some(s) = x86::Avx512::<false>::detect() {
                 return s.run(kernel);
             }
@@ -219,6 +318,37 @@ pub(crate) fn dispatch_to(set: InstructionSet, kernel: impl Kernel) {
             }
         }
         InstructionSet::Portable => {}
+        #[cfg(test)]
+        InstructionSet::Twin => {}
     }
-    kernel.run(portable::Portable);
+    kernel.run(portable::Portable(None::<NoTiles>));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_followed_or_refused() {
+        for set in InstructionSet::available() {
+            assert_eq!(named(set.name(), InstructionSet::available()), Ok(set));
+        }
+        for name in ["AVX2", "avx2 ", "avx", "0", "twin"] {
+            let refused = InstructionSetError::Unknown(name.to_owned());
+            assert_eq!(named(name, InstructionSet::available()), Err(refused));
+        }
+        for name in ["amx", "avx512"] {
+            let refused = InstructionSetError::Missing(name.to_owned());
+            assert_eq!(named(name, [InstructionSet::Portable].into_iter()), Err(refused));
+        }
+    }
+
+    #[test]
+    fn amx_is_used_only_where_it_is_named() {
+        let all = || InstructionSet::ALL.iter().copied();
+        assert!(all().all(|set| NAMES.contains(&set.name())));
+        assert_ne!(named("", all()).unwrap().name(), "amx");
+        #[cfg(target_arch = "x86_64")]
+        assert_eq!(named("amx", all()), Ok(InstructionSet::Amx));
+    }
 }

@@ -62,8 +62,8 @@ static VERSION: LazyLock<String> = LazyLock::new(|| {
 });
 
 const EXIT_CODES: &str = "\
-Data goes to stdout, everything else to stderr. Exit codes: 0 done, 1 unexpected, 2 usage, 3 config or \
-run directory, 4 data, 5 weights, checkpoint or another file, 6 diverged, 7 device, 8 the processes of a run differ or one does not come, 130 interrupted with a \
+Data goes to stdout, everything else to stderr. Exit codes: 0 done, 1 unexpected, 2 usage or `MIXER_SIMD`, 3 config or \
+run directory, 4 data, 5 weights, checkpoint or another file, 6 diverged, 7 device or vector instructions, 8 the processes of a run differ or one does not come, 130 interrupted with a \
 checkpoint written.";
 
 #[derive(Debug, Subcommand)]
@@ -344,7 +344,7 @@ pub fn main() -> ExitCode {
 
 fn run_command_line() -> u8 {
     let result = match Cli::try_parse() {
-        Ok(cli) => match join(&cli.command) {
+        Ok(cli) => match instructions_are_there().and_then(|()| join(&cli.command)) {
             Ok(group) if group.size() > 1 => return run_together(cli, &group),
             joined => std::panic::catch_unwind(AssertUnwindSafe(|| {
                 use_threads(cli.threads)?;
@@ -379,6 +379,20 @@ fn told(error: &TrainError, who: Option<&str>) -> String {
     };
     let hint = error.hint().map_or(String::new(), |hint| format!("\nhint: {}", visible(&hint)));
     format!("error: {who}{message}{hint}")
+}
+
+/// Refuses a value of `MIXER_SIMD` that cannot be followed.
+fn instructions_are_there() -> Result<(), TrainError> {
+    #[cfg(feature = "flex")]
+    if let Err(error) = mixer_kernels::wanted_instruction_set() {
+        let message = error.to_string();
+        let hint = Some("`unset MIXER_SIMD` takes the best that the processor has".to_owned());
+        return Err(match error {
+            mixer_kernels::InstructionSetError::Unknown(_) => TrainError::Usage { message, hint },
+            mixer_kernels::InstructionSetError::Missing(_) => TrainError::Device { message, hint },
+        });
+    }
+    Ok(())
 }
 
 /// The processes that a command runs in: training may have several.

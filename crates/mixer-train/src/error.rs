@@ -13,7 +13,7 @@ pub mod exit_code {
     pub const OK: u8 = 0;
     /// A bug, or an operating-system failure that none of the others names.
     pub const UNEXPECTED: u8 = 1;
-    /// The command line is wrong.
+    /// The command line is wrong, or `MIXER_SIMD` is no name of vector instructions.
     pub const USAGE: u8 = 2;
     /// The configuration is wrong, or the run directory belongs to another one.
     pub const CONFIG: u8 = 3;
@@ -23,7 +23,7 @@ pub mod exit_code {
     pub const WEIGHTS: u8 = 5;
     /// The loss, a gradient, an evaluation or the weights are no longer finite.
     pub const DIVERGED: u8 = 6;
-    /// The device is missing or not compiled in.
+    /// The device is missing or not compiled in, or the processor lacks the vector instructions of `MIXER_SIMD`.
     pub const DEVICE: u8 = 7;
     /// The processes of a run are not alike, or one of them has not come.
     pub const RANK: u8 = 8;

@@ -745,8 +745,8 @@ fn devices_lists_what_device_takes() {
     assert_eq!(listing.matches("`auto` takes it").count(), 1, "{listing}");
     let rows = json(&place.mixer(&["devices", "--format", "json"]).succeeds());
     let rows = rows.as_array().unwrap();
-    // The last line is about several processes.
-    assert_eq!(rows.len() + 1, names.len());
+    // The last lines are about vector instructions and several processes.
+    assert_eq!(rows.len() + 2, names.len());
     assert_eq!(rows.iter().filter(|row| row["auto"] == true).count(), 1);
     assert!(rows.iter().any(|row| row["name"] == "flex" && row["refused"].is_null()));
     for name in ["auto", "cpu", "flex", "ndarray"] {
@@ -1044,6 +1044,42 @@ fn results_do_not_depend_on_the_number_of_threads() {
 #[test]
 fn no_threads_at_all_is_a_usage_error() {
     Workplace::new().mixer(&["devices", "--threads", "0"]).fails(2, &["--threads", "0"]);
+}
+
+/// A set of vector instructions that is no name, or that no processor of this architecture has.
+#[test]
+fn unknown_or_missing_vector_instructions_are_refused() {
+    let of = |value: &str, args: &[&str]| {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_mixer"))
+            .args(args)
+            .env("MIXER_SIMD", value)
+            .output()
+            .unwrap();
+        let said = if output.status.success() { output.stdout } else { output.stderr };
+        (output.status.code(), String::from_utf8(said).unwrap())
+    };
+    let missing = if cfg!(target_arch = "x86_64") { "neon" } else { "avx2" };
+    for args in [&["devices"][..], &["summary", "--model", "S/32"], &["pretrain", "none.toml"]] {
+        let (code, said) = of("AVX2", args);
+        assert_eq!(code, Some(2), "{said}");
+        let expected = "error: environment variable MIXER_SIMD is `AVX2`, which names no vector \
+                        instructions; expected one of those that this processor has: `";
+        assert!(said.starts_with(expected), "{said}");
+        assert!(said.contains("`portable`\nhint: `unset MIXER_SIMD` takes the best"), "{said}");
+        assert_eq!(said.lines().count(), 2, "{said}");
+
+        let (code, said) = of(missing, args);
+        assert_eq!(code, Some(7), "{said}");
+        let expected =
+            format!("MIXER_SIMD is `{missing}`, which this processor has not got; it has `");
+        assert!(said.contains(&expected), "{said}");
+        assert_eq!(said.lines().count(), 2, "{said}");
+    }
+    for (value, expected) in [("portable", "portable\n"), ("", "")] {
+        let (code, said) = of(value, &["devices"]);
+        assert_eq!(code, Some(0), "{said}");
+        assert!(said.contains(&format!("\nvector instructions: {expected}")), "{said}");
+    }
 }
 
 /// Processes that a launcher has started, and that do not know of each other, would each do the whole work.

@@ -20,7 +20,7 @@ use super::branch::{Gradients, View};
 use super::buffer::{Floats, Output, Scratch};
 use super::contiguous;
 use super::format::{F32, Format, PANEL, padded};
-use super::panel::{Form, Left, multiply, packed, padded_vector};
+use super::panel::{Form, Left, columns, multiply, packed, padded_vector, turn_panels};
 use super::rows::{self, Affine, RowGradient};
 use super::slots::sum_slots;
 use crate::simd::{InstructionSet, Kernel, Simd};
@@ -303,8 +303,12 @@ pub(super) fn backward<F: Format>(
     let tiles = call.tiles();
     // Enough rows for the weight gradients' sums to stay in registers for a while, and tiles for
     // every thread.
-    let group_tiles = (6 * F::PER_WORD).next_multiple_of(rayon::current_num_threads()).min(tiles);
-    let group_rows = group_tiles * call.tile_rows();
+    let group_tiles = (6 * F::PER_WORD).next_multiple_of(rayon::current_num_threads());
+    // A processor's own tiles sum 32 rows by themselves: groups begin where these do, whatever the threads.
+    let twos = call.tile_rows().trailing_zeros().min(PANEL.trailing_zeros());
+    let whole = if F::CONVERTS { PANEL >> twos } else { 1 };
+    let group_tiles = group_tiles.next_multiple_of(whole).min(tiles);
+    let group_rows = padded(group_tiles * call.tile_rows());
     let mut normal = Scratch::take(group_rows * width / F::PER_WORD);
     let mut outer = Scratch::take(group_rows * width / F::PER_WORD);
     let mut active = Scratch::take(group_rows * depth / F::PER_WORD);
@@ -338,6 +342,7 @@ pub(super) fn backward<F: Format>(
     let weights = WeightJob {
         tile_job: job,
         panel: 0,
+        height: 0,
         first: true,
         last: true,
         partial: several.then(|| partial.floats()),
@@ -348,14 +353,21 @@ pub(super) fn backward<F: Format>(
         let end = (group + group_tiles).min(tiles);
         let group_first = call.tile(group).0;
         let (last_first, last_rows) = call.tile(end - 1);
-        let group_rows = (last_first + last_rows - group_first).next_multiple_of(F::PER_WORD);
+        let height = last_first + last_rows - group_first;
+        let group_rows = if F::CONVERTS { padded(height) } else { height };
         let job = TileJob { group_first, group_rows, ..job };
         (group..end)
             .into_par_iter()
             .with_max_len(1)
             .for_each(|tile| F::dispatch(set, TileJob { tile, ..job }));
+        let stride = group_rows * F::ROW;
+        // SAFETY: the group's panels are complete, and there is room for 32 rows at a time.
+        unsafe {
+            turn_panels::<F>(set, job.normal, width / PANEL, stride, height);
+            turn_panels::<F>(set, job.active, depth / PANEL, stride, height);
+        }
         let (first, last) = (group == 0, end == tiles);
-        let weights = WeightJob { tile_job: job, first, last, ..weights };
+        let weights = WeightJob { tile_job: job, height, first, last, ..weights };
         (0..2 * depth / PANEL)
             .into_par_iter()
             .with_max_len(1)
@@ -393,7 +405,7 @@ struct TileJob<'a, F> {
     call: Call<'a>,
     tile: usize,
     group_first: usize,
-    /// Rows of the group, filled up to whole words.
+    /// Rows from one panel of the group to the next.
     group_rows: usize,
     kept: Option<&'a [f32]>,
     grad: &'a [f32],
@@ -668,6 +680,8 @@ unsafe fn add_columns<S: Simd>(s: S, from: *const f32, rows: usize, to: *mut f32
 struct WeightJob<'a, F> {
     tile_job: TileJob<'a, F>,
     panel: usize,
+    /// Rows of the group.
+    height: usize,
     first: bool,
     last: bool,
     partial: Option<Floats>,
@@ -678,7 +692,7 @@ struct WeightJob<'a, F> {
 impl<F: Format> Kernel for WeightJob<'_, F> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let WeightJob { tile_job: job, panel, first, last, partial, dw1, dw2 } = self;
+        let WeightJob { tile_job: job, panel, height, first, last, partial, dw1, dw2 } = self;
         let call = job.call;
         let (width, depth) = (padded(call.channels), padded(call.hidden));
         let stride = job.group_rows * F::ROW;
@@ -691,14 +705,14 @@ impl<F: Format> Kernel for WeightJob<'_, F> {
             for other in 0..width / PANEL {
                 let (left, right, to, to_row, rows);
                 if panel < hidden_panels {
-                    left = Left::Columns { from: job.normal.at(other * stride) };
+                    left = columns::<F, S>(s, job.normal.at(other * stride));
                     right = job.inner.at(panel * stride);
                     to = dw1.at(other * PANEL * depth + panel * PANEL);
                     to_row = depth;
                     rows = (call.channels - other * PANEL).min(PANEL);
                 } else {
                     let panel = panel - hidden_panels;
-                    left = Left::Columns { from: job.active.at(panel * stride) };
+                    left = columns::<F, S>(s, job.active.at(panel * stride));
                     right = job.outer.at(other * stride);
                     to = dw2.at(panel * PANEL * width + other * PANEL);
                     to_row = width;
@@ -708,7 +722,7 @@ impl<F: Format> Kernel for WeightJob<'_, F> {
                     Some(partial) => partial.at((panel * width + other * PANEL) * PANEL),
                     None => own.at(0),
                 };
-                multiply::<F, S>(s, left, right, job.group_rows, piece, PANEL, rows, !first);
+                multiply::<F, S>(s, left, right, height, piece, PANEL, rows, !first);
                 if last {
                     for row in 0..rows {
                         let (from, to) = (piece.add(row * PANEL), to.add(row * to_row));

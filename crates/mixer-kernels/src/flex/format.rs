@@ -12,6 +12,7 @@
 //! loop always reads one word of the left operand and two registers of the right one.
 
 use super::activation::{Activation, CoarseErf, CoarseTanh, Erf, Tanh};
+use crate::simd::tiles::{NoTiles, Tiles};
 use crate::simd::{InstructionSet, Kernel, Simd, dispatch_bf16, dispatch_to};
 
 /// Columns of a panel.
@@ -39,6 +40,12 @@ pub(super) trait Format: Copy + Send + Sync {
     type Erf: Activation;
     /// The type of [`Format::TANH`].
     type Tanh: Activation;
+
+    /// Registers for whole tiles of the format, where a processor has any.
+    #[inline(always)]
+    fn tiles<S: Simd>(_: S) -> Option<impl Tiles> {
+        None::<NoTiles>
+    }
 
     /// Adds the product of two words, element by element, to `sum`.
     fn multiply_add<S: Simd>(s: S, a: S::V, b: S::V, sum: S::V) -> S::V;
@@ -163,6 +170,11 @@ impl Format for Bf16 {
     const TANH: CoarseTanh = CoarseTanh;
     type Erf = CoarseErf;
     type Tanh = CoarseTanh;
+
+    #[inline(always)]
+    fn tiles<S: Simd>(s: S) -> Option<impl Tiles> {
+        s.tiles()
+    }
 
     #[inline(always)]
     fn multiply_add<S: Simd>(s: S, a: S::V, b: S::V, sum: S::V) -> S::V {

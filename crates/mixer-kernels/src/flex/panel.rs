@@ -9,8 +9,9 @@ use std::marker::PhantomData;
 
 use rayon::prelude::*;
 
-use super::buffer::Scratch;
+use super::buffer::{Floats, Scratch};
 use super::format::{Format, PANEL, padded};
+use super::tiled;
 use crate::pool::LINE;
 use crate::simd::{InstructionSet, Kernel, Simd, dispatch_to};
 
@@ -27,7 +28,8 @@ pub(super) enum Left {
 ///
 /// `right` is one panel of `depth` rows in the form of pairs; `to` has `rows` rows of 32 floats,
 /// `to_row` floats apart.
-/// The additions of each element happen in the order of `depth`, whatever the tiling.
+/// The additions of each element happen in the order of `depth`, whatever the tiling; a processor's own
+/// tiles of bf16 sum 32 of depth by themselves first: see [`crate::simd::tiles::Tiles`].
 ///
 /// # Safety
 /// All of it must be there.
@@ -43,6 +45,15 @@ pub(super) unsafe fn multiply<F: Format, S: Simd>(
     accumulate: bool,
 ) {
     let (tiles, words) = (rows.div_ceil(S::TILE_ROWS), depth.div_ceil(F::PER_WORD));
+    if let Some(tiles) = F::tiles(s) {
+        let Left::Rows { from, rows: height } = left else {
+            unreachable!("`columns` gives rows where there are tiles")
+        };
+        // SAFETY: the caller's promise.
+        return unsafe {
+            tiled::multiply(tiles, from, height, right, words, to, to_row, rows, accumulate)
+        };
+    }
     let width = S::TILE_WIDTH * S::LANES;
     // A block of the right operand stays in the first-level cache while every row passes by.
     for block in (0..words).step_by(S::DEPTH) {
@@ -88,6 +99,64 @@ pub(super) unsafe fn multiply<F: Format, S: Simd>(
                 row += count;
             }
         }
+    }
+}
+
+/// The left operand whose rows are the columns of a panel that [`turn`] or [`turn_panels`] has seen.
+#[inline(always)]
+pub(super) fn columns<F: Format, S: Simd>(s: S, from: *const f32) -> Left {
+    match F::tiles(s) {
+        Some(_) => Left::Rows { from, rows: PANEL },
+        None => Left::Columns { from },
+    }
+}
+
+/// Makes a panel in the form of pairs one for [`columns`], in place: where a processor multiplies tiles,
+/// it is transposed.
+///
+/// # Safety
+/// All of it must be there, and room for whole 32 rows.
+#[inline(always)]
+unsafe fn turn<F: Format, S: Simd>(s: S, panel: *mut f32, words: usize) {
+    if F::tiles(s).is_some() {
+        // SAFETY: the caller's promise.
+        unsafe { tiled::transpose(panel, words) };
+    }
+}
+
+/// Makes `count` panels of `rows` rows in the form of pairs, `stride` words apart, ones for [`columns`].
+///
+/// # Safety
+/// All of them must be there, and room for whole 32 rows.
+pub(super) unsafe fn turn_panels<F: Format>(
+    set: InstructionSet,
+    panels: Floats,
+    count: usize,
+    stride: usize,
+    rows: usize,
+) {
+    if F::CONVERTS {
+        (0..count).into_par_iter().for_each(|panel| {
+            // SAFETY: the caller's promise; each job has a panel of its own.
+            let panel = unsafe { panels.at(panel * stride) };
+            let (format, words) = (PhantomData::<F>, rows.div_ceil(F::PER_WORD));
+            F::dispatch(set, TurnJob { format, panel, words });
+        });
+    }
+}
+
+/// [`turn`], as a kernel.
+struct TurnJob<F> {
+    format: PhantomData<F>,
+    panel: *mut f32,
+    words: usize,
+}
+
+impl<F: Format> Kernel for TurnJob<F> {
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        // SAFETY: `turn_panels` has such a panel.
+        unsafe { turn::<F, S>(s, self.panel, self.words) };
     }
 }
 
@@ -317,11 +386,13 @@ unsafe fn copy_columns<S: Simd>(
     }
 }
 
-/// The two forms of a panel: see [`Format`].
+/// The forms of a panel: see [`Format`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Form {
     Rows,
     Pairs,
+    /// Pairs as [`columns`] takes them.
+    Columns,
 }
 
 /// A matrix in panels; rows beyond it, up to whole 32, are zero.
@@ -380,6 +451,10 @@ impl<F: Format> Kernel for ConvertJob<F> {
             match self.form {
                 Form::Rows => F::write_rows(s, self.from, self.rows, self.to),
                 Form::Pairs => F::write_pairs(s, self.from, self.rows, self.to),
+                Form::Columns => {
+                    F::write_pairs(s, self.from, self.rows, self.to);
+                    turn::<F, S>(s, self.to, self.rows / F::PER_WORD);
+                }
             }
         }
     }

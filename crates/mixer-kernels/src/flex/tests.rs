@@ -301,7 +301,7 @@ fn both_halves_agree_with_float64_on_every_instruction_set() {
     println!("worst relative error {worst:.2e}");
 }
 
-/// With and, where the processor has them, without the instructions for it.
+/// With and, where the processor has them, without the instructions for it, and by the twin of tiles.
 #[test]
 fn both_halves_agree_with_float64_to_the_precision_of_bf16() {
     let mut worst = 0.0f64;
@@ -314,7 +314,7 @@ fn both_halves_agree_with_float64_to_the_precision_of_bf16() {
             let gelu = if i % 2 == 0 { Gelu::Erf } else { Gelu::Tanh };
             let case = Case::new(half, dims, hidden, gelu);
             let reference = case.reference();
-            for set in [instruction_set(), InstructionSet::Portable] {
+            for set in [instruction_set(), InstructionSet::Portable, InstructionSet::Twin] {
                 for keep in [true, false] {
                     let found = case.run::<Bf16>(set, keep);
                     for ((name, found), expected) in NAMES.iter().zip(&found).zip(&reference) {
@@ -398,19 +398,21 @@ fn any_number_of_threads_gives_the_same_bits() {
     for half in [Half::Tokens, Half::Channels] {
         for (dims, hidden) in [([40, 49, 64], 80), ([3, 11, 40], 33)] {
             let case = Case::new(half, dims, hidden, Gelu::Erf);
-            let bits = |bf16: bool, keep_hidden: bool, threads: usize| {
+            let bits = |bf16: Option<InstructionSet>, keep_hidden: bool, threads: usize| {
                 let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
                 let results = pool.install(|| match bf16 {
-                    false => case.run::<F32>(instruction_set(), keep_hidden),
-                    true => case.run::<Bf16>(instruction_set(), keep_hidden),
+                    None => case.run::<F32>(instruction_set(), keep_hidden),
+                    Some(set) => case.run::<Bf16>(set, keep_hidden),
                 });
                 results.map(|values| values.into_iter().map(f32::to_bits).collect::<Vec<_>>())
             };
-            for (bf16, keep) in [(false, false), (false, true), (true, false), (true, true)] {
-                let one = bits(bf16, keep, 1);
-                for threads in [2, 3, 7] {
-                    let same = bits(bf16, keep, threads) == one;
-                    assert!(same, "{half:?} {dims:?} bf16 {bf16} {keep}: {threads} threads");
+            for bf16 in [None, Some(instruction_set()), Some(InstructionSet::Twin)] {
+                for keep in [false, true] {
+                    let one = bits(bf16, keep, 1);
+                    for threads in [2, 3, 7] {
+                        let same = bits(bf16, keep, threads) == one;
+                        assert!(same, "{half:?} {dims:?} bf16 {bf16:?} {keep}: {threads} threads");
+                    }
                 }
             }
         }
@@ -423,7 +425,7 @@ fn hidden_units_that_are_computed_again_give_the_same_bits() {
     for dims in [[1, 3, 40], [4, 60, 40], [8, 60, 40]] {
         for gelu in [Gelu::Erf, Gelu::Tanh] {
             let case = Case::new(Half::Channels, dims, 600, gelu);
-            for set in InstructionSet::available() {
+            for set in InstructionSet::available().chain([InstructionSet::Twin]) {
                 let same = case.run::<F32>(set, true) == case.run::<F32>(set, false);
                 assert!(same, "{set:?} {dims:?}");
                 // The output alone: what is kept in bf16 is rounded.

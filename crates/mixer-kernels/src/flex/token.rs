@@ -18,7 +18,7 @@ use super::branch::{Gradients, View};
 use super::buffer::{Floats, Output, Scratch};
 use super::contiguous;
 use super::format::{Format, PANEL, padded};
-use super::panel::{Form, Left, multiply, packed, padded_vector};
+use super::panel::{Form, Left, columns, multiply, packed, padded_vector};
 use super::rows::{self, Affine, RowGradient};
 use super::slots::sum_slots;
 use crate::simd::{InstructionSet, Kernel, Simd, dispatch_to};
@@ -48,11 +48,11 @@ struct Call<'a> {
     w2: Weights,
 }
 
-/// A matrix in both forms, with this many rows.
+/// A matrix as left operand and as transposed one, with this many rows.
 #[derive(Debug, Clone, Copy)]
 struct Weights {
     rows: Floats,
-    pairs: Floats,
+    columns: Floats,
     height: usize,
 }
 
@@ -66,9 +66,10 @@ impl Weights {
     ///
     /// # Safety
     /// They must be there.
-    unsafe fn transposed<F: Format>(self, row: usize) -> Left {
+    #[inline(always)]
+    unsafe fn transposed<F: Format, S: Simd>(self, s: S, row: usize) -> Left {
         // SAFETY: the caller's promise.
-        Left::Columns { from: unsafe { self.pairs.at(row / PANEL * self.height * F::ROW) } }
+        columns::<F, S>(s, unsafe { self.columns.at(row / PANEL * self.height * F::ROW) })
     }
 }
 
@@ -118,8 +119,8 @@ impl Call<'_> {
 struct Operands {
     w1: Scratch,
     w2: Scratch,
-    /// The form of pairs, where it is another.
-    pairs: Option<(Scratch, Scratch)>,
+    /// The same for transposed operands, where it is another.
+    columns: Option<(Scratch, Scratch)>,
     gamma: Scratch,
     beta: Scratch,
 }
@@ -131,7 +132,7 @@ impl Operands {
         Self {
             w1: w1(Form::Rows),
             w2: w2(Form::Rows),
-            pairs: (F::CONVERTS && backward).then(|| (w1(Form::Pairs), w2(Form::Pairs))),
+            columns: (F::CONVERTS && backward).then(|| (w1(Form::Columns), w2(Form::Columns))),
             gamma: padded_vector(branch.gamma),
             beta: padded_vector(branch.beta),
         }
@@ -141,8 +142,8 @@ impl Operands {
         let [_, tokens, channels] = branch.dims;
         let hidden = branch.bias1.len();
         let (w1, w2) = (self.w1.floats(), self.w2.floats());
-        let pairs = self.pairs.as_mut().map(|(w1, w2)| (w1.floats(), w2.floats()));
-        let (w1_pairs, w2_pairs) = pairs.unwrap_or((w1, w2));
+        let columns = self.columns.as_mut().map(|(w1, w2)| (w1.floats(), w2.floats()));
+        let (w1_columns, w2_columns) = columns.unwrap_or((w1, w2));
         Call {
             gelu: branch.gelu,
             epsilon: branch.epsilon,
@@ -155,8 +156,8 @@ impl Operands {
             bias2: branch.bias2,
             affine: (self.gamma.floats(), self.beta.floats()),
             // `packed` fills up rows as well.
-            w1: Weights { rows: w1, pairs: w1_pairs, height: padded(hidden) },
-            w2: Weights { rows: w2, pairs: w2_pairs, height: padded(tokens) },
+            w1: Weights { rows: w1, columns: w1_columns, height: padded(hidden) },
+            w2: Weights { rows: w2, columns: w2_columns, height: padded(tokens) },
         }
     }
 }
@@ -449,7 +450,7 @@ impl<F: Format> BackwardJob<'_, F> {
                     let right = outer.at(panel * stride);
                     let right = as_pairs::<F, S>(s, right, tokens, token_pairs);
                     for unit in (0..hidden).step_by(PANEL) {
-                        let left = call.w2.transposed::<F>(unit);
+                        let left = call.w2.transposed::<F, S>(s, unit);
                         let rows = PANEL.min(hidden - unit);
                         let to = inner.at(unit * PANEL);
                         multiply::<F, S>(s, left, right, tokens, to, PANEL, rows, false);
@@ -466,7 +467,7 @@ impl<F: Format> BackwardJob<'_, F> {
                     add_rows(s, inner, 1, hidden, sums.at(slot.bias1));
                     let right = as_pairs::<F, S>(s, inner.at(0), hidden, unit_pairs);
                     for token in (0..tokens).step_by(PANEL) {
-                        let left = call.w1.transposed::<F>(token);
+                        let left = call.w1.transposed::<F, S>(s, token);
                         let rows = PANEL.min(tokens - token);
                         let to = dnormal.at(panel * stride + token * PANEL);
                         multiply::<F, S>(s, left, right, hidden, to, PANEL, rows, false);

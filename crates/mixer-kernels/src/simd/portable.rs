@@ -1,9 +1,11 @@
 //! Eight lanes as an array: the compiler maps them to what the target always has.
 
 use super::Simd;
+use super::tiles::Tiles;
 
+/// Proof of nothing; tests have tiles beside it.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Portable;
+pub(crate) struct Portable<T>(pub(super) Option<T>);
 
 const LANES: usize = 8;
 type V = [f32; LANES];
@@ -14,10 +16,15 @@ fn zip(a: V, b: V, f: impl Fn(f32, f32) -> f32) -> V {
     std::array::from_fn(|i| f(a[i], b[i]))
 }
 
-impl Simd for Portable {
+impl<T: Tiles> Simd for Portable<T> {
     type V = V;
     const LANES: usize = LANES;
     const TILE_ROWS: usize = 2;
+
+    #[inline(always)]
+    fn tiles(self) -> Option<impl Tiles> {
+        self.0
+    }
 
     #[inline(always)]
     fn splat(self, x: f32) -> V {

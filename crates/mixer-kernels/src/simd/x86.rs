@@ -4,11 +4,13 @@
 
 use std::arch::x86_64::*;
 
+use super::amx::Amx;
+use super::tiles::Tiles;
 use super::{Kernel, Simd, half};
 
-/// Proof of AVX-512 F, DQ, BW and VL; with `BF16`, of its BF16 as well.
+/// Proof of AVX-512 F, DQ, BW and VL; with `BF16`, of its BF16 as well. AMX may be beside them.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Avx512<const BF16: bool>(());
+pub(crate) struct Avx512<const BF16: bool>(Option<Amx>);
 
 impl<const BF16: bool> Avx512<BF16> {
     pub(crate) fn detect() -> Option<Self> {
@@ -18,7 +20,7 @@ impl<const BF16: bool> Avx512<BF16> {
             && is_x86_feature_detected!("avx512vl")
             && is_x86_feature_detected!("fma")
             && (!BF16 || is_x86_feature_detected!("avx512bf16"));
-        found.then_some(Self(()))
+        found.then_some(Self(None))
     }
 }
 
@@ -34,6 +36,11 @@ impl Avx512<false> {
 }
 
 impl Avx512<true> {
+    /// The set whose products of bf16 are AMX's.
+    pub(crate) fn with_tiles() -> Option<Self> {
+        Self::detect().and_then(|_| Amx::detect()).map(|tiles| Self(Some(tiles)))
+    }
+
     pub(crate) fn run(self, kernel: impl Kernel) {
         #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,avx512bf16,avx2,fma")]
         fn with(s: Avx512<true>, kernel: impl Kernel) {
@@ -49,6 +56,11 @@ impl<const BF16: bool> Simd for Avx512<BF16> {
     const LANES: usize = 16;
     // 28 accumulators, two registers of the right operand, one of the left: 31 of 32.
     const TILE_ROWS: usize = 14;
+
+    #[inline(always)]
+    fn tiles(self) -> Option<impl Tiles> {
+        self.0
+    }
 
     #[inline(always)]
     fn splat(self, x: f32) -> __m512 {

@@ -48,9 +48,12 @@ pub(super) fn run(args: &DevicesArgs) -> Result<(), TrainError> {
         let refused = row.refused.map_or(String::new(), |flaw| format!("; refused: {flaw}"));
         format!("{:<10} {}{software}{auto}{refused}", row.name, row.description)
     };
-    let mpi = match group::library() {
+    let mut lines: Vec<_> = rows.iter().map(line).collect();
+    #[cfg(feature = "flex")]
+    lines.push(format!("vector instructions: {}", mixer_kernels::instruction_set().name()));
+    lines.push(match group::library() {
         Some(library) => format!("several processes: {library}"),
         None => "several processes: not compiled in (`--features mpi`)".to_owned(),
-    };
-    super::print(&rows.iter().map(line).chain([mpi]).collect::<Vec<_>>().join("\n"))
+    });
+    super::print(&lines.join("\n"))
 }
