@@ -44,59 +44,81 @@ pub(super) unsafe fn multiply<F: Format, S: Simd>(
     rows: usize,
     accumulate: bool,
 ) {
-    let (tiles, words) = (rows.div_ceil(S::TILE_ROWS), depth.div_ceil(F::PER_WORD));
-    if let Some(tiles) = F::tiles(s) {
-        let Left::Rows { from, rows: height } = left else {
-            unreachable!("`columns` gives rows where there are tiles")
-        };
-        // SAFETY: the caller's promise.
-        return unsafe {
-            tiled::multiply(tiles, from, height, right, words, to, to_row, rows, accumulate)
-        };
-    }
-    let width = S::TILE_WIDTH * S::LANES;
-    // A block of the right operand stays in the first-level cache while every row passes by.
-    for block in (0..words).step_by(S::DEPTH) {
-        let depth = S::DEPTH.min(words - block);
-        let accumulate = accumulate || block > 0;
-        // Behind it lies what a product of rows takes next, as a rule: each tile asks for its part.
-        let mut ahead = right.wrapping_add((block + depth) * PANEL);
-        let lines = match left {
-            Left::Rows { .. } if S::PREFETCHES => {
-                (depth * PANEL / LINE).div_ceil(tiles * PANEL / width)
-            }
-            _ => 0,
-        };
-        for column in (0..PANEL).step_by(width) {
-            let mut row = 0;
-            for tile in 0..tiles {
-                // Tiles as equal as they can be: a last one of two rows would be mostly overhead.
-                let count = (rows - row).div_ceil(tiles - tile);
-                for _ in 0..lines {
-                    s.prefetch(ahead);
-                    ahead = ahead.wrapping_add(LINE);
+    let format = PhantomData::<F>;
+    // Apart, so that the tiles of all shapes are compiled once and not for every product that there is.
+    s.run(Product { format, left, right, depth, to, to_row, rows, accumulate });
+}
+
+/// A call of [`multiply`].
+struct Product<F> {
+    format: PhantomData<F>,
+    left: Left,
+    right: *const f32,
+    depth: usize,
+    to: *mut f32,
+    to_row: usize,
+    rows: usize,
+    accumulate: bool,
+}
+
+impl<F: Format> Kernel for Product<F> {
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self { left, right, depth, to, to_row, rows, accumulate, .. } = self;
+        let (tiles, words) = (rows.div_ceil(S::TILE_ROWS), depth.div_ceil(F::PER_WORD));
+        if let Some(tiles) = F::tiles(s) {
+            let Left::Rows { from, rows: height } = left else {
+                unreachable!("`columns` gives rows where there are tiles")
+            };
+            // SAFETY: the promise to `multiply`.
+            return unsafe {
+                tiled::multiply(tiles, from, height, right, words, to, to_row, rows, accumulate)
+            };
+        }
+        let width = S::TILE_WIDTH * S::LANES;
+        // A block of the right operand stays in the first-level cache while every row passes by.
+        for block in (0..words).step_by(S::DEPTH) {
+            let depth = S::DEPTH.min(words - block);
+            let accumulate = accumulate || block > 0;
+            // Behind it lies what a product of rows takes next, as a rule: each tile asks for its part.
+            let mut ahead = right.wrapping_add((block + depth) * PANEL);
+            let lines = match left {
+                Left::Rows { .. } if S::PREFETCHES => {
+                    (depth * PANEL / LINE).div_ceil(tiles * PANEL / width)
                 }
-                // SAFETY: the caller's promise, part by part; a block begins with a panel.
-                unsafe {
-                    let right = right.add(block * PANEL + column);
-                    let to = to.add(row * to_row + column);
-                    match left {
-                        Left::Rows { from, rows } => {
-                            let from = from.add(block * rows + row * F::ROW);
-                            let stride = rows * F::ROW;
-                            tile_of::<F, S, false>(
-                                s, from, stride, right, depth, to, to_row, count, accumulate,
-                            );
-                        }
-                        Left::Columns { from } => {
-                            let from = from.add(block * PANEL + row);
-                            tile_of::<F, S, true>(
-                                s, from, 0, right, depth, to, to_row, count, accumulate,
-                            );
+                _ => 0,
+            };
+            for column in (0..PANEL).step_by(width) {
+                let mut row = 0;
+                for tile in 0..tiles {
+                    // Tiles as equal as they can be: a last one of two rows would be mostly overhead.
+                    let count = (rows - row).div_ceil(tiles - tile);
+                    for _ in 0..lines {
+                        s.prefetch(ahead);
+                        ahead = ahead.wrapping_add(LINE);
+                    }
+                    // SAFETY: the promise to `multiply`, part by part; a block begins with a panel.
+                    unsafe {
+                        let right = right.add(block * PANEL + column);
+                        let to = to.add(row * to_row + column);
+                        match left {
+                            Left::Rows { from, rows } => {
+                                let from = from.add(block * rows + row * F::ROW);
+                                let stride = rows * F::ROW;
+                                tile_of::<F, S, false>(
+                                    s, from, stride, right, depth, to, to_row, count, accumulate,
+                                );
+                            }
+                            Left::Columns { from } => {
+                                let from = from.add(block * PANEL + row);
+                                tile_of::<F, S, true>(
+                                    s, from, 0, right, depth, to, to_row, count, accumulate,
+                                );
+                            }
                         }
                     }
+                    row += count;
                 }
-                row += count;
             }
         }
     }
