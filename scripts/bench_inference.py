@@ -2,7 +2,11 @@
 """Compares `mixer predict` and `mixer evaluate` of a folder with timm's way to do the same, on the CPU.
 
 Run     cargo build --release
-        python3 scripts/bench_inference.py FOLDER [--models S/32 B/16] [--rounds 5] [--pictures 320]
+        python3 scripts/bench_inference.py FOLDER --json FILE        # in full, on a machine with nothing else to do
+        python3 scripts/bench_inference.py FOLDER --models S/32 --pictures 21 --rounds 1 --workers 1  # does it run?
+
+In full it is S/32, S/16 and B/16, both tasks, all pictures of FOLDER and five rounds, of one worker of timm's and
+of one for each processor.
 
 FOLDER holds class folders of JPEGs. timm's way is that of its `inference.py` and `validate.py`: a
 `DataLoader` with workers over torchvision's `ImageFolder`, timm's transform for evaluation, its model in
