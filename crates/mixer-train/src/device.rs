@@ -330,6 +330,20 @@ mod tests {
     }
 
     #[test]
+    fn a_first_moment_in_bf16_is_for_cpus() {
+        let cpu = open("cpu").unwrap();
+        let gpu = DeviceEntry { kind: DeviceKind::Cuda(0), ..cpu.clone() };
+        for dtype in [FirstMomentDtype::F32, FirstMomentDtype::Bf16] {
+            assert!(cpu.check_first_moment(dtype).is_ok(), "{dtype:?}");
+        }
+        assert!(gpu.check_first_moment(FirstMomentDtype::F32).is_ok());
+        let refused = gpu.check_first_moment(FirstMomentDtype::Bf16).unwrap_err();
+        assert_eq!(refused.exit_code(), 7);
+        assert!(refused.to_string().contains("first_moment_dtype"), "{refused}");
+        assert!(refused.hint().unwrap().contains("--device flex"));
+    }
+
+    #[test]
     fn auto_and_cpu_open_a_device_that_is_listed() {
         for requested in ["auto", "cpu"] {
             let opened = open(requested).unwrap();
