@@ -60,6 +60,12 @@ for name in a b; do
     "$mixer" evaluate "$name" --details >/dev/null 2>&1
 done
 printf 'A note with </script><img src=x onerror=alert(1)>.\n' >a/notes.md
+"$mixer" pretrain run.toml --run-dir half --set data.train_fraction=0.5 >/dev/null 2>&1
+"$mixer" report a b half --figure pareto --out parts.html >/dev/null 2>&1
+open_page --window-size=1280,4000 --virtual-time-budget=5000 --dump-dom "file://$work/parts.html" >page.html
+if grep -E 'CONSOLE|Uncaught' log; then fail "the console has something to say"; fi
+grep -q 'lines: the mean of each network' page.html || fail "the figure of training sets is missing"
+
 "$mixer" report a b --figure pareto --out report.html >/dev/null 2>&1
 
 open_page --window-size=1280,4000 --virtual-time-budget=5000 --dump-dom "file://$work/report.html" >page.html

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Experiments of the paper in the small, on CIFAR-10: an evening on a few cores (some three hours on two).
+# Experiments of the paper in the small, on CIFAR-10: an evening on a few cores (some five hours on two).
 #
 #   scripts/experiments.sh OUT [STEP]...      no step named: all of them, in this order
 #   SMOKE=1 scripts/experiments.sh OUT        the same commands for a few updates: do they run here?
@@ -16,7 +16,8 @@
 # CIFAR     class folders {train,test}/<class>/*; default datasets/cifar10. With SMOKE and without such folders,
 #           ten built-in classes
 # SOURCE    class folders {train,test} to pre-train on in place of the six classes, as those of CIFAR-100
-# MODELS    networks of `sizes`, default "mixer_64x4 mixer_128x6"; further ones in `network` below
+# MODELS    networks of `sizes`, default "mixer_64x4 vit_56x4 mixer_128x6 vit_108x6": each Vision Transformer has as
+#           many parameters as the Mixer before it, to within 3 %; further ones in `network` below
 # SEEDS     of `sizes` and `shuffling`, default "0"; the tables have a row for each
 # EPOCHS    passes over the whole training set, default 10
 # ARGS      more for every command that computes: "--threads 8", "--device cuda"
@@ -36,7 +37,7 @@ mixer=${MIXER:-target/release/mixer}
 cifar=${CIFAR:-datasets/cifar10}
 seeds=${SEEDS:-0}
 epochs=${EPOCHS:-10}
-models=${MODELS:-mixer_64x4 mixer_128x6}
+models=${MODELS:-mixer_64x4 vit_56x4 mixer_128x6 vit_108x6}
 read -ra more <<<"${ARGS:-}"
 
 # The settings of a network by its name, into the array `dims`.
@@ -46,7 +47,9 @@ network() {
         mixer_128x6) dims=(--set model.hidden_dim=128 --set model.num_blocks=6) ;;
         mixer_128x8) dims=(--set model.hidden_dim=128 --set model.num_blocks=8) ;;
         mixer_256x8) dims=(--set model.hidden_dim=256 --set model.num_blocks=8) ;;
-        *) fail "MODELS has \`$1\`, expected mixer_64x4, mixer_128x6, mixer_128x8 or mixer_256x8" ;;
+        vit_56x4) dims=(--set model.hidden_dim=56 --set model.num_blocks=4 --set model.num_heads=2 --set model.pool=average) ;;
+        vit_108x6) dims=(--set model.hidden_dim=108 --set model.num_blocks=6 --set model.num_heads=3 --set model.pool=average) ;;
+        *) fail "MODELS has \`$1\`, expected mixer_64x4, mixer_128x6, mixer_128x8, mixer_256x8, vit_56x4 or vit_108x6" ;;
     esac
 }
 

@@ -206,7 +206,8 @@ impl MixerOps for Flex {
         step: AdamwStep,
     ) -> AdamwState<Self> {
         let AdamwState { parameter, first, second } = &state;
-        if [parameter, &gradient, first, second].iter().all(|x| x.dtype() == DType::F32) {
+        let is_kept = matches!(first.dtype(), DType::F32 | DType::BF16);
+        if is_kept && [parameter, &gradient, second].iter().all(|x| x.dtype() == DType::F32) {
             return update::adamw(state, gradient, step);
         }
         default::adamw_update::<Self>(state, gradient, step)
@@ -218,7 +219,8 @@ impl MixerOps for Flex {
         step: SgdStep,
     ) -> SgdState<Self> {
         let SgdState { parameter, velocity } = &state;
-        if [parameter, &gradient, velocity].iter().all(|x| x.dtype() == DType::F32) {
+        let is_kept = matches!(velocity.dtype(), DType::F32 | DType::BF16);
+        if is_kept && [parameter, &gradient].iter().all(|x| x.dtype() == DType::F32) {
             return update::sgd(state, gradient, step);
         }
         default::sgd_update::<Self>(state, gradient, step)

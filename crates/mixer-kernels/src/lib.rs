@@ -51,7 +51,7 @@ pub use cuda::{
 pub use functions::dense::dense;
 pub use functions::gelu::gelu;
 pub use functions::layer_norm::{NormParameters, layer_norm, mean_layer_norm};
-pub use functions::mixing::{MixingParameters, mix_channels, mix_tokens};
+pub use functions::mixing::{MixingParameters, mix_channels, mix_tokens, mixes_with_transposes};
 pub use functions::pixels::{mix_rows, normalise_pixels};
 pub use functions::update::{adamw_update, average_update, dot, sgd_update, squared_norm};
 #[cfg(feature = "gpu")]

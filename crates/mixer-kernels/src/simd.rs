@@ -39,6 +39,15 @@ pub(crate) trait Simd: Copy + Send + Sync {
     /// True where a product asks for the next block of its right operand in time.
     const PREFETCHES: bool = false;
 
+    /// Runs a kernel in a function of its own, compiled with these instructions, and once for all callers.
+    fn run(self, kernel: impl Kernel) {
+        #[inline(never)]
+        fn with<S: Simd>(s: S, kernel: impl Kernel) {
+            kernel.run(s);
+        }
+        with(self, kernel);
+    }
+
     /// Registers for whole tiles of bf16, where there are any.
     #[inline(always)]
     fn tiles(self) -> Option<impl Tiles> {

@@ -131,6 +131,12 @@ impl ParameterSpec {
         self.shape.iter().fold(1, |n, &size| n.saturating_mul(size as u64))
     }
 
+    /// `true` where the module may hold the transpose of what is in a file as a view of it: in a mixing
+    /// operation.
+    pub(crate) fn may_be_view(&self) -> bool {
+        self.layout == Layout::Transposed && self.path.contains(".channel_mixing.")
+    }
+
     /// A tensor of a file in the layout of the module.
     pub(crate) fn to_module(&self, tensor: HostTensor) -> HostTensor {
         match self.layout {

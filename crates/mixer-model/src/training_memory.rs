@@ -31,8 +31,8 @@ pub struct TrainingSetup {
     pub precision: Precision,
     /// Blocks whose hidden units of channel mixing are computed again.
     pub recompute_blocks: usize,
-    /// Moments of each parameter: 2 for AdamW, 1 for SGD.
-    pub moments: usize,
+    /// Bytes of each parameter's moments: 8 for AdamW, 4 for SGD, 2 less where the first one is bf16.
+    pub moment_bytes: u64,
     /// `true` where a moving average of the weights is kept.
     pub has_average: bool,
     /// Second pass of an update; absent where there is none.
@@ -55,7 +55,7 @@ pub struct TrainingMemory {
     pub weights: u64,
     /// Gradients, f32; twice where several passes are summed.
     pub gradients: u64,
-    /// Moments of the optimizer, f32.
+    /// Moments of the optimizer.
     pub moments: u64,
     /// Moving average of the weights, f32.
     pub average: u64,
@@ -136,7 +136,7 @@ impl TrainingMemory {
         Self {
             weights,
             gradients: weights.saturating_mul(sums),
-            moments: weights.saturating_mul(setup.moments as u64),
+            moments: num_params(config).saturating_mul(setup.moment_bytes),
             average: if setup.has_average { weights } else { 0 },
             second_pass,
             activations,
@@ -186,7 +186,7 @@ mod tests {
             accumulates: false,
             precision,
             recompute_blocks: 0,
-            moments: 2,
+            moment_bytes: 8,
             has_average: false,
             second_pass: None,
         }
@@ -225,13 +225,13 @@ mod tests {
         let setup = TrainingSetup {
             accumulates: true,
             has_average: true,
-            moments: 1,
+            moment_bytes: 2,
             ..setup(Kernels::Cpu, 3, Precision::F32)
         };
         let summed = of(setup);
-        assert_eq!((summed.gradients, summed.moments), (2 * weights, weights));
+        assert_eq!((summed.gradients, summed.moments), (2 * weights, weights / 2));
         assert_eq!(summed.average, weights);
-        let rest = 4 * weights + summed.scratch + summed.input;
+        let rest = 3 * weights + weights / 2 + summed.scratch + summed.input;
         assert_eq!(summed.peak(), rest + weights.max(summed.activations));
         for (keeps_gradient, copies) in [(false, 1), (true, 2)] {
             let second_pass = Some(SecondPass { examples: 12, keeps_gradient });

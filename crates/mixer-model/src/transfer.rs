@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Device, Tensor, TensorData};
+use mixer_kernels::mixes_with_transposes;
 
 use crate::error::ModelError;
 use crate::mixer::config::MixerConfig;
@@ -17,12 +18,9 @@ use crate::weights::metadata::Metadata;
 use crate::weights::weights::Weights;
 
 impl HostTensor {
-    /// The tensor as a parameter on `device`, without a copy where that is the host; it is given a new
-    /// identity.
-    fn into_param<const D: usize>(self, device: &Device) -> Param<Tensor<D>> {
-        let data = TensorData::new(self.data, self.shape);
-        // Records that it is to be trained, also where the device cannot differentiate.
-        Param::from_tensor(Tensor::from_data(data, device))
+    /// The tensor on `device`, without a copy where that is the host.
+    fn into_device<const D: usize>(self, device: &Device) -> Tensor<D> {
+        Tensor::from_data(TensorData::new(self.data, self.shape), device)
     }
 
     /// A copy of a tensor in host memory. SYNC: waits for the device.
@@ -112,14 +110,20 @@ impl ModuleMapper for Filler<'_> {
 
     fn map_float<const D: usize>(&mut self, _unfilled: Param<Tensor<D>>) -> Param<Tensor<D>> {
         // Taken one by one, so that host and device never hold everything twice.
-        let tensor = self.place.take().and_then(|spec| {
+        let found = self.place.take().and_then(|spec| {
             let tensor = self.tensors.remove(&spec.name)?;
-            Some(spec.to_module(tensor))
+            Some((spec, tensor))
         });
-        match tensor {
-            Some(tensor) => tensor.into_param(self.device),
-            None => unreachable!("the module has a parameter that the table has not"),
-        }
+        let Some((spec, tensor)) = found else {
+            unreachable!("the module has a parameter that the table has not")
+        };
+        let tensor = if spec.may_be_view() && mixes_with_transposes(self.device) {
+            tensor.into_device(self.device).swap_dims(0, 1)
+        } else {
+            spec.to_module(tensor).into_device(self.device)
+        };
+        // Records that it is to be trained, also where the device cannot differentiate. It gets a new identity.
+        Param::from_tensor(tensor)
     }
 }
 

@@ -188,7 +188,8 @@ fn what_is_no_vision_transformer_of_this_kind_is_named() {
         let mut tensors = reference.weights.tensors.clone();
         tensors.insert(extra.to_owned(), HostTensor::filled(&[12], 0.0));
         let mut file = std::fs::File::create(&path).unwrap();
-        mixer_model::weights::write_tensors(&mut file, &tensors, &BTreeMap::new()).unwrap();
+        mixer_model::weights::write_tensors(&mut file, &tensors, &BTreeMap::new(), |_| false)
+            .unwrap();
         let error = Weights::read(&path, None).unwrap_err().to_string();
         assert!(error.contains(expected) && !error.contains('\n'), "{error}");
     };

@@ -24,7 +24,7 @@ use crate::run::evaluation::{Evaluation, Evaluator};
 use crate::update::loss::Loss;
 use mixer_model::Precision;
 
-/// Pictures that are classified at once; fewer where there are fewer, since a batch is always full.
+/// Pictures that are classified at once; fewer where there are fewer, since a GPU's batch is always full.
 const MAX_BATCH: usize = 16;
 
 /// A network that answers what is in a picture.

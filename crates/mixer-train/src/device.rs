@@ -6,6 +6,7 @@ use burn::tensor::DeviceType;
 
 use crate::error::TrainError;
 use crate::group::Place;
+use crate::update::optimizer::FirstMomentDtype;
 use mixer_model::Precision;
 
 /// The kinds of devices, by backend.
@@ -114,6 +115,25 @@ impl DeviceEntry {
         let (precision, device) = (precision.name(), &self.name);
         let message = format!("precision `{precision}` is not supported on device `{device}`");
         Err(unusable(message, format!("{needs}; elsewhere use precision `f32`")))
+    }
+
+    /// Refuses a type that it cannot keep an optimizer's first moment in.
+    ///
+    /// # Errors
+    /// [`TrainError::Device`] with what would be needed.
+    pub fn check_first_moment(&self, dtype: FirstMomentDtype) -> Result<(), TrainError> {
+        if dtype == FirstMomentDtype::F32 || !self.is_gpu() {
+            return Ok(());
+        }
+        let message = format!(
+            "`optimizer.first_moment_dtype` is \"bf16\" on device `{}`, expected \"f32\": only CPUs keep it \
+             in bf16",
+            self.name
+        );
+        Err(unusable(
+            message,
+            "`--set optimizer.first_moment_dtype=f32`, or `--device flex`".to_owned(),
+        ))
     }
 }
 

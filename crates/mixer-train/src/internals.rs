@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 use crate::config::RunConfig;
 use crate::disk::checkpoint::{Checkpoint, RunState};
 use crate::plan::{DataFacts, InitFacts, RunPlan, Task};
+use crate::update::optimizer::FirstMomentDtype;
 
 /// Reads a configuration and makes the plans of it: everything up to a NUL is the file, what follows
 /// are overrides, one between two NULs. Says whether it was parsed.
@@ -88,7 +89,9 @@ fn sound_checkpoint(folder: &Path) -> Option<std::path::PathBuf> {
     // The update of the seeds, which has to be that of the directory's name.
     let state = RunState { step: 6, ..RunState::default() };
     std::fs::create_dir_all(folder).ok()?;
-    Checkpoint { state, weights, moments, optimizer_step: 0 }.write(folder).ok()
+    let first_moment_dtype = FirstMomentDtype::F32;
+    let checkpoint = Checkpoint { state, weights, moments, first_moment_dtype, optimizer_step: 0 };
+    checkpoint.write(folder).ok()
 }
 
 fn tiny() -> MixerConfig {

@@ -194,6 +194,7 @@ fn a_value_out_of_range_is_named_with_what_was_found_and_what_was_expected() {
             "`train.early_stopping.min_delta` is -0.1",
             "at least 0",
         ),
+        ("optimizer.first_moment_dtype=f16", "unknown variant `f16`", "`bf16`"),
         ("data.workers=100000", "`data.workers` is 100000", "at most 1024"),
     ] {
         pretrain_with(&place, &[entry]).fails(CONFIG, &[found, expected]);

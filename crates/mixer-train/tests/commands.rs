@@ -685,6 +685,10 @@ fn the_summary_counts_the_memory_of_training_by_part() {
     assert_eq!([bytes(&eight, "moments"), bytes(&eight, "average")], [weights, weights]);
     let per_process = eight["largest_microbatch"].as_u64().unwrap();
     assert_eq!(eight["largest_batch"].as_u64().unwrap(), 8 * per_process);
+    let halved = row(&["--first-moment-dtype", "bf16"]);
+    assert_eq!(bytes(&halved, "moments"), weights / 2 * 3);
+    let halved = row(&["--first-moment-dtype", "bf16", "--optimizer", "sgd"]);
+    assert_eq!(bytes(&halved, "moments"), weights / 2);
     let summed = row(&["--microbatch-size", "32"]);
     assert_eq!(bytes(&summed, "gradients"), 2 * weights);
 

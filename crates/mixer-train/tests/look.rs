@@ -280,6 +280,14 @@ fn a_report_opens_from_disk_and_no_name_ends_it() {
     let expected = f64::from(6 * 4 * 6 * macs) / 1e9;
     assert!(summary.iter().all(|x| (x / expected - 1.0).abs() < 1e-9), "{summary:?} {expected}");
     assert_eq!(figures(&[]).len(), 2);
+    // Against the size of the training set, where runs differ in it.
+    let half = ["--run-dir", "half", "--set", "data.train_fraction=0.5"];
+    place.mixer(&[&["pretrain", "folder.toml"], &half[..]].concat()).succeeds();
+    let found = figures(&["runs/a", "half"]);
+    assert_eq!((found.len(), &found[2]["joins"]), (5, &"group".into()), "{found:?}");
+    let examples = |i: usize| found[2]["points"][i]["x"].as_f64().unwrap();
+    assert_eq!(examples(0), 2.0 * examples(1));
+    assert_eq!(found[2]["points"][0]["group"], found[2]["points"][1]["group"]);
     place.mixer(&["report"]).fails(USAGE, &["RUN"]);
     place.mixer(&["report", "runs/a", "--figure", "pie"]).fails(USAGE, &["pareto"]);
 

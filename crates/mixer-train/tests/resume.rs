@@ -90,6 +90,45 @@ fn killed_run_with_frozen_parameters_and_layer_decay_matches_uninterrupted_run()
 }
 
 #[test]
+fn killed_run_with_a_first_moment_in_bf16_matches_uninterrupted_run() {
+    let optimizer = "[optimizer]\nfirst_moment_dtype = \"bf16\"\n";
+    for kind in ["adamw", "sgd"] {
+        let optimizer = format!("{optimizer}kind = \"{kind}\"\n");
+        let fixture = Fixture::with(&CONFIG.replace("[optimizer]\n", &optimizer));
+        let expected = fixture.uninterrupted();
+        let run = fixture.runs.join("killed");
+        let mut child = fixture.command(&run).spawn().unwrap();
+        wait_for_checkpoint(&mut child, &run, 45);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_success(&fixture.command(&run).arg("--resume=must").output().unwrap());
+        assert_same_run(&run, &expected);
+        let types = types_of_moments(&run);
+        for (name, dtype) in &types {
+            let expected = if name.ends_with(".0") { "BF16" } else { "F32" };
+            assert_eq!(dtype, expected, "{name}");
+        }
+        assert!(types.contains_key("stem.weight.0"), "{types:?}");
+        let in_f32 = ["--resume=must", "--set=optimizer.first_moment_dtype=f32"];
+        let output = fixture.command(&run).args(in_f32).output().unwrap();
+        let says = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && says.contains("first_moment_dtype"), "{says}");
+    }
+}
+
+/// The type of each tensor in the newest file of moments.
+fn types_of_moments(run: &Path) -> BTreeMap<String, String> {
+    let newest = std::fs::read_dir(run.join("checkpoints")).unwrap();
+    let newest = newest.map(|entry| entry.unwrap().path()).max().unwrap();
+    let bytes = std::fs::read(newest.join("optimizer.safetensors")).unwrap();
+    let (length, rest) = bytes.split_first_chunk::<8>().unwrap();
+    let json = &rest[..u64::from_le_bytes(*length) as usize];
+    let header: BTreeMap<String, serde_json::Value> = serde_json::from_slice(json).unwrap();
+    let tensors = header.into_iter().filter(|(name, _)| name != "__metadata__");
+    tensors.map(|(name, info)| (name, info["dtype"].as_str().unwrap().to_owned())).collect()
+}
+
+#[test]
 fn interrupted_run_checkpoints_exits_130_and_matches_uninterrupted_run() {
     let fixture = Fixture::new();
     let expected = fixture.uninterrupted();

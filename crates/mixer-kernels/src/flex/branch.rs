@@ -5,6 +5,7 @@ use burn::backend::{Flex, TensorMetadata};
 use burn::tensor::{DType, Shape};
 
 use super::contiguous::{from_vec, values};
+use super::panel::Matrix;
 use crate::ops::branch::{Branch, BranchGradients};
 use crate::spec::{Gelu, MixingSpec, Precision};
 
@@ -15,9 +16,9 @@ pub(super) struct View<'a> {
     pub(super) x: &'a [f32],
     pub(super) gamma: &'a [f32],
     pub(super) beta: &'a [f32],
-    pub(super) weight1: &'a [f32],
+    pub(super) weight1: Matrix<'a>,
     pub(super) bias1: &'a [f32],
-    pub(super) weight2: &'a [f32],
+    pub(super) weight2: Matrix<'a>,
     pub(super) bias2: &'a [f32],
     pub(super) branch_scale: &'a [f32],
     pub(super) gelu: Gelu,
@@ -53,7 +54,7 @@ impl Gradients {
     }
 }
 
-/// The tensors of a mixing operation, contiguous.
+/// The tensors of a mixing operation, contiguous, or of a weight its transpose.
 pub(super) struct Contiguous {
     tensors: Branch<Flex>,
     pub(super) spec: MixingSpec,
@@ -66,7 +67,7 @@ impl Contiguous {
         let is_f32 = |tensor: &FlexTensor| tensor.dtype() == DType::F32;
         let has_kernels = spec.precision != Precision::F16;
         (has_kernels && tensors.iter().all(is_f32) && is_f32(&branch_scale)).then(|| {
-            let tensors = tensors.each_ref().map(FlexTensor::to_contiguous);
+            let tensors = tensors.each_ref().map(readable);
             Self { tensors: Branch::from_array(tensors, branch_scale.to_contiguous()), spec }
         })
     }
@@ -79,13 +80,37 @@ impl Contiguous {
             x: values(x),
             gamma: values(gamma),
             beta: values(beta),
-            weight1: values(weight1),
+            weight1: matrix(weight1),
             bias1: values(bias1),
-            weight2: values(weight2),
+            weight2: matrix(weight2),
             bias2: values(bias2),
             branch_scale: values(branch_scale),
             gelu: self.spec.gelu,
             epsilon: self.spec.epsilon as f32,
         }
     }
+}
+
+/// The tensor as kernels read it: contiguous, unless it is a matrix whose transpose is.
+fn readable(tensor: &FlexTensor) -> FlexTensor {
+    let layout = tensor.layout();
+    if layout.num_dims() == 2 && layout.transpose(0, 1).is_contiguous() {
+        return tensor.clone();
+    }
+    tensor.to_contiguous()
+}
+
+/// A weight that is [`readable`].
+fn matrix(weight: &FlexTensor) -> Matrix<'_> {
+    let shape = weight.shape();
+    let dims = [shape[0], shape[1]];
+    if weight.is_contiguous() {
+        return Matrix::new(values(weight), dims);
+    }
+    let (start, end) = weight
+        .layout()
+        .transpose(0, 1)
+        .contiguous_offsets()
+        .unwrap_or_else(|| unreachable!("the weight or its transpose is contiguous"));
+    Matrix::new(&weight.storage::<f32>()[start..end], [dims[1], dims[0]]).transposed()
 }

@@ -147,15 +147,15 @@ pub(super) fn forward<F: Format>(
     branch: &View<'_>,
     keep_hidden: bool,
 ) -> (FlexTensor, Option<FlexTensor>) {
-    let [examples, tokens, channels] = branch.dims;
+    let [examples, tokens, _] = branch.dims;
     if !keep_hidden && examples * tokens <= by_columns::MOST_ROWS {
         return (by_columns::forward::<F>(set, branch), None);
     }
     let hidden = branch.bias1.len();
     let (mut gamma, mut beta) = (padded_vector(branch.gamma), padded_vector(branch.beta));
     let (mut bias1, mut bias2) = (padded_vector(branch.bias1), padded_vector(branch.bias2));
-    let mut w1 = packed::<F>(set, branch.weight1, [channels, hidden], false, Form::Pairs);
-    let mut w2 = packed::<F>(set, branch.weight2, [hidden, channels], false, Form::Pairs);
+    let mut w1 = packed::<F>(set, branch.weight1, Form::Pairs);
+    let mut w2 = packed::<F>(set, branch.weight2, Form::Pairs);
     let call = call(branch, &mut gamma, &mut beta, &mut bias1, &mut bias2);
     let mut y = Output::new(branch.x.len());
     let mut kept = keep_hidden.then(|| Output::new(call.rows * padded(hidden) / F::PER_WORD));
@@ -295,10 +295,10 @@ pub(super) fn backward<F: Format>(
     let (width, depth) = (padded(channels), padded(hidden));
     let (mut gamma, mut beta) = (padded_vector(branch.gamma), padded_vector(branch.beta));
     let (mut bias1, mut bias2) = (padded_vector(branch.bias1), padded_vector(branch.bias2));
-    let packed = |weight, dims, transpose| packed::<F>(set, weight, dims, transpose, Form::Pairs);
-    let mut w1 = kept.is_none().then(|| packed(branch.weight1, [channels, hidden], false));
-    let mut w1_transposed = packed(branch.weight1, [channels, hidden], true);
-    let mut w2_transposed = packed(branch.weight2, [hidden, channels], true);
+    let packed = |weight| packed::<F>(set, weight, Form::Pairs);
+    let mut w1 = kept.is_none().then(|| packed(branch.weight1));
+    let mut w1_transposed = packed(branch.weight1.transposed());
+    let mut w2_transposed = packed(branch.weight2.transposed());
     let call = call(branch, &mut gamma, &mut beta, &mut bias1, &mut bias2);
     let tiles = call.tiles();
     // Enough rows for the weight gradients' sums to stay in registers for a while, and tiles for

@@ -13,7 +13,7 @@ use super::buffer::{Floats, Scratch};
 use super::format::{Format, PANEL, padded};
 use super::tiled;
 use crate::pool::LINE;
-use crate::simd::{InstructionSet, Kernel, Simd};
+use crate::simd::{InstructionSet, Kernel, Simd, dispatch_to};
 
 /// The left operand of a product, in panels.
 #[derive(Debug, Clone, Copy)]
@@ -44,59 +44,81 @@ pub(super) unsafe fn multiply<F: Format, S: Simd>(
     rows: usize,
     accumulate: bool,
 ) {
-    let (tiles, words) = (rows.div_ceil(S::TILE_ROWS), depth.div_ceil(F::PER_WORD));
-    if let Some(tiles) = F::tiles(s) {
-        let Left::Rows { from, rows: height } = left else {
-            unreachable!("`columns` gives rows where there are tiles")
-        };
-        // SAFETY: the caller's promise.
-        return unsafe {
-            tiled::multiply(tiles, from, height, right, words, to, to_row, rows, accumulate)
-        };
-    }
-    let width = S::TILE_WIDTH * S::LANES;
-    // A block of the right operand stays in the first-level cache while every row passes by.
-    for block in (0..words).step_by(S::DEPTH) {
-        let depth = S::DEPTH.min(words - block);
-        let accumulate = accumulate || block > 0;
-        // Behind it lies what a product of rows takes next, as a rule: each tile asks for its part.
-        let mut ahead = right.wrapping_add((block + depth) * PANEL);
-        let lines = match left {
-            Left::Rows { .. } if S::PREFETCHES => {
-                (depth * PANEL / LINE).div_ceil(tiles * PANEL / width)
-            }
-            _ => 0,
-        };
-        for column in (0..PANEL).step_by(width) {
-            let mut row = 0;
-            for tile in 0..tiles {
-                // Tiles as equal as they can be: a last one of two rows would be mostly overhead.
-                let count = (rows - row).div_ceil(tiles - tile);
-                for _ in 0..lines {
-                    s.prefetch(ahead);
-                    ahead = ahead.wrapping_add(LINE);
+    let format = PhantomData::<F>;
+    // Apart, so that the tiles of all shapes are compiled once and not for every product that there is.
+    s.run(Product { format, left, right, depth, to, to_row, rows, accumulate });
+}
+
+/// A call of [`multiply`].
+struct Product<F> {
+    format: PhantomData<F>,
+    left: Left,
+    right: *const f32,
+    depth: usize,
+    to: *mut f32,
+    to_row: usize,
+    rows: usize,
+    accumulate: bool,
+}
+
+impl<F: Format> Kernel for Product<F> {
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self { left, right, depth, to, to_row, rows, accumulate, .. } = self;
+        let (tiles, words) = (rows.div_ceil(S::TILE_ROWS), depth.div_ceil(F::PER_WORD));
+        if let Some(tiles) = F::tiles(s) {
+            let Left::Rows { from, rows: height } = left else {
+                unreachable!("`columns` gives rows where there are tiles")
+            };
+            // SAFETY: the promise to `multiply`.
+            return unsafe {
+                tiled::multiply(tiles, from, height, right, words, to, to_row, rows, accumulate)
+            };
+        }
+        let width = S::TILE_WIDTH * S::LANES;
+        // A block of the right operand stays in the first-level cache while every row passes by.
+        for block in (0..words).step_by(S::DEPTH) {
+            let depth = S::DEPTH.min(words - block);
+            let accumulate = accumulate || block > 0;
+            // Behind it lies what a product of rows takes next, as a rule: each tile asks for its part.
+            let mut ahead = right.wrapping_add((block + depth) * PANEL);
+            let lines = match left {
+                Left::Rows { .. } if S::PREFETCHES => {
+                    (depth * PANEL / LINE).div_ceil(tiles * PANEL / width)
                 }
-                // SAFETY: the caller's promise, part by part; a block begins with a panel.
-                unsafe {
-                    let right = right.add(block * PANEL + column);
-                    let to = to.add(row * to_row + column);
-                    match left {
-                        Left::Rows { from, rows } => {
-                            let from = from.add(block * rows + row * F::ROW);
-                            let stride = rows * F::ROW;
-                            tile_of::<F, S, false>(
-                                s, from, stride, right, depth, to, to_row, count, accumulate,
-                            );
-                        }
-                        Left::Columns { from } => {
-                            let from = from.add(block * PANEL + row);
-                            tile_of::<F, S, true>(
-                                s, from, 0, right, depth, to, to_row, count, accumulate,
-                            );
+                _ => 0,
+            };
+            for column in (0..PANEL).step_by(width) {
+                let mut row = 0;
+                for tile in 0..tiles {
+                    // Tiles as equal as they can be: a last one of two rows would be mostly overhead.
+                    let count = (rows - row).div_ceil(tiles - tile);
+                    for _ in 0..lines {
+                        s.prefetch(ahead);
+                        ahead = ahead.wrapping_add(LINE);
+                    }
+                    // SAFETY: the promise to `multiply`, part by part; a block begins with a panel.
+                    unsafe {
+                        let right = right.add(block * PANEL + column);
+                        let to = to.add(row * to_row + column);
+                        match left {
+                            Left::Rows { from, rows } => {
+                                let from = from.add(block * rows + row * F::ROW);
+                                let stride = rows * F::ROW;
+                                tile_of::<F, S, false>(
+                                    s, from, stride, right, depth, to, to_row, count, accumulate,
+                                );
+                            }
+                            Left::Columns { from } => {
+                                let from = from.add(block * PANEL + row);
+                                tile_of::<F, S, true>(
+                                    s, from, 0, right, depth, to, to_row, count, accumulate,
+                                );
+                            }
                         }
                     }
+                    row += count;
                 }
-                row += count;
             }
         }
     }
@@ -267,17 +289,81 @@ unsafe fn tile<
     }
 }
 
-/// Copies panel `panel` of the row-major `[rows, columns]` matrix `from` to `to`.
+/// A matrix in memory, whichever of its axes its rows there are.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Matrix<'a> {
+    values: &'a [f32],
+    /// Rows and columns.
+    dims: [usize; 2],
+    /// Floats from a row in memory to the next.
+    stride: usize,
+    /// `true` where the rows in memory are the matrix' columns.
+    by_columns: bool,
+}
+
+impl<'a> Matrix<'a> {
+    /// A matrix of so many rows and columns, row by row.
+    pub(super) fn new(values: &'a [f32], dims: [usize; 2]) -> Self {
+        Self { values, dims, stride: dims[1], by_columns: false }
+    }
+
+    /// Its transpose, which is the same memory.
+    pub(super) fn transposed(self) -> Self {
+        let [rows, columns] = self.dims;
+        Self { dims: [columns, rows], by_columns: !self.by_columns, ..self }
+    }
+
+    /// Some of its rows.
+    pub(super) fn rows(self, first: usize, count: usize) -> Self {
+        let start = if self.by_columns { first } else { first * self.stride };
+        Self { values: &self.values[start..], dims: [count, self.dims[1]], ..self }
+    }
+
+    /// Panel `panel` of it, which has room at `to`.
+    fn copy(self, panel: usize, to: *mut f32) -> CopyJob {
+        let Self { values, dims: [rows, columns], stride, by_columns } = self;
+        let first = panel * PANEL;
+        let count = (columns - first).min(PANEL);
+        let from = values[if by_columns { first * stride } else { first }..].as_ptr();
+        CopyJob { from, stride, rows, count, by_columns, to }
+    }
+}
+
+/// A copy of one panel: so many rows of 32, of which `count` are there and the others zeros.
+struct CopyJob {
+    from: *const f32,
+    stride: usize,
+    rows: usize,
+    count: usize,
+    by_columns: bool,
+    to: *mut f32,
+}
+
+impl Kernel for CopyJob {
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self { from, stride, rows, count, by_columns, to } = self;
+        // SAFETY: `pack_panel` has room for the panel, and the matrix has it elsewhere.
+        unsafe {
+            if by_columns {
+                copy_columns(s, from, stride, [rows, count], to);
+            } else {
+                copy_rows(from, stride, [rows, count], to);
+            }
+        }
+    }
+}
+
+/// Copies `count` values from each of so many rows in memory to rows of 32, filled up with zeros.
 ///
 /// # Safety
 /// All of it must be there.
-unsafe fn pack(from: *const f32, rows: usize, columns: usize, panel: usize, to: *mut f32) {
-    let first = panel * PANEL;
-    let count = (columns - first).min(PANEL);
+#[inline(always)]
+unsafe fn copy_rows(from: *const f32, stride: usize, [rows, count]: [usize; 2], to: *mut f32) {
     for row in 0..rows {
         // SAFETY: the caller's promise; the two matrices are distinct.
         unsafe {
-            let (from, to) = (from.add(row * columns + first), to.add(row * PANEL));
+            let (from, to) = (from.add(row * stride), to.add(row * PANEL));
             if count == PANEL {
                 // Of a size that is known, and so without a call for every row.
                 to.cast::<[f32; PANEL]>()
@@ -290,33 +376,33 @@ unsafe fn pack(from: *const f32, rows: usize, columns: usize, panel: usize, to: 
     }
 }
 
-/// Copies panel `panel` of the transpose of the row-major `[rows, columns]` matrix `from`: `columns`
-/// rows of 32.
+/// Copies the first values of `count` rows in memory to columns: so many rows of 32, filled up with zeros.
 ///
 /// # Safety
 /// All of it must be there.
-unsafe fn pack_transposed(
+#[inline(always)]
+unsafe fn copy_columns<S: Simd>(
+    s: S,
     from: *const f32,
-    rows: usize,
-    columns: usize,
-    panel: usize,
+    stride: usize,
+    [rows, count]: [usize; 2],
     to: *mut f32,
 ) {
-    let first = panel * PANEL;
-    let count = (rows - first).min(PANEL);
     // SAFETY: the caller's promise.
     unsafe {
-        for start in (0..columns).step_by(16) {
+        for start in (0..rows).step_by(LINE) {
             for lane in 0..count {
-                let from = from.add((first + lane) * columns);
-                for column in start..(start + 16).min(columns) {
-                    *to.add(column * PANEL + lane) = *from.add(column);
+                let from = from.add(lane * stride);
+                // Of so many rows at once the processor foresees none.
+                s.prefetch(from.wrapping_add(start + 2 * LINE));
+                for row in start..(start + LINE).min(rows) {
+                    *to.add(row * PANEL + lane) = *from.add(row);
                 }
             }
         }
         if count < PANEL {
-            for column in 0..columns {
-                to.add(column * PANEL + count).write_bytes(0, PANEL - count);
+            for row in 0..rows {
+                to.add(row * PANEL + count).write_bytes(0, PANEL - count);
             }
         }
     }
@@ -331,25 +417,15 @@ pub(super) enum Form {
     Columns,
 }
 
-/// A `[rows, columns]` matrix, or its transpose, in panels; rows beyond the matrix, up to whole 32,
-/// are zero.
-pub(super) fn packed<F: Format>(
-    set: InstructionSet,
-    matrix: &[f32],
-    dims: [usize; 2],
-    transpose: bool,
-    form: Form,
-) -> Scratch {
-    let [height, width] = if transpose { [dims[1], dims[0]] } else { dims };
+/// A matrix in panels; rows beyond it, up to whole 32, are zero.
+pub(super) fn packed<F: Format>(set: InstructionSet, matrix: Matrix<'_>, form: Form) -> Scratch {
+    let [height, width] = matrix.dims;
     let depth = padded(height);
     let mut scratch = Scratch::take(depth * padded(width) / F::PER_WORD);
     let to = scratch.floats();
     (0..padded(width) / PANEL).into_par_iter().for_each(|panel| {
         // SAFETY: each job writes its own panel.
-        unsafe {
-            let to = to.at(panel * depth * F::ROW);
-            pack_panel::<F>(set, matrix, dims, transpose, form, panel, to);
-        }
+        unsafe { pack_panel::<F>(set, matrix, form, panel, to.at(panel * depth * F::ROW)) };
     });
     scratch
 }
@@ -360,24 +436,18 @@ pub(super) fn packed<F: Format>(
 /// `to` must have room for it: rows filled up to whole 32.
 pub(super) unsafe fn pack_panel<F: Format>(
     set: InstructionSet,
-    matrix: &[f32],
-    [rows, columns]: [usize; 2],
-    transpose: bool,
+    matrix: Matrix<'_>,
     form: Form,
     panel: usize,
     to: *mut f32,
 ) {
-    let height = if transpose { columns } else { rows };
+    let [height, _] = matrix.dims;
     let depth = padded(height);
     let mut unconverted = F::CONVERTS.then(|| Scratch::take(depth * PANEL));
     // SAFETY: the caller's promise; the matrix has that panel.
     unsafe {
         let floats = unconverted.as_mut().map_or(to, |scratch| scratch.floats().at(0));
-        if transpose {
-            pack_transposed(matrix.as_ptr(), rows, columns, panel, floats);
-        } else {
-            pack(matrix.as_ptr(), rows, columns, panel, floats);
-        }
+        dispatch_to(set, matrix.copy(panel, floats));
         floats.add(height * PANEL).write_bytes(0, (depth - height) * PANEL);
         if F::CONVERTS {
             let (from, format) = (floats.cast_const(), PhantomData::<F>);

@@ -10,6 +10,7 @@ use super::branch::View;
 use super::buffer::{Output, Scratch};
 use super::contiguous::values;
 use super::format::{Bf16, F32, Format, PANEL};
+use super::panel::Matrix;
 use super::{channel, panel, token};
 use crate::simd::{
     InstructionSet, Kernel, Simd, bf16_is_native, dispatch_bf16, dispatch_to, instruction_set,
@@ -86,15 +87,25 @@ impl Case {
         }
     }
 
+    /// Rows and columns of both weights.
+    fn weight_dims(&self) -> [[usize; 2]; 2] {
+        let [_, tokens, channels] = self.dims;
+        match self.half {
+            Half::Tokens => [[self.hidden, tokens], [tokens, self.hidden]],
+            Half::Channels => [[channels, self.hidden], [self.hidden, channels]],
+        }
+    }
+
     fn branch(&self) -> View<'_> {
+        let [dims1, dims2] = self.weight_dims();
         View {
             dims: self.dims,
             x: &self.x,
             gamma: &self.gamma,
             beta: &self.beta,
-            weight1: &self.weight1,
+            weight1: Matrix::new(&self.weight1, dims1),
             bias1: &self.bias1,
-            weight2: &self.weight2,
+            weight2: Matrix::new(&self.weight2, dims2),
             bias2: &self.bias2,
             branch_scale: &self.scale,
             gelu: self.gelu,
@@ -104,7 +115,15 @@ impl Case {
 
     /// The results of the kernels.
     fn run<F: Format>(&self, set: InstructionSet, keep_hidden: bool) -> Results<f32> {
-        let branch = self.branch();
+        self.run_on::<F>(set, keep_hidden, self.branch())
+    }
+
+    fn run_on<F: Format>(
+        &self,
+        set: InstructionSet,
+        keep_hidden: bool,
+        branch: View<'_>,
+    ) -> Results<f32> {
         let (y, gradients) = match self.half {
             Half::Tokens => {
                 let y = token::forward::<F>(set, &branch);
@@ -412,6 +431,35 @@ fn hidden_units_that_are_computed_again_give_the_same_bits() {
                 // The output alone: what is kept in bf16 is rounded.
                 let [y, ..] = case.run::<Bf16>(set, true);
                 assert!(y == case.run::<Bf16>(set, false)[0], "bf16 {set:?} {dims:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn weights_may_lie_in_memory_as_their_transposes() {
+    for half in [Half::Tokens, Half::Channels] {
+        // Few rows, cut along columns, and many; sizes that end within a panel.
+        for dims in [[1, 7, 40], [8, 60, 70]] {
+            let case = Case::new(half, dims, 530, Gelu::Erf);
+            let [dims1, dims2] = case.weight_dims();
+            let transposed = |weight: &[f32], [rows, columns]: [usize; 2]| {
+                let at = |i: usize| weight[i % rows * columns + i / rows];
+                (0..rows * columns).map(at).collect::<Vec<f32>>()
+            };
+            let weight1 = transposed(&case.weight1, dims1);
+            let weight2 = transposed(&case.weight2, dims2);
+            let turned = |[rows, columns]: [usize; 2]| [columns, rows];
+            let view = || View {
+                weight1: Matrix::new(&weight1, turned(dims1)).transposed(),
+                weight2: Matrix::new(&weight2, turned(dims2)).transposed(),
+                ..case.branch()
+            };
+            for set in InstructionSet::available() {
+                let same = case.run_on::<F32>(set, false, view()) == case.run::<F32>(set, false);
+                assert!(same, "{set:?} {half:?} {dims:?}");
+                let same = case.run_on::<Bf16>(set, false, view()) == case.run::<Bf16>(set, false);
+                assert!(same, "bf16 {set:?} {half:?} {dims:?}");
             }
         }
     }

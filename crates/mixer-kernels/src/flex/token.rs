@@ -127,10 +127,8 @@ struct Operands {
 
 impl Operands {
     fn new<F: Format>(set: InstructionSet, branch: &View<'_>, backward: bool) -> Self {
-        let [_, tokens, _] = branch.dims;
-        let hidden = branch.bias1.len();
-        let w1 = |form| packed::<F>(set, branch.weight1, [hidden, tokens], false, form);
-        let w2 = |form| packed::<F>(set, branch.weight2, [tokens, hidden], false, form);
+        let w1 = |form| packed::<F>(set, branch.weight1, form);
+        let w2 = |form| packed::<F>(set, branch.weight2, form);
         Self {
             w1: w1(Form::Rows),
             w2: w2(Form::Rows),

@@ -3,9 +3,9 @@
 //! Plain loops: inside a [`Kernel`] the compiler vectorises them for every instruction set, and
 //! memory is what they wait for. Nothing is fused or reordered, so all sets give the same bits.
 
-use burn::backend::Flex;
 use burn::backend::flex::FlexTensor;
-use burn::tensor::Shape;
+use burn::backend::{Flex, TensorMetadata};
+use burn::tensor::{DType, Element, Shape, TensorData, bf16};
 use rayon::prelude::*;
 
 use super::contiguous::{PIECE, from_vec, owned, values};
@@ -102,13 +102,95 @@ impl Update<'_> {
     }
 }
 
+/// The type that a first moment is kept in.
+trait Moment: Element + Send + Sync {
+    /// The values of a tensor of this type.
+    fn stored(tensor: &FlexTensor) -> &[Self];
+
+    /// The same, to be written to.
+    fn stored_mut(tensor: &mut FlexTensor) -> &mut [Self];
+
+    /// The value that is kept.
+    fn value(self) -> f32;
+
+    /// The nearest one that can be kept; of two, the even one.
+    fn rounded(value: f32) -> Self;
+}
+
+impl Moment for f32 {
+    fn stored(tensor: &FlexTensor) -> &[Self] {
+        tensor.storage()
+    }
+
+    fn stored_mut(tensor: &mut FlexTensor) -> &mut [Self] {
+        tensor.storage_mut()
+    }
+
+    #[inline(always)]
+    fn value(self) -> f32 {
+        self
+    }
+
+    #[inline(always)]
+    fn rounded(value: f32) -> Self {
+        value
+    }
+}
+
+impl Moment for bf16 {
+    fn stored(tensor: &FlexTensor) -> &[Self] {
+        tensor.storage()
+    }
+
+    fn stored_mut(tensor: &mut FlexTensor) -> &mut [Self] {
+        tensor.storage_mut()
+    }
+
+    #[inline(always)]
+    fn value(self) -> f32 {
+        f32::from_bits(u32::from(self.to_bits()) << 16)
+    }
+
+    /// Without a branch, so that it is vectorised: what is not a number stays one, made quiet.
+    #[inline(always)]
+    fn rounded(value: f32) -> Self {
+        let bits = value.to_bits();
+        let nearest = bits.wrapping_add(0x7fff + ((bits >> 16) & 1));
+        Self::from_bits((if value.is_nan() { bits | 0x40_0000 } else { nearest } >> 16) as u16)
+    }
+}
+
+/// As [`owned`], of a moment.
+fn owned_moment<M: Moment>(tensor: FlexTensor) -> FlexTensor {
+    let tensor = tensor.to_contiguous();
+    match tensor.layout().contiguous_offsets() {
+        Some((start, end)) if M::stored(&tensor).len() != end - start => {
+            let part = M::stored(&tensor)[start..end].to_vec();
+            FlexTensor::from_data(TensorData::new(part, tensor.shape()))
+        }
+        _ => tensor,
+    }
+}
+
+/// One update; `first` is f32 or bf16, everything else f32.
 pub(super) fn adamw(
     state: AdamwState<Flex>,
     gradient: FlexTensor,
     step: AdamwStep,
 ) -> AdamwState<Flex> {
-    let (mut first, mut second) = (owned(state.first), owned(state.second));
-    let moments = first.storage_mut::<f32>().par_chunks_mut(PIECE);
+    match state.first.dtype() {
+        DType::BF16 => adamw_of::<bf16>(state, gradient, step),
+        _ => adamw_of::<f32>(state, gradient, step),
+    }
+}
+
+fn adamw_of<M: Moment>(
+    state: AdamwState<Flex>,
+    gradient: FlexTensor,
+    step: AdamwStep,
+) -> AdamwState<Flex> {
+    let (mut first, mut second) = (owned_moment::<M>(state.first), owned(state.second));
+    let moments = M::stored_mut(&mut first).par_chunks_mut(PIECE);
     let moments = moments.zip(second.storage_mut::<f32>().par_chunks_mut(PIECE));
     let parameter = in_pieces(state.parameter, gradient, moments, |update, (first, second)| {
         dispatch(AdamwJob { update, first, second, step });
@@ -116,14 +198,14 @@ pub(super) fn adamw(
     AdamwState { parameter, first, second }
 }
 
-struct AdamwJob<'a> {
+struct AdamwJob<'a, M> {
     update: Update<'a>,
-    first: &'a mut [f32],
+    first: &'a mut [M],
     second: &'a mut [f32],
     step: AdamwStep,
 }
 
-impl Kernel for AdamwJob<'_> {
+impl<M: Moment> Kernel for AdamwJob<'_, M> {
     #[inline(always)]
     fn run<S: Simd>(self, _: S) {
         let c = self.step.constants();
@@ -135,30 +217,40 @@ impl Kernel for AdamwJob<'_> {
         let moments = self.first.iter_mut().zip(self.second);
         self.update.apply(moments, |p, g, (first, second)| {
             let g = g * scale;
-            *first = *first * beta1 + g * rest1;
+            // NUMERICS: the parameter moves by the moment as it was before it is rounded, as in optax.
+            let moment = first.value() * beta1 + g * rest1;
+            *first = M::rounded(moment);
             *second = *second * beta2 + g * g * rest2;
             let deviation = (*second * correct2).sqrt() + epsilon;
-            p * decay - *first * correct1 / deviation * rate
+            p * decay - moment * correct1 / deviation * rate
         });
     }
 }
 
+/// One update; the velocity is f32 or bf16, everything else f32.
 pub(super) fn sgd(state: SgdState<Flex>, gradient: FlexTensor, step: SgdStep) -> SgdState<Flex> {
-    let mut velocity = owned(state.velocity);
-    let moments = velocity.storage_mut::<f32>().par_chunks_mut(PIECE);
+    match state.velocity.dtype() {
+        DType::BF16 => sgd_of::<bf16>(state, gradient, step),
+        _ => sgd_of::<f32>(state, gradient, step),
+    }
+}
+
+fn sgd_of<M: Moment>(state: SgdState<Flex>, gradient: FlexTensor, step: SgdStep) -> SgdState<Flex> {
+    let mut velocity = owned_moment::<M>(state.velocity);
+    let moments = M::stored_mut(&mut velocity).par_chunks_mut(PIECE);
     let parameter = in_pieces(state.parameter, gradient, moments, |update, velocity| {
         dispatch(SgdJob { update, velocity, step });
     });
     SgdState { parameter, velocity }
 }
 
-struct SgdJob<'a> {
+struct SgdJob<'a, M> {
     update: Update<'a>,
-    velocity: &'a mut [f32],
+    velocity: &'a mut [M],
     step: SgdStep,
 }
 
-impl Kernel for SgdJob<'_> {
+impl<M: Moment> Kernel for SgdJob<'_, M> {
     #[inline(always)]
     fn run<S: Simd>(self, _: S) {
         let SgdStep { gradient_scale, learning_rate, momentum, weight_decay } = self.step;
@@ -166,8 +258,10 @@ impl Kernel for SgdJob<'_> {
         let decay = (1.0 - learning_rate * weight_decay) as f32;
         let rate = learning_rate as f32;
         self.update.apply(self.velocity.iter_mut(), |p, g, velocity| {
-            *velocity = *velocity * momentum + g * scale;
-            p * decay - *velocity * rate
+            // NUMERICS: as in AdamW, rounded after it is used.
+            let moment = velocity.value() * momentum + g * scale;
+            *velocity = M::rounded(moment);
+            p * decay - moment * rate
         });
     }
 }

@@ -1,7 +1,7 @@
 //! The two halves of a Mixer block, each as one differentiable operation.
 
 use burn::backend::Dispatch;
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 
 use crate::ops::MixerOps;
 use crate::ops::branch::Branch;
@@ -38,6 +38,16 @@ impl MixingParameters {
             branch_scale: branch_scale.into_dispatch(),
         }
     }
+}
+
+/// `true` for a device that mixes as fast with a weight that is a view of its transpose: the CPU, where nothing
+/// is to be differentiated. Others would copy it at every call.
+#[must_use]
+pub fn mixes_with_transposes(device: &Device) -> bool {
+    #[cfg(feature = "flex")]
+    return matches!(device.as_dispatch(), burn::backend::DispatchDevice::Flex(_));
+    #[cfg(not(feature = "flex"))]
+    return false;
 }
 
 /// `x + scale · (W₂ gelu(W₁ LN(x) + b₁) + b₂)`: mixes the tokens of each example.

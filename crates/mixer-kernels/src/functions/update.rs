@@ -39,7 +39,9 @@ pub fn dot<'a>(
 /// On a CUDA device, all are updated in one launch, the factor of `clip` is found there without waiting
 /// for it, and nothing is changed where the norm is not finite. Elsewhere the factor is read first.
 ///
-/// The steps may differ in their learning rates and weight decays alone.
+/// The steps may differ in their learning rates and weight decays alone. Except on a CUDA device, the first
+/// moment may be bf16: what is kept is rounded to the nearest (of two, to the even one), after the parameter
+/// has moved by what it was before, as with `mu_dtype` in optax.
 ///
 /// # Source
 /// Loshchilov and Hutter 2019, algorithm 2.

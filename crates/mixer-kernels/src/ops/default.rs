@@ -308,6 +308,7 @@ pub(crate) fn adamw_update<B: Backend>(
     step: AdamwStep,
 ) -> AdamwState<B> {
     let AdamwState { parameter, first, second } = state;
+    let (kept_in, first) = (first.dtype(), cast::<B>(first, parameter.dtype()));
     let AdamwConstants { gradient_scale, decay, beta1, beta2, rest1, rest2, .. } = step.constants();
     let AdamwConstants { correct1, correct2, epsilon, learning_rate, .. } = step.constants();
     let scale = |x: FloatTensor<B>, factor: f64| B::float_mul_scalar(x, factor.into());
@@ -319,7 +320,8 @@ pub(crate) fn adamw_update<B: Backend>(
     let deviation = B::float_add_scalar(deviation, epsilon.into());
     let change = B::float_div(scale(first.clone(), correct1), deviation);
     let decayed = if decay == 1.0 { parameter } else { scale(parameter, decay) };
-    AdamwState { parameter: B::float_sub(decayed, scale(change, learning_rate)), first, second }
+    let parameter = B::float_sub(decayed, scale(change, learning_rate));
+    AdamwState { parameter, first: cast::<B>(first, kept_in), second }
 }
 
 pub(crate) fn sgd_update<B: Backend>(
@@ -328,12 +330,19 @@ pub(crate) fn sgd_update<B: Backend>(
     step: SgdStep,
 ) -> SgdState<B> {
     let SgdState { parameter, velocity } = state;
+    let (kept_in, velocity) = (velocity.dtype(), cast::<B>(velocity, parameter.dtype()));
     let scale = |x: FloatTensor<B>, factor: f64| B::float_mul_scalar(x, factor.into());
     let velocity =
         B::float_add(scale(velocity, step.momentum), scale(gradient, step.gradient_scale));
     let decay = step.decay();
     let change = scale(velocity.clone(), step.learning_rate);
-    SgdState { parameter: B::float_sub(scale(parameter, decay), change), velocity }
+    let parameter = B::float_sub(scale(parameter, decay), change);
+    SgdState { parameter, velocity: cast::<B>(velocity, kept_in) }
+}
+
+/// The same values in a type, which they may have already.
+fn cast<B: Backend>(x: FloatTensor<B>, dtype: DType) -> FloatTensor<B> {
+    if x.dtype() == dtype { x } else { B::float_cast(x, dtype.into()) }
 }
 
 pub(crate) fn average_update<B: Backend>(

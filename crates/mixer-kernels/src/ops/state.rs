@@ -8,7 +8,7 @@ use burn::backend::{Backend, ExtensionType};
 pub struct AdamwState<B: Backend> {
     /// The parameter.
     pub parameter: FloatTensor<B>,
-    /// The moving average of its gradient.
+    /// The moving average of its gradient; it may be kept in bf16.
     pub first: FloatTensor<B>,
     /// The moving average of its gradient's square.
     pub second: FloatTensor<B>,
@@ -19,6 +19,6 @@ pub struct AdamwState<B: Backend> {
 pub struct SgdState<B: Backend> {
     /// The parameter.
     pub parameter: FloatTensor<B>,
-    /// The velocity.
+    /// The velocity; it may be kept in bf16.
     pub velocity: FloatTensor<B>,
 }

@@ -5,7 +5,7 @@
 
 use std::arch::aarch64::*;
 
-use super::{Kernel, Simd};
+use super::Simd;
 
 /// Proof of NEON.
 #[derive(Debug, Clone, Copy)]
@@ -17,15 +17,6 @@ type V = float32x4x2_t;
 impl Neon {
     pub(crate) fn detect() -> Option<Self> {
         std::arch::is_aarch64_feature_detected!("neon").then_some(Self(()))
-    }
-
-    pub(crate) fn run(self, kernel: impl Kernel) {
-        #[target_feature(enable = "neon")]
-        fn with(s: Neon, kernel: impl Kernel) {
-            kernel.run(s);
-        }
-        // SAFETY: `self` exists, so the processor has the feature.
-        unsafe { with(self, kernel) }
     }
 }
 

@@ -24,30 +24,10 @@ impl<const BF16: bool> Avx512<BF16> {
     }
 }
 
-impl Avx512<false> {
-    pub(crate) fn run(self, kernel: impl Kernel) {
-        #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,avx2,fma")]
-        fn with(s: Avx512<false>, kernel: impl Kernel) {
-            kernel.run(s);
-        }
-        // SAFETY: `self` exists, so the processor has the features.
-        unsafe { with(self, kernel) }
-    }
-}
-
 impl Avx512<true> {
     /// The set whose products of bf16 are AMX's.
     pub(crate) fn with_tiles() -> Option<Self> {
         Self::detect().and_then(|_| Amx::detect()).map(|tiles| Self(Some(tiles)))
-    }
-
-    pub(crate) fn run(self, kernel: impl Kernel) {
-        #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,avx512bf16,avx2,fma")]
-        fn with(s: Avx512<true>, kernel: impl Kernel) {
-            kernel.run(s);
-        }
-        // SAFETY: `self` exists, so the processor has the features.
-        unsafe { with(self, kernel) }
     }
 }
 
@@ -56,6 +36,21 @@ impl<const BF16: bool> Simd for Avx512<BF16> {
     const LANES: usize = 16;
     // 28 accumulators, two registers of the right operand, one of the left: 31 of 32.
     const TILE_ROWS: usize = 14;
+
+    fn run(self, kernel: impl Kernel) {
+        #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,avx2,fma")]
+        #[inline(never)]
+        fn with<const BF16: bool>(s: Avx512<BF16>, kernel: impl Kernel) {
+            kernel.run(s);
+        }
+        #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,avx512bf16,avx2,fma")]
+        #[inline(never)]
+        fn with_bf16<const BF16: bool>(s: Avx512<BF16>, kernel: impl Kernel) {
+            kernel.run(s);
+        }
+        // SAFETY: `self` exists, so the processor has the features.
+        unsafe { if BF16 { with_bf16(self, kernel) } else { with(self, kernel) } }
+    }
 
     #[inline(always)]
     fn tiles(self) -> Option<impl Tiles> {
@@ -235,15 +230,6 @@ impl Avx2 {
         let found = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
         found.then_some(Self(()))
     }
-
-    pub(crate) fn run(self, kernel: impl Kernel) {
-        #[target_feature(enable = "avx2,fma")]
-        fn with(s: Avx2, kernel: impl Kernel) {
-            kernel.run(s);
-        }
-        // SAFETY: `self` exists, so the processor has the features.
-        unsafe { with(self, kernel) }
-    }
 }
 
 impl Simd for Avx2 {
@@ -257,6 +243,16 @@ impl Simd for Avx2 {
     // 16 KiB of a first-level cache of 32 KiB.
     const DEPTH: usize = 128;
     const PREFETCHES: bool = true;
+
+    fn run(self, kernel: impl Kernel) {
+        #[target_feature(enable = "avx2,fma")]
+        #[inline(never)]
+        fn with(s: Avx2, kernel: impl Kernel) {
+            kernel.run(s);
+        }
+        // SAFETY: `self` exists, so the processor has the features.
+        unsafe { with(self, kernel) }
+    }
 
     #[inline(always)]
     fn prefetch(self, from: *const f32) {

@@ -30,7 +30,7 @@ impl Weights {
         self.validate()?;
         self.check_finite()?;
         let header = self.header()?;
-        write_atomically(path, |out| safetensors::write(out, &self.tensors, &header))
+        write_atomically(path, |out| safetensors::write(out, &self.tensors, &header, |_| false))
             .map_err(|source| ModelError::Io { source })
     }
 
@@ -75,7 +75,7 @@ impl Weights {
     /// As [`Weights::write_safetensors`].
     pub fn write_safetensors_to(&self, out: &mut impl Write) -> Result<(), ModelError> {
         self.validate()?;
-        safetensors::write(out, &self.tensors, &self.header()?)
+        safetensors::write(out, &self.tensors, &self.header()?, |_| false)
             .map_err(|source| ModelError::Io { source })
     }
 
@@ -97,7 +97,8 @@ impl Weights {
     }
 }
 
-/// Writes any tensors as `.safetensors`: `F32`, sorted by name, with free-text metadata.
+/// Writes any tensors as `.safetensors`, with free-text metadata: as `F32`, and those whose names `in_bf16`
+/// chooses as `BF16`, rounded to the nearest.
 ///
 /// # Errors
 /// Those of `out`.
@@ -108,6 +109,7 @@ pub fn write_tensors(
     out: &mut impl Write,
     tensors: &BTreeMap<String, HostTensor>,
     metadata: &BTreeMap<&str, String>,
+    in_bf16: impl Fn(&str) -> bool,
 ) -> std::io::Result<()> {
-    safetensors::write(out, tensors, metadata)
+    safetensors::write(out, tensors, metadata, in_bf16)
 }

@@ -61,7 +61,7 @@ pub(super) fn run(args: &FeaturesArgs) -> Result<(), TrainError> {
     } else {
         let tensor = HostTensor { shape: shape.clone(), data: features.values };
         let tensors = [("features".to_owned(), tensor)].into();
-        write_tensors(&mut bytes, &tensors, &Default::default())?;
+        write_tensors(&mut bytes, &tensors, &Default::default(), |_| false)?;
     }
     let mut csv = b"path,label,class\n".to_vec();
     for (path, &label) in features.paths.iter().zip(&features.labels) {

@@ -2,6 +2,7 @@
 
 use std::num::NonZeroUsize;
 
+use clap::builder::TypedValueParser;
 use clap::{Args, ValueEnum};
 use mixer_model::{
     Gelu, Kernels, MixerConfig, Precision, SecondPass, TrainingMemory, TrainingSetup, VARIANTS,
@@ -14,6 +15,7 @@ use crate::config::limits;
 use crate::config::model::IMAGE_SIZE;
 use crate::config::train::BATCH_SIZE;
 use crate::error::TrainError;
+use crate::update::optimizer::FirstMomentDtype;
 
 #[derive(Debug, Clone, Args)]
 pub(super) struct SummaryArgs {
@@ -49,6 +51,9 @@ pub(super) struct SummaryArgs {
     /// The optimizer.
     #[arg(long, value_enum, default_value_t = OptimizerArg::Adamw)]
     optimizer: OptimizerArg,
+    /// Type of the first moment (`optimizer.first_moment_dtype`).
+    #[arg(long, value_parser = first_moment_dtype(), default_value = "f32", value_name = "TYPE")]
+    first_moment_dtype: FirstMomentDtype,
     /// Count a moving average of the weights too (`train.ema_decay`).
     #[arg(long)]
     ema: bool,
@@ -119,6 +124,14 @@ struct Row {
     largest_batch: Option<u64>,
 }
 
+/// Takes a type of the first moment.
+fn first_moment_dtype() -> impl TypedValueParser<Value = FirstMomentDtype> {
+    super::one_of(&[
+        (FirstMomentDtype::F32, "f32", "Not rounded"),
+        (FirstMomentDtype::Bf16, "bf16", "Half the bytes, on CPUs"),
+    ])
+}
+
 impl SummaryArgs {
     /// One process, for a network that has been checked.
     fn setup(&self, config: &MixerConfig) -> Result<TrainingSetup, TrainError> {
@@ -147,6 +160,7 @@ impl SummaryArgs {
                 self.recompute_blocks, config.num_blocks
             )));
         }
+        let first = self.first_moment_dtype.dtype().size() as u64;
         Ok(TrainingSetup {
             kernels: match self.device {
                 KernelsArg::Cpu => Kernels::Cpu,
@@ -156,9 +170,9 @@ impl SummaryArgs {
             accumulates: microbatch < part,
             precision: self.precision,
             recompute_blocks: self.recompute_blocks,
-            moments: match self.optimizer {
-                OptimizerArg::Adamw => 2,
-                OptimizerArg::Sgd => 1,
+            moment_bytes: match self.optimizer {
+                OptimizerArg::Adamw => first + 4,
+                OptimizerArg::Sgd => first,
             },
             has_average: self.ema,
             second_pass: self.sam.map(|kind| SecondPass {

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::update::optimizer::FirstMomentDtype;
 use crate::update::sam::Sam;
 
 /// Highest learning rate with AdamW.
@@ -70,6 +71,12 @@ pub struct OptimizerConfig {
     /// AdamW only: added to the root of the second moment.
     #[schemars(extend("minimum" = MIN_EPSILON, "default" = EPSILON))]
     pub epsilon: Option<f64>,
+    /// Type in which AdamW's first moment, or the momentum of SGD, is kept; bf16 is half the bytes.
+    ///
+    /// An update computes in f32, and rounds what it keeps to the nearest, as `mu_dtype` and
+    /// `accumulator_dtype` of optax. On CPUs; GPUs refuse `"bf16"` with exit code 7.
+    #[schemars(extend("default" = FirstMomentDtype::default()))]
+    pub first_moment_dtype: Option<FirstMomentDtype>,
     /// Sharpness-aware minimisation, `{ rho = 0.1, rho_min = 0, adaptive = false, every = 1, alpha = 0 }`.
     ///
     /// An update takes the gradient twice for the same batch and the same draws: at the weights, and where they are

@@ -129,7 +129,7 @@ pub struct TrainConfig {
     pub recompute_blocks: Option<usize>,
     /// Rounding of the operands of the blocks' matrix products.
     ///
-    /// Weights, their gradients, moments, normalisation, activation, loss and sums stay f32. On GPUs,
+    /// Weights, their gradients, normalisation, activation, loss and sums stay f32. On GPUs,
     /// activations from the stem to the last block are kept in it too. `bf16` needs a GPU that computes in it
     /// (NVIDIA: compute capability 8.0), or `flex` on a CPU with AVX512-BF16, where it takes some 0.55 of the
     /// time. `f16` is for GPUs without bf16, and brings loss scaling with it. Where a device cannot, it is

@@ -20,12 +20,15 @@ use crate::run::early_stopping::Stagnation;
 use crate::run::evaluation::Evaluation;
 use crate::run::outliers::Window;
 use crate::update::loss_scale::LossScale;
-use crate::update::optimizer::{Optimizer, Rule};
+use crate::update::optimizer::{FirstMomentDtype, Optimizer, Rule};
 
 const MODEL: &str = "model.safetensors";
 const OPTIMIZER: &str = "optimizer.safetensors";
 const STATE: &str = "state.json";
 const MANIFEST: &str = "manifest.json";
+
+/// End of the names of first moments.
+const FIRST_MOMENT: &str = ".0";
 
 /// Memory of a run besides its tensors.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -98,6 +101,8 @@ pub struct Checkpoint {
     pub weights: Weights,
     /// The optimizer's moments, and the averages of the weights where there are some.
     pub moments: BTreeMap<String, HostTensor>,
+    /// Type that the first moments are written in. A checkpoint that was read has f32, which holds both.
+    pub first_moment_dtype: FirstMomentDtype,
     /// Updates that the optimizer has counted.
     pub optimizer_step: u64,
 }
@@ -114,7 +119,9 @@ impl Checkpoint {
         metadata: Metadata,
     ) -> Result<Self, TrainError> {
         let (optimizer_step, moments) = optimizer.to_host();
-        Ok(Self { state, weights: mixer.to_weights(metadata)?, moments, optimizer_step })
+        let first_moment_dtype = optimizer.first_moment_dtype();
+        let weights = mixer.to_weights(metadata)?;
+        Ok(Self { state, weights, moments, first_moment_dtype, optimizer_step })
     }
 
     /// Takes out the optimizer that it holds.
@@ -215,7 +222,9 @@ impl Checkpoint {
         })?;
         write(OPTIMIZER, &|out| {
             let step = BTreeMap::from([("step", self.optimizer_step.to_string())]);
-            mixer_model::weights::write_tensors(out, &self.moments, &step).map_err(failed)
+            let is_bf16 = self.first_moment_dtype == FirstMomentDtype::Bf16;
+            let in_bf16 = |name: &str| is_bf16 && name.ends_with(FIRST_MOMENT);
+            mixer_model::weights::write_tensors(out, &self.moments, &step, in_bf16).map_err(failed)
         })?;
         write(STATE, &|out| {
             serde_json::to_writer_pretty(out, &self.state).map_err(|error| failed(error.into()))
@@ -257,7 +266,8 @@ impl Checkpoint {
         let weights = Weights::read(&path.join(MODEL), None)?;
         let (optimizer_step, moments) = read_moments(&path.join(OPTIMIZER))
             .map_err(|reason| broken(path, format!("`{OPTIMIZER}`: {reason}")))?;
-        let read = Self { state, weights, moments, optimizer_step };
+        let first_moment_dtype = FirstMomentDtype::F32;
+        let read = Self { state, weights, moments, first_moment_dtype, optimizer_step };
         read.check_finite().map_err(|found| broken(path, found))?;
         Ok(read)
     }
@@ -538,7 +548,8 @@ mod tests {
         let weights = WEIGHTS.clone();
         let moments = BTreeMap::from([("stem.0".to_owned(), HostTensor::filled(&[999], 1.0))]);
         let state = RunState { step, ..RunState::default() };
-        Checkpoint { state, weights, moments, optimizer_step: step }
+        let first_moment_dtype = FirstMomentDtype::F32;
+        Checkpoint { state, weights, moments, first_moment_dtype, optimizer_step: step }
     }
 
     /// Writes and prunes as the thread does that writes.

@@ -52,12 +52,12 @@ impl Normaliser {
         Self { scale, shift, tensors, order: order.map(Arc::from), device: device.clone() }
     }
 
-    /// The bytes of a batch, each picture shuffled where it is to be: behind everything else that is done to
+    /// The bytes of pictures, each picture shuffled where it is to be: behind everything else that is done to
     /// bytes. (Mixup comes later, and does the same to every pixel.)
-    fn bytes(&self, batch: &Batch) -> Vec<u8> {
-        let Some(order) = &self.order else { return batch.patches.clone() };
-        let mut bytes = Vec::with_capacity(batch.patches.len());
-        for picture in batch.patches.chunks_exact(3 * order.len()) {
+    fn bytes(&self, patches: &[u8]) -> Vec<u8> {
+        let Some(order) = &self.order else { return patches.to_vec() };
+        let mut bytes = Vec::with_capacity(patches.len());
+        for picture in patches.chunks_exact(3 * order.len()) {
             let (pixels, _) = picture.as_chunks::<3>();
             bytes.extend(order.iter().flat_map(|&from| pixels[from]));
         }
@@ -66,15 +66,21 @@ impl Normaliser {
 
     /// The batch on the device, as bytes: a quarter of what `f32` would be crosses the bus. Devices
     /// without bytes (WebGPU's shading language has none) get `f32`.
+    ///
+    /// Rows that only fill a batch up keep the shapes of a GPU's kernels from changing. A CPU has no use for
+    /// them: there they are left out, but for one where there is no other.
     #[must_use]
     pub fn upload(&self, batch: &Batch) -> Pixels {
-        let rows = batch.patches.len() / (batch.num_tokens * batch.patch_dim).max(1);
-        let dims = [rows, batch.num_tokens, batch.patch_dim];
+        let row = (batch.num_tokens * batch.patch_dim).max(1);
+        let dims = |bytes: &[u8]| [bytes.len() / row, batch.num_tokens, batch.patch_dim];
         if is_host(&self.device) {
-            return Pixels::Host(self.bytes(batch), dims);
+            let end = batch.num_examples.max(1) * row;
+            let patches = &batch.patches[..end.min(batch.patches.len())];
+            return Pixels::Host(self.bytes(patches), dims(patches));
         }
+        let dims = dims(&batch.patches);
         // Of one axis: a GPU would pad every row of more, and copy row by row.
-        let mut bytes = TensorData::new(self.bytes(batch), [batch.patches.len()]);
+        let mut bytes = TensorData::new(self.bytes(&batch.patches), [batch.patches.len()]);
         if self.device.supports_dtype(DType::U8) {
             // Into memory that a GPU reads by itself, where it has such.
             self.device.staging(std::iter::once(&mut bytes));
@@ -144,8 +150,8 @@ impl Normaliser {
 
 #[cfg(test)]
 mod tests {
-    use mixer_model::Gelu;
     use mixer_model::weights::Shuffle;
+    use mixer_model::{Gelu, Variant};
 
     use super::*;
 
@@ -165,6 +171,7 @@ mod tests {
         let batch = Batch {
             patches: patches.clone(),
             labels: vec![0; 2],
+            num_examples: 2,
             num_tokens: 9,
             patch_dim: 12,
             ..Batch::default()
@@ -194,5 +201,26 @@ mod tests {
             assert_eq!(values(shuffle), expected);
             assert_ne!(expected, patches);
         }
+    }
+
+    #[test]
+    fn a_cpu_is_spared_rows_that_are_no_examples() {
+        let network = Variant::parse("S/32").unwrap().config(32, 10, Gelu::Tanh);
+        let normaliser = Normaliser::new(&Preprocessing::default(), &network, &Device::flex());
+        let row = 32 * 32 * 3;
+        let rows = |num_examples| {
+            let batch = Batch {
+                patches: vec![7; 4 * row],
+                labels: vec![0; 4],
+                num_examples,
+                num_tokens: 1,
+                patch_dim: row,
+                ..Batch::default()
+            };
+            normaliser.normalised(&normaliser.upload(&batch)).dims()
+        };
+        assert_eq!(rows(4), [4, 1, row]);
+        assert_eq!(rows(3), [3, 1, row]);
+        assert_eq!(rows(0), [1, 1, row], "no tensor is empty");
     }
 }

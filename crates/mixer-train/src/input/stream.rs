@@ -30,7 +30,7 @@ pub(crate) struct Stream {
 
 /// A batch as the network takes it.
 pub(crate) struct Input {
-    /// The network's input, `[B, S, P·P·3]`.
+    /// The network's input, `[B, S, P·P·3]`; on a CPU without rows that are no examples.
     pub(crate) patches: Tensor<3>,
     /// All else; its `patches` are empty.
     pub(crate) batch: Batch,

@@ -69,8 +69,14 @@ impl Attribution {
         let order = preprocessing.shuffle.patchwise(side, patch);
         let preprocessing = Preprocessing { shuffle: Shuffle::None, ..preprocessing };
         let normaliser = Normaliser::new(&preprocessing, &config, &device);
-        let batch =
-            Batch { patches, labels: vec![0], num_tokens: tokens, patch_dim, ..Batch::default() };
+        let batch = Batch {
+            patches,
+            labels: vec![0],
+            num_examples: 1,
+            num_tokens: tokens,
+            patch_dim,
+            ..Batch::default()
+        };
         let x: Vec<f32> =
             normaliser.normalised(&normaliser.upload(&batch)).into_data().iter::<f32>().collect();
         let tensor = |rows: &[Vec<f32>]| {

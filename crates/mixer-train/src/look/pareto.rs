@@ -1,7 +1,7 @@
-//! Accuracy against compute and against throughput, with the front (Figure 2 of the paper): of runs, and of
-//! published models.
+//! Accuracy against compute and against throughput, with the front, and against the size of the training set
+//! (Figure 2 of the paper): of runs, and of published models.
 //!
-//! They are different figures. Published compute is in days of a TPUv3 core, on ImageNet; a run has its own
+//! Runs and published models have figures of their own. Published compute is in days of a TPUv3 core, on ImageNet; a run has its own
 //! data, device and floating-point operations.
 
 use mixer_model::count::training_flops;
@@ -22,8 +22,20 @@ pub struct Figure {
     pub x: String,
     /// Quantity and unit upwards.
     pub y: String,
+    /// The points that lines go through.
+    pub joins: Joins,
     /// The points.
     pub points: Vec<Point>,
+}
+
+/// The points of a figure that a line joins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Joins {
+    /// Those of the front.
+    Front,
+    /// Those of each group, by their mean where several have one x.
+    Group,
 }
 
 /// A model or a run.
@@ -89,28 +101,51 @@ pub fn figures(runs: &[RunRecord]) -> Result<Vec<Figure>, TrainError> {
             name: "Accuracy against training compute: runs".to_owned(),
             x: format!("training compute, {unit}"),
             y: "best top-1, %".to_owned(),
+            joins: Joins::Front,
             points,
         });
         figures.push(Figure {
             name: "Accuracy against throughput: runs".to_owned(),
             x: "images/s in training".to_owned(),
             y: "best top-1, %".to_owned(),
+            joins: Joins::Front,
             points: of_runs(RunRecord::images_per_sec, Better::More),
         });
     }
+    figures.extend(by_examples(runs));
     figures.push(Figure {
         name: "Accuracy against training compute: published".to_owned(),
         x: "TPUv3-core-days".to_owned(),
         y: "ImageNet top-1, %".to_owned(),
+        joins: Joins::Front,
         points: with_front(published("core_days")?, Better::Less),
     });
     figures.push(Figure {
         name: "Accuracy against throughput: published".to_owned(),
         x: "images/s of a TPUv3 core".to_owned(),
         y: "ImageNet top-1, %".to_owned(),
+        joins: Joins::Front,
         points: with_front(published("images_per_sec_core")?, Better::More),
     });
     Ok(figures)
+}
+
+/// Accuracy against the size of the training set, with a line for each network: of runs that differ in it.
+fn by_examples(runs: &[RunRecord]) -> Option<Figure> {
+    let examples = |run: &RunRecord| run.plan.facts.train_examples as f64;
+    let point = |run: &RunRecord| {
+        let point = point_of_run(run, examples(run))?;
+        Some(Point { group: run.plan.model.network.to_string(), ..point })
+    };
+    let points: Vec<Point> = runs.iter().filter_map(point).collect();
+    let first = points.first()?.x;
+    points.iter().any(|point| point.x != first).then(|| Figure {
+        name: "Accuracy against the size of the training set: runs".to_owned(),
+        x: "training examples".to_owned(),
+        y: "best top-1, %".to_owned(),
+        joins: Joins::Group,
+        points,
+    })
 }
 
 /// Floating-point operations of all updates that were done.

@@ -8,7 +8,7 @@ use crate::config::optimizer::{
 };
 use crate::error::TrainError;
 use crate::plan::task::Task;
-use crate::update::optimizer::Rule;
+use crate::update::optimizer::{FirstMomentDtype, Rule};
 use crate::update::sam::Sam;
 
 /// The optimizer of a run.
@@ -16,6 +16,9 @@ use crate::update::sam::Sam;
 pub struct OptimizerPlan {
     /// Highest learning rate.
     pub learning_rate: f64,
+    /// Type of the first moment, or of the momentum.
+    #[serde(default)]
+    pub first_moment_dtype: FirstMomentDtype,
     /// Kind and constants.
     #[serde(flatten)]
     pub rule: Rule,
@@ -31,6 +34,7 @@ impl OptimizerPlan {
             Task::Pretrain => OptimizerKind::Adamw,
             Task::Finetune => OptimizerKind::Sgd,
         };
+        let first_moment_dtype = config.first_moment_dtype.unwrap_or_default();
         let sam = config.sam;
         if let Some(Err((name, found, expected))) = sam.map(|sam| sam.check()) {
             return Err(TrainError::config(format!(
@@ -44,6 +48,7 @@ impl OptimizerPlan {
                 }
                 Ok(Self {
                     learning_rate: config.learning_rate.unwrap_or(LEARNING_RATE_ADAMW),
+                    first_moment_dtype,
                     rule: Rule::Adamw {
                         beta1: config.beta1.unwrap_or(BETA1),
                         beta2: config.beta2.unwrap_or(BETA2),
@@ -65,6 +70,7 @@ impl OptimizerPlan {
                 }
                 Ok(Self {
                     learning_rate: config.learning_rate.unwrap_or(LEARNING_RATE_SGD),
+                    first_moment_dtype,
                     rule: Rule::Sgd {
                         momentum: config.momentum.unwrap_or(MOMENTUM),
                         weight_decay: config.weight_decay.unwrap_or(WEIGHT_DECAY_SGD),

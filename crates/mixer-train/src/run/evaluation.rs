@@ -73,7 +73,7 @@ pub struct Evaluator {
     pub preprocessing: Preprocessing,
     /// Loss that is reported.
     pub loss: Loss,
-    /// Examples per batch; the last one is padded, so that shapes never change.
+    /// Examples per batch; on a GPU the last one is padded, so that shapes never change.
     pub batch_size: usize,
     /// Threads and memory that read them.
     pub loading: Loading,
@@ -131,9 +131,10 @@ impl Evaluator {
         let mut stream = Stream::new(loader, normaliser, |_| Ok(()))?;
         let mut scores = Vec::new();
         while let Some(Input { patches, batch, .. }) = stream.next(|| stop(scores.len() as u64))? {
+            let rows = patches.dims()[0];
             let logits = mixer.forward(patches);
-            let targets = smoothed_targets(&batch.labels, num_classes, 0.0);
-            let targets = stream.normaliser().matrix(targets, batch.labels.len());
+            let targets = smoothed_targets(&batch.labels[..rows], num_classes, 0.0);
+            let targets = stream.normaliser().matrix(targets, rows);
             let losses = self.loss.per_example(logits.clone(), targets);
             // SYNC: one read of the losses and one of the logits per batch.
             let losses: Vec<f32> = losses.into_data().iter::<f32>().collect();

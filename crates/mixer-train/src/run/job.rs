@@ -72,6 +72,7 @@ impl Job {
             recompute_blocks: plan.train.recompute_blocks,
         };
         let mixer = Mixer::from_weights(weights, &self.autodiff_device())?.with_compute(compute);
+        let optimizer = optimizer.with_first_moment_dtype(plan.optimizer.first_moment_dtype);
         Ok((rates.frozen(mixer), optimizer.with_rates(rates), state))
     }
 
@@ -89,10 +90,11 @@ impl Job {
 
     /// Bytes of a checkpoint, nearly: the parameters, and what the optimizer keeps of them.
     pub(crate) fn checkpoint_bytes(&self) -> u64 {
-        let kept = 1
-            + self.plan.optimizer.rule.num_moments()
-            + usize::from(self.plan.train.ema_decay.is_some());
-        4 * kept as u64 * count::num_params(&self.plan.model.network) as u64
+        let RunPlan { optimizer, train, model, .. } = &self.plan;
+        // The weights take the first moment's place among those in f32.
+        let in_f32 = optimizer.rule.num_moments() + usize::from(train.ema_decay.is_some());
+        let bytes = 4 * in_f32 + optimizer.first_moment_dtype.dtype().size();
+        bytes as u64 * count::num_params(&model.network) as u64
     }
 
     /// Metadata of the weights after `step` updates.

@@ -10,6 +10,7 @@ use crate::disk::checkpoint::{Checkpoint, RunState};
 use crate::error::TrainError;
 use crate::group::{Group, is_first};
 use crate::run::job::Start;
+use crate::update::optimizer::FirstMomentDtype;
 
 /// A state without the values of its tensors, which follow in this order.
 #[derive(Serialize, Deserialize)]
@@ -44,7 +45,7 @@ fn send(group: &dyn Group, start: &Start) -> Result<(), TrainError> {
     let (checkpoint, weights, moments) = match start {
         Start::Weights(weights) => (None, &weights.tensors, &none),
         Start::Checkpoint(path, checkpoint) => {
-            let Checkpoint { state, weights, moments, optimizer_step } = &**checkpoint;
+            let Checkpoint { state, weights, moments, optimizer_step, .. } = &**checkpoint;
             (Some((path.clone(), state.clone(), *optimizer_step)), &weights.tensors, moments)
         }
     };
@@ -75,7 +76,9 @@ fn receive(group: &dyn Group, network: &MixerConfig) -> Result<Start, TrainError
     let moments = tensors(moments);
     Ok(match checkpoint {
         Some((path, state, optimizer_step)) => {
-            let checkpoint = Checkpoint { state, weights, moments, optimizer_step };
+            let first_moment_dtype = FirstMomentDtype::F32;
+            let checkpoint =
+                Checkpoint { state, weights, moments, first_moment_dtype, optimizer_step };
             Start::Checkpoint(path, Box::new(checkpoint))
         }
         None => Start::Weights(Box::new(weights)),

@@ -345,7 +345,8 @@ impl Opened {
 fn check_device(device: &DeviceEntry, plan: &RunPlan) -> Result<(), TrainError> {
     let of_teacher = plan.train.teacher.as_ref().and_then(|teacher| teacher.precision);
     let precisions = [Some(plan.train.precision), of_teacher];
-    precisions.into_iter().flatten().try_for_each(|precision| device.check(precision))
+    precisions.into_iter().flatten().try_for_each(|precision| device.check(precision))?;
+    device.check_first_moment(plan.optimizer.first_moment_dtype)
 }
 
 /// Refuses a number of processes that cannot share an update evenly, or not with the bits of one.

@@ -6,17 +6,40 @@
 use std::collections::BTreeMap;
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
-use burn::tensor::{Device, Gradients, Tensor, TensorData};
+use burn::tensor::{DType, Device, Gradients, Tensor, TensorData};
 pub use mixer_kernels::Clip;
 use mixer_kernels::{
     AdamwStep, AnyTensor, SgdStep, adamw_update, average_update, dot, sgd_update, squared_norm,
 };
 use mixer_model::{HostTensor, Mixer, ParameterSpec, Precision, parameters};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::group::Group;
 use crate::group::tree::{Counter, sum_over};
 use crate::update::parameter_rates::ParameterRates;
+
+/// Type that AdamW's first moment, or the momentum of SGD, is kept in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum FirstMomentDtype {
+    /// Nothing is rounded.
+    #[default]
+    F32,
+    /// Rounded to the nearest (of two, to the even one) when it is put away: half the bytes.
+    Bf16,
+}
+
+impl FirstMomentDtype {
+    /// Its type in Burn.
+    #[must_use]
+    pub fn dtype(self) -> DType {
+        match self {
+            Self::F32 => DType::F32,
+            Self::Bf16 => DType::BF16,
+        }
+    }
+}
 
 /// Rule and constants of the update.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -60,6 +83,8 @@ pub struct Optimizer {
     ema_decay: Option<f64>,
     /// Factor of each parameter's learning rate.
     rates: ParameterRates,
+    /// Type that the first moment, or the momentum, is kept in.
+    first_moment_dtype: FirstMomentDtype,
     /// Updates done; Adam's bias correction counts them.
     step: u64,
     /// By the parameter's path.
@@ -293,7 +318,8 @@ impl Optimizer {
     #[must_use]
     pub fn new(rule: Rule, ema_decay: Option<f64>) -> Self {
         let rates = ParameterRates::default();
-        Self { rule, ema_decay, rates, step: 0, kept: BTreeMap::new() }
+        let first_moment_dtype = FirstMomentDtype::default();
+        Self { rule, ema_decay, rates, first_moment_dtype, step: 0, kept: BTreeMap::new() }
     }
 
     /// The same optimizer with a learning rate of its own for each parameter. What is frozen has no
@@ -301,6 +327,22 @@ impl Optimizer {
     #[must_use]
     pub fn with_rates(self, rates: ParameterRates) -> Self {
         Self { rates, ..self }
+    }
+
+    /// The same optimizer with its first moment, or its momentum, kept in this type. Values that it holds
+    /// already keep their bits.
+    #[must_use]
+    pub fn with_first_moment_dtype(mut self, first_moment_dtype: FirstMomentDtype) -> Self {
+        for first in self.kept.values_mut().filter_map(|kept| kept.moments.first_mut()) {
+            *first = first.clone().cast(first_moment_dtype.dtype());
+        }
+        Self { first_moment_dtype, ..self }
+    }
+
+    /// The type that the first moment, or the momentum, is kept in.
+    #[must_use]
+    pub fn first_moment_dtype(&self) -> FirstMomentDtype {
+        self.first_moment_dtype
     }
 
     /// Applies one update; `None` for `clip` never clips.
@@ -347,6 +389,8 @@ impl Optimizer {
             let average = kept.average.iter().map(|average| (AVERAGE.to_owned(), average));
             for (name, tensor) in moments.chain(average) {
                 let flat = tensor.clone().reshaped(&[tensor.dims().iter().product()]);
+                // Of bf16, not a bit is lost.
+                let flat = flat.cast(DType::F32);
                 let flat = HostTensor::from_device(flat.into_tensor::<1>());
                 state.insert(format!("{path}.{name}"), flat);
             }
@@ -396,7 +440,8 @@ impl Optimizer {
             }
         }
         let rates = ParameterRates::default();
-        Ok(Self { rule, ema_decay, rates, step, kept })
+        let first_moment_dtype = FirstMomentDtype::default();
+        Ok(Self { rule, ema_decay, rates, first_moment_dtype, step, kept })
     }
 
     /// Decay of the average in this update: that of the plan, but less in the first ones, so that the
@@ -437,14 +482,15 @@ impl Optimizer {
             inputs.push((value, gradient, moments, is_kernel, learning_rate * factor));
             paths.push(path);
         }
+        let first_moment = self.first_moment_dtype.dtype();
         let decay = |weight_decay, is_kernel| if is_kernel { weight_decay } else { 0.0 };
         let updated: Vec<(AnyTensor, Vec<AnyTensor>)> = match self.rule {
             Rule::Adamw { beta1, beta2, epsilon, weight_decay } => {
                 let with_moments = |(value, gradient, moments, is_kernel, learning_rate)| {
                     let gradient: AnyTensor = gradient;
                     let zeros = || gradient.zeros_like();
-                    let [first, second]: [AnyTensor; 2] =
-                        Vec::try_into(moments).unwrap_or_else(|_| [zeros(), zeros()]);
+                    let [first, second]: [AnyTensor; 2] = Vec::try_into(moments)
+                        .unwrap_or_else(|_| [zeros().cast(first_moment), zeros()]);
                     let step = AdamwStep {
                         gradient_scale,
                         learning_rate,
@@ -465,8 +511,8 @@ impl Optimizer {
             Rule::Sgd { momentum, weight_decay } => {
                 let with_velocity = |(value, gradient, moments, is_kernel, learning_rate)| {
                     let gradient: AnyTensor = gradient;
-                    let [velocity]: [AnyTensor; 1] =
-                        Vec::try_into(moments).unwrap_or_else(|_| [gradient.zeros_like()]);
+                    let [velocity]: [AnyTensor; 1] = Vec::try_into(moments)
+                        .unwrap_or_else(|_| [gradient.zeros_like().cast(first_moment)]);
                     let weight_decay = decay(weight_decay, is_kernel);
                     let step = SgdStep { gradient_scale, learning_rate, momentum, weight_decay };
                     ([value, gradient, velocity], step)

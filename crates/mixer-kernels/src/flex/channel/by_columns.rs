@@ -16,7 +16,7 @@ use crate::flex::activation::Activation;
 use crate::flex::branch::View;
 use crate::flex::buffer::{Floats, Output, Scratch};
 use crate::flex::format::{Format, PANEL, padded};
-use crate::flex::panel::{Form, Left, multiply, pack_panel, padded_vector};
+use crate::flex::panel::{Form, Left, Matrix, multiply, pack_panel, padded_vector};
 use crate::flex::rows;
 use crate::simd::{InstructionSet, Kernel, Simd};
 use crate::spec::Gelu;
@@ -36,8 +36,8 @@ struct Work<'a, F> {
     format: PhantomData<F>,
     set: InstructionSet,
     call: Call<'a>,
-    weight1: &'a [f32],
-    weight2: &'a [f32],
+    weight1: Matrix<'a>,
+    weight2: Matrix<'a>,
     normal: Floats,
     active: Floats,
     y: Floats,
@@ -137,8 +137,7 @@ impl<F: Format> HiddenJob<'_, F> {
         // SAFETY: everything was given the room that is used here; this panel of `active` is nobody
         // else's, and `normal` is written.
         unsafe {
-            let (dims, form) = ([call.channels, call.hidden], Form::Pairs);
-            pack_panel::<F>(set, weight1, dims, false, form, panel, right.at(0));
+            pack_panel::<F>(set, weight1, Form::Pairs, panel, right.at(0));
             let left = Left::Rows { from: normal.at(0), rows };
             let (right, hidden) = (right.at(0), hidden.at(0));
             multiply::<F, S>(s, left, right, width, hidden, PANEL, rows, false);
@@ -167,9 +166,8 @@ impl<F: Format> Kernel for OutputJob<'_, F> {
         unsafe {
             for chunk in (0..call.hidden).step_by(CHUNK) {
                 let height = CHUNK.min(call.hidden - chunk);
-                let (dims, form) = ([height, call.channels], Form::Pairs);
-                let weights = &weight2[chunk * call.channels..];
-                pack_panel::<F>(set, weights, dims, false, form, panel, right.at(0));
+                let weights = weight2.rows(chunk, height);
+                pack_panel::<F>(set, weights, Form::Pairs, panel, right.at(0));
                 let left = Left::Rows { from: active.at(chunk / PANEL * rows * F::ROW), rows };
                 let (right, to, depth) = (right.at(0), branch.at(0), padded(height));
                 multiply::<F, S>(s, left, right, depth, to, PANEL, rows, chunk > 0);

@@ -1,9 +1,11 @@
 //! Element types of stored tensors, and their conversion to `f32`: the one place that interprets the
 //! bytes of a weights file.
 
+use std::io::Read;
+
 use half::{bf16, f16};
 
-/// Bytes that a reader takes and converts at a time; a multiple of every element size.
+/// Bytes that are taken and converted at a time, in a cache; a multiple of every element size.
 pub(super) const CHUNK_BYTES: usize = 256 * 1024;
 
 /// A floating-point type that a weights file may store.
@@ -48,18 +50,36 @@ impl Element {
         }
     }
 
-    /// Appends the values of `bytes` (a whole number of them) to `values`. `f64` is rounded to the
-    /// nearest `f32`; the other three convert exactly.
-    pub(super) fn decode_into(self, bytes: &[u8], order: ByteOrder, values: &mut Vec<f32>) {
-        match self {
-            Self::F16 => extend(bytes, order, values, |b| f16::from_le_bytes(b).to_f32()),
-            Self::BF16 => extend(bytes, order, values, |b| bf16::from_le_bytes(b).to_f32()),
-            Self::F32 => extend(bytes, order, values, f32::from_le_bytes),
-            Self::F64 => extend(bytes, order, values, |b| f64::from_le_bytes(b) as f32),
+    /// Reads so many values. `f64` is rounded to the nearest `f32`; the other three convert exactly.
+    ///
+    /// Memory for all of them is taken at once: that they are there has to be known.
+    pub(super) fn read(
+        self,
+        reader: &mut impl Read,
+        order: ByteOrder,
+        num_values: usize,
+    ) -> std::io::Result<Vec<f32>> {
+        let mut values = Vec::with_capacity(num_values);
+        let mut left = num_values * self.size();
+        let mut chunk = vec![0; CHUNK_BYTES.min(left)];
+        while left > 0 {
+            let chunk = &mut chunk[..CHUNK_BYTES.min(left)];
+            reader.read_exact(chunk)?;
+            match self {
+                Self::F16 => extend(chunk, order, &mut values, |b| f16::from_le_bytes(b).to_f32()),
+                Self::BF16 => {
+                    extend(chunk, order, &mut values, |b| bf16::from_le_bytes(b).to_f32());
+                }
+                Self::F32 => extend(chunk, order, &mut values, f32::from_le_bytes),
+                Self::F64 => extend(chunk, order, &mut values, |b| f64::from_le_bytes(b) as f32),
+            }
+            left -= chunk.len();
         }
+        Ok(values)
     }
 }
 
+/// Appends the values of `bytes`, a whole number of them.
 fn extend<const N: usize>(
     bytes: &[u8],
     order: ByteOrder,
@@ -82,10 +102,9 @@ fn extend<const N: usize>(
 mod tests {
     use super::*;
 
-    fn decode(element: Element, bytes: &[u8], order: ByteOrder) -> Vec<f32> {
-        let mut values = Vec::new();
-        element.decode_into(bytes, order, &mut values);
-        values
+    fn decode(element: Element, mut bytes: &[u8], order: ByteOrder) -> Vec<f32> {
+        let num_values = bytes.len() / element.size();
+        element.read(&mut bytes, order, num_values).unwrap()
     }
 
     #[test]

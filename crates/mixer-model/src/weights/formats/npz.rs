@@ -104,18 +104,10 @@ impl<R: Read + Seek> NpzFile<R> {
         let data_bytes = usize::try_from(array.header.data_bytes().map_err(say)?)
             .map_err(|error| say(error.to_string()))?;
         // What all arrays take was compared with the size of the file when it was opened.
-        let mut data = Vec::with_capacity(data_bytes / element.size());
         let mut member = self.archive.read(array.member).map_err(say)?;
         let mut header = vec![0; array.data_offset];
         member.read_exact(&mut header).map_err(io)?;
-        let mut chunk = vec![0; CHUNK_BYTES.min(data_bytes)];
-        let mut left = data_bytes;
-        while left > 0 {
-            let chunk = &mut chunk[..CHUNK_BYTES.min(left)];
-            member.read_exact(chunk).map_err(io)?;
-            element.decode_into(chunk, order, &mut data);
-            left -= chunk.len();
-        }
+        let data = element.read(&mut member, order, data_bytes / element.size()).map_err(io)?;
         member.finish().map_err(say)?;
         let shape = array.header.shape.clone();
         if array.header.fortran_order && shape.len() > 1 {

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::io::{Read, Seek, SeekFrom};
 use std::mem::size_of;
 
-use super::element::{ByteOrder, CHUNK_BYTES, Element};
+use super::element::{ByteOrder, Element};
 use super::pickle::{Found, Pickle, Storage, StorageType, View};
 use super::refusal::Refusal;
 use super::zip::Archive;
@@ -215,16 +215,10 @@ impl<R: Read + Seek> PytorchFile<R> {
         let num_values = if view.is_contiguous() { view.len() } else { view.extent().unwrap_or(0) };
         let start = start + view.offset * storage.element.size();
         self.reader.seek(SeekFrom::Start(start)).map_err(|error| say(error.to_string()))?;
-        let mut left =
-            usize::try_from(num_values).map_err(|error| say(error.to_string()))? * element.size();
-        let mut data = Vec::with_capacity(left / element.size());
-        let mut chunk = vec![0; CHUNK_BYTES.min(left)];
-        while left > 0 {
-            let chunk = &mut chunk[..CHUNK_BYTES.min(left)];
-            self.reader.read_exact(chunk).map_err(|error| say(error.to_string()))?;
-            element.decode_into(chunk, ByteOrder::Little, &mut data);
-            left -= chunk.len();
-        }
+        let num_values = usize::try_from(num_values).map_err(|error| say(error.to_string()))?;
+        let mut data = element
+            .read(&mut self.reader, ByteOrder::Little, num_values)
+            .map_err(|error| say(error.to_string()))?;
         if !view.is_contiguous() {
             data = gathered(&data, view);
         }

@@ -11,6 +11,7 @@ use std::fmt;
 use std::io::{Read, Seek, SeekFrom, Write};
 
 use ::safetensors::tensor::Dtype;
+use burn::tensor::bf16;
 use serde::de::{Error, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -102,15 +103,9 @@ impl<R: Read + Seek> SafetensorsFile<R> {
         // The header was checked against the size of the file: this much is there.
         let (start, end) = info.data_offsets;
         self.reader.seek(SeekFrom::Start(self.data_start + start)).map_err(say)?;
-        let mut left = usize::try_from(end - start).map_err(|error| error.to_string())?;
-        let mut data = Vec::with_capacity(left / element.size());
-        let mut chunk = vec![0; CHUNK_BYTES.min(left)];
-        while left > 0 {
-            let chunk = &mut chunk[..CHUNK_BYTES.min(left)];
-            self.reader.read_exact(chunk).map_err(say)?;
-            element.decode_into(chunk, ByteOrder::Little, &mut data);
-            left -= chunk.len();
-        }
+        let bytes = usize::try_from(end - start).map_err(|error| error.to_string())?;
+        let num_values = bytes / element.size();
+        let data = element.read(&mut self.reader, ByteOrder::Little, num_values).map_err(say)?;
         Ok(HostTensor { shape: info.shape.0.clone(), data })
     }
 }
@@ -243,7 +238,8 @@ enum Entry<'a> {
     Tensor { dtype: &'a str, shape: &'a [usize], data_offsets: [usize; 2] },
 }
 
-/// Writes all tensors as `F32`, sorted by name.
+/// Writes all tensors, sorted by name: first those in `F32`, then those that `in_bf16` chooses in `BF16`, so
+/// that each lies where its type may.
 ///
 /// # Determinism
 /// The bytes are a function of the arguments.
@@ -251,15 +247,18 @@ pub(crate) fn write(
     out: &mut impl Write,
     tensors: &BTreeMap<String, HostTensor>,
     metadata: &BTreeMap<&str, String>,
+    in_bf16: impl Fn(&str) -> bool,
 ) -> std::io::Result<()> {
+    let (narrow, wide): (Vec<_>, Vec<_>) = tensors.iter().partition(|(name, _)| in_bf16(name));
     let mut header = BTreeMap::from([("__metadata__", Entry::Metadata(metadata))]);
     let mut offset = 0;
-    for (name, tensor) in tensors {
-        let end = offset + 4 * tensor.data.len();
-        let entry =
-            Entry::Tensor { dtype: "F32", shape: &tensor.shape, data_offsets: [offset, end] };
-        header.insert(name, entry);
-        offset = end;
+    for (dtype, bytes, tensors) in [("F32", 4, &wide), ("BF16", 2, &narrow)] {
+        for (name, tensor) in tensors {
+            let end = offset + bytes * tensor.data.len();
+            let entry = Entry::Tensor { dtype, shape: &tensor.shape, data_offsets: [offset, end] };
+            header.insert(name, entry);
+            offset = end;
+        }
     }
     let mut json = serde_json::to_vec(&header)?;
     // The format wants the data aligned to 8 bytes.
@@ -267,10 +266,17 @@ pub(crate) fn write(
     out.write_all(&(json.len() as u64).to_le_bytes())?;
     out.write_all(&json)?;
     let mut bytes = Vec::with_capacity(CHUNK_BYTES);
-    for tensor in tensors.values() {
+    for (_, tensor) in wide {
         for values in tensor.data.chunks(CHUNK_BYTES / 4) {
             bytes.clear();
             bytes.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+            out.write_all(&bytes)?;
+        }
+    }
+    for (_, tensor) in narrow {
+        for values in tensor.data.chunks(CHUNK_BYTES / 2) {
+            bytes.clear();
+            bytes.extend(values.iter().flat_map(|&value| bf16::from_f32(value).to_le_bytes()));
             out.write_all(&bytes)?;
         }
     }

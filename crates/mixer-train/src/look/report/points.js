@@ -1,11 +1,12 @@
-// Figures of points: accuracy against cost with the front, and accuracy against confidence.
+// Figures of points: accuracy against cost with the front or against the size of the training set, and accuracy
+// against confidence.
 
 class Scatter extends Figure {
-  constructor({ name, x, y, points }) {
+  constructor({ name, x, y, joins, points }) {
     super(name, `${y} against ${x}; the table below has the numbers`);
-    Object.assign(this, { x, y, points });
+    Object.assign(this, { x, y, joins, points });
     this.groups = [...new Set(points.map((point) => point.group))];
-    this.figure.append(element('p', { class: 'legend' }, ...this.groups.map((group, i) => element('span', {}, swatch(i), group)), element('span', { class: 'quiet' }, `up: ${y}; line: the front`)));
+    this.figure.append(element('p', { class: 'legend' }, ...this.groups.map((group, i) => element('span', {}, swatch(i), group)), element('span', { class: 'quiet' }, `up: ${y}; ${joins === 'group' ? 'lines: the mean of each network' : 'line: the front'}`)));
   }
 
   draw() {
@@ -19,7 +20,9 @@ class Scatter extends Figure {
     const bottom = BOTTOM + 16;
     const { sx, sy } = this.axes({ x: range(this.points.map(({ x }) => x), true), y: range(this.points.map(({ y }) => y)), isLogX: true, xName: this.x, bottom });
     const front = this.points.filter((point) => point.is_front).sort((a, b) => a.x - b.x);
-    this.svg.append(shape('path', { class: 'front', d: front.map(({ x, y }, i) => `${i === 0 ? 'M' : 'L'}${sx(x).toFixed(1)} ${sy(y).toFixed(1)}`).join('') }));
+    const path = (points) => points.map(({ x, y }, i) => `${i === 0 ? 'M' : 'L'}${sx(x).toFixed(1)} ${sy(y).toFixed(1)}`).join('');
+    if (this.joins === 'front') this.svg.append(shape('path', { class: 'front', d: path(front) }));
+    else this.groups.forEach((group, i) => this.svg.append(shape('path', { class: 'curve', d: path(this.means(group)), style: `stroke:${colour(i)}` })));
     for (const point of this.points) {
       const mark = shape('circle', { r: point.is_front ? 4.5 : 3.5, cx: sx(point.x), cy: sy(point.y), class: point.is_front ? 'mark best' : 'mark', style: `fill:${colour(this.groups.indexOf(point.group))}` });
       mark.append(shape('title', {}, `${point.name} (${point.about}): ${short(point.y)} at ${short(point.x)}`));
@@ -41,6 +44,15 @@ class Scatter extends Figure {
       taken.push(place);
       this.svg.append(shape('text', { x: place[0], y: place[3] - 1 }, name));
     }
+  }
+
+  // The mean of the points of a group at each x, from left to right.
+  means(group) {
+    const own = this.points.filter((point) => point.group === group);
+    return [...new Set(own.map(({ x }) => x))].sort((a, b) => a - b).map((x) => {
+      const ys = own.filter((point) => point.x === x).map(({ y }) => y);
+      return { x, y: ys.reduce((sum, y) => sum + y, 0) / ys.length };
+    });
   }
 
   cells() {
