@@ -191,8 +191,8 @@ impl InstructionSet {
         }
     }
 
-    /// The sets that this processor has, best first; behind them AMX, which has not run on hardware yet, and
-    /// for which the system is asked only by those who come so far.
+    /// The sets that this processor has, best first; AMX, which has not run on hardware yet, comes last, so that
+    /// only who goes so far has the system asked for its registers.
     pub fn available() -> impl Iterator<Item = Self> {
         Self::ALL.iter().copied().filter(|set| set.is_there())
     }

@@ -99,3 +99,42 @@ impl Tiles for Twin {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `start` plus words of `[low, high]` times one, by the twin in one step.
+    fn sum(start: f32, words: &[[f32; 2]]) -> f32 {
+        let word = |[low, high]: [f32; 2]| f32::from_bits(low.to_bits() >> 16 | high.to_bits());
+        let left: Vec<f32> = words.iter().copied().map(word).collect();
+        let right = vec![word([1.0, 1.0]); words.len() * 2 * TILE];
+        let mut to = [start; 2 * TILE];
+        let product = TileProduct {
+            left: left.as_ptr(),
+            left_step: 0,
+            right: right.as_ptr(),
+            steps: 1,
+            words: words.len(),
+            to: to.as_mut_ptr(),
+            to_row: 0,
+            rows: 1,
+            accumulate: true,
+        };
+        // SAFETY: all of it is there.
+        unsafe { Twin.product(&product) };
+        to[0]
+    }
+
+    #[test]
+    fn the_twin_sums_in_the_order_of_the_manual() {
+        // 2²⁴, to which one adds nothing and two add two.
+        const BIG: f32 = 16_777_216.0;
+        // The result comes last, the halves are apart, and each is in the order of depth.
+        assert_eq!(sum(BIG, &[[1.0, 1.0]]), BIG + 2.0);
+        assert_eq!(sum(0.0, &[[BIG, 1.0], [0.0, 1.0]]), BIG + 2.0);
+        assert_eq!(sum(0.0, &[[BIG, 0.0], [1.0, 0.0], [1.0, 0.0]]), BIG);
+        const SUBNORMAL: f32 = f32::MIN_POSITIVE / 2.0;
+        assert_eq!(sum(SUBNORMAL, &[[SUBNORMAL, SUBNORMAL]; 2]), 0.0);
+    }
+}
