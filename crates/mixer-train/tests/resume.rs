@@ -81,6 +81,17 @@ fn killed_run_of_a_vision_transformer_matches_uninterrupted_run() {
     assert_a_kill_changes_nothing(&fixture);
 }
 
+/// So is a BiT-ResNet, with stochastic depth.
+#[test]
+fn killed_run_of_a_bit_resnet_matches_uninterrupted_run() {
+    let mixer = "image_size = 16\npatch_size = 4\nhidden_dim = 16\nnum_blocks = 2\n";
+    assert!(CONFIG.contains(mixer));
+    let network =
+        "image_size = 32\npatch_size = 8\nhidden_dim = 64\ndepths = [1, 1]\nnum_groups = 8\n";
+    let fixture = Fixture::with(&CONFIG.replace(mixer, network));
+    assert_a_kill_changes_nothing(&fixture);
+}
+
 /// What is frozen has no moments to restore.
 #[test]
 fn killed_run_with_frozen_parameters_and_layer_decay_matches_uninterrupted_run() {

@@ -367,7 +367,10 @@ fn inspect(path: &Path, format: Format) -> Result<(), TrainError> {
         });
     }
     let mut text = match &info.architecture {
-        Ok(config) => format!("architecture: {config}, gelu {}\n", config.gelu),
+        Ok(config) if config.has_tokens() => {
+            format!("architecture: {config}, gelu {}\n", config.gelu)
+        }
+        Ok(config) => format!("architecture: {config}\n"),
         Err(error) => format!("architecture: {}\n", visible(&error.to_string())),
     };
     text += &format!("format: {}\n", info.format);
