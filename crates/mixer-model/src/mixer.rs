@@ -3,7 +3,7 @@
 //! From the outside in: `mixer` is the whole, `block` one of its layers, `mlp`, `attention` and
 //! `layer_norm` what a block is made of, `positions` what a Vision Transformer adds to its tokens. `resnet`
 //! is what a BiT-ResNet has instead of all these, made of `resnet_block`, `standardised_conv` and
-//! `group_norm`. `config` has the dimensions (`depths`, and `stage`, which follows from them), `variants`
+//! `group_norm`, which both make `standardised_rows`. `config` has the dimensions (`depths`, and `stage`, which follows from them), `variants`
 //! their names, `compute` what may be chosen about arithmetic. Nothing here knows of weights files: `transfer.rs` fills a network.
 
 mod attention;
@@ -22,6 +22,7 @@ mod resnet;
 mod resnet_block;
 pub(crate) mod stage;
 mod standardised_conv;
+mod standardised_rows;
 pub(crate) mod variants;
 
 pub use attention::Attention;

@@ -82,7 +82,7 @@ impl TrainingMemory {
     /// mixing before GELU (`S D_C`; on a GPU also after it), and once the input of the last normalisation.
     /// Attention keeps what was normalised, queries, keys and values, their mixture and the branch
     /// (`6 T C`), and for every head the weights between tokens twice (`2 T²`), all of it f32: an estimate
-    /// of Burn's operations. A BiT-ResNet keeps each input of a normalisation less its mean, normalised, and
+    /// of Burn's operations. A BiT-ResNet keeps each input of a normalisation as it is, normalised, and
     /// after ReLU, and what the stem pools: an estimate too.
     #[must_use]
     pub fn new(config: &MixerConfig, setup: &TrainingSetup) -> Self {

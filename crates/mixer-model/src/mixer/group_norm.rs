@@ -5,6 +5,7 @@ use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
 
 use super::parameter::unfilled;
+use super::standardised_rows::standardised_rows;
 
 /// Added to the variance. PARITY: timm's; big_vision has 1e-6.
 const EPSILON: f64 = 1e-5;
@@ -35,10 +36,8 @@ impl GroupNorm {
     pub(super) fn forward(&self, x: Tensor<4>, num_groups: usize) -> Tensor<4> {
         let shape = x.dims();
         let [b, c, height, width] = shape;
-        let grouped = x.reshape([b, num_groups, c / num_groups * height * width]);
-        let centred = grouped.clone() - grouped.mean_dim(2);
-        let variance = centred.clone().square().mean_dim(2);
-        let normal = (centred / (variance + EPSILON).sqrt()).reshape(shape);
+        let groups = x.reshape([b * num_groups, c / num_groups * height * width]);
+        let normal = standardised_rows(groups, EPSILON).reshape(shape);
         let [gamma, beta] = [&self.gamma, &self.beta].map(|p| p.val().reshape([1, c, 1, 1]));
         relu(normal * gamma + beta)
     }

@@ -7,6 +7,7 @@ use burn::tensor::{Device, Tensor};
 use mixer_kernels::Precision;
 
 use super::parameter::unfilled;
+use super::standardised_rows::standardised_rows;
 
 /// Added to the variance of an output's weights. PARITY: timm's for BiT; big_vision adds 1e-5 to the standard
 /// deviation instead.
@@ -50,9 +51,6 @@ impl StandardisedConv {
     fn standardised(&self) -> Tensor<4> {
         let weight = self.weight.val();
         let shape = weight.dims();
-        let rows: Tensor<2> = weight.flatten(1, 3);
-        let centred = rows.clone() - rows.mean_dim(1);
-        let variance = centred.clone().square().mean_dim(1);
-        (centred / (variance + EPSILON).sqrt()).reshape(shape)
+        standardised_rows(weight.flatten(1, 3), EPSILON).reshape(shape)
     }
 }
