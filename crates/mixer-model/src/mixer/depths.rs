@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::ModelError;
 
 /// Most stages.
-const MAX_STAGES: usize = 4;
+pub(crate) const MAX_STAGES: usize = 4;
 
 /// Blocks by stage, at least one in each of one to four stages. In files a list, `[3, 4, 6, 3]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -11,7 +11,7 @@ use super::tensor_info::TensorInfo;
 use super::weights_file::WeightsFile;
 use crate::error::ModelError;
 use crate::mixer::config::{Gelu, MixerConfig, NO_GELU, Pool, TokenLayer};
-use crate::mixer::depths::Depths;
+use crate::mixer::depths::{Depths, MAX_STAGES};
 use crate::mixer::variants::{BIT_GROUPS, VIT_VARIANTS};
 use crate::parameters::{Axis, MIXER, Table, VIT};
 
@@ -247,7 +247,8 @@ fn infer_resnet(shapes: &Shapes) -> Result<MixerConfig, String> {
         shape.ok_or_else(|| format!("no `{name}`"))
     };
     let mut depths = Vec::new();
-    while depths.len() <= shapes.len() {
+    // One stage more than there may be is enough to refuse them.
+    while depths.len() <= MAX_STAGES {
         let stage = format!("stages.{}.blocks.", depths.len());
         let blocks = shapes.range(stage.clone()..).map_while(|(name, _)| {
             let (block, _) = name.strip_prefix(&stage)?.split_once('.')?;

@@ -143,7 +143,10 @@ pub(super) fn run(command: WeightsCommand) -> Result<(), TrainError> {
             out.check()?;
             let resized = weights.read()?.resized(image_size)?;
             if let Some(how) = resized.metadata.provenance.get("resolution") {
-                say(format_args!("token mixing: {how}"));
+                // Of other networks it is positions, or nothing.
+                let is_mixer = resized.config.tokens.mlp_dim().is_some();
+                let changed = if is_mixer { "token mixing" } else { "weights" };
+                say(format_args!("{changed}: {how}"));
             }
             write(&resized, &out)
         }

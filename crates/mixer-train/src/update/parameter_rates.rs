@@ -123,7 +123,7 @@ fn beginnings(config: &MixerConfig) -> String {
         0 | 1 => format!("`{}`", block(1)),
         n => format!("`{}` to `{}`", block(1), block(n)),
     };
-    let last = in_layer(1).last().map_or("", |name| name);
+    let last = in_layer(1).next_back().map_or("", |name| name);
     let module = last.rsplit_once('.').map_or("", |(module, _)| module);
     format!(
         "`{}`, {blocks}, or more of a name, as `{}.norm1`, `{module}` and `{last}`",
