@@ -2,6 +2,7 @@
 //! measured. Memory is in `training_memory.rs`.
 
 use crate::mixer::config::{MixerConfig, TokenLayer};
+use crate::mixer::stage::Stage;
 
 /// Product in 64 bits. Saturates: a cost that overflows is too large by any measure.
 pub(crate) fn product(factors: &[usize]) -> u64 {
@@ -15,11 +16,13 @@ pub(crate) fn sum(terms: &[u64]) -> u64 {
 /// Trainable parameters, the head included.
 ///
 /// Per block `4 C + (2 S D_S + D_S + S) + (2 C D_C + D_C + C)`; in a Vision Transformer `4 C² + 4 C` in place
-/// of the second term, and once `T C` positions and a class token of `C`.
+/// of the second term, and once `T C` positions and a class token of `C`. In a block of a BiT-ResNet that is
+/// given I channels, with W and M those of its stage, `I M + 9 M² + M W + 2 I + 4 M`, and `I W` in the first of
+/// a stage; `147 C₀` in the stem.
 ///
 /// # Source
 /// Agrees with `vit_jax/models_test.py` for B/16, B/32 and L/16 with 1000 classes, and for its Vision
-/// Transformers.
+/// Transformers; with timm for BiT-ResNets.
 #[must_use]
 pub fn num_params(config: &MixerConfig) -> u64 {
     let head = sum(&[product(&[config.hidden_dim, config.num_classes]), config.num_classes as u64]);
@@ -37,6 +40,7 @@ pub fn num_params_without_head(config: &MixerConfig) -> u64 {
         TokenLayer::Mlp { tokens_mlp_dim: d_s } => {
             (sum(&[product(&[2, s, d_s]), d_s as u64, s as u64]), 0)
         }
+        TokenLayer::Convolution { .. } => return resnet_params_without_head(config),
         TokenLayer::Attention { .. } => {
             let class_token = if config.has_class_token() { c as u64 } else { 0 };
             let positions = product(&[config.num_positions(), c]);
@@ -53,7 +57,8 @@ pub fn num_params_without_head(config: &MixerConfig) -> u64 {
 /// the activations.
 ///
 /// `S P² 3 C + L (2 S D_S C + 2 S C D_C) + C K`; in a Vision Transformer T in place of S behind the stem, and
-/// `4 T C² + 2 T² C` in place of token mixing.
+/// `4 T C² + 2 T² C` in place of token mixing; in a BiT-ResNet the weights of each convolution at every place of
+/// its outputs.
 #[must_use]
 pub fn macs(config: &MixerConfig) -> u64 {
     let (c, s, t) = (config.hidden_dim, config.num_tokens(), config.num_positions());
@@ -61,12 +66,52 @@ pub fn macs(config: &MixerConfig) -> u64 {
     let stem = product(&[s, config.patch_dim(), c]);
     let tokens = match config.tokens {
         TokenLayer::Mlp { tokens_mlp_dim } => product(&[2, blocks, s, tokens_mlp_dim, c]),
+        TokenLayer::Convolution { .. } => return resnet_macs(config),
         TokenLayer::Attention { .. } => {
             sum(&[product(&[4, blocks, t, c, c]), product(&[2, blocks, t, t, c])])
         }
     };
     let channels = product(&[2, blocks, t, c, config.channels_mlp_dim]);
     sum(&[stem, tokens, channels, product(&[c, config.num_classes])])
+}
+
+/// Taps of the first convolution of a BiT-ResNet, and of the second one of its blocks.
+const STEM_TAPS: usize = 7 * 7;
+const TAPS: usize = 3 * 3;
+
+/// Trainable parameters of a BiT-ResNet without the head.
+fn resnet_params_without_head(config: &MixerConfig) -> u64 {
+    let norms = |inputs, bottleneck| sum(&[product(&[2, inputs]), product(&[4, bottleneck])]);
+    let of_stage = |stage: &Stage| {
+        let first = norms(stage.inputs, stage.bottleneck);
+        let others = norms(stage.width, stage.bottleneck).saturating_mul(stage.depth as u64 - 1);
+        sum(&[convolutions(stage, 1, 1), first, others])
+    };
+    let stages: Vec<u64> = config.stages().iter().map(of_stage).collect();
+    let stem = product(&[STEM_TAPS, 3, config.stem_width()]);
+    sum(&[stem, sum(&stages), product(&[2, config.hidden_dim])])
+}
+
+/// Multiply-accumulates of a BiT-ResNet.
+fn resnet_macs(config: &MixerConfig) -> u64 {
+    let area = |side: usize| side.saturating_mul(side);
+    let of_stage = |stage: &Stage| convolutions(stage, area(stage.side_before), area(stage.side));
+    let stages: Vec<u64> = config.stages().iter().map(of_stage).collect();
+    let stem = product(&[area(config.stem_side()), STEM_TAPS, 3, config.stem_width()]);
+    sum(&[stem, sum(&stages), product(&[config.hidden_dim, config.num_classes])])
+}
+
+/// The weights of a stage's convolutions, each as often as it is applied: the first one of the stage at
+/// `places_before` places, all others at `places`.
+fn convolutions(stage: &Stage, places_before: usize, places: usize) -> u64 {
+    let Stage { depth, inputs, width, bottleneck, .. } = *stage;
+    sum(&[
+        product(&[places_before, inputs, bottleneck]),
+        product(&[places, inputs, width]),
+        product(&[depth - 1, places, width, bottleneck]),
+        product(&[depth, places, TAPS, bottleneck, bottleneck]),
+        product(&[depth, places, bottleneck, width]),
+    ])
 }
 
 /// Floating-point operations of a training step per image: `3 · 2 ·` [`macs`]. The backward pass has
@@ -87,7 +132,7 @@ pub fn weights_bytes(config: &MixerConfig) -> u64 {
 mod tests {
     use super::*;
     use crate::mixer::config::{Gelu, Pool};
-    use crate::mixer::variants::{VARIANTS, VIT_VARIANTS, Variant};
+    use crate::mixer::variants::{BIT_VARIANTS, VARIANTS, VIT_VARIANTS, Variant};
     use crate::parameters::{ParameterSpec, parameters};
 
     /// Name, parameters without head, with 1000 and with 21843 classes, GMACs with 1000 classes, all
@@ -200,6 +245,30 @@ mod tests {
             }
             assert_eq!(num_params(&config), average, "{name}");
             assert_eq!(values(&config), average, "{name}");
+        }
+    }
+
+    /// Name, parameters and GMACs with 1000 classes at 224 px: sums over the parameters of timm's networks, and
+    /// over the outputs of their convolutions.
+    const BIT_TABLE: [(&str, u64, &str); 6] = [
+        ("BiT-R50x1", 25_549_352, "4.089"),
+        ("BiT-R50x3", 217_319_080, "36.082"),
+        ("BiT-R101x1", 44_541_480, "7.801"),
+        ("BiT-R101x3", 387_934_888, "69.492"),
+        ("BiT-R152x2", 236_335_208, "45.814"),
+        ("BiT-R152x4", 936_533_224, "182.777"),
+    ];
+
+    #[test]
+    fn bit_resnets_have_the_counts_of_timm() {
+        assert_eq!(BIT_TABLE.map(|row| row.0), BIT_VARIANTS.map(|variant| variant.name));
+        for (name, expected, gmacs) in BIT_TABLE {
+            let config = Variant::parse(name).unwrap().config(224, 1000, Gelu::Tanh);
+            config.validate().unwrap();
+            assert_eq!(num_params(&config), expected, "{name}");
+            let values: u64 = parameters(&config).iter().map(ParameterSpec::num_values).sum();
+            assert_eq!(values, expected, "{name}");
+            assert_eq!(format!("{:.3}", macs(&config) as f64 / 1e9), gmacs, "{name}");
         }
     }
 

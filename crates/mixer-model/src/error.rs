@@ -38,6 +38,50 @@ pub enum ModelError {
         /// Heads.
         num_heads: usize,
     },
+    /// Pictures that vanish before the last stage of a BiT-ResNet.
+    #[error("image size {image_size} is too small for a BiT-ResNet, expected at least {least}")]
+    SmallImage {
+        /// Image side, px.
+        image_size: usize,
+        /// Least side, px.
+        least: usize,
+    },
+    /// Stages that are none, too many, or empty.
+    #[error("`depths` is {found:?}, expected one to four stages of at least one block each")]
+    Stages {
+        /// Blocks by stage.
+        found: Vec<usize>,
+    },
+    /// Blocks by stage that are another number together.
+    #[error("`depths` is {depths:?}, expected {num_blocks} blocks together, as `num_blocks` says")]
+    BlocksByStage {
+        /// Blocks by stage.
+        depths: Vec<usize>,
+        /// Blocks of the network.
+        num_blocks: usize,
+    },
+    /// Channels that stages and groups do not divide.
+    #[error(
+        "`{name}` is {value}, expected a multiple of {parts}: stages halve it, and every layer has {num_groups} groups"
+    )]
+    IndivisibleChannels {
+        /// Name of the dimension.
+        name: &'static str,
+        /// Its value.
+        value: usize,
+        /// Number that has to divide it.
+        parts: usize,
+        /// Groups of a normalisation.
+        num_groups: usize,
+    },
+    /// Something that there is not for networks of this kind.
+    #[error("{subject} cannot be written for {network}")]
+    NotForNetwork {
+        /// What was asked for.
+        subject: &'static str,
+        /// The network.
+        network: String,
+    },
     /// The file could not be read or written; the source names the path.
     #[error("{source}")]
     Io {
@@ -57,8 +101,8 @@ pub enum ModelError {
         /// The way out, where there is one.
         hint: Option<&'static str>,
     },
-    /// Its tensors are not those of a Mixer, nor of a Vision Transformer.
-    #[error("not the weights of an MLP-Mixer or a ViT: {reason}: {}", path.display())]
+    /// Its tensors are not those of a Mixer, of a Vision Transformer, nor of a BiT-ResNet.
+    #[error("not the weights of an MLP-Mixer, a ViT or a BiT: {reason}: {}", path.display())]
     NotAMixer {
         /// Every difference, one phrase each.
         reason: String,

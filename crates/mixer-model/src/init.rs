@@ -27,7 +27,7 @@ const SMALL_BIAS_DEVIATION: f64 = 1e-6;
 ///
 /// In the blocks of a Vision Transformer kernels are Xavier uniform, queries, keys and values each by
 /// itself, and biases of the MLP normal with deviation 1e-6; positions are normal with deviation 0.02, the
-/// class token is zero.
+/// class token is zero. Convolutions of a BiT-ResNet begin as other kernels do, since they are standardised.
 ///
 /// # Errors
 /// [`ModelError`] when the dimensions do not make a network.

@@ -27,8 +27,8 @@ pub mod weights;
 
 pub use error::ModelError;
 pub use mixer::{
-    Compute, Gelu, Intermediates, Mixer, MixerConfig, Pool, TokenLayer, VARIANTS, VIT_VARIANTS,
-    Variant,
+    BIT_VARIANTS, Compute, Depths, Gelu, Intermediates, Mixer, MixerConfig, Pool, TokenLayer,
+    VARIANTS, VIT_VARIANTS, Variant,
 };
 pub use mixer_kernels::Precision;
 pub use parameters::{ParameterSpec, Role, parameters};

@@ -5,17 +5,20 @@
 //! parameter more, or one less, is a row here and a field of its module.
 //!
 //! # Source
-//! `timm/models/mlp_mixer.py`, `timm/models/vision_transformer.py` (names and layouts of files);
+//! `timm/models/mlp_mixer.py`, `timm/models/vision_transformer.py`, `timm/models/resnetv2.py` (names and
+//! layouts of files);
 //! `vit_jax/models_mixer.py@c6de1e5`, `vit_jax/models_vit.py@c6de1e5` (official names);
 //! `big_vision/models/mlp_mixer.py` (`load`: legacy names).
 
 use crate::mixer::config::{MixerConfig, TokenLayer};
+use crate::mixer::stage::Stage;
 use crate::tensor::HostTensor;
 
 use Axis::{
-    Channels, ChannelsHidden, Classes, Colours, One, Patch, Positions, Qkv, Tokens, TokensHidden,
+    BlockInputs, Bottleneck, Channels, ChannelsHidden, Classes, Colours, One, Patch, Positions,
+    Qkv, StageChannels, StemChannels, Taps, Tokens, TokensHidden,
 };
-use Layout::{PatchRows, Same, Transposed};
+use Layout::{PatchRows, Pointwise, Same, Transposed};
 use Role::{
     Bias, ClassToken, HeadBias, HeadKernel, Kernel, Position, Scale, Shift, SmallBias,
     UniformKernel,
@@ -42,12 +45,23 @@ pub(crate) enum Axis {
     Positions,
     /// Queries, keys and values of all heads, `3 C`.
     Qkv,
-    /// Nothing: examples, in a parameter that all of them share.
+    /// Nothing: examples, in a parameter that all of them share; places, in a kernel of one tap.
     One,
+    /// Side of a convolution's kernel.
+    Taps(usize),
+    /// Channels of a BiT-ResNet's first convolution.
+    StemChannels,
+    /// Channels that a block of a stage is given.
+    BlockInputs,
+    /// Channels of a stage.
+    StageChannels,
+    /// Channels between the convolutions of a block of a stage.
+    Bottleneck,
 }
 
 impl Axis {
-    fn size(self, config: &MixerConfig) -> usize {
+    /// The size in a parameter of a network, and of a block of a stage where it has such.
+    fn size(self, config: &MixerConfig, place: Option<(&Stage, usize)>) -> usize {
         match self {
             Self::Patch => config.patch_size,
             Self::Colours => 3,
@@ -59,6 +73,14 @@ impl Axis {
             Self::Positions => config.num_positions(),
             Self::Qkv => config.hidden_dim.saturating_mul(3),
             Self::One => 1,
+            Self::Taps(side) => side,
+            Self::StemChannels => config.stem_width(),
+            Self::BlockInputs => place.map_or(0, |(stage, block)| match block {
+                0 => stage.inputs,
+                _ => stage.width,
+            }),
+            Self::StageChannels => place.map_or(0, |(stage, _)| stage.width),
+            Self::Bottleneck => place.map_or(0, |(stage, _)| stage.bottleneck),
         }
     }
 }
@@ -105,6 +127,8 @@ pub(crate) enum Layout {
     Transposed,
     /// `[C, 3, P, P]` in a file, `[P·P·3, C]` in the module: rows in the order of a patch's values.
     PatchRows,
+    /// `[outputs, inputs, 1, 1]` in a file, `[inputs, outputs]` in the module.
+    Pointwise,
 }
 
 /// One parameter of a network.
@@ -147,6 +171,11 @@ impl ParameterSpec {
                 rows.shape = vec![rows.shape[..3].iter().product(), rows.shape[3]];
                 rows
             }
+            Layout::Pointwise => {
+                let mut matrix = tensor;
+                matrix.shape.truncate(2);
+                matrix.permuted(&[1, 0])
+            }
         }
     }
 
@@ -161,6 +190,11 @@ impl ParameterSpec {
                 let shape = &self.shape;
                 tensor.shape = vec![shape[2], shape[3], shape[1], shape[0]];
                 tensor.permuted(&[3, 2, 0, 1])
+            }
+            Layout::Pointwise => {
+                let mut kernel = tensor.permuted(&[1, 0]);
+                kernel.shape.extend([1, 1]);
+                kernel
             }
         }
     }
@@ -237,6 +271,13 @@ pub(crate) static VIT: Table = Table {
     flax_blocks: ["Transformer/encoderblock_"; 2],
 };
 
+/// The parameters of a BiT-ResNet. They have no official names here: files of the official code are not read.
+static BIT: Table =
+    Table { stem: &BIT_STEM, block: &BIT_BLOCK, head: &BIT_HEAD, flax_blocks: [UNNAMED; 2] };
+
+/// The official name of a parameter that has none.
+const UNNAMED: &str = "-";
+
 #[rustfmt::skip]
 static MIXER_STEM: [Row; 2] = [
     row("stem.proj.weight", "stem.weight", ["stem/kernel", "embedding/kernel"], &[Channels, Colours, Patch, Patch], PatchRows, Kernel),
@@ -299,6 +340,36 @@ static VIT_HEAD: [Row; 4] = [
     row("head.bias", "head.bias", ["head/bias"; 2], &[Classes], Same, HeadBias),
 ];
 
+#[rustfmt::skip]
+static BIT_STEM: [Row; 1] = [
+    row("stem.conv.weight", "resnet.stem.weight", [UNNAMED; 2], &[StemChannels, Colours, Taps(7), Taps(7)], Same, Kernel),
+];
+
+#[rustfmt::skip]
+static BIT_BLOCK: [Row; 10] = [
+    row(DOWNSAMPLE, "downsample.weight", [UNNAMED; 2], &[StageChannels, BlockInputs, One, One], Same, Kernel),
+    row("norm1.weight", "norm1.gamma", [UNNAMED; 2], &[BlockInputs], Same, Scale),
+    row("norm1.bias", "norm1.beta", [UNNAMED; 2], &[BlockInputs], Same, Shift),
+    row("conv1.weight", "conv1.weight", [UNNAMED; 2], &[Bottleneck, BlockInputs, One, One], Same, Kernel),
+    row("norm2.weight", "norm2.gamma", [UNNAMED; 2], &[Bottleneck], Same, Scale),
+    row("norm2.bias", "norm2.beta", [UNNAMED; 2], &[Bottleneck], Same, Shift),
+    row("conv2.weight", "conv2.weight", [UNNAMED; 2], &[Bottleneck, Bottleneck, Taps(3), Taps(3)], Same, Kernel),
+    row("norm3.weight", "norm3.gamma", [UNNAMED; 2], &[Bottleneck], Same, Scale),
+    row("norm3.bias", "norm3.beta", [UNNAMED; 2], &[Bottleneck], Same, Shift),
+    row("conv3.weight", "conv3.weight", [UNNAMED; 2], &[StageChannels, Bottleneck, One, One], Same, Kernel),
+];
+
+/// The convolution of the shortcut, in the first block of a stage only.
+const DOWNSAMPLE: &str = "downsample.conv.weight";
+
+#[rustfmt::skip]
+static BIT_HEAD: [Row; 4] = [
+    row("norm.weight", "resnet.norm.gamma", [UNNAMED; 2], &[Channels], Same, Scale),
+    row("norm.bias", "resnet.norm.beta", [UNNAMED; 2], &[Channels], Same, Shift),
+    row("head.fc.weight", "head.weight", [UNNAMED; 2], &[Classes, Channels, One, One], Pointwise, HeadKernel),
+    row("head.fc.bias", "head.bias", [UNNAMED; 2], &[Classes], Same, HeadBias),
+];
+
 const fn row(
     name: &'static str,
     path: &'static str,
@@ -311,7 +382,7 @@ const fn row(
 }
 
 /// All parameters of a network, in the order of its layers; `12 L + 6` of them, and in a Vision Transformer
-/// positions and the class token.
+/// positions and the class token. A BiT-ResNet has `9 L + 5`, and one more for each stage.
 ///
 /// ```
 /// use mixer_model::{Gelu, Variant, parameters};
@@ -325,25 +396,58 @@ const fn row(
 /// ```
 #[must_use]
 pub fn parameters(config: &MixerConfig) -> Vec<ParameterSpec> {
-    let spec = |prefix: &str, row: &'static Row, layer| ParameterSpec {
-        name: format!("{prefix}{}", row.name),
-        path: format!("{prefix}{}", row.path),
-        shape: row.axes.iter().map(|axis| axis.size(config)).collect(),
+    let table = Table::of(config);
+    let last_layer = config.num_blocks.saturating_add(1);
+    let is_there = |row: &&Row| row.role != ClassToken || config.has_class_token();
+    let stem = table.stem.iter().filter(is_there);
+    let stem = stem.map(|row| spec(config, row, "", "", 0, None));
+    let head = table.head.iter().map(|row| spec(config, row, "", "", last_layer, None));
+    stem.chain(blocks(config, table.block)).chain(head).collect()
+}
+
+/// The parameters of all blocks.
+fn blocks(config: &MixerConfig, rows: &'static [Row]) -> Vec<ParameterSpec> {
+    let stages = config.stages();
+    let mut specs = Vec::new();
+    if stages.is_empty() {
+        for i in 0..config.num_blocks {
+            let prefix = format!("blocks.{i}.");
+            specs.extend(rows.iter().map(|row| spec(config, row, &prefix, &prefix, i + 1, None)));
+        }
+    }
+    let mut layer = 0;
+    for (s, stage) in stages.iter().enumerate() {
+        for block in 0..stage.depth {
+            let (name, path) =
+                (format!("stages.{s}.blocks.{block}."), format!("resnet.blocks.{layer}."));
+            layer += 1;
+            let is_there = |row: &&Row| block == 0 || row.name != DOWNSAMPLE;
+            let rows = rows.iter().filter(is_there);
+            let place = Some((stage, block));
+            specs.extend(rows.map(|row| spec(config, row, &name, &path, layer, place)));
+        }
+    }
+    specs
+}
+
+/// The parameter of a row.
+fn spec(
+    config: &MixerConfig,
+    row: &'static Row,
+    name: &str,
+    path: &str,
+    layer: usize,
+    place: Option<(&Stage, usize)>,
+) -> ParameterSpec {
+    ParameterSpec {
+        name: format!("{name}{}", row.name),
+        path: format!("{path}{}", row.path),
+        shape: row.axes.iter().map(|axis| axis.size(config, place)).collect(),
         role: row.role,
         layer,
         axes: row.axes,
         layout: row.layout,
-    };
-    let last_layer = config.num_blocks.saturating_add(1);
-    let table = Table::of(config);
-    let is_there = |row: &&Row| row.role != ClassToken || config.has_class_token();
-    let stem = table.stem.iter().filter(is_there).map(|row| spec("", row, 0));
-    let blocks = (0..config.num_blocks).flat_map(|i| {
-        let prefix = format!("blocks.{i}.");
-        table.block.iter().map(move |row| spec(&prefix, row, i + 1))
-    });
-    let head = table.head.iter().map(|row| spec("", row, last_layer));
-    stem.chain(blocks).chain(head).collect()
+    }
 }
 
 /// The row of a parameter outside of the blocks, or the number of a block and a row of its own.
@@ -355,17 +459,18 @@ impl Table {
         match config.tokens {
             TokenLayer::Mlp { .. } => &MIXER,
             TokenLayer::Attention { .. } => &VIT,
+            TokenLayer::Convolution { .. } => &BIT,
         }
+    }
+
+    /// Parameters of a block, but for one that only some blocks have.
+    pub(crate) fn block_len(&self) -> usize {
+        self.block.iter().filter(|row| row.name != DOWNSAMPLE).count()
     }
 
     /// The parameter with a name of timm.
     pub(crate) fn by_name(&self, name: &str) -> Option<Found> {
         self.find(name, ["blocks."; 2], '.', |row| [row.name; 2])
-    }
-
-    /// The name in weights files of the parameter with a path in the module.
-    pub(crate) fn name_of_path(&self, path: &str) -> Option<String> {
-        self.find(path, ["blocks."; 2], '.', |row| [row.path; 2]).map(name_of)
     }
 
     /// The parameter with a name of the official code, present or legacy.
@@ -414,6 +519,7 @@ pub(crate) fn name_of((block, row): Found) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mixer::Depths;
     use crate::mixer::config::{Gelu, Pool};
 
     fn tiny() -> MixerConfig {
@@ -433,13 +539,43 @@ mod tests {
         MixerConfig { tokens: TokenLayer::Attention { num_heads: 5, pool }, ..tiny() }
     }
 
-    fn all() -> [MixerConfig; 3] {
-        [tiny(), tiny_vit(Pool::ClassToken), tiny_vit(Pool::Average)]
+    fn tiny_bit() -> MixerConfig {
+        let tokens =
+            TokenLayer::Convolution { depths: Depths::new(&[1, 1]).unwrap(), num_groups: 3 };
+        let (hidden_dim, channels_mlp_dim) = (48, 18);
+        MixerConfig { image_size: 36, hidden_dim, channels_mlp_dim, tokens, ..tiny() }
+    }
+
+    fn all() -> [MixerConfig; 4] {
+        [tiny(), tiny_vit(Pool::ClassToken), tiny_vit(Pool::Average), tiny_bit()]
+    }
+
+    #[test]
+    fn stages_have_the_names_and_widths_of_the_reference() {
+        let config = tiny_bit();
+        config.validate().unwrap();
+        let found: Vec<(String, Vec<usize>)> =
+            parameters(&config).into_iter().map(|spec| (spec.name, spec.shape)).collect();
+        assert_eq!(found.len(), 9 * 2 + 5 + 2);
+        for (name, shape) in [
+            ("stem.conv.weight", &[6, 3, 7, 7][..]),
+            ("stages.0.blocks.0.downsample.conv.weight", &[24, 6, 1, 1]),
+            ("stages.0.blocks.0.conv1.weight", &[9, 6, 1, 1]),
+            ("stages.1.blocks.0.downsample.conv.weight", &[48, 24, 1, 1]),
+            ("stages.1.blocks.0.conv2.weight", &[18, 18, 3, 3]),
+            ("stages.1.blocks.0.conv3.weight", &[48, 18, 1, 1]),
+            ("head.fc.weight", &[7, 48, 1, 1]),
+        ] {
+            assert!(found.contains(&(name.to_owned(), shape.to_vec())), "{name}: {found:?}");
+        }
+        for spec in parameters(&config) {
+            assert_eq!(config.weights_name(&spec.path), Some(spec.name));
+        }
     }
 
     #[test]
     fn names_and_paths_are_found_again() {
-        for config in all() {
+        for config in [tiny(), tiny_vit(Pool::ClassToken), tiny_vit(Pool::Average)] {
             let table = Table::of(&config);
             for spec in parameters(&config) {
                 let found = table.by_name(&spec.name).unwrap();
@@ -449,7 +585,7 @@ mod tests {
                 let (there, back) = (found.1.flax_axes(), found.1.timm_axes());
                 assert!(there.iter().enumerate().all(|(axis, &from)| back[from] == axis));
                 assert_eq!(found.1.axes, spec.axes);
-                assert_eq!(table.name_of_path(&spec.path), Some(spec.name));
+                assert_eq!(config.weights_name(&spec.path), Some(spec.name));
             }
         }
     }
@@ -475,9 +611,11 @@ mod tests {
 
     #[test]
     fn layers_count_from_the_stem_to_the_head() {
-        for (config, stem) in all().iter().zip([2, 4, 3]) {
+        for (config, (stem, block)) in all().iter().zip([(2, 12), (4, 12), (3, 12), (1, 10)]) {
             let layers: Vec<usize> = parameters(config).iter().map(|spec| spec.layer).collect();
-            assert_eq!(layers, [&vec![0; stem][..], &[1; 12], &[2; 12], &[3; 4]].concat());
+            let expected = [(0, stem), (1, block), (2, block), (3, 4)];
+            let expected = expected.into_iter().flat_map(|(layer, n)| vec![layer; n]);
+            assert_eq!(layers, expected.collect::<Vec<_>>());
         }
     }
 }

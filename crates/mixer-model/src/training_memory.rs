@@ -1,4 +1,4 @@
-//! The memory that training a Mixer takes in one process, by part: what the kernels here keep, not what
+//! The memory that training takes in one process, by part: what the kernels here keep, not what
 //! plain differentiation would.
 //!
 //! Separate from `count.rs`, which is exact: working memory and holes between tensors are an estimate.
@@ -75,6 +75,10 @@ pub struct TrainingMemory {
 /// gradients, as multiples of these weights: by measurement.
 const CPU_COPIES: u64 = 5;
 
+/// The standardised weights of a BiT-ResNet, and their gradients on the way to those of the weights, in quarters
+/// of the weights: by measurement.
+const STANDARDISED_QUARTERS: u64 = 7;
+
 impl TrainingMemory {
     /// That of a network that trains.
     ///
@@ -82,7 +86,8 @@ impl TrainingMemory {
     /// mixing before GELU (`S D_C`; on a GPU also after it), and once the input of the last normalisation.
     /// Attention keeps what was normalised, queries, keys and values, their mixture and the branch
     /// (`6 T C`), and for every head the weights between tokens twice (`2 T²`), all of it f32: an estimate
-    /// of Burn's operations.
+    /// of Burn's operations. A BiT-ResNet keeps each input of a normalisation as it is, normalised, and
+    /// after ReLU, and what the stem pools: an estimate too.
     #[must_use]
     pub fn new(config: &MixerConfig, setup: &TrainingSetup) -> Self {
         let (c, s) = (config.hidden_dim, config.num_positions());
@@ -90,6 +95,7 @@ impl TrainingMemory {
         // Hidden units of token mixing, and what attention keeps.
         let (d_s, attention) = match config.tokens {
             TokenLayer::Mlp { tokens_mlp_dim } => (tokens_mlp_dim, 0),
+            TokenLayer::Convolution { .. } => return Self::of_resnet(config, setup),
             TokenLayer::Attention { num_heads, .. } => {
                 let values = sum(&[product(&[6, s, c]), product(&[2, num_heads, s, s])]);
                 (0, values.saturating_mul(4).saturating_mul(config.num_blocks as u64))
@@ -102,8 +108,6 @@ impl TrainingMemory {
         };
         let kept_blocks = blocks.saturating_sub(setup.recompute_blocks);
         let residual = product(&[s, c]);
-        let patches = product(&[config.num_tokens(), config.patch_dim()]);
-        let weights = num_params(config).saturating_mul(4);
         // The residual stream is f32 on a CPU, and in the precision on a GPU.
         let (stream, hidden) = match setup.kernels {
             Kernels::Cpu => (4, bytes),
@@ -128,6 +132,48 @@ impl TrainingMemory {
                 sum(&[operation, activations / 10])
             }
         };
+        Self::with(config, setup, activations, scratch)
+    }
+
+    /// That of a BiT-ResNet: f32 on every device, and beside it what its convolutions round.
+    fn of_resnet(config: &MixerConfig, setup: &TrainingSetup) -> Self {
+        let area = |side: usize| side.saturating_mul(side);
+        let stem = product(&[area(config.stem_side()), config.stem_width()]);
+        let stages = config.stages();
+        let normalised = stages.iter().map(|stage| {
+            let (before, after) = (area(stage.side_before), area(stage.side));
+            let depth = stage.depth;
+            sum(&[
+                product(&[before, stage.inputs]),
+                product(&[before, stage.bottleneck]),
+                product(&[depth - 1, after, stage.width]),
+                product(&[depth.saturating_mul(2) - 1, after, stage.bottleneck]),
+            ])
+        });
+        let last = stages.last().map_or(0, |stage| product(&[area(stage.side), stage.width]));
+        let normalised = sum(&[sum(&normalised.collect::<Vec<_>>()), last]);
+        let pixels = product(&[area(config.image_size), 3]);
+        // What the stem pools is kept, padded, and where in it the largest values are.
+        let kept = sum(&[normalised.saturating_mul(3), stem.saturating_mul(2), pixels]);
+        let rounded = match setup.precision {
+            Precision::F32 => 0,
+            _ => sum(&[normalised, pixels]).saturating_mul(2),
+        };
+        let batch = setup.microbatch_size;
+        let activations = sum(&[kept.saturating_mul(4), rounded]).saturating_mul(batch);
+        // The largest grid, its gradient, and as much between the operations of a normalisation.
+        let widest = stages.iter().map(|stage| product(&[area(stage.side_before), stage.width]));
+        let scratch = widest.max().unwrap_or(0).max(stem).saturating_mul(4 * 4);
+        let standardised = num_params(config).saturating_mul(STANDARDISED_QUARTERS);
+        let scratch = sum(&[scratch.saturating_mul(batch), standardised]);
+        Self::with(config, setup, activations, scratch)
+    }
+
+    /// That of these activations, with what every network has.
+    fn with(config: &MixerConfig, setup: &TrainingSetup, activations: u64, scratch: u64) -> Self {
+        let weights = num_params(config).saturating_mul(4);
+        let patches = product(&[config.num_tokens(), config.patch_dim()]);
+        let batch = setup.microbatch_size;
         let second_pass = setup.second_pass.map_or(0, |pass| {
             let gradient = if pass.keeps_gradient { weights } else { 0 };
             sum(&[weights, gradient, patches.saturating_mul(pass.examples)])
@@ -259,6 +305,18 @@ mod tests {
             let estimate = memory.peak() as f64 / 1e6;
             let off = estimate / megabytes - 1.0;
             assert!(off.abs() < TOLERANCE, "{name}: {estimate} MB, measured {megabytes}, {off:+}");
+        }
+    }
+
+    /// `mixer bench train` on a CPU, MB over the start of the process.
+    #[test]
+    fn estimates_of_a_bit_resnet_are_near_what_was_measured() {
+        const TOLERANCE: f64 = 0.06;
+        for (image_size, megabytes) in [(64, 605.0), (128, 901.0)] {
+            let config = Variant::parse("BiT-R50x1").unwrap().config(image_size, 1000, Gelu::Tanh);
+            let memory = TrainingMemory::new(&config, &setup(Kernels::Cpu, 8, Precision::F32));
+            let off = memory.peak() as f64 / 1e6 / megabytes - 1.0;
+            assert!(off.abs() < TOLERANCE, "{image_size} px: {off:+}");
         }
     }
 

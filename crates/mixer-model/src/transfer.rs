@@ -12,7 +12,7 @@ use mixer_kernels::mixes_with_transposes;
 use crate::error::ModelError;
 use crate::mixer::config::MixerConfig;
 use crate::mixer::mixer::Mixer;
-use crate::parameters::{ParameterSpec, Role, Table, parameters};
+use crate::parameters::{ParameterSpec, Role, parameters};
 use crate::tensor::HostTensor;
 use crate::weights::metadata::Metadata;
 use crate::weights::weights::Weights;
@@ -70,7 +70,7 @@ impl MixerConfig {
     /// that no parameter of such networks has.
     #[must_use]
     pub fn weights_name(&self, path: &str) -> Option<String> {
-        Table::of(self).name_of_path(path)
+        parameters(self).into_iter().find(|spec| spec.path == path).map(|spec| spec.name)
     }
 }
 

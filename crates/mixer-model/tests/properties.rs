@@ -346,7 +346,9 @@ fn any_number_of_threads_gives_the_same_bits() {
         let tokens = block.token_mixing.as_ref().unwrap();
         [
             HostTensor::from_device(logits),
-            HostTensor::from_device(mixer.stem.weight.val().grad(&gradients).unwrap()),
+            HostTensor::from_device(
+                mixer.stem.as_ref().unwrap().weight.val().grad(&gradients).unwrap(),
+            ),
             HostTensor::from_device(block.norm_tokens.gamma.val().grad(&gradients).unwrap()),
             HostTensor::from_device(tokens.weight1.val().grad(&gradients).unwrap()),
             HostTensor::from_device(tokens.bias1.val().grad(&gradients).unwrap()),

@@ -736,7 +736,7 @@ fn nets_that_are_no_mixer_are_named_on_one_line() {
     let message = refused("w", &net(&[("a\nb", &[2]), ("b", &[1]), ("c", &[1]), ("d", &[1])]));
     assert_eq!(
         message,
-        "not the weights of an MLP-Mixer or a ViT: no `stem.proj.weight` with `blocks.*.mlp_tokens` \
+        "not the weights of an MLP-Mixer, a ViT or a BiT: no `stem.proj.weight` with `blocks.*.mlp_tokens` \
          among 4 tensors (a b, b, c, ...)"
     );
     assert!(

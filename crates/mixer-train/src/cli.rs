@@ -235,6 +235,12 @@ struct WeightsArg {
 impl WeightsArg {
     fn read(&self) -> Result<mixer_model::Weights, TrainError> {
         let mut weights = crate::disk::run_dir::read_weights(&self.weights, self.gelu)?;
+        if self.gelu.is_some() && !weights.config.has_tokens() {
+            let network = &weights.config;
+            return Err(TrainError::usage(format!(
+                "`--gelu`, but the weights are {network}, with ReLU"
+            )));
+        }
         if let Some(file) = &self.classes {
             let names = class_names(file)?;
             let expected = weights.config.num_classes;

@@ -346,6 +346,11 @@ impl TrainError {
                 | ModelError::ZeroDimension { .. }
                 | ModelError::IndivisibleImage { .. }
                 | ModelError::IndivisibleHeads { .. }
+                | ModelError::SmallImage { .. }
+                | ModelError::Stages { .. }
+                | ModelError::BlocksByStage { .. }
+                | ModelError::IndivisibleChannels { .. }
+                | ModelError::NotForNetwork { .. }
                 | ModelError::ResizeTooLarge { .. }
                 | ModelError::Shuffled { .. }
                 | ModelError::ShuffledResolution { .. },

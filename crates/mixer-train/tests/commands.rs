@@ -629,6 +629,60 @@ fn every_command_at_the_end_of_a_run_works_when_it_is_typed() {
     assert!(!typed(&format!("{command} data/val")).is_empty());
 }
 
+/// What the commands do with it, and what they refuse in one line.
+#[test]
+fn a_bit_resnet_is_trained_and_used_as_any_other_network() {
+    let place = Workplace::with_pictures();
+    place.write(
+        "bit.toml",
+        "[model]\nimage_size = 32\npatch_size = 8\nhidden_dim = 64\ndepths = [2, 1]\nnum_groups = 8\n\
+         drop_path_rate = 0.1\n[data]\npath = \"data\"\n[optimizer]\nkind = \"sgd\"\n\
+         learning_rate = 0.01\n[train]\nbatch_size = 4\nsteps = 3\nfreeze = [\"stages.0.blocks.1\"]\n\
+         layer_decay = 0.9\n",
+    );
+    place.mixer(&["pretrain", "bit.toml", "--run-dir", "bit"]).succeeds();
+    let inspected = place.mixer(&["weights", "inspect", "bit/final.safetensors"]).succeeds();
+    let first = inspected.lines().next().unwrap();
+    let network = "BiT(P=8, C=64, depths=[2, 1], groups=8, D_C=16) at 32 px, 2 classes";
+    assert_eq!(first, format!("architecture: {network}"));
+    assert!(inspected.contains("stages.1.blocks.0.downsample.conv.weight"), "{inspected}");
+    assert!(inspected.contains("head.fc.weight"), "{inspected}");
+    place.mixer(&["evaluate", "bit"]).succeeds();
+    let answers = place.mixer(&["predict", "bit", "data/val/blue", "--format", "json"]).succeeds();
+    assert!(!json(&answers).as_array().unwrap().is_empty());
+    place
+        .mixer(&["visualise", "bit", "--out", "pictures", "--pictures", "data/val/red/0.bmp"])
+        .succeeds();
+    assert_eq!(
+        files(&place, "pictures"),
+        ["pictures/embedding.png", "pictures/index.html", "pictures/picture_0.png"]
+    );
+    place.mixer(&["report", "bit", "--out", "bit.html"]).succeeds();
+
+    // Another size needs no other weights.
+    place
+        .mixer(&["weights", "resize", "bit", "--out", "larger.safetensors", "--image-size", "64"])
+        .succeeds();
+    let larger = place.mixer(&["weights", "inspect", "larger.safetensors"]).succeeds();
+    assert!(larger.contains("at 64 px"), "{larger}");
+    place.write(
+        "finetune.toml",
+        "[model]\nimage_size = 64\n[init]\nweights = \"bit\"\n[data]\npath = \"data\"\n\
+         [train]\nbatch_size = 4\nsteps = 2\n",
+    );
+    place.mixer(&["finetune", "finetune.toml", "--run-dir", "fine"]).succeeds();
+
+    let convert = ["weights", "convert", "bit", "--out", "bit.npz"];
+    place.mixer(&convert).fails(3, &["an `.npz` file", "cannot be written for BiT("]);
+    let export = ["weights", "export", "bit", "bit.onnx", "--to", "onnx"];
+    place.mixer(&export).fails(3, &["an ONNX model cannot be written for BiT("]);
+    let export = ["weights", "export", "bit", "timm", "--to", "timm"];
+    place.mixer(&export).fails(3, &["timm", "has no such dimensions", "BiT("]);
+    place.mixer(&["predict", "bit", "--gelu", "erf", "data/val/blue"]).fails(2, &["ReLU"]);
+    let products = ["bench", "products", "--model", "BiT-R50x1"];
+    place.mixer(&products).fails(2, &["convolutions"]);
+}
+
 // Everything else.
 
 #[test]
@@ -652,6 +706,9 @@ fn the_summary_counts_the_paper_s_variants_exactly() {
     }
     let one = place.mixer(&["summary", "--model", "b/16", "--num-classes", "21843"]).succeeds();
     assert!(one.contains("75908739"), "{one}");
+    let bit = place.mixer(&["summary", "--model", "BiT-R50x1"]).succeeds();
+    let row: Vec<&str> = bit.lines().nth(1).unwrap().split_whitespace().collect();
+    assert_eq!(row[..6], ["BiT-R50x1", "-", "25549352", "23500352", "-", "4.089"]);
 }
 
 #[test]

@@ -243,6 +243,7 @@ fn every_shipped_configuration_is_tested_here() {
         "finetune/cifar10_64px.toml",
         "pretrain/cifar10_gpu.toml",
         "pretrain/cifar10_mixer.toml",
+        "pretrain/imagenet1k_bit_r50x1.toml",
         "pretrain/imagenet1k_vit_b16.toml",
         "pretrain/imagenet1k_vit_s16.toml",
         "pretrain/cifar10_mixer_nano.toml",
@@ -407,6 +408,98 @@ fn vision_transformers_take_the_keys_that_are_theirs() {
     assert!(error.contains("ViT-S/16, but the weights are Mixer-S/16"), "{error}");
     let error = line(&["model.tokens_mlp_dim=8"], Some(&of("ViT-S/16")));
     assert!(error.contains("which has none"), "{error}");
+}
+
+#[test]
+fn the_recipe_of_the_bit_resnet_is_big_visions() {
+    let file = "pretrain/imagenet1k_bit_r50x1.toml";
+    let plan = pretrain(file, facts(IMAGENET.0, IMAGENET.1, IMAGENET.2));
+    assert_eq!(plan.model.network.variant_name(), Some("BiT-R50x1"));
+    assert_eq!(mixer_model::count::num_params(&plan.model.network), 25_549_352);
+    assert_eq!((plan.train.batch_size, plan.train.loss), (4096, Loss::Softmax));
+    assert_eq!((plan.schedule.decay, plan.schedule.warmup_steps), (Decay::Cosine, 1000));
+    let (rate, decay) = (0.1 / 256.0 * 4096.0, 1e-4 / 256.0 * 4096.0);
+    assert_eq!(plan.optimizer.learning_rate, rate);
+    assert_eq!(plan.optimizer.rule, Rule::Sgd { momentum: 0.9, weight_decay: decay / rate });
+    let transform = plan.train_transform();
+    assert!(matches!(&transform.crop, TrainCrop::Inception { area, .. } if *area == (0.05, 1.0)));
+    assert!(transform.flip && transform.randaugment.is_none() && plan.data.mix.is_none());
+    let steps = grouped(plan.train.steps);
+    let cost =
+        format!("{steps} updates of 4,096: {} M images, {} FLOP", millions(&plan), flops(&plan));
+    assert_header_has(file, &cost);
+    assert_eq!(plan.warnings(), Vec::<String>::new());
+}
+
+#[test]
+fn bit_resnets_take_the_keys_that_are_theirs() {
+    let narrow = "[model]\nimage_size = 32\npatch_size = 8\nhidden_dim = 128\ndepths = [2, 1]\n\
+                  num_groups = 8\n";
+    let resolve = |model: &str, init: Option<&InitFacts>| {
+        let text = format!("{model}[train]\nepochs = 1\n");
+        let config = RunConfig::parse(&text, &[]).unwrap().0;
+        let task = if init.is_some() { Task::Finetune } else { Task::Pretrain };
+        RunPlan::resolve(&config, task, init, facts(20_000, 2000, 10))
+    };
+    let plan = resolve(narrow, None).unwrap();
+    let network = &plan.model.network;
+    assert_eq!((network.family(), network.num_blocks, network.channels_mlp_dim), ("BiT", 3, 32));
+    // The configuration that has every value resolves to the same plan.
+    let all = plan.configuration().unwrap();
+    assert_eq!((all.model.depths.as_deref(), all.model.gelu), (Some(&[2, 1][..]), None));
+    let again = RunPlan::resolve(&all, Task::Pretrain, None, plan.facts.clone()).unwrap();
+    assert_eq!(again.model, plan.model);
+    let init = InitFacts::assumed(network.clone(), Metadata::default());
+    let line = |model: &str, init: Option<&InitFacts>| {
+        let error = resolve(model, init).unwrap_err().to_string();
+        assert!(!error.contains('\n'), "{error}");
+        error
+    };
+    for (keys, expected) in [
+        ("tokens_mlp_dim = 8", "both `model.tokens_mlp_dim` and `model.depths`"),
+        ("num_heads = 8", "both `model.num_heads` and `model.depths`"),
+        ("num_blocks = 4", "expected 4 blocks together"),
+        ("pool = \"average\"", "`model.pool` has no effect"),
+        ("gelu = \"erf\"", "`model.gelu` has no effect"),
+        ("channels_mlp_dim = 24", "expected a multiple of 16"),
+    ] {
+        let error = line(&format!("{narrow}{keys}\n"), None);
+        assert!(error.contains(expected), "{keys}: {error}");
+    }
+    let changed = |from: &str, to: &str| line(&narrow.replace(from, to), None);
+    assert!(changed("32", "24").contains("too small for a BiT-ResNet"));
+    assert!(changed("[2, 1]", "[2, 0]").contains("one to four stages"));
+    assert!(changed("128", "96").contains("expected a multiple of 64"));
+    let recompute = format!("{narrow}[train]\nrecompute_blocks = 1\n");
+    let config = RunConfig::parse(&(recompute + "epochs = 1\n"), &[]).unwrap().0;
+    let error = RunPlan::resolve(&config, Task::Pretrain, None, facts(20_000, 2000, 10));
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("`train.recompute_blocks` has no effect"), "{error}");
+    let mixer = "[model]\nvariant = \"S/16\"\n";
+    let of_mixer = InitFacts::assumed(
+        Variant::parse("S/16").unwrap().config(224, 10, Gelu::Tanh),
+        Metadata::default(),
+    );
+    for (model, init, expected) in [
+        ("[model]\nvariant = \"S/16\"\nnum_groups = 4\n", None, "both `model.variant"),
+        ("[model]\nvariant = \"S/16\"\ndepths = [1]\n", None, "`model.depths` are set"),
+        ("[model]\ndepths = [1, 2]\n", Some(&init), "`model.depths` is [1, 2], but the weights"),
+        ("[model]\ndepths = [1, 2]\n", Some(&of_mixer), "but the weights are Mixer-S/16"),
+        ("[model]\nnum_groups = 4\n", Some(&of_mixer), "which has none"),
+        (
+            "[model]\nnum_groups = 4\n",
+            Some(&init),
+            "`model.num_groups` is 4, but the weights have 8",
+        ),
+        ("[model]\nnum_heads = 4\n", Some(&init), "which has none"),
+        (mixer, Some(&init), "S/16, but the weights are BiT("),
+    ] {
+        let error = line(model, init);
+        assert!(error.contains(expected), "{model}: {error}");
+    }
+    // A larger picture needs no other weights, and so nothing is said about them.
+    let larger = resolve("[model]\nimage_size = 64\n", Some(&init)).unwrap();
+    assert_eq!((larger.model.network.image_size, larger.warnings()), (64, Vec::new()));
 }
 
 #[test]

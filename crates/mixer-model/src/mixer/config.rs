@@ -3,30 +3,33 @@
 pub use mixer_kernels::Gelu;
 use serde::{Deserialize, Serialize};
 
+use super::depths::Depths;
 use crate::error::ModelError;
 
-/// Every dimension of a network: a Mixer, or a Vision Transformer. Derived quantities are methods and
-/// never stored.
+/// Every dimension of a network: a Mixer, a Vision Transformer, or a BiT-ResNet. Derived quantities are
+/// methods and never stored.
 ///
-/// The two differ in how tokens exchange information, and in what that needs: positions and heads.
+/// They differ in how the places of a picture exchange information, and in what that needs: positions and
+/// heads, or stages and groups.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Stored", into = "Stored")]
 pub struct MixerConfig {
     /// Side of the square input image, in pixels.
     pub image_size: usize,
-    /// Side P of a patch, in pixels; divides `image_size`.
+    /// Side P of a patch, in pixels; divides `image_size`. A BiT-ResNet puts the patches that it is given
+    /// together, and is the same whatever their side.
     pub patch_size: usize,
-    /// Channels C of a token.
+    /// Channels C of a token: those that the head reads. Each stage of a BiT-ResNet has half of the next.
     pub hidden_dim: usize,
     /// The layer of a block in which tokens exchange information.
     pub tokens: TokenLayer,
-    /// Hidden width D_C of the MLP over channels.
+    /// Hidden width D_C of the MLP over channels; of a BiT-ResNet, the bottleneck of the last stage.
     pub channels_mlp_dim: usize,
     /// Number of blocks L.
     pub num_blocks: usize,
     /// Classes K of the head.
     pub num_classes: usize,
-    /// Form of the activation.
+    /// Form of the activation. A BiT-ResNet, which has ReLU, keeps `tanh` here.
     pub gelu: Gelu,
 }
 
@@ -45,7 +48,20 @@ pub enum TokenLayer {
         /// The token that the head reads.
         pool: Pool,
     },
+    /// Convolutions over the grid: a BiT-ResNet.
+    Convolution {
+        /// Blocks by stage, `num_blocks` together.
+        depths: Depths,
+        /// Groups of each normalisation; they divide the channels of every layer.
+        num_groups: usize,
+    },
 }
+
+/// The value of [`MixerConfig::gelu`] in a network that has ReLU.
+pub(crate) const NO_GELU: Gelu = Gelu::Tanh;
+
+/// Least side of the pictures of a BiT-ResNet, px: four stages and the stem halve it five times.
+const MIN_RESNET_SIZE: usize = 32;
 
 /// The token that the head of a Vision Transformer reads, after the last normalisation.
 #[derive(
@@ -73,32 +89,45 @@ struct Stored {
     num_heads: Option<usize>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pool: Option<Pool>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    depths: Option<Depths>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    num_groups: Option<usize>,
     channels_mlp_dim: usize,
     num_blocks: usize,
     num_classes: usize,
-    gelu: Gelu,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    gelu: Option<Gelu>,
 }
 
 impl From<MixerConfig> for Stored {
     fn from(config: MixerConfig) -> Self {
         let MixerConfig { image_size, patch_size, hidden_dim, channels_mlp_dim, .. } = config;
         let MixerConfig { num_blocks, num_classes, gelu, .. } = config;
-        let (tokens_mlp_dim, num_heads, pool) = match config.tokens {
-            TokenLayer::Mlp { tokens_mlp_dim } => (Some(tokens_mlp_dim), None, None),
-            TokenLayer::Attention { num_heads, pool } => (None, Some(num_heads), Some(pool)),
-        };
-        Self {
+        let mut stored = Self {
             image_size,
             patch_size,
             hidden_dim,
-            tokens_mlp_dim,
-            num_heads,
-            pool,
+            tokens_mlp_dim: None,
+            num_heads: None,
+            pool: None,
+            depths: None,
+            num_groups: None,
             channels_mlp_dim,
             num_blocks,
             num_classes,
-            gelu,
+            gelu: config.has_tokens().then_some(gelu),
+        };
+        match config.tokens {
+            TokenLayer::Mlp { tokens_mlp_dim } => stored.tokens_mlp_dim = Some(tokens_mlp_dim),
+            TokenLayer::Attention { num_heads, pool } => {
+                (stored.num_heads, stored.pool) = (Some(num_heads), Some(pool));
+            }
+            TokenLayer::Convolution { depths, num_groups } => {
+                (stored.depths, stored.num_groups) = (Some(depths), Some(num_groups));
+            }
         }
+        stored
     }
 }
 
@@ -107,13 +136,32 @@ impl TryFrom<Stored> for MixerConfig {
 
     fn try_from(stored: Stored) -> Result<Self, Self::Error> {
         let Stored { image_size, patch_size, hidden_dim, channels_mlp_dim, .. } = stored;
-        let Stored { num_blocks, num_classes, gelu, .. } = stored;
-        let tokens = match (stored.tokens_mlp_dim, stored.num_heads, stored.pool) {
-            (Some(tokens_mlp_dim), None, None) => TokenLayer::Mlp { tokens_mlp_dim },
-            (None, Some(num_heads), Some(pool)) => TokenLayer::Attention { num_heads, pool },
-            (None, None, _) => return Err("missing field `tokens_mlp_dim`"),
-            (None, Some(_), None) => return Err("missing field `pool`"),
-            (Some(_), ..) => return Err("`tokens_mlp_dim` beside `num_heads` or `pool`"),
+        let Stored { num_blocks, num_classes, .. } = stored;
+        let Stored { tokens_mlp_dim, num_heads, pool, depths, num_groups, .. } = stored;
+        let tokens = match (tokens_mlp_dim, num_heads, pool, depths, num_groups) {
+            (Some(tokens_mlp_dim), None, None, None, None) => TokenLayer::Mlp { tokens_mlp_dim },
+            (None, Some(num_heads), Some(pool), None, None) => {
+                TokenLayer::Attention { num_heads, pool }
+            }
+            (None, None, None, Some(depths), Some(num_groups)) => {
+                TokenLayer::Convolution { depths, num_groups }
+            }
+            (None, None, _, None, None) => return Err("missing field `tokens_mlp_dim`"),
+            (None, Some(_), None, None, None) => return Err("missing field `pool`"),
+            (None, None, None, Some(_), None) => return Err("missing field `num_groups`"),
+            (None, None, None, None, Some(_)) => return Err("missing field `depths`"),
+            (Some(_), _, _, None, None) => {
+                return Err("`tokens_mlp_dim` beside `num_heads` or `pool`");
+            }
+            _ => return Err("`depths` or `num_groups` beside keys of other networks"),
+        };
+        let gelu = match (stored.gelu, tokens) {
+            (None, TokenLayer::Convolution { .. }) => NO_GELU,
+            (Some(_), TokenLayer::Convolution { .. }) => {
+                return Err("`gelu` in a network with ReLU");
+            }
+            (Some(gelu), _) => gelu,
+            (None, _) => return Err("missing field `gelu`"),
         };
         Ok(Self {
             image_size,
@@ -153,6 +201,12 @@ impl MixerConfig {
         matches!(self.tokens, TokenLayer::Attention { pool: Pool::ClassToken, .. })
     }
 
+    /// True for a network of tokens, with GELU and a residual stream of one width; false for a BiT-ResNet.
+    #[must_use]
+    pub fn has_tokens(&self) -> bool {
+        !matches!(self.tokens, TokenLayer::Convolution { .. })
+    }
+
     /// The kind of network, as messages call it.
     #[must_use]
     pub fn family(&self) -> &'static str {
@@ -168,7 +222,9 @@ impl MixerConfig {
     /// Checks that the dimensions make a network.
     ///
     /// # Errors
-    /// [`ModelError::ZeroDimension`] and [`ModelError::IndivisibleImage`].
+    /// [`ModelError::ZeroDimension`] and [`ModelError::IndivisibleImage`]; [`ModelError::IndivisibleHeads`] of a
+    /// Vision Transformer; [`ModelError::SmallImage`], [`ModelError::BlocksByStage`] and
+    /// [`ModelError::IndivisibleChannels`] of a BiT-ResNet.
     pub fn validate(&self) -> Result<(), ModelError> {
         let dims = [
             ("image_size", self.image_size),
@@ -194,8 +250,32 @@ impl MixerConfig {
             {
                 Err(ModelError::IndivisibleHeads { hidden_dim: self.hidden_dim, num_heads })
             }
+            TokenLayer::Convolution { depths, num_groups } => self.check_stages(depths, num_groups),
             _ => Ok(()),
         }
+    }
+
+    fn check_stages(&self, depths: Depths, num_groups: usize) -> Result<(), ModelError> {
+        if self.image_size < MIN_RESNET_SIZE {
+            let (image_size, least) = (self.image_size, MIN_RESNET_SIZE);
+            return Err(ModelError::SmallImage { image_size, least });
+        }
+        if depths.num_blocks() != self.num_blocks {
+            let num_blocks = self.num_blocks;
+            return Err(ModelError::BlocksByStage { depths: depths.into(), num_blocks });
+        }
+        // Halved from stage to stage; the stem has a quarter of the first.
+        let halved = 1 << (depths.num_stages() - 1);
+        for (name, value, parts) in [
+            ("hidden_dim", self.hidden_dim, 4 * halved),
+            ("channels_mlp_dim", self.channels_mlp_dim, halved),
+        ] {
+            let parts = num_groups.saturating_mul(parts);
+            if !value.is_multiple_of(parts) {
+                return Err(ModelError::IndivisibleChannels { name, value, parts, num_groups });
+            }
+        }
+        Ok(())
     }
 }
 
@@ -206,6 +286,17 @@ impl TokenLayer {
         match self {
             Self::Mlp { .. } => "Mixer",
             Self::Attention { .. } => "ViT",
+            Self::Convolution { .. } => "BiT",
+        }
+    }
+
+    /// The ratio of every published network: the hidden width of channel mixing, or the bottleneck, of a
+    /// network of so many channels.
+    #[must_use]
+    pub const fn usual_mlp_dim(self, hidden_dim: usize) -> usize {
+        match self {
+            Self::Mlp { .. } | Self::Attention { .. } => hidden_dim.saturating_mul(4),
+            Self::Convolution { .. } => hidden_dim / 4,
         }
     }
 
@@ -215,15 +306,25 @@ impl TokenLayer {
         match self {
             Self::Mlp { tokens_mlp_dim } => ("tokens_mlp_dim", tokens_mlp_dim),
             Self::Attention { num_heads, .. } => ("num_heads", num_heads),
+            Self::Convolution { num_groups, .. } => ("num_groups", num_groups),
         }
     }
 
-    /// Hidden width of the MLP over tokens; `None` for attention.
+    /// Hidden width of the MLP over tokens; `None` where there is none.
     #[must_use]
     pub fn mlp_dim(self) -> Option<usize> {
         match self {
             Self::Mlp { tokens_mlp_dim } => Some(tokens_mlp_dim),
-            Self::Attention { .. } => None,
+            Self::Attention { .. } | Self::Convolution { .. } => None,
+        }
+    }
+
+    /// Heads of self-attention; `None` where there is none.
+    #[must_use]
+    pub fn num_heads(self) -> Option<usize> {
+        match self {
+            Self::Attention { num_heads, .. } => Some(num_heads),
+            Self::Mlp { .. } | Self::Convolution { .. } => None,
         }
     }
 }

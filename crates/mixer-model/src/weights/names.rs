@@ -4,7 +4,7 @@
 //! # Source
 //! `vit_jax/models_mixer.py` and `vit_jax/models_vit.py` (names of the Flax modules),
 //! `big_vision/models/mlp_mixer.py` (`load`: the legacy layout), `timm/models/mlp_mixer.py`,
-//! `timm/models/vision_transformer.py`.
+//! `timm/models/vision_transformer.py`, `timm/models/resnetv2.py`.
 
 use super::format::WeightsFormat;
 use super::one_line::one_line;
@@ -67,13 +67,15 @@ const WRAPPERS: [&str; 5] = [
 
 /// Tensors that every network of a kind has. Where the first of them stands says where the network is; the
 /// others are for a file that lacks it.
-const ANCHORS: [&str; 6] = [
+const ANCHORS: [&str; 8] = [
     "stem.proj.weight",
     "stem.proj.bias",
     "blocks.0.mlp_tokens.fc1.weight",
     "patch_embed.proj.weight",
     "patch_embed.proj.bias",
     "blocks.0.attn.qkv.weight",
+    "stem.conv.weight",
+    "stages.0.blocks.0.conv1.weight",
 ];
 
 /// Queries, keys and values of the official code, in timm's order.

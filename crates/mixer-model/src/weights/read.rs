@@ -23,7 +23,7 @@ impl Weights {
     /// format is decided by content; the extension means nothing. Any of f16, bf16, f32 and f64 is
     /// read; f64 is rounded.
     ///
-    /// `gelu` overrides the activation; else it is the file's own metadata, else
+    /// `gelu` overrides the activation, where that is a GELU; else it is the file's own metadata, else
     /// [`WeightsFormat::default_gelu`](super::WeightsFormat::default_gelu).
     ///
     /// # Errors
@@ -66,7 +66,9 @@ impl Weights {
         let header = file.mixer_header()?;
         let (mut config, placed) = recognise(&file, &listing, header.as_ref())?;
         let Placed { placements, note, .. } = placed;
-        config.gelu = gelu.unwrap_or(config.gelu);
+        if config.has_tokens() {
+            config.gelu = gelu.unwrap_or(config.gelu);
+        }
 
         file.check_sizes(placements.iter().flat_map(|placement| placement.indices.iter().copied()))
             .map_err(|reason| file.unreadable(reason))?;

@@ -10,8 +10,9 @@ use super::one_line::one_line;
 use super::tensor_info::TensorInfo;
 use super::weights_file::WeightsFile;
 use crate::error::ModelError;
-use crate::mixer::config::{Gelu, MixerConfig, Pool, TokenLayer};
-use crate::mixer::variants::VIT_VARIANTS;
+use crate::mixer::config::{Gelu, MixerConfig, NO_GELU, Pool, TokenLayer};
+use crate::mixer::depths::{Depths, MAX_STAGES};
+use crate::mixer::variants::{BIT_GROUPS, VIT_VARIANTS};
 use crate::parameters::{Axis, MIXER, Table, VIT};
 
 /// The beginning of the reason where the tensors are those of another network.
@@ -94,9 +95,10 @@ fn check_claimed(config: &MixerConfig, num_tensors: usize) -> Result<(), String>
         }
     }
     // Some may be missing, and are named then; but not so many that their list is longer than the file.
-    if config.num_blocks.saturating_mul(6) > num_tensors {
+    let of_block = Table::of(config).block_len();
+    if config.num_blocks.saturating_mul(of_block / 2) > num_tensors {
         return Err(format!(
-            "`num_blocks` is {}, which makes 12 tensors each; the file has {num_tensors}",
+            "`num_blocks` is {}, which makes {of_block} tensors each; the file has {num_tensors}",
             config.num_blocks
         ));
     }
@@ -157,6 +159,9 @@ fn infer(shapes: &Shapes, num_heads: Option<usize>, gelu: Gelu) -> Result<MixerC
     if let Some(net) = lookalike(shapes) {
         return Err(format!("{RELATIVE}{net}"));
     }
+    if shapes.keys().any(|name| name.starts_with("stages.0.blocks.0.")) {
+        return infer_resnet(shapes);
+    }
     let is_vit = shapes.contains_key("pos_embed")
         || shapes.keys().any(|name| name.ends_with("attn.qkv.weight"));
     let e = Evidence::gather(if is_vit { &VIT } else { &MIXER }, shapes);
@@ -201,7 +206,7 @@ fn infer(shapes: &Shapes, num_heads: Option<usize>, gelu: Gelu) -> Result<MixerC
     };
     let tokens = if is_vit {
         let variant = VIT_VARIANTS.iter().find(|v| (v.hidden_dim, v.num_blocks) == (c, num_blocks));
-        let num_heads = match num_heads.or(variant.and_then(|variant| variant.num_heads)) {
+        let num_heads = match num_heads.or(variant.map(|variant| variant.tokens.dimension().1)) {
             Some(num_heads) => num_heads,
             None if c.is_multiple_of(HEAD_CHANNELS) => c / HEAD_CHANNELS,
             None => {
@@ -225,6 +230,49 @@ fn infer(shapes: &Shapes, num_heads: Option<usize>, gelu: Gelu) -> Result<MixerC
         num_blocks,
         num_classes: k,
         gelu,
+    };
+    check_claimed(&config, shapes.len())?;
+    Ok(config)
+}
+
+/// Side of the pictures of a BiT-ResNet that does not tell it, and of the patches that they arrive in: timm's
+/// preparation for it, and the patches of its variants.
+const RESNET_SIZES: (usize, usize) = (224, 16);
+
+/// The architecture of a BiT-ResNet. Groups leave no trace in shapes, nor does the side of pictures: those of
+/// the published networks are taken.
+fn infer_resnet(shapes: &Shapes) -> Result<MixerConfig, String> {
+    let first = |name: &str| {
+        let shape = shapes.get(name).and_then(|shape| shape.first()).copied();
+        shape.ok_or_else(|| format!("no `{name}`"))
+    };
+    let mut depths = Vec::new();
+    // One stage more than there may be is enough to refuse them.
+    while depths.len() <= MAX_STAGES {
+        let stage = format!("stages.{}.blocks.", depths.len());
+        let blocks = shapes.range(stage.clone()..).map_while(|(name, _)| {
+            let (block, _) = name.strip_prefix(&stage)?.split_once('.')?;
+            Some(block.parse::<usize>().ok())
+        });
+        // An absurd number of a block must not make a list of that many missing tensors.
+        let last = blocks.flatten().filter(|block| *block < shapes.len()).max();
+        let Some(last) = last else { break };
+        depths.push(last + 1);
+    }
+    let last_stage = depths.len().saturating_sub(1);
+    let depths = Depths::new(&depths).map_err(|error| error.to_string())?;
+    let num_classes = first("head.fc.bias")
+        .map_err(|_| "no `head.fc.bias`: the file was saved without a classifier".to_owned())?;
+    let (image_size, patch_size) = RESNET_SIZES;
+    let config = MixerConfig {
+        image_size,
+        patch_size,
+        hidden_dim: first("norm.weight")?,
+        tokens: TokenLayer::Convolution { depths, num_groups: BIT_GROUPS },
+        channels_mlp_dim: first(&format!("stages.{last_stage}.blocks.0.conv1.weight"))?,
+        num_blocks: depths.num_blocks(),
+        num_classes,
+        gelu: NO_GELU,
     };
     check_claimed(&config, shapes.len())?;
     Ok(config)
@@ -274,13 +322,23 @@ fn lookalike(shapes: &Shapes) -> Option<&'static str> {
     if any(&|n| n.ends_with("layer1.0.conv1.weight")) {
         return Some("a ResNet");
     }
+    if any(&|n| n.contains("root_block/standardized_conv2d")) {
+        return Some("a BiT under the official names, which are not read; convert from timm's");
+    }
+    let is_stage = |n: &str| n.starts_with("stages.0.blocks.0.");
+    if any(&|n| is_stage(n) && n.ends_with(".running_mean")) {
+        return Some("a ResNet with batch normalisation; a BiT has groups");
+    }
+    if any(&is_stage) && !any(&|n| n == "stages.0.blocks.0.conv1.weight") {
+        return Some("another network of stages than a BiT");
+    }
     None
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mixer::variants::VARIANTS;
+    use crate::mixer::variants::{BIT_VARIANTS, VARIANTS};
 
     fn shapes(config: &MixerConfig) -> Shapes {
         crate::parameters::parameters(config)
@@ -318,12 +376,48 @@ mod tests {
         for variant in VIT_VARIANTS {
             let mut config = variant.config(224, 1000, Gelu::Erf);
             assert_eq!(infer(&shapes(&config), None, Gelu::Erf), Ok(config.clone()));
-            let num_heads = variant.num_heads.unwrap();
+            let (_, num_heads) = variant.tokens.dimension();
             config.tokens = TokenLayer::Attention { num_heads, pool: Pool::Average };
             assert_eq!(infer(&shapes(&config), None, Gelu::Erf), Ok(config.clone()));
             config.tokens = TokenLayer::Attention { num_heads: 2, pool: Pool::Average };
             assert_eq!(infer(&shapes(&config), Some(2), Gelu::Erf), Ok(config));
         }
+    }
+
+    #[test]
+    fn every_bit_resnet_is_recognised_from_its_shapes() {
+        for variant in BIT_VARIANTS {
+            let config = variant.config(224, 1000, Gelu::Erf);
+            let shapes = shapes(&config);
+            assert_eq!(infer(&shapes, None, Gelu::Erf), Ok(config.clone()));
+            assert!(differences(&config, &shapes).is_empty());
+        }
+    }
+
+    #[test]
+    fn damaged_bit_resnets_and_their_relatives_are_named() {
+        let whole = shapes(&BIT_VARIANTS[0].config(224, 10, Gelu::Erf));
+        let refused = |change: &dyn Fn(&mut Shapes), expected: &str| {
+            let mut shapes = whole.clone();
+            change(&mut shapes);
+            let error = infer(&shapes, None, Gelu::Erf).unwrap_err();
+            assert!(error.contains(expected), "{error}");
+        };
+        refused(&|net| drop(net.remove("head.fc.bias")), "without a classifier");
+        refused(&|net| drop(net.remove("norm.weight")), "no `norm.weight`");
+        // Widths that 32 groups do not divide: theirs are others, and nothing tells them.
+        refused(&|net| drop(net.insert("norm.weight".to_owned(), vec![256])), "32 groups");
+        refused(
+            &|net| drop(net.insert("stages.0.blocks.0.norm1.running_mean".to_owned(), vec![64])),
+            "batch normalisation",
+        );
+        let absurd = "stages.3.blocks.99999999999999999999.conv1.weight";
+        let mut shapes = whole.clone();
+        shapes.insert(absurd.to_owned(), vec![1]);
+        shapes.insert("stages.3.blocks.999999.conv1.weight".to_owned(), vec![1]);
+        let config = infer(&shapes, None, Gelu::Erf).unwrap();
+        assert_eq!(config.num_blocks, 16);
+        assert_eq!(differences(&config, &shapes).len(), 2);
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //! is an extension of this project: the weights are interpolated over the grid.
 //!
 //! In a Vision Transformer only the positions do, and they are interpolated as in the official code, whatever
-//! the ratio.
+//! the ratio. In a BiT-ResNet nothing does.
 
 use std::fmt;
 
@@ -46,11 +46,13 @@ impl fmt::Display for ResizeMethod {
 }
 
 impl ResizeMethod {
-    /// The method for a change of image size: exact where it can be, which needs token mixing.
+    /// The method for a change of image size: exact where it can be, which needs token mixing. The weights of a
+    /// BiT-ResNet are the same at any size.
     #[must_use]
     pub fn between(from: &MixerConfig, to_image_size: usize) -> Self {
         let from_image_size = from.image_size;
-        if from_image_size == to_image_size {
+        if from_image_size == to_image_size || matches!(from.tokens, TokenLayer::Convolution { .. })
+        {
             Self::Unchanged
         } else if matches!(from.tokens, TokenLayer::Mlp { .. })
             && from_image_size > 0
@@ -105,7 +107,7 @@ impl Weights {
     pub fn resized(&self, image_size: usize) -> Result<Self, ModelError> {
         let method = ResizeMethod::between(&self.config, image_size);
         let config = ResizeMethod::config(&self.config, image_size)?;
-        if method == ResizeMethod::Unchanged {
+        if self.config.image_size == image_size {
             return Ok(self.clone());
         }
         self.shuffle().check_resolution(self.config.image_size, image_size)?;
@@ -116,8 +118,9 @@ impl Weights {
         for spec in parameters(&self.config) {
             let Some(tensor) = resized.tensors.get_mut(&spec.name) else { continue };
             *tensor = match method {
+                ResizeMethod::Unchanged => continue,
                 ResizeMethod::Exact { factor } => expanded(tensor, &spec, grid, factor),
-                _ => interpolated(tensor, &spec, grid, new_grid),
+                ResizeMethod::Interpolated => interpolated(tensor, &spec, grid, new_grid),
             };
         }
         let done = format!("{method} from {} px", self.config.image_size);
@@ -332,6 +335,7 @@ mod tests {
         assert_eq!(between("S/16", 448, 224), ResizeMethod::Interpolated);
         assert_eq!(between("ViT-S/16", 224, 448), ResizeMethod::Interpolated);
         assert_eq!(between("ViT-S/16", 224, 224), ResizeMethod::Unchanged);
+        assert_eq!(between("BiT-R50x1", 224, 448), ResizeMethod::Unchanged);
     }
 
     #[test]

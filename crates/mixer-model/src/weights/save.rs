@@ -11,6 +11,7 @@ use super::names;
 use super::weights::Weights;
 use super::write_atomically::write_atomically;
 use crate::error::ModelError;
+use crate::mixer::config::TokenLayer;
 use crate::parameters::Table;
 use crate::tensor::HostTensor;
 
@@ -41,11 +42,13 @@ impl Weights {
     /// The file appears whole or not at all.
     ///
     /// # Errors
-    /// As [`Weights::write_safetensors`]; [`ModelError::Shuffled`] for shuffled pixels.
+    /// As [`Weights::write_safetensors`]; [`ModelError::Shuffled`] for shuffled pixels,
+    /// [`ModelError::NotForNetwork`] of a BiT-ResNet.
     ///
     /// # Determinism
     /// The bytes are a function of the weights.
     pub fn write_npz(&self, path: &Path) -> Result<(), ModelError> {
+        self.refuse_resnet("an `.npz` file of the official code")?;
         self.validate()?;
         self.check_finite()?;
         let in_order = self.in_order("and `.npz` files cannot say so")?;
@@ -77,6 +80,16 @@ impl Weights {
         self.validate()?;
         safetensors::write(out, &self.tensors, &self.header()?, |_| false)
             .map_err(|source| ModelError::Io { source })
+    }
+
+    /// Refuses a BiT-ResNet, for which `subject` cannot be written.
+    pub(super) fn refuse_resnet(&self, subject: &'static str) -> Result<(), ModelError> {
+        match self.config.tokens {
+            TokenLayer::Convolution { .. } => {
+                Err(ModelError::NotForNetwork { subject, network: self.config.to_string() })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Metadata of the safetensors header.

@@ -143,9 +143,13 @@ impl Weights {
     /// the reason why nothing shuffles pictures.
     ///
     /// # Errors
-    /// [`ModelError::Shuffled`] where pixels leave their patches: no weights are equal to that.
+    /// [`ModelError::Shuffled`] where pixels leave their patches, and [`ModelError::NotForNetwork`] of a
+    /// BiT-ResNet: no weights are equal to that.
     pub fn in_order(&self, why: &'static str) -> Result<Cow<'_, Self>, ModelError> {
         let (shuffle, config) = (self.shuffle(), &self.config);
+        if !shuffle.is_none() {
+            self.refuse_resnet("a file for pictures that nothing shuffles")?;
+        }
         let Some([patches, pixels]) = shuffle.within_patches(config.image_size, config.patch_size)
         else {
             return match shuffle {

@@ -67,7 +67,8 @@ impl Product {
     }
 }
 
-/// The products of the blocks of a network, forwards and backwards, and after them a square one.
+/// The products of the blocks of a network, forwards and backwards, and after them a square one. The
+/// convolutions of a BiT-ResNet are none.
 #[must_use]
 pub fn products(config: &MixerConfig, batch_size: usize, square: usize) -> Vec<Product> {
     let (s, c) = (config.num_positions(), config.hidden_dim);
@@ -112,13 +113,16 @@ pub fn products(config: &MixerConfig, batch_size: usize, square: usize) -> Vec<P
         ]
     };
     let mut all = Vec::new();
-    all.extend(channel(["channel 1", "channel 1 dX", "channel 1 dW"], c, d_c));
-    all.extend(channel(["channel 2", "channel 2 dX", "channel 2 dW"], d_c, c));
+    if config.has_tokens() {
+        all.extend(channel(["channel 1", "channel 1 dX", "channel 1 dW"], c, d_c));
+        all.extend(channel(["channel 2", "channel 2 dX", "channel 2 dW"], d_c, c));
+    }
     match config.tokens {
         TokenLayer::Mlp { tokens_mlp_dim: d_s } => {
             all.extend(token(["token 1", "token 1 dX", "token 1 dW"], s, d_s));
             all.extend(token(["token 2", "token 2 dX", "token 2 dW"], d_s, s));
         }
+        TokenLayer::Convolution { .. } => {}
         TokenLayer::Attention { num_heads, .. } => {
             all.extend(channel(["qkv", "qkv dX", "qkv dW"], c, 3 * c));
             all.extend(channel(["output", "output dX", "output dW"], c, c));
@@ -150,6 +154,11 @@ pub fn measure(
     entry: &DeviceEntry,
     (warmup, steps): (usize, usize),
 ) -> Result<Vec<ProductMeasurement>, TrainError> {
+    if !config.has_tokens() {
+        return Err(TrainError::usage(format!(
+            "{model} has convolutions, expected a network of products: a Mixer or a Vision Transformer"
+        )));
+    }
     // What a GPU needs to be busy takes a CPU half a minute.
     let square = if entry.is_gpu() && !entry.is_software_gpu { 8192 } else { 1024 };
     let mut measurements = Vec::new();

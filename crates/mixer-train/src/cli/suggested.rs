@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use clap::builder::{PossibleValue, StringValueParser, TypedValueParser};
 use clap::{Arg, Command, Error};
-use mixer_model::{VARIANTS, VIT_VARIANTS};
+use mixer_model::{BIT_VARIANTS, VARIANTS, VIT_VARIANTS};
 
 use crate::config::schema::Key;
 use crate::device;
@@ -23,7 +23,8 @@ pub(super) fn device() -> Suggested {
 
 /// Takes the name of a variant.
 pub(super) fn variant() -> Suggested {
-    Suggested(VARIANTS.iter().chain(&VIT_VARIANTS).map(|variant| variant.name).collect())
+    let all = VARIANTS.iter().chain(&VIT_VARIANTS).chain(&BIT_VARIANTS);
+    Suggested(all.map(|variant| variant.name).collect())
 }
 
 /// Takes a key with a value.

@@ -101,7 +101,8 @@ enum SamArg {
 struct Row {
     model: String,
     image_size: usize,
-    tokens: usize,
+    /// Absent for a network of convolutions.
+    tokens: Option<usize>,
     parameters: u64,
     parameters_without_head: u64,
     macs: u64,
@@ -160,6 +161,11 @@ impl SummaryArgs {
                 self.recompute_blocks, config.num_blocks
             )));
         }
+        if self.recompute_blocks > 0 && !config.has_tokens() {
+            return Err(TrainError::usage(format!(
+                "`--recompute-blocks` has no effect in {config}, which has no channel mixing"
+            )));
+        }
         let first = self.first_moment_dtype.dtype().size() as u64;
         Ok(TrainingSetup {
             kernels: match self.device {
@@ -195,7 +201,7 @@ impl SummaryArgs {
         let row = Row {
             model: name.to_owned(),
             image_size: self.image_size,
-            tokens: config.num_tokens(),
+            tokens: config.has_tokens().then_some(config.num_tokens()),
             parameters: count::num_params(&config),
             parameters_without_head: count::num_params_without_head(&config),
             macs: count::macs(&config),
@@ -234,8 +240,10 @@ pub(super) fn run(args: &SummaryArgs) -> Result<(), TrainError> {
 }
 
 fn table(args: &SummaryArgs, rows: &[(Row, Variant)]) -> String {
+    // That of the paper's names, and of others what they need.
+    let width = rows.iter().map(|(row, _)| row.model.chars().count()).max().unwrap_or(0).max(6);
     let mut text = format!(
-        "{:<6} {:>6} {:>10} {:>12} {:>7} {:>8} {:>13}\n",
+        "{:<width$} {:>6} {:>10} {:>12} {:>7} {:>8} {:>13}\n",
         "model", "tokens", "parameters", "without head", "paper M", "GMACs", "training GFLOP"
     );
     for (row, variant) in rows {
@@ -244,9 +252,9 @@ fn table(args: &SummaryArgs, rows: &[(Row, Variant)]) -> String {
             .filter(|_| args.image_size == 224)
             .map_or_else(|| "-".to_owned(), |millions| millions.to_string());
         text += &format!(
-            "{:<6} {:>6} {:>10} {:>12} {:>7} {:>8.3} {:>14.2}\n",
+            "{:<width$} {:>6} {:>10} {:>12} {:>7} {:>8.3} {:>14.2}\n",
             row.model,
-            row.tokens,
+            row.tokens.map_or_else(|| "-".to_owned(), |tokens| tokens.to_string()),
             row.parameters,
             row.parameters_without_head,
             paper,
@@ -261,7 +269,7 @@ fn table(args: &SummaryArgs, rows: &[(Row, Variant)]) -> String {
         if args.sam.is_some() { ", twice" } else { "" }
     );
     text += &format!(
-        "{:<6} {:>7} {:>7} {:>7} {:>6}{} {:>9} {:>7} {:>7} {:>8}",
+        "{:<width$} {:>7} {:>7} {:>7} {:>6}{} {:>9} {:>7} {:>7} {:>8}",
         "MiB",
         "weights",
         "grads",
@@ -278,7 +286,7 @@ fn table(args: &SummaryArgs, rows: &[(Row, Variant)]) -> String {
     for (row, _) in rows {
         let memory = &row.training_memory;
         text += &format!(
-            "{:<6} {:>7} {:>7} {:>7} {:>6}{} {:>9} {:>7} {:>7} {:>8}",
+            "{:<width$} {:>7} {:>7} {:>7} {:>6}{} {:>9} {:>7} {:>7} {:>8}",
             row.model,
             mib(memory.weights),
             mib(memory.gradients),

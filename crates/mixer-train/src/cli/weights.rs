@@ -143,7 +143,10 @@ pub(super) fn run(command: WeightsCommand) -> Result<(), TrainError> {
             out.check()?;
             let resized = weights.read()?.resized(image_size)?;
             if let Some(how) = resized.metadata.provenance.get("resolution") {
-                say(format_args!("token mixing: {how}"));
+                // Of other networks it is positions, or nothing.
+                let is_mixer = resized.config.tokens.mlp_dim().is_some();
+                let changed = if is_mixer { "token mixing" } else { "weights" };
+                say(format_args!("{changed}: {how}"));
             }
             write(&resized, &out)
         }
@@ -367,7 +370,10 @@ fn inspect(path: &Path, format: Format) -> Result<(), TrainError> {
         });
     }
     let mut text = match &info.architecture {
-        Ok(config) => format!("architecture: {config}, gelu {}\n", config.gelu),
+        Ok(config) if config.has_tokens() => {
+            format!("architecture: {config}, gelu {}\n", config.gelu)
+        }
+        Ok(config) => format!("architecture: {config}\n"),
         Err(error) => format!("architecture: {}\n", visible(&error.to_string())),
     };
     text += &format!("format: {}\n", info.format);

@@ -51,22 +51,25 @@ fn draw(canvas: &mut Canvas, corner: (usize, usize), unit: &[f32], grid: usize, 
     canvas.tile(corner, grid, scale, |i| diverging(f64::from(unit[i]) / largest));
 }
 
-/// Every unit of the embedding as a `patch × patch` tile of colours: mid grey is 0, and a unit's largest
-/// weight has the full colour. Shuffled pixels of patches are put back.
+/// Every unit of the embedding as a `patch × patch` tile of colours, of a BiT-ResNet of the first convolution
+/// as a tile of its kernel: mid grey is 0, and a unit's largest weight has the full colour. Shuffled pixels
+/// of patches are put back.
 ///
 /// # Errors
 /// [`TrainError::Model`] when the network has no embedding of patches.
 pub fn embedding(weights: &Weights) -> Result<Canvas, TrainError> {
     let first = parameters(&weights.config).into_iter().next();
+    let side = first.as_ref().and_then(|spec| spec.shape.last().copied()).unwrap_or(1);
     let tensor = tensor(weights, &first.map(|spec| spec.name).unwrap_or_default())?;
-    let side = weights.config.patch_size;
     let (values, scale) = (side * side * 3, TILE.div_ceil(side));
     let (tile, units) = (side * scale, tensor.len() / values);
     let columns = (2 * units).isqrt().clamp(1, 2 * PAIRS);
     let step = tile + GAP;
     let rows = units.div_ceil(columns);
     let mut canvas = Canvas::new(columns * step - GAP, rows * step - GAP);
-    let order = orders(weights).map(|[_, pixels]| pixels);
+    // A kernel moves over the picture, and knows no pixels of patches.
+    let has_patches = weights.config.has_tokens();
+    let order = orders(weights).filter(|_| has_patches).map(|[_, pixels]| pixels);
     for (i, unit) in tensor.chunks_exact(values).enumerate() {
         let colours = unit.chunks_exact(side * side);
         let unit: Vec<f32> =

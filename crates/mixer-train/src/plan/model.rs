@@ -1,12 +1,14 @@
 //! The network of a run.
 
 use mixer_model::weights::{MAX_PARAMS, ResizeMethod};
-use mixer_model::{MixerConfig, TokenLayer, Variant, count};
+use mixer_model::{Depths, MixerConfig, TokenLayer, Variant, count};
 use serde::{Deserialize, Serialize};
 
 use crate::config::ModelConfig;
 use crate::config::limits::check_image_size;
-use crate::config::model::{DROP_PATH_RATE, DROP_PATH_SCALING, GELU, HEAD_BIAS, IMAGE_SIZE};
+use crate::config::model::{
+    DROP_PATH_RATE, DROP_PATH_SCALING, GELU, HEAD_BIAS, IMAGE_SIZE, NUM_GROUPS,
+};
 use crate::error::TrainError;
 use crate::plan::facts::InitFacts;
 use crate::update::drop_path::{DropPath, DropPathScaling};
@@ -70,22 +72,15 @@ pub(super) fn network(
     init: Option<&InitFacts>,
     num_classes: usize,
 ) -> Result<MixerConfig, TrainError> {
-    let dimensions = [
-        ("model.patch_size", config.patch_size),
-        ("model.hidden_dim", config.hidden_dim),
-        ("model.num_blocks", config.num_blocks),
-        ("model.tokens_mlp_dim", config.tokens_mlp_dim),
-        ("model.num_heads", config.num_heads),
-        ("model.channels_mlp_dim", config.channels_mlp_dim),
-    ];
-    let given = dimensions.iter().find(|(_, value)| value.is_some());
     if let Some(init) = init {
-        return finetuned(config, init, num_classes, &dimensions);
+        return finetuned(config, init, num_classes);
     }
     let image_size = config.image_size.unwrap_or(IMAGE_SIZE);
     let gelu = config.gelu.unwrap_or(GELU);
+    let given = dimensions(config).into_iter().find(|(_, value)| value.is_some());
+    let given = given.map(|(key, _)| key).or(config.depths.as_ref().map(|_| "model.depths"));
     let mut resolved = match (&config.variant, given) {
-        (Some(variant), Some((key, _))) => {
+        (Some(variant), Some(key)) => {
             return Err(TrainError::config(format!(
                 "both `model.variant = \"{variant}\"` and `{key}` are set, expected one of them"
             )));
@@ -99,36 +94,34 @@ pub(super) fn network(
                 })
             };
             let hidden_dim = need(("model.hidden_dim", config.hidden_dim))?;
-            let tokens = match (config.tokens_mlp_dim, config.num_heads) {
-                (Some(_), Some(_)) => {
-                    return Err(TrainError::config(
-                        "both `model.tokens_mlp_dim` and `model.num_heads` are set, expected one of them",
-                    )
-                    .with_hint("the first makes a Mixer, the second a Vision Transformer"));
+            let tokens = token_layer(config, hidden_dim)?;
+            let num_blocks = match tokens {
+                TokenLayer::Convolution { depths, .. } => {
+                    config.num_blocks.unwrap_or(depths.num_blocks())
                 }
-                (None, Some(num_heads)) => {
-                    TokenLayer::Attention { num_heads, pool: config.pool.unwrap_or_default() }
-                }
-                (tokens_mlp_dim, None) => TokenLayer::Mlp {
-                    tokens_mlp_dim: tokens_mlp_dim.unwrap_or((hidden_dim / 2).max(1)),
-                },
+                _ => need(("model.num_blocks", config.num_blocks))?,
             };
             MixerConfig {
                 image_size,
                 patch_size: need(("model.patch_size", config.patch_size))?,
                 hidden_dim,
                 tokens,
-                channels_mlp_dim: config.channels_mlp_dim.unwrap_or(hidden_dim.saturating_mul(4)),
-                num_blocks: need(("model.num_blocks", config.num_blocks))?,
+                channels_mlp_dim: config
+                    .channels_mlp_dim
+                    .unwrap_or(tokens.usual_mlp_dim(hidden_dim)),
+                num_blocks,
                 num_classes,
                 gelu,
             }
         }
     };
-    match (&mut resolved.tokens, config.pool) {
-        (TokenLayer::Attention { pool, .. }, Some(wanted)) => *pool = wanted,
-        (TokenLayer::Mlp { .. }, Some(_)) => return Err(no_pool()),
-        _ => {}
+    refuse_keys_of_others(config, &resolved)?;
+    if !resolved.has_tokens() {
+        resolved.gelu = GELU;
+    }
+    if let (TokenLayer::Attention { pool, .. }, Some(wanted)) = (&mut resolved.tokens, config.pool)
+    {
+        *pool = wanted;
     }
     resolved.validate()?;
     check_image_size("model.image_size", resolved.image_size)?;
@@ -141,9 +134,68 @@ pub(super) fn network(
     Ok(resolved)
 }
 
-/// The key chooses between tokens that a Mixer has not.
-fn no_pool() -> TrainError {
-    TrainError::no_effect("model.pool", "in a Mixer, whose head reads the average of all tokens")
+/// The numbers that a variant stands for, by their keys.
+fn dimensions(config: &ModelConfig) -> [(&'static str, Option<usize>); 7] {
+    [
+        ("model.patch_size", config.patch_size),
+        ("model.hidden_dim", config.hidden_dim),
+        ("model.num_blocks", config.num_blocks),
+        ("model.tokens_mlp_dim", config.tokens_mlp_dim),
+        ("model.num_heads", config.num_heads),
+        ("model.num_groups", config.num_groups),
+        ("model.channels_mlp_dim", config.channels_mlp_dim),
+    ]
+}
+
+/// The layer over tokens that the keys of one kind of network ask for.
+fn token_layer(config: &ModelConfig, hidden_dim: usize) -> Result<TokenLayer, TrainError> {
+    let kinds = [
+        ("model.tokens_mlp_dim", config.tokens_mlp_dim.is_some()),
+        ("model.num_heads", config.num_heads.is_some()),
+        ("model.depths", config.depths.is_some()),
+    ];
+    let mut set = kinds.into_iter().filter(|(_, is_set)| *is_set);
+    if let (Some((one, _)), Some((other, _))) = (set.next(), set.next()) {
+        return Err(TrainError::config(format!(
+            "both `{one}` and `{other}` are set, expected one of them"
+        ))
+        .with_hint(
+            "`tokens_mlp_dim` makes a Mixer, `num_heads` a Vision Transformer, `depths` a BiT-ResNet",
+        ));
+    }
+    if let Some(depths) = &config.depths {
+        let num_groups = config.num_groups.unwrap_or(NUM_GROUPS);
+        return Ok(TokenLayer::Convolution { depths: Depths::new(depths)?, num_groups });
+    }
+    Ok(match config.num_heads {
+        Some(num_heads) => {
+            TokenLayer::Attention { num_heads, pool: config.pool.unwrap_or_default() }
+        }
+        None => TokenLayer::Mlp {
+            tokens_mlp_dim: config.tokens_mlp_dim.unwrap_or((hidden_dim / 2).max(1)),
+        },
+    })
+}
+
+/// Refuses keys that mean nothing in this kind of network.
+fn refuse_keys_of_others(config: &ModelConfig, network: &MixerConfig) -> Result<(), TrainError> {
+    let is_resnet = matches!(network.tokens, TokenLayer::Convolution { .. });
+    let no_effect = |key, because| Err(TrainError::no_effect(key, because));
+    match network.tokens {
+        TokenLayer::Mlp { .. } if config.pool.is_some() => {
+            no_effect("model.pool", "in a Mixer, whose head reads the average of all tokens")
+        }
+        TokenLayer::Convolution { .. } if config.pool.is_some() => {
+            no_effect("model.pool", "in a BiT-ResNet, whose head reads the average of all places")
+        }
+        TokenLayer::Convolution { .. } if config.gelu.is_some() => {
+            no_effect("model.gelu", "in a BiT-ResNet, which has ReLU")
+        }
+        _ if config.num_groups.is_some() && !is_resnet => {
+            no_effect("model.num_groups", "unless `model.depths` makes a BiT-ResNet")
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The architecture is that of the weights; the configuration may change resolution, classes and
@@ -152,38 +204,45 @@ fn finetuned(
     config: &ModelConfig,
     init: &InitFacts,
     num_classes: usize,
-    dimensions: &[(&str, Option<usize>)],
 ) -> Result<MixerConfig, TrainError> {
     let weights = &init.config;
     let image_size = config.image_size.unwrap_or(weights.image_size);
     let mut resolved = ResizeMethod::config(weights, image_size)?;
     resolved.num_classes = num_classes;
     resolved.gelu = config.gelu.unwrap_or(weights.gelu);
-    let (tokens_mlp_dim, num_heads) = match resolved.tokens {
-        TokenLayer::Mlp { tokens_mlp_dim } => (Some(tokens_mlp_dim), None),
-        TokenLayer::Attention { num_heads, .. } => (None, Some(num_heads)),
+    let depths = match resolved.tokens {
+        TokenLayer::Convolution { depths, .. } => Some(depths),
+        _ => None,
     };
     let actual = [
         Some(resolved.patch_size),
         Some(resolved.hidden_dim),
         Some(resolved.num_blocks),
-        tokens_mlp_dim,
-        num_heads,
+        resolved.tokens.mlp_dim(),
+        resolved.tokens.num_heads(),
+        depths.map(|_| resolved.tokens.dimension().1),
         Some(resolved.channels_mlp_dim),
     ];
     let contradiction = |line: String| {
         let hint = "fine-tuning takes the architecture from the weights: leave the key out";
         Err(TrainError::config(line).with_hint(hint))
     };
-    for ((key, wanted), actual) in dimensions.iter().zip(actual) {
+    for ((key, wanted), actual) in dimensions(config).into_iter().zip(actual) {
         let Some(wanted) = wanted.filter(|wanted| Some(*wanted) != actual) else { continue };
         return contradiction(match actual {
             Some(actual) => format!("`{key}` is {wanted}, but the weights have {actual}"),
             None => format!("`{key}` is {wanted}, but the weights are {weights}, which has none"),
         });
     }
+    if let Some(wanted) = &config.depths
+        && depths.map(Vec::from).as_ref() != Some(wanted)
+    {
+        return contradiction(format!(
+            "`model.depths` is {wanted:?}, but the weights are {weights}"
+        ));
+    }
+    refuse_keys_of_others(config, &resolved)?;
     match (resolved.tokens, config.pool) {
-        (TokenLayer::Mlp { .. }, Some(_)) => return Err(no_pool()),
         (TokenLayer::Attention { pool, .. }, Some(wanted)) if wanted != pool => {
             return contradiction(format!(
                 "`model.pool` is another than that of the weights, which are {weights}"
@@ -193,9 +252,8 @@ fn finetuned(
     }
     if let Some(name) = &config.variant {
         let variant = Variant::parse(name)?;
-        if (variant.patch_size, variant.hidden_dim, variant.num_blocks, variant.num_heads)
-            != (resolved.patch_size, resolved.hidden_dim, resolved.num_blocks, num_heads)
-        {
+        // A change of resolution has widened what a variant does not compare.
+        if !variant.is_of(&resolved) {
             return contradiction(format!(
                 "`model.variant` is {name}, but the weights are {weights}"
             ));

@@ -125,6 +125,12 @@ impl TrainPlan {
             )));
         }
         let recompute_blocks = config.recompute_blocks.unwrap_or(RECOMPUTE_BLOCKS);
+        if recompute_blocks > 0 && !network.has_tokens() {
+            return Err(TrainError::no_effect(
+                "train.recompute_blocks",
+                "in a BiT-ResNet, which has no channel mixing",
+            ));
+        }
         if recompute_blocks > network.num_blocks {
             return Err(TrainError::config(format!(
                 "`train.recompute_blocks` is {recompute_blocks}, expected at most the {} blocks of the network",

@@ -6,7 +6,7 @@
 
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::Tensor;
-use mixer_model::{Mixer, MixerConfig, ParameterSpec, TokenLayer, parameters};
+use mixer_model::{Mixer, MixerConfig, ParameterSpec, parameters};
 
 use crate::error::TrainError;
 
@@ -103,17 +103,32 @@ fn begins(name: &str, prefix: &str) -> bool {
 
 /// Parameters that may be frozen, in words.
 fn beginnings(config: &MixerConfig) -> String {
+    let names: Vec<(usize, String)> =
+        parameters(config).into_iter().map(|spec| (spec.layer, spec.name)).collect();
+    let mut first_words: Vec<&str> = Vec::new();
+    for (_, name) in &names {
+        let word = name.split('.').next().unwrap_or_default();
+        if !first_words.contains(&word) {
+            first_words.push(word);
+        }
+    }
+    let in_layer = |layer| names.iter().filter(move |(of, _)| *of == layer).map(|(_, name)| name);
+    // The name of a block ends with its number.
+    let block = |layer| {
+        let words: Vec<&str> = in_layer(layer).next().map_or("", |name| name).split('.').collect();
+        let last = words.iter().rposition(|word| word.parse::<usize>().is_ok());
+        words[..last.map_or(0, |last| last + 1)].join(".")
+    };
     let blocks = match config.num_blocks {
-        0 | 1 => "`blocks.0`".to_owned(),
-        n => format!("`blocks.0` to `blocks.{}`", n - 1),
+        0 | 1 => format!("`{}`", block(1)),
+        n => format!("`{}` to `{}`", block(1), block(n)),
     };
-    let (stem, tokens, mlp) = match config.tokens {
-        TokenLayer::Mlp { .. } => ("`stem`", "mlp_tokens", "mlp_channels"),
-        TokenLayer::Attention { .. } => ("`patch_embed`, `pos_embed`", "attn", "mlp"),
-    };
+    let last = in_layer(1).next_back().map_or("", |name| name);
+    let module = last.rsplit_once('.').map_or("", |(module, _)| module);
     format!(
-        "{stem}, `blocks`, {blocks}, `norm`, `head`, or more of a name, as `blocks.0.{tokens}`, \
-         `blocks.0.{mlp}.fc1.bias`, `blocks.0.norm1` and `blocks.0.norm2`"
+        "`{}`, {blocks}, or more of a name, as `{}.norm1`, `{module}` and `{last}`",
+        first_words.join("`, `"),
+        block(1),
     )
 }
 
@@ -201,6 +216,21 @@ mod tests {
         }
         let error = freeze(&["stem", "blocks", "norm", "head"]).unwrap_err().to_string();
         assert!(error.contains("left to train"), "{error}");
+    }
+
+    #[test]
+    fn stages_are_frozen_by_their_names() {
+        let network = mixer_model::Variant::parse("BiT-R50x1").unwrap();
+        let network = network.config(32, 2, Gelu::Tanh);
+        let freeze = |prefix: &str| ParameterRates::new(&[prefix.to_owned()], None, &network);
+        let rates = freeze("stages.1").unwrap();
+        assert!(rates.is_frozen("stages.1.blocks.3.conv1.weight"));
+        assert!(!rates.is_frozen("stages.0.blocks.1.conv1.weight"));
+        let error = freeze("blocks.0").unwrap_err().to_string();
+        let expected = "expected `stem`, `stages`, `norm`, `head`, `stages.0.blocks.0` to \
+                        `stages.3.blocks.2`, or more of a name, as `stages.0.blocks.0.norm1`, \
+                        `stages.0.blocks.0.conv3` and `stages.0.blocks.0.conv3.weight`";
+        assert!(error.ends_with(expected), "{error}");
     }
 
     #[test]

@@ -11,8 +11,8 @@ use std::path::Path;
 
 use crate::count::weights_bytes;
 use crate::error::ModelError;
+use crate::mixer::Gelu;
 use crate::mixer::layer_norm::EPSILON;
-use crate::mixer::{Gelu, TokenLayer};
 use crate::protobuf::Message;
 use crate::tensor::HostTensor;
 use crate::weights::metadata::Preprocessing;
@@ -46,11 +46,13 @@ impl Weights {
     /// The file appears whole or not at all.
     ///
     /// # Errors
-    /// [`ModelError::TooLargeForOnnx`] above 2 GiB; those of [`Weights::write_safetensors`].
+    /// [`ModelError::TooLargeForOnnx`] above 2 GiB; [`ModelError::NotForNetwork`] of a BiT-ResNet; those of
+    /// [`Weights::write_safetensors`].
     ///
     /// # Determinism
     /// The bytes are a function of the arguments.
     pub fn write_onnx(&self, path: &Path, input: OnnxInput) -> Result<(), ModelError> {
+        self.refuse_resnet("an ONNX model")?;
         // Before anything is copied: the weights are nearly all of the file.
         check_size(weights_bytes(&self.config))?;
         self.validate()?;
@@ -88,9 +90,9 @@ impl Weights {
         let output = self.graph(&mut graph, input);
         let side = self.config.image_size;
         let sides = [Err("N"), Ok(3), Ok(side), Ok(side)];
-        let graph_name = match self.config.tokens {
-            TokenLayer::Mlp { .. } => "mlp_mixer",
-            TokenLayer::Attention { .. } => "vision_transformer",
+        let graph_name = match self.config.tokens.num_heads() {
+            None => "mlp_mixer",
+            Some(_) => "vision_transformer",
         };
         let nodes = graph
             .nodes
@@ -163,9 +165,10 @@ impl Weights {
             x = graph.node("Mul", &[&x, &scale], &[]);
             x = graph.node("Add", &[&x, &shift], &[]);
         }
-        let (stem, mlp) = match config.tokens {
-            TokenLayer::Mlp { .. } => ("stem", "mlp_channels"),
-            TokenLayer::Attention { .. } => ("patch_embed", "mlp"),
+        let num_heads = config.tokens.num_heads();
+        let (stem, mlp) = match num_heads {
+            None => ("stem", "mlp_channels"),
+            Some(_) => ("patch_embed", "mlp"),
         };
         let bias = graph.tensor(self, &format!("{stem}.proj.bias"), None);
         let stem = graph.tensor(self, &format!("{stem}.proj.weight"), None);
@@ -177,7 +180,7 @@ impl Weights {
         let shape = graph.integers("tokens", &[0, width as i64, -1]);
         x = graph.node("Reshape", &[&x, &shape], &[]);
         x = graph.node("Transpose", &[&x], &[Attribute::Ints("perm", &[0, 2, 1])]);
-        if let TokenLayer::Attention { .. } = config.tokens {
+        if num_heads.is_some() {
             if config.has_class_token() {
                 let rows = graph.node("Shape", &[&x], &[Attribute::Int("end", 1)]);
                 let one = graph.integers("one_token", &[1, 1]);
@@ -192,11 +195,9 @@ impl Weights {
         for block in 0..config.num_blocks {
             let name = |end: &str| format!("blocks.{block}.{end}");
             let normal = graph.layer_norm(self, &x, &name("norm1"));
-            let mixed = match config.tokens {
-                TokenLayer::Mlp { .. } => graph.token_mixing(self, &normal, block),
-                TokenLayer::Attention { num_heads, .. } => {
-                    graph.attention(self, &normal, block, num_heads)
-                }
+            let mixed = match num_heads {
+                None => graph.token_mixing(self, &normal, block),
+                Some(num_heads) => graph.attention(self, &normal, block, num_heads),
             };
             x = graph.node("Add", &[&x, &mixed], &[]);
             let normal = graph.layer_norm(self, &x, &name("norm2"));
@@ -459,7 +460,7 @@ mod tests {
     fn what_protobuf_cannot_hold_is_refused_before_anything_is_written() {
         // H/14 after an exact change to 448 px: nobody has to hold its 2.35 GB here.
         let mut config = Variant::parse("H/14").unwrap().config(448, 1000, Gelu::Tanh);
-        config.tokens = TokenLayer::Mlp { tokens_mlp_dim: 4 * 640 };
+        config.tokens = crate::mixer::TokenLayer::Mlp { tokens_mlp_dim: 4 * 640 };
         let size = weights_bytes(&config);
         assert!(size > 2_340_000_000, "{size}");
         let weights = Weights { config, tensors: Default::default(), metadata: Default::default() };

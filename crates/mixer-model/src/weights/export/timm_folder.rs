@@ -39,6 +39,16 @@ const VISION_TRANSFORMERS: [(&str, usize, usize, usize); 8] = [
     ("vit_huge_patch14_224", 14, 1280, 32),
 ];
 
+/// timm's BiT-ResNets, by the name here. Their factories fix depths, widths and groups.
+const BIT_RESNETS: [(&str, &str); 6] = [
+    ("BiT-R50x1", "resnetv2_50x1_bit"),
+    ("BiT-R50x3", "resnetv2_50x3_bit"),
+    ("BiT-R101x1", "resnetv2_101x1_bit"),
+    ("BiT-R101x3", "resnetv2_101x3_bit"),
+    ("BiT-R152x2", "resnetv2_152x2_bit"),
+    ("BiT-R152x4", "resnetv2_152x4_bit"),
+];
+
 /// The architecture that [`MODULE`] registers.
 const OWN: &str = "mixer_own";
 
@@ -67,7 +77,8 @@ impl Weights {
     /// # Errors
     /// [`ModelError::Io`] where the folder exists or cannot be written; those of
     /// [`Weights::write_safetensors`]; [`ModelError::ClassName`] for a name that cannot stand on a line;
-    /// [`ModelError::Shuffled`] for shuffled pixels.
+    /// [`ModelError::Shuffled`] for shuffled pixels; [`ModelError::NotForNetwork`] for a BiT-ResNet that timm has
+    /// no name for.
     pub fn write_timm_folder(
         &self,
         folder: &Path,
@@ -83,6 +94,9 @@ impl Weights {
             return Err(ModelError::ClassName { name: name.clone() });
         }
         let architecture = architecture(&self.config);
+        if architecture.is_none() {
+            self.refuse_resnet("a folder of timm, which has no such dimensions,")?;
+        }
         let config = serde_json::to_string_pretty(&self.timm_config(architecture))
             .map_err(|error| ModelError::Io { source: error.into() })?;
         let in_order = self.in_order("which timm does not shuffle")?;
@@ -123,8 +137,13 @@ impl Weights {
         };
         let ratio = |width| ratio(width, hidden_dim);
         let channels = ratio(self.config.channels_mlp_dim);
-        let mut arguments = json!({ "img_size": image_size });
-        match self.config.tokens {
+        let mut arguments = json!({});
+        if !matches!(self.config.tokens, TokenLayer::Convolution { .. }) {
+            arguments["img_size"] = json!(image_size);
+        }
+        let (first_conv, classifier) = match self.config.tokens {
+            // All of it is in the name.
+            TokenLayer::Convolution { .. } => ("stem.conv", "head.fc"),
             TokenLayer::Mlp { tokens_mlp_dim } => {
                 arguments["mlp_ratio"] = json!([ratio(tokens_mlp_dim), channels]);
                 if architecture.is_none() {
@@ -133,6 +152,7 @@ impl Weights {
                     arguments["num_blocks"] = json!(num_blocks);
                     arguments["gelu_tanh"] = json!(self.config.gelu == Gelu::Tanh);
                 }
+                ("stem.proj", "head")
             }
             TokenLayer::Attention { num_heads, pool } => {
                 arguments["patch_size"] = json!(patch_size);
@@ -148,11 +168,8 @@ impl Weights {
                     arguments["global_pool"] = json!("avg");
                     arguments["fc_norm"] = json!(false);
                 }
+                ("patch_embed.proj", "head")
             }
-        }
-        let first_conv = match self.config.tokens {
-            TokenLayer::Mlp { .. } => "stem.proj",
-            TokenLayer::Attention { .. } => "patch_embed.proj",
         };
         let mut config = json!({
             "architecture": architecture.unwrap_or(OWN),
@@ -162,14 +179,14 @@ impl Weights {
             "pretrained_cfg": {
                 "num_classes": num_classes,
                 "input_size": [3, image_size, image_size],
-                "fixed_input_size": true,
+                "fixed_input_size": arguments.get("img_size").is_some(),
                 "crop_pct": crop_pct,
                 "crop_mode": crop_mode,
                 "interpolation": interpolation,
                 "mean": mean.map(decimal),
                 "std": std.map(decimal),
                 "first_conv": first_conv,
-                "classifier": "head",
+                "classifier": classifier,
             },
         });
         if let Some(classes) = &self.metadata.classes {
@@ -197,7 +214,11 @@ impl Weights {
             Some(_) => format!(" --class-map {folder}/class_map.txt"),
             None => String::new(),
         };
-        let is_mixer = matches!(self.config.tokens, TokenLayer::Mlp { .. });
+        let (is_mixer, tag) = match self.config.tokens {
+            TokenLayer::Mlp { .. } => (true, "mlp-mixer"),
+            TokenLayer::Attention { .. } => (false, "vision-transformer"),
+            TokenLayer::Convolution { .. } => (false, "resnet"),
+        };
         let gelu = match (architecture, self.config.gelu) {
             // That of a Vision Transformer is an argument in `config.json`.
             (Some(_), Gelu::Tanh) if is_mixer => {
@@ -224,7 +245,6 @@ impl Weights {
              of the outputs where names have upper case or numbers in them.\n{gelu}\n\
              ## Preparation of pictures\n\n{preparation}",
             network = self.config,
-            tag = if is_mixer { "mlp-mixer" } else { "vision-transformer" },
         )
     }
 
@@ -292,6 +312,10 @@ fn architecture(config: &MixerConfig) -> Option<&'static str> {
         TokenLayer::Attention { .. } => {
             let known = VISION_TRANSFORMERS.iter().find(is_it);
             Some(known.map_or("vit_base_patch16_224", |(name, ..)| *name))
+        }
+        TokenLayer::Convolution { .. } => {
+            let name = config.variant_name()?;
+            BIT_RESNETS.iter().find(|(own, _)| *own == name).map(|(_, timms)| *timms)
         }
     }
 }
