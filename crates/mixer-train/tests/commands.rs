@@ -1085,6 +1085,9 @@ fn a_benchmark_takes_its_own_options_and_no_others() {
     bench(&["data", "--data", "data", "--steps", "3"]).fails(2, &["--steps"]);
     bench(&["infer", "--data", "data"]).fails(2, &["--data"]);
     bench(&["infer", "--recompute-blocks", "1"]).fails(2, &["--recompute-blocks"]);
+    bench(&["train", "--recompute-blocks", "9"]).fails(2, &["is 9", "the 8 blocks"]);
+    let resnet = ["train", "--model", "BiT-R50x1", "--recompute-blocks", "1"];
+    bench(&resnet).fails(2, &["--recompute-blocks", "no effect"]);
     bench(&["data", "--config", "builtin.toml", "--set", "data.crop=7"]).fails(3, &["data.crop"]);
 }
 

@@ -155,17 +155,7 @@ impl SummaryArgs {
                 "`--microbatch-size` is {microbatch}, expected a divisor of {part}, the batch of a process"
             )));
         }
-        if self.recompute_blocks > config.num_blocks {
-            return Err(TrainError::usage(format!(
-                "`--recompute-blocks` is {}, expected at most the {} blocks of the network",
-                self.recompute_blocks, config.num_blocks
-            )));
-        }
-        if self.recompute_blocks > 0 && !config.has_tokens() {
-            return Err(TrainError::usage(format!(
-                "`--recompute-blocks` has no effect in {config}, which has no channel mixing"
-            )));
-        }
+        super::check_recomputed(self.recompute_blocks, config)?;
         let first = self.first_moment_dtype.dtype().size() as u64;
         Ok(TrainingSetup {
             kernels: match self.device {

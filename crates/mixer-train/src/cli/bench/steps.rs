@@ -32,6 +32,9 @@ pub(super) fn run(mode: Mode, args: &StepArgs, recompute_blocks: usize) -> Resul
         )));
     }
     let profile = entry.cuda_index().filter(|_| args.profile);
+    for (_, config) in &networks {
+        cli::check_recomputed(recompute_blocks, config)?;
+    }
     let mut measurements = Vec::with_capacity(networks.len());
     for (model, config) in networks {
         let bench = Bench {
