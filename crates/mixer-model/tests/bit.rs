@@ -174,7 +174,8 @@ fn names_and_layouts_of_timm_come_and_go() {
         let tensors = tensors.map(|(name, tensor)| (format!("{prefix}{name}"), tensor.clone()));
         let mut file = std::fs::File::create(&path).unwrap();
         let tensors: BTreeMap<String, HostTensor> = tensors.collect();
-        mixer_model::weights::write_tensors(&mut file, &tensors, &BTreeMap::new()).unwrap();
+        mixer_model::weights::write_tensors(&mut file, &tensors, &BTreeMap::new(), |_| false)
+            .unwrap();
         assert_eq!(Weights::read(&path, None).unwrap(), weights, "{prefix}");
     }
 }
