@@ -18,7 +18,7 @@ use crate::device::DeviceEntry;
 use crate::error::TrainError;
 use crate::input::normaliser::Normaliser;
 use crate::update::loss::{Loss, smoothed_targets};
-use crate::update::optimizer::{Clip, GradientSum, Optimizer, Rule};
+use crate::update::optimizer::{Clip, FirstMomentDtype, GradientSum, Optimizer, Rule};
 use mixer_model::Precision;
 
 /// The kinds of steps that are measured.
@@ -84,6 +84,8 @@ pub struct Bench {
     pub precision: Precision,
     /// In how many blocks the backward pass computes hidden units again.
     pub recompute_blocks: usize,
+    /// Type in which AdamW's first moment is kept.
+    pub first_moment_dtype: FirstMomentDtype,
     /// Steps to time.
     pub steps: usize,
     /// Steps before that.
@@ -196,7 +198,8 @@ fn train(bench: &Bench, device: &Device) -> Result<Vec<f64>, TrainError> {
     let config = &bench.config;
     let mut state = Some(mixer(bench, device)?);
     let rule = Rule::Adamw { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.1 };
-    let mut optimizer = Optimizer::new(rule, None);
+    let mut optimizer =
+        Optimizer::new(rule, None).with_first_moment_dtype(bench.first_moment_dtype);
     let normaliser = Normaliser::new(&Default::default(), config, device);
     let batch = batch(bench);
     let pixels = normaliser.upload(&batch);

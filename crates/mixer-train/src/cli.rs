@@ -9,6 +9,7 @@ mod devices;
 mod evaluate;
 mod features;
 mod init;
+mod memory_args;
 mod predict;
 mod probe;
 mod report;
@@ -31,7 +32,7 @@ use std::time::Duration;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
-use mixer_model::{Gelu, MixerConfig, Precision};
+use mixer_model::{Gelu, Precision};
 
 use crate::classifier::Classifier;
 use crate::config::limits::MAX_WORKERS;
@@ -258,22 +259,6 @@ impl WeightsArg {
         }
         Ok(weights)
     }
-}
-
-/// Refuses a value of `--recompute-blocks` that this network cannot follow.
-fn check_recomputed(blocks: usize, config: &MixerConfig) -> Result<(), TrainError> {
-    if blocks > 0 && !config.has_tokens() {
-        return Err(TrainError::usage(format!(
-            "`--recompute-blocks` has no effect in {config}, which has no channel mixing"
-        )));
-    }
-    if blocks > config.num_blocks {
-        return Err(TrainError::usage(format!(
-            "`--recompute-blocks` is {blocks}, expected at most the {} blocks of the network",
-            config.num_blocks
-        )));
-    }
-    Ok(())
 }
 
 /// Reads the class names of `--classes`, a line each; an empty last line is none.

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use mixer_model::{Gelu, MixerConfig, Precision, Variant};
 
+use super::memory_args::MemoryArgs;
 use super::{DeviceArg, Format};
 use crate::bench::Mode;
 use crate::config::limits;
@@ -25,10 +26,8 @@ pub(super) enum BenchCommand {
     Train {
         #[command(flatten)]
         steps: steps::StepArgs,
-        /// In how many blocks the backward pass computes hidden units again, for less memory
-        /// (`train.recompute_blocks`).
-        #[arg(long, default_value_t = 0, value_name = "N")]
-        recompute_blocks: usize,
+        #[command(flatten)]
+        memory: MemoryArgs,
     },
     /// Measure logits of data in memory.
     Infer(steps::StepArgs),
@@ -123,10 +122,8 @@ fn optional(value: Option<f64>, digits: usize) -> String {
 
 pub(super) fn run(command: &BenchCommand) -> Result<(), TrainError> {
     match command {
-        BenchCommand::Train { steps, recompute_blocks } => {
-            steps::run(Mode::Train, steps, *recompute_blocks)
-        }
-        BenchCommand::Infer(steps) => steps::run(Mode::Infer, steps, 0),
+        BenchCommand::Train { steps, memory } => steps::run(Mode::Train, steps, memory),
+        BenchCommand::Infer(steps) => steps::run(Mode::Infer, steps, &MemoryArgs::default()),
         BenchCommand::Products(args) => products::run(args),
         BenchCommand::Data(args) => data::run(args),
     }

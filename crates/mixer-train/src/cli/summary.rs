@@ -2,7 +2,6 @@
 
 use std::num::NonZeroUsize;
 
-use clap::builder::TypedValueParser;
 use clap::{Args, ValueEnum};
 use mixer_model::{
     Gelu, Kernels, MixerConfig, Precision, SecondPass, TrainingMemory, TrainingSetup, VARIANTS,
@@ -11,11 +10,11 @@ use mixer_model::{
 use serde::Serialize;
 
 use super::Format;
+use super::memory_args::MemoryArgs;
 use crate::config::limits;
 use crate::config::model::IMAGE_SIZE;
 use crate::config::train::BATCH_SIZE;
 use crate::error::TrainError;
-use crate::update::optimizer::FirstMomentDtype;
 
 #[derive(Debug, Clone, Args)]
 pub(super) struct SummaryArgs {
@@ -51,18 +50,14 @@ pub(super) struct SummaryArgs {
     /// The optimizer.
     #[arg(long, value_enum, default_value_t = OptimizerArg::Adamw)]
     optimizer: OptimizerArg,
-    /// Type of the first moment (`optimizer.first_moment_dtype`).
-    #[arg(long, value_parser = first_moment_dtype(), default_value = "f32", value_name = "TYPE")]
-    first_moment_dtype: FirstMomentDtype,
+    #[command(flatten)]
+    memory_args: MemoryArgs,
     /// Count a moving average of the weights too (`train.ema_decay`).
     #[arg(long)]
     ema: bool,
     /// Count the second pass of sharpness-aware updates (`optimizer.sam`), of GSAM with the first gradient.
     #[arg(long, value_enum, value_name = "KIND", num_args = 0..=1, default_missing_value = "sam")]
     sam: Option<SamArg>,
-    /// Blocks whose hidden units are computed again (`train.recompute_blocks`).
-    #[arg(long, default_value_t = 0, value_name = "N")]
-    recompute_blocks: usize,
     /// Memory of each process, as `80GiB`, to find the largest batch for.
     #[arg(long, value_name = "SIZE")]
     memory: Option<String>,
@@ -125,14 +120,6 @@ struct Row {
     largest_batch: Option<u64>,
 }
 
-/// Takes a type of the first moment.
-fn first_moment_dtype() -> impl TypedValueParser<Value = FirstMomentDtype> {
-    super::one_of(&[
-        (FirstMomentDtype::F32, "f32", "Not rounded"),
-        (FirstMomentDtype::Bf16, "bf16", "Half the bytes, on CPUs"),
-    ])
-}
-
 impl SummaryArgs {
     /// One process, for a network that has been checked.
     fn setup(&self, config: &MixerConfig) -> Result<TrainingSetup, TrainError> {
@@ -155,8 +142,8 @@ impl SummaryArgs {
                 "`--microbatch-size` is {microbatch}, expected a divisor of {part}, the batch of a process"
             )));
         }
-        super::check_recomputed(self.recompute_blocks, config)?;
-        let first = self.first_moment_dtype.dtype().size() as u64;
+        self.memory_args.check(config)?;
+        let first = self.memory_args.first_moment_dtype.dtype().size() as u64;
         Ok(TrainingSetup {
             kernels: match self.device {
                 KernelsArg::Cpu => Kernels::Cpu,
@@ -165,7 +152,7 @@ impl SummaryArgs {
             microbatch_size: microbatch as u64,
             accumulates: microbatch < part,
             precision: self.precision,
-            recompute_blocks: self.recompute_blocks,
+            recompute_blocks: self.memory_args.recompute_blocks,
             moment_bytes: match self.optimizer {
                 OptimizerArg::Adamw => first + 4,
                 OptimizerArg::Sgd => first,

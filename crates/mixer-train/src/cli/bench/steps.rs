@@ -5,8 +5,10 @@ use mixer_model::Gelu;
 
 use super::{NetworkArgs, optional};
 use crate::bench::{Bench, Measurement, Mode, measure};
+use crate::cli::memory_args::MemoryArgs;
 use crate::cli::{self, Format};
 use crate::error::TrainError;
+use crate::update::optimizer::FirstMomentDtype;
 
 #[derive(Debug, Clone, Args)]
 pub(in crate::cli) struct StepArgs {
@@ -21,7 +23,7 @@ pub(in crate::cli) struct StepArgs {
     profile: bool,
 }
 
-pub(super) fn run(mode: Mode, args: &StepArgs, recompute_blocks: usize) -> Result<(), TrainError> {
+pub(super) fn run(mode: Mode, args: &StepArgs, memory: &MemoryArgs) -> Result<(), TrainError> {
     let network = &args.network;
     let networks = network.networks(args.gelu)?;
     let entry = network.open_device()?;
@@ -33,7 +35,14 @@ pub(super) fn run(mode: Mode, args: &StepArgs, recompute_blocks: usize) -> Resul
     }
     let profile = entry.cuda_index().filter(|_| args.profile);
     for (_, config) in &networks {
-        cli::check_recomputed(recompute_blocks, config)?;
+        memory.check(config)?;
+    }
+    let MemoryArgs { recompute_blocks, first_moment_dtype } = *memory;
+    if first_moment_dtype != FirstMomentDtype::F32 && entry.is_gpu() {
+        return Err(TrainError::usage(format!(
+            "`--first-moment-dtype` is bf16 on device `{}`, expected f32: only CPUs keep it in bf16",
+            entry.name
+        )));
     }
     let mut measurements = Vec::with_capacity(networks.len());
     for (model, config) in networks {
@@ -44,6 +53,7 @@ pub(super) fn run(mode: Mode, args: &StepArgs, recompute_blocks: usize) -> Resul
             batch_size: network.batch_size(),
             precision: network.precision,
             recompute_blocks,
+            first_moment_dtype,
             steps: network.steps.get(),
             warmup: network.warmup,
             profile,
