@@ -53,6 +53,11 @@ impl<const BF16: bool> Simd for Avx512<BF16> {
     }
 
     #[inline(always)]
+    fn prefetch(self, from: *const f32) {
+        prefetch(from);
+    }
+
+    #[inline(always)]
     fn tiles(self) -> Option<impl Tiles> {
         self.0
     }
@@ -221,6 +226,12 @@ fn bits(v: __m512bh) -> __m512i {
     unsafe { std::mem::transmute(v) }
 }
 
+#[inline(always)]
+fn prefetch(from: *const f32) {
+    // SAFETY: every x86-64 processor has the instruction, and it may name any address.
+    unsafe { _mm_prefetch::<_MM_HINT_T0>(from.cast()) };
+}
+
 /// Proof of AVX2 and FMA.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Avx2(());
@@ -256,8 +267,7 @@ impl Simd for Avx2 {
 
     #[inline(always)]
     fn prefetch(self, from: *const f32) {
-        // SAFETY: every x86-64 processor has the instruction, and it may name any address.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(from.cast()) };
+        prefetch(from);
     }
 
     #[inline(always)]
