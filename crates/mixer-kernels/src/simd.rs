@@ -250,7 +250,7 @@ fn named(
 /// `portable`), or the best but `amx` that the processor has where the variable is empty or absent.
 ///
 /// # Errors
-/// Where the name is unknown, or the processor lacks the set.
+/// An unknown name, and a set that the processor lacks.
 pub fn wanted_instruction_set() -> Result<InstructionSet, InstructionSetError> {
     let wanted = std::env::var_os("MIXER_SIMD").unwrap_or_default();
     named(&wanted.to_string_lossy(), InstructionSet::available())

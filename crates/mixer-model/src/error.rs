@@ -77,7 +77,7 @@ pub enum ModelError {
     /// Something that there is not for networks of this kind.
     #[error("{subject} cannot be written for {network}")]
     NotForNetwork {
-        /// What was asked for.
+        /// The file or the operation that was asked for.
         subject: &'static str,
         /// The network.
         network: String,

@@ -629,7 +629,7 @@ fn every_command_at_the_end_of_a_run_works_when_it_is_typed() {
     assert!(!typed(&format!("{command} data/val")).is_empty());
 }
 
-/// What the commands do with it, and what they refuse in one line.
+/// The commands take it, or refuse it in one line.
 #[test]
 fn a_bit_resnet_is_trained_and_used_as_any_other_network() {
     let place = Workplace::with_pictures();
