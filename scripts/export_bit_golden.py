@@ -27,13 +27,13 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import argparse
 import json
 import math
-import struct
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from safetensors_file import write
 from timm.layers import GroupNormAct, StdConv2d
 from timm.models.resnetv2 import ResNetV2
 
@@ -68,21 +68,6 @@ def fill(model: ResNetV2, rng: np.random.Generator) -> None:
         else:
             values = 0.3 * rng.standard_normal(shape)
         parameter.data = torch.from_numpy(values.astype(np.float16).astype(np.float32))
-
-
-def write(path: Path, tensors: dict[str, np.ndarray], metadata: dict[str, str]) -> None:
-    """A safetensors file with a sorted header."""
-    header: dict[str, object] = {"__metadata__": dict(sorted(metadata.items()))}
-    body = b""
-    for name, tensor in sorted(tensors.items()):
-        kind = {"float16": "F16", "float32": "F32", "int64": "I64"}[str(tensor.dtype)]
-        data = np.ascontiguousarray(tensor).tobytes()
-        offsets = [len(body), len(body) + len(data)]
-        header[name] = {"dtype": kind, "shape": list(tensor.shape), "data_offsets": offsets}
-        body += data
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    path.write_bytes(struct.pack("<Q", len(text)) + text + body)
 
 
 def metadata() -> dict[str, str]:

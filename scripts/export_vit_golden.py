@@ -33,7 +33,6 @@ import argparse
 import io
 import json
 import math
-import struct
 import zipfile
 from pathlib import Path
 
@@ -41,6 +40,7 @@ import numpy as np
 import scipy.ndimage
 import torch
 import torch.nn.functional as F
+from safetensors_file import write
 from timm.models.vision_transformer import VisionTransformer
 
 torch.set_num_threads(1)
@@ -80,21 +80,6 @@ def fill(model: VisionTransformer, seed: int) -> None:
         else:
             values = 0.3 * rng.standard_normal(shape)
         parameter.data = torch.from_numpy(values.astype(np.float32))
-
-
-def write(path: Path, tensors: dict[str, np.ndarray], metadata: dict[str, str]) -> None:
-    """A safetensors file with a sorted header."""
-    header: dict[str, object] = {"__metadata__": dict(sorted(metadata.items()))}
-    body = b""
-    for name, tensor in sorted(tensors.items()):
-        kind = {"float32": "F32", "int64": "I64"}[str(tensor.dtype)]
-        data = np.ascontiguousarray(tensor).tobytes()
-        offsets = [len(body), len(body) + len(data)]
-        header[name] = {"dtype": kind, "shape": list(tensor.shape), "data_offsets": offsets}
-        body += data
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    path.write_bytes(struct.pack("<Q", len(text)) + text + body)
 
 
 def metadata(pool: str) -> dict[str, str]:

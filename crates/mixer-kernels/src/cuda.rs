@@ -102,11 +102,22 @@ pub fn cuda_profile(index: usize) -> Vec<CudaTime> {
         .unwrap_or_default()
 }
 
-/// The GPU of a tensor, where it is one of ours. `MIXER_CUDA=burn` has Burn's kernels run instead, to
-/// compare them.
+/// False where the environment variable `MIXER_CUDA` is `burn`, which has Burn's kernels run, to compare them.
+///
+/// # Errors
+/// Any other value that is not empty.
+pub fn cuda_kernels_are_ours() -> Result<bool, String> {
+    match std::env::var_os("MIXER_CUDA").unwrap_or_default() {
+        value if value.is_empty() => Ok(true),
+        value if value == "burn" => Ok(false),
+        value => Err(value.to_string_lossy().into_owned()),
+    }
+}
+
+/// The GPU of a tensor, where it is one of ours.
 fn gpu_of(tensor: &Float) -> Option<SharedGpu> {
     static BURN_ONLY: std::sync::LazyLock<bool> =
-        std::sync::LazyLock::new(|| std::env::var("MIXER_CUDA").is_ok_and(|v| v == "burn"));
+        std::sync::LazyLock::new(|| cuda_kernels_are_ours() == Ok(false));
     let CubeDevice::Cuda(device) = tensor.device() else { return None };
     if *BURN_ONLY {
         return None;

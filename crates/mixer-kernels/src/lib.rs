@@ -45,8 +45,8 @@ pub use clip::Clip;
 #[cfg(feature = "cuda")]
 pub use cuda::{
     CudaProduct, CudaTime, cuda_bus_id, cuda_device_name, cuda_fallback_reason, cuda_group_id,
-    cuda_group_join, cuda_memory_in_use, cuda_multiplies, cuda_product_seconds, cuda_profile,
-    has_nccl, sum_over_gpus,
+    cuda_group_join, cuda_kernels_are_ours, cuda_memory_in_use, cuda_multiplies,
+    cuda_product_seconds, cuda_profile, has_nccl, sum_over_gpus,
 };
 pub use functions::dense::dense;
 pub use functions::gelu::gelu;

@@ -7,7 +7,7 @@
 
 #[cfg(target_arch = "x86_64")]
 mod amx;
-mod half;
+pub(crate) mod half;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 pub(crate) mod peak;

@@ -63,7 +63,7 @@ static VERSION: LazyLock<String> = LazyLock::new(|| {
 });
 
 const EXIT_CODES: &str = "\
-Data goes to stdout, everything else to stderr. Exit codes: 0 done, 1 unexpected, 2 usage or `MIXER_SIMD`, 3 config or \
+Data goes to stdout, everything else to stderr. Exit codes: 0 done, 1 unexpected, 2 usage or an environment variable, 3 config or \
 run directory, 4 data, 5 weights, checkpoint or another file, 6 diverged, 7 device or vector instructions, 8 the processes of a run differ or one does not come, 130 interrupted with a \
 checkpoint written.";
 
@@ -351,7 +351,7 @@ pub fn main() -> ExitCode {
 
 fn run_command_line() -> u8 {
     let result = match Cli::try_parse() {
-        Ok(cli) => match instructions_are_there().and_then(|()| join(&cli.command)) {
+        Ok(cli) => match environment_can_be_followed().and_then(|()| join(&cli.command)) {
             Ok(group) if group.size() > 1 => return run_together(cli, &group),
             joined => std::panic::catch_unwind(AssertUnwindSafe(|| {
                 use_threads(cli.threads)?;
@@ -388,8 +388,8 @@ fn told(error: &TrainError, who: Option<&str>) -> String {
     format!("error: {who}{message}{hint}")
 }
 
-/// Refuses a value of `MIXER_SIMD` that cannot be followed.
-fn instructions_are_there() -> Result<(), TrainError> {
+/// Refuses values of `MIXER_SIMD` and `MIXER_CUDA` that cannot be followed.
+fn environment_can_be_followed() -> Result<(), TrainError> {
     #[cfg(feature = "flex")]
     if let Err(error) = mixer_kernels::wanted_instruction_set() {
         let message = error.to_string();
@@ -398,6 +398,13 @@ fn instructions_are_there() -> Result<(), TrainError> {
             mixer_kernels::InstructionSetError::Unknown(_) => TrainError::Usage { message, hint },
             mixer_kernels::InstructionSetError::Missing(_) => TrainError::Device { message, hint },
         });
+    }
+    #[cfg(feature = "cuda")]
+    if let Err(value) = mixer_kernels::cuda_kernels_are_ours() {
+        let message = format!("environment variable MIXER_CUDA is `{value}`, expected `burn`");
+        return Err(
+            TrainError::usage(message).with_hint("`unset MIXER_CUDA` takes the kernels by hand")
+        );
     }
     Ok(())
 }

@@ -13,7 +13,7 @@ pub mod exit_code {
     pub const OK: u8 = 0;
     /// A bug, or an operating-system failure that none of the others names.
     pub const UNEXPECTED: u8 = 1;
-    /// The command line is wrong, or `MIXER_SIMD` is no name of vector instructions.
+    /// The command line is wrong, or `MIXER_SIMD` or `MIXER_CUDA` has a value that is not known.
     pub const USAGE: u8 = 2;
     /// The configuration is wrong, or the run directory belongs to another one.
     pub const CONFIG: u8 = 3;

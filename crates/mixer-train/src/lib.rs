@@ -17,7 +17,6 @@ pub mod internals;
 pub mod look;
 mod machine;
 pub mod plan;
-mod proposal;
 pub mod run;
 mod show;
 pub mod update;

@@ -7,7 +7,7 @@
 mod common;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use common::run::{
@@ -61,8 +61,8 @@ fn killed_run_stops_early_where_the_uninterrupted_run_does() {
     assert_same_run(&run, &expected);
 }
 
-/// A run that is killed after update 45 and continued is the run that is not.
-fn assert_a_kill_changes_nothing(fixture: &Fixture) {
+/// A run that is killed after update 45 and continued is the run that is not; gives its directory.
+fn assert_a_kill_changes_nothing(fixture: &Fixture) -> PathBuf {
     let expected = fixture.uninterrupted();
     let run = fixture.runs.join("killed");
     let mut child = fixture.command(&run).spawn().unwrap();
@@ -71,6 +71,7 @@ fn assert_a_kill_changes_nothing(fixture: &Fixture) {
     child.wait().unwrap();
     assert_success(&fixture.command(&run).arg("--resume=must").output().unwrap());
     assert_same_run(&run, &expected);
+    run
 }
 
 /// A Vision Transformer is a network like any other.
@@ -107,14 +108,7 @@ fn killed_run_with_a_first_moment_in_bf16_matches_uninterrupted_run() {
     for kind in ["adamw", "sgd"] {
         let optimizer = format!("{optimizer}kind = \"{kind}\"\n");
         let fixture = Fixture::with(&CONFIG.replace("[optimizer]\n", &optimizer));
-        let expected = fixture.uninterrupted();
-        let run = fixture.runs.join("killed");
-        let mut child = fixture.command(&run).spawn().unwrap();
-        wait_for_checkpoint(&mut child, &run, 45);
-        child.kill().unwrap();
-        child.wait().unwrap();
-        assert_success(&fixture.command(&run).arg("--resume=must").output().unwrap());
-        assert_same_run(&run, &expected);
+        let run = assert_a_kill_changes_nothing(&fixture);
         let types = types_of_moments(&run);
         for (name, dtype) in &types {
             let expected = if name.ends_with(".0") { "BF16" } else { "F32" };

@@ -2,20 +2,47 @@
 
 use burn::backend::TensorMetadata;
 use burn::backend::flex::FlexTensor;
-use burn::tensor::{Shape, TensorData};
+use burn::tensor::{Element, Shape, TensorData, bf16};
 
 /// Elements per piece: 64 KiB of f32, so that a piece stays in the second-level cache.
 pub(super) const PIECE: usize = 16 * 1024;
 
+/// A type that kernels store: its slices of a tensor, whose bound burn-flex does not name.
+pub(super) trait Stored: Element + Send + Sync {
+    /// All that the tensor's memory holds.
+    fn stored(tensor: &FlexTensor) -> &[Self];
+
+    /// The same, to be written to.
+    fn stored_mut(tensor: &mut FlexTensor) -> &mut [Self];
+}
+
+macro_rules! stored {
+    ($($element:ty),*) => {$(
+        impl Stored for $element {
+            fn stored(tensor: &FlexTensor) -> &[Self] {
+                tensor.storage()
+            }
+
+            fn stored_mut(tensor: &mut FlexTensor) -> &mut [Self] {
+                tensor.storage_mut()
+            }
+        }
+    )*};
+}
+
+stored!(f32, bf16);
+
 /// A tensor that owns exactly its elements, in order, so that it may be written to.
-pub(super) fn owned(tensor: FlexTensor) -> FlexTensor {
+pub(super) fn owned<E: Stored>(tensor: FlexTensor) -> FlexTensor {
     let tensor = tensor.to_contiguous();
-    let elements = tensor.layout().num_elements();
-    if tensor.storage::<f32>().len() == elements {
-        return tensor;
+    match tensor.layout().contiguous_offsets() {
+        // A contiguous view into a larger buffer.
+        Some((start, end)) if E::stored(&tensor).len() != end - start => {
+            let part = E::stored(&tensor)[start..end].to_vec();
+            FlexTensor::from_data(TensorData::new(part, tensor.shape()))
+        }
+        _ => tensor,
     }
-    // A contiguous view into a larger buffer.
-    from_vec(values(&tensor).to_vec(), tensor.shape())
 }
 
 /// The elements of a contiguous tensor.

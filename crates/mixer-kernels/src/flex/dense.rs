@@ -15,7 +15,7 @@ const COLUMNS: usize = 32;
 
 /// `x W + b` in f32.
 pub(super) fn dense(layer: Dense<Flex>) -> FlexTensor {
-    let mut y = owned(Flex::float_matmul(layer.x, layer.weight));
+    let mut y = owned::<f32>(Flex::float_matmul(layer.x, layer.weight));
     let bias = layer.bias.to_contiguous();
     let bias = values(&bias);
     let piece = (PIECE / bias.len().max(1)).max(1) * bias.len();

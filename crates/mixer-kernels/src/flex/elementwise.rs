@@ -9,7 +9,7 @@ use crate::simd::{Kernel, Simd, dispatch};
 
 /// Applies an activation to every element, in place where nobody else holds the tensor.
 pub(super) fn activate(x: FlexTensor, activation: impl Activation) -> FlexTensor {
-    let mut x = owned(x);
+    let mut x = owned::<f32>(x);
     let values = x.storage_mut::<f32>();
     values.par_chunks_mut(PIECE).for_each(|piece| dispatch(ActivateJob { piece, activation }));
     x
@@ -22,7 +22,7 @@ pub(super) fn activate_backward(
     activation: impl Activation,
 ) -> FlexTensor {
     let x = x.to_contiguous();
-    let mut grad = owned(grad);
+    let mut grad = owned::<f32>(grad);
     grad.storage_mut::<f32>()
         .par_chunks_mut(PIECE)
         .zip(values(&x).par_chunks(PIECE))

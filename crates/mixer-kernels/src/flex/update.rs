@@ -3,14 +3,14 @@
 //! Plain loops: inside a [`Kernel`] the compiler vectorises them for every instruction set, and
 //! memory is what they wait for. Nothing is fused or reordered, so all sets give the same bits.
 
+use burn::backend::Flex;
 use burn::backend::flex::FlexTensor;
-use burn::backend::{Flex, TensorMetadata};
-use burn::tensor::{DType, Element, Shape, TensorData, bf16};
+use burn::tensor::{DType, Shape, bf16};
 use rayon::prelude::*;
 
-use super::contiguous::{PIECE, from_vec, owned, values};
+use super::contiguous::{PIECE, Stored, from_vec, owned, values};
 use crate::ops::state::{AdamwState, SgdState};
-use crate::simd::{Kernel, Simd, dispatch};
+use crate::simd::{Kernel, Simd, dispatch, half};
 use crate::spec::{AdamwStep, SgdStep};
 
 /// `Σ x y`: in f32 over 1024 elements, in f64 beyond.
@@ -47,11 +47,11 @@ impl Kernel for DotJob<'_> {
 
 /// The parameter goes where it was if nobody else holds it, else where its gradient was.
 fn places(parameter: FlexTensor, gradient: FlexTensor) -> (FlexTensor, FlexTensor, bool) {
-    let parameter = owned(parameter);
+    let parameter = owned::<f32>(parameter);
     if parameter.is_unique() {
         return (parameter, gradient.to_contiguous(), true);
     }
-    (parameter, owned(gradient), false)
+    (parameter, owned::<f32>(gradient), false)
 }
 
 /// Runs `job` over pieces of parameter and gradient; the result is in the one that is returned.
@@ -103,13 +103,7 @@ impl Update<'_> {
 }
 
 /// The type that a first moment is kept in.
-trait Moment: Element + Send + Sync {
-    /// The values of a tensor of this type.
-    fn stored(tensor: &FlexTensor) -> &[Self];
-
-    /// The same, to be written to.
-    fn stored_mut(tensor: &mut FlexTensor) -> &mut [Self];
-
+trait Moment: Stored {
     /// The value that is kept.
     fn value(self) -> f32;
 
@@ -118,14 +112,6 @@ trait Moment: Element + Send + Sync {
 }
 
 impl Moment for f32 {
-    fn stored(tensor: &FlexTensor) -> &[Self] {
-        tensor.storage()
-    }
-
-    fn stored_mut(tensor: &mut FlexTensor) -> &mut [Self] {
-        tensor.storage_mut()
-    }
-
     #[inline(always)]
     fn value(self) -> f32 {
         self
@@ -138,37 +124,14 @@ impl Moment for f32 {
 }
 
 impl Moment for bf16 {
-    fn stored(tensor: &FlexTensor) -> &[Self] {
-        tensor.storage()
-    }
-
-    fn stored_mut(tensor: &mut FlexTensor) -> &mut [Self] {
-        tensor.storage_mut()
-    }
-
     #[inline(always)]
     fn value(self) -> f32 {
         f32::from_bits(u32::from(self.to_bits()) << 16)
     }
 
-    /// Without a branch, so that it is vectorised: what is not a number stays one, made quiet.
     #[inline(always)]
     fn rounded(value: f32) -> Self {
-        let bits = value.to_bits();
-        let nearest = bits.wrapping_add(0x7fff + ((bits >> 16) & 1));
-        Self::from_bits((if value.is_nan() { bits | 0x40_0000 } else { nearest } >> 16) as u16)
-    }
-}
-
-/// As [`owned`], of a moment.
-fn owned_moment<M: Moment>(tensor: FlexTensor) -> FlexTensor {
-    let tensor = tensor.to_contiguous();
-    match tensor.layout().contiguous_offsets() {
-        Some((start, end)) if M::stored(&tensor).len() != end - start => {
-            let part = M::stored(&tensor)[start..end].to_vec();
-            FlexTensor::from_data(TensorData::new(part, tensor.shape()))
-        }
-        _ => tensor,
+        Self::from_bits(half::round(value) as u16)
     }
 }
 
@@ -189,7 +152,7 @@ fn adamw_of<M: Moment>(
     gradient: FlexTensor,
     step: AdamwStep,
 ) -> AdamwState<Flex> {
-    let (mut first, mut second) = (owned_moment::<M>(state.first), owned(state.second));
+    let (mut first, mut second) = (owned::<M>(state.first), owned::<f32>(state.second));
     let moments = M::stored_mut(&mut first).par_chunks_mut(PIECE);
     let moments = moments.zip(second.storage_mut::<f32>().par_chunks_mut(PIECE));
     let parameter = in_pieces(state.parameter, gradient, moments, |update, (first, second)| {
@@ -236,7 +199,7 @@ pub(super) fn sgd(state: SgdState<Flex>, gradient: FlexTensor, step: SgdStep) ->
 }
 
 fn sgd_of<M: Moment>(state: SgdState<Flex>, gradient: FlexTensor, step: SgdStep) -> SgdState<Flex> {
-    let mut velocity = owned_moment::<M>(state.velocity);
+    let mut velocity = owned::<M>(state.velocity);
     let moments = M::stored_mut(&mut velocity).par_chunks_mut(PIECE);
     let parameter = in_pieces(state.parameter, gradient, moments, |update, velocity| {
         dispatch(SgdJob { update, velocity, step });
@@ -267,7 +230,7 @@ impl<M: Moment> Kernel for SgdJob<'_, M> {
 }
 
 pub(super) fn average(average: FlexTensor, parameter: &FlexTensor, decay: f64) -> FlexTensor {
-    let (mut average, parameter) = (owned(average), parameter.to_contiguous());
+    let (mut average, parameter) = (owned::<f32>(average), parameter.to_contiguous());
     let rate = (1.0 - decay) as f32;
     let pieces = average.storage_mut::<f32>().par_chunks_mut(PIECE);
     pieces.zip(values(&parameter).par_chunks(PIECE)).for_each(|(average, parameter)| {

@@ -1,14 +1,16 @@
 //! `mixer init`, and what `mixer pretrain` and `mixer finetune` say to a folder.
 
+mod proposal;
+
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueHint};
 
+use self::proposal::Proposal;
 use crate::disk::run_dir;
 use crate::error::TrainError;
 use crate::plan::InitFacts;
-use crate::proposal::Proposal;
 use crate::show::progress::{Progress, say};
 use crate::show::shell;
 
