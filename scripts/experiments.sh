@@ -17,7 +17,7 @@
 #           ten built-in classes
 # SOURCE    class folders {train,test} to pre-train on in place of the six classes, as those of CIFAR-100
 # MODELS    networks of `sizes`, default "mixer_64x4 vit_56x4 mixer_128x6 vit_108x6": each Vision Transformer has as
-#           many parameters as the Mixer before it, to within 4 %, and so have the BiT-ResNets bit_256x5 and bit_512x6,
+#           many parameters as the Mixer before it, to within 5 %, and so have the BiT-ResNets bit_256x5 and bit_512x6,
 #           which take longer on CPUs; further ones in `network` below
 # SEEDS     of `sizes` and `shuffling`, default "0"; the tables have a row for each
 # EPOCHS    passes over the whole training set, default 10
